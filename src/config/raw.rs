@@ -1,0 +1,271 @@
+//! The configuration as it is written: its keys and their types, and nothing more.
+//!
+//! The doc comments are the descriptions in the JSON Schema.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use super::number::Number;
+
+macro_rules! keys {
+    ($($item:item)*) => {
+        $(
+            #[derive(Clone, Debug, PartialEq, Deserialize)]
+            #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
+            $item
+        )*
+    };
+}
+
+keys! {
+    /// Plugin configuration of bursar.
+    #[serde(deny_unknown_fields)]
+    pub struct RawConfig {
+        /// Hold the request's headers until its body is read. True only where Envoy's
+        /// `allow_on_headers_stop_iteration` is true; otherwise every request with a body hangs.
+        #[serde(default)]
+        pub hold_headers: bool,
+        /// Longest body in bytes that is held with its headers; longer ones pass while they are read. Keep it under the
+        /// listener's `per_connection_buffer_limit_bytes` (Envoy's default is 1 MiB). Default 983040.
+        pub hold_bytes: Option<Number>,
+        /// What to do when bursar's own state cannot be had.
+        #[serde(default)]
+        pub failure_mode: RawFailureMode,
+        /// Whose request it is.
+        #[serde(default)]
+        pub tenant: RawTenantRules,
+        /// One ladder of tiers, best first.
+        pub tiers: Option<Vec<RawTier>>,
+        /// Several ladders, instead of `tiers`.
+        pub ladders: Option<Vec<RawLadder>>,
+        /// Limits under a name.
+        #[serde(default, deserialize_with = "unique")]
+        pub plans: BTreeMap<String, RawLimits>,
+        /// Configured tenants, by id.
+        #[serde(default, deserialize_with = "unique")]
+        pub tenants: BTreeMap<String, RawTenant>,
+    }
+
+    /// What to do when bursar's own state cannot be had.
+    #[derive(Default)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RawFailureMode {
+        /// Let the request through unmetered.
+        #[default]
+        Allow,
+        /// Refuse it with 503.
+        Deny,
+    }
+
+    /// How a request's tenant is found.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawTenantRules {
+        /// Where to look; the first that yields wins. Default: the header `x-tenant-id`.
+        pub from: Option<Vec<RawSource>>,
+        /// A request that shows no tenant.
+        #[serde(default)]
+        pub missing: RawMissing,
+        /// A tenant that is not configured.
+        #[serde(default)]
+        pub unknown: RawUnknown,
+    }
+
+    /// One place to look for the tenant's id.
+    #[serde(rename_all = "snake_case")]
+    pub enum RawSource {
+        /// A request header.
+        Header(String),
+        /// A property of the proxy or the request (an Envoy attribute), as its path.
+        Property(Vec<String>),
+        /// A claim of the JWT that Envoy's `jwt_authn` filter has checked (with `payload_in_metadata: payload`).
+        JwtClaim(String),
+        /// The first URI in the client certificate's subject alternative names.
+        PeerUriSan(bool),
+    }
+
+    /// A request that shows no tenant.
+    #[derive(Default)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RawMissing {
+        /// Refuse it with 401.
+        #[default]
+        Reject,
+        /// Let it through unmetered.
+        Pass,
+        /// Treat it as this tenant's.
+        Tenant(String),
+    }
+
+    /// A tenant that is not configured.
+    #[derive(Default)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RawUnknown {
+        /// Refuse it with 403.
+        #[default]
+        Reject,
+        /// Give it this plan.
+        Plan(String),
+    }
+
+    /// Tiers for some models.
+    #[serde(deny_unknown_fields)]
+    pub struct RawLadder {
+        /// Models that start at the first tier, as globs (`*` stands for any text). A tier's own model always belongs to its ladder.
+        #[serde(default, rename = "match")]
+        pub matches: Vec<String>,
+        /// Best first.
+        pub tiers: Vec<RawTier>,
+    }
+
+    /// A class of service.
+    #[serde(deny_unknown_fields)]
+    pub struct RawTier {
+        /// As it stands in `x-bursar-tier` and in metrics.
+        pub name: String,
+        /// The model that is put in place of the one that was asked for (the first tier keeps it).
+        pub model: String,
+        /// Needed for budgets in usd.
+        pub price: Option<RawPrice>,
+        /// The tier's low-water mark: it serves while less than this fraction of the budget remains.
+        pub below: Option<Number>,
+    }
+
+    /// USD per million tokens.
+    #[serde(deny_unknown_fields)]
+    pub struct RawPrice {
+        /// Input tokens.
+        pub input: Number,
+        /// Input tokens that the provider had cached. Default: as `input`.
+        pub cached_input: Option<Number>,
+        /// Output tokens.
+        pub output: Number,
+    }
+
+    /// What a plan or a tenant may use.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawLimits {
+        /// What may be spent in a window.
+        pub budget: Option<RawBudget>,
+        /// How fast it may be spent.
+        pub bucket: Option<RawBucket>,
+        /// What happens when the budget is spent. Default: throttle.
+        pub on_exhausted: Option<RawOnExhausted>,
+        /// Keep the model that was asked for, whatever remains.
+        pub never_downgrade: Option<bool>,
+        /// Takes the place of the last tier's `below`.
+        pub low_water_mark: Option<Number>,
+    }
+
+    /// What may be spent in a window.
+    #[serde(deny_unknown_fields)]
+    pub struct RawBudget {
+        /// At the start of each window, in `unit`.
+        pub initial_budget: Number,
+        /// What is counted.
+        #[serde(default)]
+        pub unit: RawUnit,
+        /// `hour`, `day`, `week` (from Monday) or `month` by the UTC calendar, a duration such as `90s`, or `none`.
+        pub window: String,
+    }
+
+    /// What a budget counts.
+    #[derive(Default, Copy)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RawUnit {
+        /// Model tokens, input and output alike.
+        #[default]
+        Tokens,
+        /// US dollars, by the tiers' prices.
+        Usd,
+    }
+
+    /// How fast the budget may be spent.
+    #[serde(deny_unknown_fields)]
+    pub struct RawBucket {
+        /// Tokens that come back in each window, evenly.
+        pub tokens_per_window: Number,
+        /// A duration such as `1m`.
+        pub window: String,
+        /// Tokens that a full bucket holds. Default: `tokens_per_window`.
+        pub burst: Option<Number>,
+        /// The last tier serves while less than this fraction of `burst` is left.
+        pub low_water_mark: Option<Number>,
+    }
+
+    /// What happens when the budget is spent.
+    #[serde(rename_all = "snake_case", deny_unknown_fields)]
+    pub enum RawOnExhausted {
+        /// Refuse with 429 until the window's end.
+        Throttle,
+        /// Go on at the last tier.
+        Degrade {
+            /// So far beyond the budget, as a fraction of it.
+            overdraft: Number,
+        },
+    }
+}
+
+keys! {
+    /// A tenant's plan, and settings of its own in the place of the plan's.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawTenant {
+        /// The plan that it is on.
+        pub plan: Option<String>,
+        /// As in a plan.
+        pub budget: Option<RawBudget>,
+        /// As in a plan.
+        pub bucket: Option<RawBucket>,
+        /// As in a plan.
+        pub on_exhausted: Option<RawOnExhausted>,
+        /// As in a plan.
+        pub never_downgrade: Option<bool>,
+        /// As in a plan.
+        pub low_water_mark: Option<Number>,
+    }
+}
+
+impl RawTenant {
+    /// The tenant's own settings. (serde cannot flatten and refuse unknown keys at once, so they are listed again above.)
+    pub fn limits(&self) -> RawLimits {
+        RawLimits {
+            budget: self.budget.clone(),
+            bucket: self.bucket.clone(),
+            on_exhausted: self.on_exhausted.clone(),
+            never_downgrade: self.never_downgrade,
+            low_water_mark: self.low_water_mark,
+        }
+    }
+}
+
+/// A map in which no key may stand twice: of two tenants with one id, neither is meant.
+fn unique<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    struct Unique<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Unique<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = access.next_entry::<String, T>()? {
+                let twice = format!("`{key}` stands twice");
+                if map.insert(key, value).is_some() {
+                    return Err(A::Error::custom(twice));
+                }
+            }
+            Ok(map)
+        }
+    }
+
+    deserializer.deserialize_map(Unique(std::marker::PhantomData))
+}

@@ -1,0 +1,355 @@
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A small good configuration with `change` made to it.
+fn with(change: impl Fn(&mut serde_json::Value)) -> String {
+    let mut config = serde_json::json!({
+        "tiers": [
+            {"name": "default", "model": "gpt-4o"},
+            {"name": "compact", "model": "gpt-4o-mini", "below": 0.2}
+        ],
+        "plans": {"gold": {
+            "budget": {"initial_budget": 1000, "window": "day"},
+            "bucket": {"tokens_per_window": 100, "window": "1m"}
+        }},
+        "tenants": {"acme": {"plan": "gold"}}
+    });
+    change(&mut config);
+    config.to_string()
+}
+
+#[track_caller]
+fn rejects(text: &str, error: &str) {
+    let told = Config::parse(text.as_bytes())
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    // Line and column are serde_json's affair.
+    assert_eq!(told.split(" at line").next(), Some(error));
+}
+
+/// Sets the value at `pointer` and expects `error`.
+#[track_caller]
+fn rejects_at(pointer: &str, value: serde_json::Value, error: &str) {
+    let text = with(|config| {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[key] = value.clone();
+    });
+    rejects(&text, error);
+}
+
+fn acme(text: &str) -> Limits {
+    let config = Config::parse(text.as_bytes()).unwrap();
+    config
+        .plan(&TenantId::parse(b"acme").unwrap())
+        .unwrap()
+        .limits
+        .clone()
+}
+
+#[test]
+fn defaults_are_the_safe_ones() {
+    let config = Config::parse(with(|_| {}).as_bytes()).unwrap();
+    assert!(!config.hold_headers);
+    assert_eq!(config.hold_bytes, 983_040);
+    assert_eq!(config.failure_mode, FailureMode::Allow);
+    assert_eq!(config.missing, Missing::Reject);
+    assert_eq!(config.unknown, None);
+    assert_eq!(config.sources, [Source::Header("x-tenant-id".to_owned())]);
+}
+
+// cases.md 45
+#[test]
+fn what_is_not_json_text_is_told_its_cure() {
+    rejects(
+        "",
+        "the configuration is empty: give it as JSON in a google.protobuf.StringValue",
+    );
+    rejects(
+        "\n\x17\n\x05plans",
+        "the configuration is not a JSON object: give it as a google.protobuf.StringValue \
+         (a google.protobuf.Struct arrives as protobuf bytes)",
+    );
+    rejects(r#"{"plans": {}} x"#, "trailing characters");
+}
+
+// cases.md 45
+#[test]
+fn faults_of_shape_name_their_path() {
+    rejects_at(
+        "/plans/gold/budgets",
+        serde_json::json!({}),
+        "plans.gold.budgets: unknown field `budgets`, expected one of `budget`, `bucket`, `on_exhausted`, \
+         `never_downgrade`, `low_water_mark`",
+    );
+    rejects_at(
+        "/plans/gold/budget/initial_budget",
+        serde_json::json!("many"),
+        "plans.gold.budget.initial_budget: invalid type: string \"many\", expected a number",
+    );
+    rejects(
+        r#"{"tenants": {"a": {}, "a": {}}}"#,
+        "tenants: `a` stands twice",
+    );
+}
+
+// cases.md 45
+#[test]
+fn impossible_values_name_their_path() {
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    for (pointer, value, error) in [
+        (
+            "/plans/gold/budget/initial_budget",
+            "0",
+            "plans.gold.budget.initial_budget: must be a whole number of at least 1",
+        ),
+        (
+            "/plans/gold/budget/initial_budget",
+            "1.5",
+            "plans.gold.budget.initial_budget: must be a whole number of at least 1",
+        ),
+        (
+            "/plans/gold/budget/initial_budget",
+            "1e300",
+            "plans.gold.budget.initial_budget: must be a whole number of at least 1",
+        ),
+        (
+            "/plans/gold/budget/window",
+            "\"0s\"",
+            "plans.gold.budget.window: `0s` is none of hour, day, week, month, none or a duration such as \"90s\"",
+        ),
+        (
+            "/plans/gold/budget/unit",
+            "\"usd\"",
+            "plans.gold.budget.unit: `usd` needs a price on every tier, and `default` has none",
+        ),
+        (
+            "/plans/gold/bucket/window",
+            "\"day\"",
+            "plans.gold.bucket.window: `day` is no duration such as \"1m\" or \"90s\"",
+        ),
+        (
+            "/plans/gold/bucket/tokens_per_window",
+            "0",
+            "plans.gold.bucket.tokens_per_window: must be a whole number of at least 1",
+        ),
+        (
+            "/plans/gold/bucket/low_water_mark",
+            "1.1",
+            "plans.gold.bucket.low_water_mark: must be a fraction above 0 and at most 1, with at most six decimals",
+        ),
+        (
+            "/tiers/0/below",
+            "0.5",
+            "tiers[0].below: the first tier needs no mark: it serves until another one does",
+        ),
+        (
+            "/tiers/1/below",
+            "0",
+            "tiers[1].below: must be a fraction above 0 and at most 1, with at most six decimals",
+        ),
+        (
+            "/tiers/1/name",
+            "\"default\"",
+            "tiers[1].name: two tiers are called `default`",
+        ),
+        (
+            "/tiers/1/name",
+            "\"a b\"",
+            "tiers[1].name: a tier's name is 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, and not `unlisted`",
+        ),
+        (
+            "/tiers/1/model",
+            "\"gpt-4o\"",
+            "tiers[1].model: `gpt-4o` is also tiers[0].model: a model has one place",
+        ),
+        ("/tiers", "[]", "tiers: a ladder has at least one tier"),
+        (
+            "/ladders",
+            "[]",
+            "tiers: give either `tiers` or `ladders`, not both",
+        ),
+        (
+            "/tenants/acme",
+            r#"{"plan": "silver"}"#,
+            "tenants.acme.plan: no plan is called `silver`",
+        ),
+        (
+            "/tenants/a\n",
+            "{}",
+            "tenants.a\n: a tenant id is 1 to 256 bytes without control characters",
+        ),
+        (
+            "/tenant",
+            r#"{"unknown": {"plan": "silver"}}"#,
+            "tenant.unknown.plan: no plan is called `silver`",
+        ),
+        (
+            "/tenant",
+            r#"{"missing": {"tenant": "x"}}"#,
+            "tenant.missing.tenant: no tenant is called `x`",
+        ),
+        (
+            "/tenant",
+            r#"{"from": []}"#,
+            "tenant.from: name at least one source",
+        ),
+        (
+            "/tenant",
+            r#"{"from": [{"header": "x-bursar-tier"}]}"#,
+            "tenant.from[0].header: `x-bursar-tier` is no header that a client may send",
+        ),
+        (
+            "/hold_bytes",
+            "0",
+            "hold_bytes: must be a whole number of at least 1",
+        ),
+    ] {
+        rejects_at(pointer, json(value), error);
+    }
+}
+
+#[test]
+fn marks_fall_from_tier_to_tier() {
+    let tiers = serde_json::json!([
+        {"name": "a", "model": "a"}, {"name": "b", "model": "b", "below": 0.2}, {"name": "c", "model": "c", "below": 0.5}
+    ]);
+    rejects_at(
+        "/tiers",
+        tiers,
+        "tiers[2].below: must be less than the mark of the tier before",
+    );
+}
+
+#[test]
+fn a_tenants_own_settings_take_the_place_of_its_plans() {
+    let limits = acme(&with(|config| {
+        config["tenants"]["acme"]["budget"] =
+            serde_json::json!({"initial_budget": 5e1, "window": "90s"});
+        config["tenants"]["acme"]["never_downgrade"] = true.into();
+    }));
+    assert_eq!(limits.budget.unwrap().initial_budget, 50);
+    assert_eq!(limits.bucket.unwrap().burst.get(), 100);
+    assert!(limits.never_downgrade);
+}
+
+#[test]
+fn money_is_exact() {
+    let limits = acme(&with(|config| {
+        for tier in [0, 1] {
+            config["tiers"][tier]["price"] = serde_json::json!({"input": 0.075, "output": 10});
+        }
+        config["plans"]["gold"]["budget"] =
+            serde_json::json!({"initial_budget": 50.1, "unit": "usd", "window": "month"});
+    }));
+    let budget = limits.budget.unwrap();
+    assert_eq!(
+        (budget.initial_budget, budget.unit),
+        (50_100_000, Unit::UsdMicros)
+    );
+}
+
+#[test]
+fn a_model_on_no_ladder_costs_as_much_as_the_dearest_tier() {
+    let text = with(|config| {
+        config["tiers"][0]["price"] = serde_json::json!({"input": 2.5, "output": 1});
+        config["tiers"][1]["price"] =
+            serde_json::json!({"input": 1, "cached_input": 0.5, "output": 10});
+    });
+    let config = Config::parse(text.as_bytes()).unwrap();
+    let expected = Price {
+        input: 2_500_000,
+        cached_input: 2_500_000,
+        output: 10_000_000,
+    };
+    assert_eq!(config.unlisted_price, Some(expected));
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod schema {
+    use super::*;
+
+    const PATH: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/envoy/plugin-config.schema.json"
+    );
+
+    fn schema() -> serde_json::Value {
+        schemars::schema_for!(RawConfig).to_value()
+    }
+
+    /// `make schema` writes it anew.
+    #[test]
+    fn the_schema_in_the_tree_is_that_of_the_types() {
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
+        if std::env::var_os("BURSAR_WRITE_SCHEMA").is_some() {
+            std::fs::write(PATH, &text).unwrap();
+        }
+        let in_tree = std::fs::read_to_string(PATH).unwrap_or_default();
+        assert!(
+            in_tree == text,
+            "envoy/plugin-config.schema.json is out of date: run `make schema`"
+        );
+    }
+
+    #[test]
+    fn the_schema_takes_what_the_parser_takes_and_refuses_unknown_keys() {
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let good: serde_json::Value = serde_json::from_str(&with(|_| {})).unwrap();
+        assert!(validator.is_valid(&good));
+        let mut bad = good;
+        bad["plans"]["gold"]["budgets"] = 1.into();
+        assert!(!validator.is_valid(&bad));
+    }
+
+    /// Every plugin configuration in the YAML files that we ship, wherever it stands in them.
+    fn shipped() -> Vec<(String, String)> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = Vec::new();
+        for folder in ["envoy", "istio"] {
+            for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "yaml")
+                {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    for document in serde_yaml_ng::Deserializer::from_str(&text) {
+                        let document = serde::Deserialize::deserialize(document).unwrap();
+                        collect(&document, &path.display().to_string(), &mut found);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn collect(value: &serde_yaml_ng::Value, path: &str, found: &mut Vec<(String, String)>) {
+        match value {
+            serde_yaml_ng::Value::Mapping(map) => {
+                let text = |key: &str| map.get(key).and_then(serde_yaml_ng::Value::as_str);
+                if text("@type") == Some("type.googleapis.com/google.protobuf.StringValue") {
+                    found.push((path.to_owned(), text("value").unwrap().to_owned()));
+                }
+                map.values().for_each(|value| collect(value, path, found));
+            }
+            serde_yaml_ng::Value::Sequence(list) => {
+                list.iter().for_each(|value| collect(value, path, found))
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_shipped_configuration_is_taken_by_parser_and_schema() {
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let shipped = shipped();
+        assert!(shipped.len() >= 2, "envoy/ and istio/ have one each");
+        for (path, text) in shipped {
+            Config::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(validator.is_valid(&value), "{path}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One request and its response as a state machine: what the proxy saw goes in, a [`Step`] comes out.
+//!
+//! The order of a request's way: headers → tenant → limits → tier → rewrite → upstream → usage → settle → report.
+//!
+//! A body is read in one of two ways. *Held*: its length is known and small enough, so headers and body wait
+//! until the body is complete; then everything about it is known and everything can still be changed.
+//! *Passing*: it goes on while it is read, without a content-length; the decision falls when `model` was read, and what
+//! is learned after that is checked once more before the last byte goes on.
+
+mod request;
+mod response;
+
+use std::rc::Rc;
+
+use crate::admission::{self, Admission, Payer};
+use crate::api::{Api, Facts};
+use crate::config::Config;
+use crate::headers::Header;
+use crate::policy::Reason;
+use crate::reply::{Denial, Reply};
+use crate::rewrite::Edit;
+use crate::store::Store;
+use crate::telemetry::{self, Decided, Field, Metric, SettledBy, Settlement};
+use crate::tier::Price;
+use crate::units::{Timestamp, Tokens};
+use crate::usage::{Reader, Usage};
+use request::Reading;
+
+/// What the proxy is to do now.
+#[must_use]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Changes of the headers at hand, in this order.
+    pub headers: Vec<HeaderChange>,
+    /// Change of the body at hand.
+    pub body: BodyChange,
+    /// Whether the message goes on.
+    pub next: Next,
+    /// What is to be counted.
+    pub metrics: Vec<Metric>,
+    /// What is to be known to the access log.
+    pub fields: Vec<Field>,
+}
+
+/// A change of one header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderChange {
+    /// In the place of any that is there.
+    Set(&'static str, String),
+    /// All of that name.
+    Remove(Vec<u8>),
+}
+
+/// A change of the body at hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BodyChange {
+    /// As it is.
+    #[default]
+    Keep,
+    /// Some values in all that was held; sorted.
+    Edit(Vec<Edit>),
+    /// These bytes in the place of the chunk.
+    Replace(Vec<u8>),
+}
+
+/// Whether a message goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on.
+    #[default]
+    Continue,
+    /// It waits for more of its body.
+    Pause,
+    /// It is answered by us.
+    Reply(Reply),
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    config: Rc<Config>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Not metered, refused or settled: nothing is to be done any more.
+    Idle,
+    /// The request's body is being read. Boxed, since most of the time an exchange is not here.
+    Reading(Box<Reading>),
+    /// All of the request has gone on.
+    Sent(Box<Sent>),
+}
+
+/// An admitted request, from its admission to its settlement.
+#[derive(Debug)]
+struct Sent {
+    api: Api,
+    payer: Payer,
+    admission: Admission,
+    facts: Facts,
+    /// Tier that serves, by name.
+    tier: String,
+    /// Model that serves.
+    model: String,
+    /// Price of the tier that serves, and of the one that was asked for.
+    price: Option<Price>,
+    asked_price: Option<Price>,
+    /// Prompt tokens that are expected.
+    expected_input: Tokens,
+    /// Headers for the response.
+    headers: Vec<Header>,
+    /// The response, once its headers were seen.
+    reader: Option<Reader>,
+    is_settled: bool,
+}
+
+impl Exchange {
+    /// An exchange under the configuration that is in force when it begins.
+    #[must_use]
+    pub fn new(config: Rc<Config>) -> Self {
+        Self {
+            config,
+            stage: Stage::Idle,
+        }
+    }
+
+    /// Whether more of the request's body is to be given to [`Exchange::request_body`].
+    #[must_use]
+    pub fn reads_request(&self) -> bool {
+        matches!(self.stage, Stage::Reading(_))
+    }
+
+    /// Whether the response's headers are to be given to [`Exchange::response_headers`].
+    #[must_use]
+    pub fn awaits_response(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
+    }
+
+    /// The exchange is over, in whatever way. Settles what is not settled yet.
+    pub fn finish(&mut self, store: &impl Store, now: Timestamp) -> Step {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => Step::default(),
+            // The upstream did not get all of the request, so it has not answered it.
+            Stage::Reading(reading) => reading.sent.map_or_else(Step::default, |mut sent| {
+                sent.settle(&self.config, store, None, now)
+            }),
+            Stage::Sent(mut sent) => {
+                let usage = sent.usage_so_far();
+                sent.settle(&self.config, store, Some(usage), now)
+            }
+        }
+    }
+}
+
+impl Sent {
+    /// `admit` or `downgrade`.
+    fn decision(&self) -> &'static str {
+        if self.admission.reason.is_some() {
+            "downgrade"
+        } else {
+            "admit"
+        }
+    }
+
+    /// What was used as far as it is known, and whether the provider said so.
+    fn usage_so_far(&self) -> (Usage, SettledBy) {
+        let reported = self
+            .reader
+            .as_ref()
+            .and_then(|reader| reader.reported().0)
+            .unwrap_or_default();
+        if reported.is_whole() {
+            return (reported, SettledBy::Usage);
+        }
+        let seen = self
+            .reader
+            .as_ref()
+            .map_or(Tokens(0), Reader::estimated_output);
+        let estimate = Usage {
+            input: Some(self.expected_input),
+            cached_input: None,
+            output: Some(
+                self.facts
+                    .output_limit
+                    .map_or(seen, |limit| limit.min(seen)),
+            ),
+        };
+        (reported.or(estimate), SettledBy::Estimate)
+    }
+
+    /// Replaces the reservation by what was used; `None` returns it in full.
+    fn settle(
+        &mut self,
+        config: &Config,
+        store: &impl Store,
+        used: Option<(Usage, SettledBy)>,
+        now: Timestamp,
+    ) -> Step {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return Step::default();
+        }
+        let (usage, by) = used.unwrap_or((Usage::default(), SettledBy::None));
+        let cost = usage.cost(self.price.as_ref());
+        let asked = usage.cost(self.asked_price.as_ref().filter(|_| self.price.is_some()));
+        let settled = admission::settle(store, &self.payer, &self.admission, cost, now);
+        let tenant = label(&self.payer).to_owned();
+        let settlement = Settlement {
+            tenant: &tenant,
+            tier: &self.tier,
+            model: model_label(config, &self.model),
+            usage,
+            spend: cost.usd,
+            saved: asked.usd - cost.usd,
+            by,
+        };
+        let limits = &self.payer.plan.limits;
+        let mut step = Step {
+            metrics: telemetry::settled(&settlement),
+            fields: telemetry::charged(&settlement, limits, settled.report.as_ref()),
+            ..Step::default()
+        };
+        step.metrics.extend(
+            settled
+                .report
+                .and_then(|record| telemetry::remaining(&tenant, limits, &record)),
+        );
+        step.metrics.push(telemetry::conflicts(settled.conflicts));
+        step
+    }
+
+    fn decided(&self) -> Vec<Field> {
+        telemetry::decided(&Decided {
+            tenant: self.payer.id.as_str(),
+            plan: &self.payer.plan.name,
+            tier: &self.tier,
+            requested_model: &self.facts.model,
+            model: &self.model,
+            decision: self.decision(),
+            reason: self.admission.reason.map_or("", reason_word),
+        })
+    }
+}
+
+impl Step {
+    fn pause() -> Self {
+        Self {
+            next: Next::Pause,
+            ..Self::default()
+        }
+    }
+
+    /// This step, with what `other` counts and tells.
+    fn reporting(mut self, other: Self) -> Self {
+        self.metrics.extend(other.metrics);
+        self.fields.extend(other.fields);
+        self
+    }
+}
+
+/// The tenant as a metric's label.
+fn label(payer: &Payer) -> &str {
+    if payer.configured {
+        payer.id.as_str()
+    } else {
+        telemetry::UNCONFIGURED
+    }
+}
+
+fn model_label<'a>(config: &Config, model: &'a str) -> &'a str {
+    if config.names_model(model) {
+        model
+    } else {
+        telemetry::OTHER_MODEL
+    }
+}
+
+fn reason_word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::BudgetLow => "budget_low",
+        Reason::BucketLow => "bucket_low",
+        Reason::BudgetExhausted => "budget_exhausted",
+    }
+}

@@ -1,0 +1,515 @@
+//! The request's half of an exchange: headers → tenant → limits → tier → rewrite.
+
+use super::*;
+use crate::admission::Outcome;
+use crate::api::Fault;
+use crate::config::Missing;
+use crate::estimate::Estimate;
+use crate::headers;
+use crate::json::{Malformed, Repeats, Scanner};
+use crate::policy::Ask;
+use crate::record::Record;
+use crate::rewrite::{Passing, new_length};
+use crate::store::Updated;
+use crate::tenant::{Headers, Properties, TenantId, principal};
+use crate::tier::place;
+
+/// A request whose body is being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    api: Api,
+    payer: Payer,
+    scanner: Scanner,
+    /// The length that the client promised, if it did.
+    length: Option<u64>,
+    body: Body,
+    /// The headers have not gone on yet.
+    headers_held: bool,
+    /// The admission, once `model` was read.
+    pub(super) sent: Option<Box<Sent>>,
+}
+
+/// How the body goes on.
+#[derive(Debug)]
+enum Body {
+    /// Not before it is complete.
+    Held,
+    /// As it is read.
+    Passing(Passing),
+}
+
+/// Whose request it is, or why that cannot be said.
+enum Identified {
+    Payer(Payer),
+    Unmetered,
+    Denied(Denial),
+}
+
+impl Exchange {
+    /// The request's headers are here. `is_end`: nothing follows them.
+    pub fn request_headers(
+        &mut self,
+        request: &Headers,
+        is_end: bool,
+        store: &impl Store,
+        properties: &impl Properties,
+        now: Timestamp,
+    ) -> Step {
+        let mut step = Step {
+            headers: strip(request),
+            ..Step::default()
+        };
+        let header = |name| request.only(name).unwrap_or_default();
+        let Some(api) = Api::of(header(":method"), header(":path")) else {
+            return step;
+        };
+        let payer = match self.identify(request, properties) {
+            Identified::Payer(payer) => payer,
+            Identified::Unmetered => return step,
+            Identified::Denied(denial) => {
+                return refuse(api, denial, None, None, now).reporting(step);
+            }
+        };
+        if is_end {
+            let denial = Denial::InvalidBody(Fault::Body(Malformed::Truncated));
+            return refuse(api, denial, Some(&payer), None, now);
+        }
+        if !self.config.hold_headers
+            && let Some((refusal, record)) = admission::is_spent_out(store, &payer, now)
+        {
+            // Later the upstream would already have been asked.
+            return refuse(
+                api,
+                Denial::Limit(refusal),
+                Some(&payer),
+                Some((&record, "", "")),
+                now,
+            );
+        }
+        let length = number(header("content-length"));
+        let held = self.config.hold_headers
+            && length.is_some_and(|length| length <= self.config.hold_bytes);
+        // A compressed answer could not be read.
+        step.headers
+            .push(HeaderChange::Set("accept-encoding", "identity".to_owned()));
+        if !held {
+            // A rewrite may change it, and a stale one would make the rest of this body the next request.
+            step.headers
+                .push(HeaderChange::Remove(b"content-length".to_vec()));
+        }
+        if self.config.hold_headers {
+            step.next = Next::Pause;
+        }
+        self.stage = Stage::Reading(Box::new(Reading {
+            api,
+            payer,
+            scanner: Scanner::new(api.request_keys(), Repeats::Refuse),
+            length,
+            body: if held {
+                Body::Held
+            } else {
+                Body::Passing(Passing::default())
+            },
+            headers_held: self.config.hold_headers,
+            sent: None,
+        }));
+        step
+    }
+
+    /// More of the request's body is here: the bytes that were not given before.
+    pub fn request_body(
+        &mut self,
+        chunk: &[u8],
+        is_end: bool,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Step {
+        let Stage::Reading(reading) = &mut self.stage else {
+            return Step::default();
+        };
+        match reading.read(&self.config, chunk, is_end, store, now) {
+            Ok(step) => {
+                if is_end && let Some(sent) = reading.sent.take() {
+                    self.stage = Stage::Sent(sent);
+                }
+                step
+            }
+            Err(step) => {
+                self.stage = Stage::Idle;
+                *step
+            }
+        }
+    }
+
+    /// The request ends with trailers, after its body.
+    pub fn request_trailers(&mut self, store: &impl Store, now: Timestamp) -> Step {
+        self.request_body(&[], true, store, now)
+    }
+
+    fn identify(&self, request: &Headers, properties: &impl Properties) -> Identified {
+        let id = match principal(&self.config.sources, request, properties) {
+            Some(bytes) => TenantId::parse(&bytes),
+            None => match &self.config.missing {
+                Missing::Reject => return Identified::Denied(Denial::TenantRequired),
+                Missing::Pass => return Identified::Unmetered,
+                Missing::Tenant(id) => Some(id.clone()),
+            },
+        };
+        let Some(id) = id else {
+            return Identified::Denied(Denial::TenantUnknown);
+        };
+        let configured = self.config.plan(&id);
+        let is_configured = configured.is_some();
+        match configured.or(self.config.unknown.as_ref()).map(Rc::clone) {
+            Some(plan) => Identified::Payer(Payer {
+                id,
+                plan,
+                configured: is_configured,
+            }),
+            None => Identified::Denied(Denial::TenantUnknown),
+        }
+    }
+}
+
+impl Reading {
+    /// Reads on. `Err` is the step of a request that is refused.
+    fn read(
+        &mut self,
+        config: &Config,
+        chunk: &[u8],
+        is_end: bool,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        let was_complete = self.scanner.closing_brace().is_some();
+        let scanned = self.scanner.feed(chunk);
+        scanned.map_err(|malformed| self.invalid(config, Fault::Body(malformed), store, now))?;
+        let is_complete = self.scanner.closing_brace().is_some();
+        if is_end && !is_complete {
+            return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
+        }
+        let mut step = Step::default();
+        if !is_complete && matches!(self.body, Body::Held) {
+            return Ok(Step::pause());
+        }
+        let facts = self.api.facts(&self.scanner);
+        let facts = facts.map_err(|fault| self.invalid(config, fault, store, now))?;
+        if let Some(facts) = facts {
+            match &mut self.sent {
+                None => step = self.admit(config, facts, store, now)?,
+                Some(_) if is_complete && !was_complete => {
+                    step = self.amend(config, facts, store, now)?
+                }
+                Some(_) => {}
+            }
+        }
+        self.forward(chunk, &mut step);
+        self.headers_held = false;
+        Ok(step)
+    }
+
+    /// Lets the body go on, changed where it must be, and the headers with it.
+    fn forward(&mut self, chunk: &[u8], step: &mut Step) {
+        let edits = self.edits();
+        match &mut self.body {
+            Body::Held => {
+                if let Some(length) = self.length.filter(|_| !edits.is_empty()) {
+                    let length = new_length(length, &edits).to_string();
+                    step.headers
+                        .push(HeaderChange::Set("content-length", length));
+                }
+                if !edits.is_empty() {
+                    step.body = BodyChange::Edit(edits);
+                }
+                // What may follow is white space; it passes.
+                let mut passing = Passing::default();
+                passing.skip(self.scanner.offset());
+                self.body = Body::Passing(passing);
+            }
+            Body::Passing(passing) => {
+                if let Some(bytes) = passing.pass(chunk, &edits, self.scanner.open_since()) {
+                    step.body = BodyChange::Replace(bytes);
+                }
+            }
+        }
+        if let Some(sent) = self.sent.as_ref().filter(|_| self.headers_held) {
+            step.headers
+                .push(HeaderChange::Set(headers::TIER, sent.tier.clone()));
+        }
+    }
+
+    /// The edits that are known so far, sorted.
+    fn edits(&self) -> Vec<Edit> {
+        let Some(sent) = &self.sent else {
+            return Vec::new();
+        };
+        let (start, end) = sent.facts.model_span;
+        let model = (sent.model != sent.facts.model).then(|| Edit {
+            start,
+            end,
+            with: serde_json::Value::from(sent.model.as_str())
+                .to_string()
+                .into_bytes(),
+        });
+        let mut edits: Vec<Edit> = model
+            .into_iter()
+            .chain(self.api.ask_usage(&self.scanner))
+            .collect();
+        edits.sort_by_key(|edit| edit.start);
+        edits
+    }
+
+    /// Chooses a tier and reserves.
+    fn admit(
+        &mut self,
+        config: &Config,
+        facts: Facts,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        let ask = ask(config, &facts, self.estimate(&facts));
+        let Updated { report, conflicts } =
+            admission::admit(store, &self.payer, &ask, config.failure_mode, now);
+        let lost = Step {
+            metrics: vec![telemetry::conflicts(conflicts)],
+            ..Step::default()
+        };
+        let admission = match report {
+            Outcome::Admitted(admission) => admission,
+            Outcome::Refused(refusal, record) => {
+                let about = Some((&record, asked_tier(&ask), facts.model.as_str()));
+                let step = refuse(
+                    self.api,
+                    Denial::Limit(refusal),
+                    Some(&self.payer),
+                    about,
+                    now,
+                );
+                return Err(Box::new(step.reporting(lost)));
+            }
+            Outcome::Unavailable => {
+                let step = refuse(self.api, Denial::Unavailable, Some(&self.payer), None, now);
+                return Err(Box::new(step.reporting(lost)));
+            }
+        };
+        let sent = Sent::new(self.api, self.payer.clone(), admission, facts, &ask, now);
+        let step = sent.admitted();
+        self.sent = Some(Box::new(sent));
+        Ok(step.reporting(lost))
+    }
+
+    /// The body is complete and was admitted before it was: what it may cost is known better now.
+    fn amend(
+        &mut self,
+        config: &Config,
+        facts: Facts,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        let ask = ask(config, &facts, self.estimate(&facts));
+        let Some(sent) = &mut self.sent else {
+            return Ok(Step::default());
+        };
+        let Updated { report, conflicts } =
+            admission::amend(store, &self.payer, &mut sent.admission, &ask, now);
+        sent.expected_input = ask.estimate.input();
+        sent.facts = facts;
+        let lost = Step {
+            metrics: vec![telemetry::conflicts(conflicts)],
+            ..Step::default()
+        };
+        match report {
+            None => Ok(lost),
+            Some((refusal, record)) => {
+                let about = Some((&record, sent.tier.as_str(), sent.facts.model.as_str()));
+                let step = refuse(
+                    self.api,
+                    Denial::Limit(refusal),
+                    Some(&self.payer),
+                    about,
+                    now,
+                );
+                Err(Box::new(step.reporting(lost)))
+            }
+        }
+    }
+
+    fn estimate(&self, facts: &Facts) -> Estimate {
+        Estimate {
+            body_bytes: self.length.unwrap_or(0).max(self.scanner.offset()),
+            output_limit: facts.output_limit,
+            choices: facts.choices,
+        }
+    }
+
+    /// Refuses a body that is not what it should be, and returns what is held for it.
+    fn invalid(
+        &mut self,
+        config: &Config,
+        fault: Fault,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Box<Step> {
+        let step = refuse(
+            self.api,
+            Denial::InvalidBody(fault),
+            Some(&self.payer),
+            None,
+            now,
+        );
+        let returned = self
+            .sent
+            .take()
+            .map(|mut sent| sent.settle(config, store, None, now));
+        Box::new(step.reporting(returned.unwrap_or_default()))
+    }
+}
+
+impl Sent {
+    fn new(
+        api: Api,
+        payer: Payer,
+        admission: Admission,
+        facts: Facts,
+        ask: &Ask<'_>,
+        now: Timestamp,
+    ) -> Self {
+        let tier = admission.tier;
+        let (name, model) = match &ask.place {
+            Some(place) => {
+                let name = place
+                    .ladder
+                    .tiers
+                    .get(tier)
+                    .map_or(telemetry::UNLISTED, |tier| &tier.name);
+                (
+                    name,
+                    place.ladder.model_for(place.asked, tier, &facts.model),
+                )
+            }
+            None => (telemetry::UNLISTED, facts.model.as_str()),
+        };
+        let limits = admission
+            .record
+            .as_ref()
+            .map(|record| headers::limits(&payer.plan.limits, record, now));
+        let mut sent = Self {
+            api,
+            tier: name.to_owned(),
+            model: model.to_owned(),
+            price: ask.price(tier).copied(),
+            asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
+            expected_input: ask.estimate.input(),
+            headers: limits.unwrap_or_default(),
+            payer,
+            admission,
+            facts,
+            reader: None,
+            is_settled: false,
+        };
+        sent.headers.extend([
+            (headers::TIER, sent.tier.clone()),
+            (headers::MODEL, headers::plain(&sent.model)),
+            (headers::REQUESTED_MODEL, headers::plain(&sent.facts.model)),
+            (headers::DECISION, sent.decision().to_owned()),
+        ]);
+        let reason = match (&sent.admission.record, sent.admission.reason) {
+            (None, _) => Some(Denial::Unavailable.reason()),
+            (_, reason) => reason.map(reason_word),
+        };
+        sent.headers
+            .extend(reason.map(|reason| (headers::REASON, reason.to_owned())));
+        sent
+    }
+
+    /// What is counted and told at the admission.
+    fn admitted(&self) -> Step {
+        let tenant = label(&self.payer);
+        let limits = &self.payer.plan.limits;
+        let record = self.admission.record.as_ref();
+        let mut fields = self.decided();
+        fields.extend(record.and_then(|record| telemetry::left(limits, record)));
+        let remaining = record.and_then(|record| telemetry::remaining(tenant, limits, record));
+        let mut metrics = vec![telemetry::request(tenant, &self.tier, self.decision())];
+        metrics.extend(remaining);
+        Step {
+            metrics,
+            fields,
+            ..Step::default()
+        }
+    }
+}
+
+/// Refuses a request. `about`: the state that says so, the tier and the model that were asked for, where they are known.
+fn refuse(
+    api: Api,
+    denial: Denial,
+    payer: Option<&Payer>,
+    about: Option<(&Record, &str, &str)>,
+    now: Timestamp,
+) -> Step {
+    let mut reply = denial.reply(api, now);
+    let tenant = payer.map_or("", |payer| label(payer));
+    let mut metrics = vec![telemetry::throttled(tenant, denial.reason())];
+    let (tier, model) = about.map_or(("", ""), |(_, tier, model)| (tier, model));
+    let decision = if denial.is_throttle() { "throttle" } else { "" };
+    if denial.is_throttle() {
+        metrics.push(telemetry::request(tenant, tier, decision));
+        reply.headers.push((headers::DECISION, decision.to_owned()));
+    }
+    if let (Some(payer), Some((record, ..))) = (payer, about) {
+        let told = [(headers::TIER, tier), (headers::REQUESTED_MODEL, model)];
+        let told = told.into_iter().filter(|(_, value)| !value.is_empty());
+        reply
+            .headers
+            .extend(told.map(|(name, value)| (name, headers::plain(value))));
+        reply
+            .headers
+            .extend(headers::limits(&payer.plan.limits, record, now));
+    }
+    let fields = telemetry::decided(&Decided {
+        tenant: payer.map_or("", |payer| payer.id.as_str()),
+        plan: payer.map_or("", |payer| payer.plan.name.as_str()),
+        tier,
+        requested_model: model,
+        model: "",
+        decision,
+        reason: denial.reason(),
+    });
+    Step {
+        next: Next::Reply(reply),
+        metrics,
+        fields,
+        ..Step::default()
+    }
+}
+
+fn ask<'a>(config: &'a Config, facts: &Facts, estimate: Estimate) -> Ask<'a> {
+    Ask {
+        place: place(&config.ladders, &facts.model),
+        estimate,
+        unlisted_price: config.unlisted_price.as_ref(),
+    }
+}
+
+fn asked_tier<'a>(ask: &Ask<'a>) -> &'a str {
+    let tier = ask
+        .place
+        .and_then(|place| place.ladder.tiers.get(place.asked));
+    tier.map_or(telemetry::UNLISTED, |tier| &tier.name)
+}
+
+/// Takes out what only we may say.
+fn strip(request: &Headers) -> Vec<HeaderChange> {
+    let mut names: Vec<&Vec<u8>> = request.0.iter().map(|(name, _)| name).collect();
+    names.retain(|name| name.starts_with(headers::PREFIX.as_bytes()));
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| HeaderChange::Remove(name.clone()))
+        .collect()
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

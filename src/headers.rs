@@ -1,0 +1,274 @@
+//! Names and values of the headers that bursar sets.
+//!
+//! - `x-bursar-*`: our own, on the response and (the tier) on the request to the upstream.
+//! - `x-ratelimit-*-tokens`: as OpenAI sends them (<https://platform.openai.com/docs/guides/rate-limits>).
+//! - `ratelimit`, `ratelimit-policy`: draft-ietf-httpapi-ratelimit-headers-10.
+//! - `retry-after` (RFC 9110, 10.2.3) and `retry-after-ms`, `x-should-retry`, which the OpenAI and Anthropic SDKs honour.
+
+use std::time::Duration;
+
+use crate::ledger::Unit;
+use crate::policy::Limits;
+use crate::record::Record;
+use crate::units::Timestamp;
+
+/// What all of our own headers begin with; a client's are removed.
+pub const PREFIX: &str = "x-bursar-";
+/// The tier that serves the request.
+pub const TIER: &str = "x-bursar-tier";
+/// The model that was sent upstream.
+pub const MODEL: &str = "x-bursar-model";
+/// The model that the client asked for.
+pub const REQUESTED_MODEL: &str = "x-bursar-requested-model";
+/// `admit`, `downgrade` or `throttle`.
+pub const DECISION: &str = "x-bursar-decision";
+/// Why, when it is not plain.
+pub const REASON: &str = "x-bursar-reason";
+
+/// A header to set, in the place of any that is there.
+pub type Header = (&'static str, String);
+
+/// What the tenant's limits are and how much of them is left, reservations counted as gone.
+#[must_use]
+pub fn limits(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Header> {
+    let standings = standings(limits, record, now);
+    let mut headers = Vec::with_capacity(5);
+    // Of several limits the strictest is told: the one with the least left.
+    let strictest = standings
+        .iter()
+        .filter(|standing| standing.unit == Unit::Tokens)
+        .min_by_key(|standing| standing.left);
+    if let Some(standing) = strictest {
+        headers.push(("x-ratelimit-limit-tokens", standing.quota.to_string()));
+        headers.push(("x-ratelimit-remaining-tokens", standing.left.to_string()));
+        if let Some(reset) = standing.reset {
+            headers.push(("x-ratelimit-reset-tokens", go_duration(reset)));
+        }
+    }
+    if !standings.is_empty() {
+        let join = |item: fn(&Standing) -> String| {
+            standings.iter().map(item).collect::<Vec<_>>().join(", ")
+        };
+        headers.push(("ratelimit-policy", join(Standing::policy)));
+        headers.push(("ratelimit", join(Standing::left)));
+    }
+    headers
+}
+
+/// How things stand with one limit.
+struct Standing {
+    name: &'static str,
+    unit: Unit,
+    quota: u64,
+    left: u64,
+    window: Option<Duration>,
+    reset: Option<Duration>,
+}
+
+fn standings(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Standing> {
+    let bucket = limits.bucket.map(|quota| Standing {
+        name: "bucket",
+        unit: Unit::Tokens,
+        quota: quota.burst.get(),
+        left: quota.available(record.bucket, now),
+        window: Some(Duration::from_nanos(quota.window.get())),
+        reset: Some(quota.until_full(record.bucket, now)),
+    });
+    let budget = limits.budget.map(|budget| {
+        let window = budget.period.at(now);
+        let ends = window.end != Timestamp::MAX;
+        Standing {
+            name: "budget",
+            unit: budget.unit,
+            quota: budget.initial_budget,
+            left: budget.remaining(&record.account),
+            window: ends.then(|| window.length()),
+            reset: ends.then(|| window.end.since(now)),
+        }
+    });
+    bucket.into_iter().chain(budget).collect()
+}
+
+impl Standing {
+    fn policy(&self) -> String {
+        let Self { name, quota, .. } = self;
+        let unit = match self.unit {
+            Unit::Tokens => "",
+            Unit::UsdMicros => ";qu=\"usd-micros\"",
+        };
+        let window = self
+            .window
+            .map(|window| format!(";w={}", window.as_secs().max(1)));
+        format!("\"{name}\";q={quota}{unit}{}", window.unwrap_or_default())
+    }
+
+    fn left(&self) -> String {
+        let Self { name, left, .. } = self;
+        let reset = self.reset.map(|reset| format!(";t={}", seconds_up(reset)));
+        format!("\"{name}\";r={left}{}", reset.unwrap_or_default())
+    }
+}
+
+/// The headers that tell a client when to come back: to the millisecond, and in whole seconds, both rounded up.
+#[must_use]
+pub fn retry_after(wait: Duration) -> [Header; 2] {
+    let millis = millis_up(wait).max(1);
+    [
+        ("retry-after", millis.div_ceil(1_000).to_string()),
+        ("retry-after-ms", millis.to_string()),
+    ]
+}
+
+/// Tells the SDKs not to try again by themselves.
+#[must_use]
+pub fn do_not_retry() -> Header {
+    ("x-should-retry", "false".to_owned())
+}
+
+fn millis_up(time: Duration) -> u128 {
+    time.as_nanos().div_ceil(1_000_000)
+}
+
+fn seconds_up(time: Duration) -> u128 {
+    time.as_nanos().div_ceil(1_000_000_000)
+}
+
+/// A duration in OpenAI's form, which is Go's: `17ms`, `1s`, `6m0s`, `1h0m30.5s`. Rounded up to a millisecond.
+fn go_duration(time: Duration) -> String {
+    let millis = millis_up(time);
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let (secs, rest) = (millis / 1_000, millis % 1_000);
+    let fraction = match rest {
+        0 => String::new(),
+        _ => format!(".{rest:03}").trim_end_matches('0').to_owned(),
+    };
+    let (hours, minutes, secs) = (secs / 3_600, secs / 60 % 60, secs % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{secs}{fraction}s"),
+        (0, _) => format!("{minutes}m{secs}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{secs}{fraction}s"),
+    }
+}
+
+/// Text that a client chose, as it may stand in a header: visible ASCII and spaces, at most 256 bytes.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let visible = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' {
+            c
+        } else {
+            '?'
+        }
+    };
+    text.chars().take(256).map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Account, Budget, tokens};
+    use crate::window::Period;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn durations_read_as_openai_writes_them() {
+        for (millis, text) in [
+            (0, "0ms"),
+            (17, "17ms"),
+            (1_000, "1s"),
+            (1_500, "1.5s"),
+            (360_000, "6m0s"),
+            (3_630_050, "1h0m30.05s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(go_duration(Duration::from_nanos(1)), "1ms");
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_zero() {
+        let values = |nanos| retry_after(Duration::from_nanos(nanos)).map(|(_, value)| value);
+        assert_eq!(values(0), ["1", "1"]);
+        assert_eq!(values(1_000_000_001), ["2", "1001"]);
+        assert_eq!(values(2_000_000_000), ["2", "2000"]);
+    }
+
+    // cases.md 12
+    #[test]
+    fn the_strictest_limit_is_told_and_all_are_listed() {
+        use std::num::NonZeroU64;
+        let quota = crate::bucket::Quota {
+            tokens_per_window: NonZeroU64::new(60).unwrap(),
+            window: NonZeroU64::new(60_000_000_000).unwrap(),
+            burst: NonZeroU64::new(60).unwrap(),
+            low_water_mark: None,
+        };
+        let budget = Budget {
+            initial_budget: 1_000,
+            unit: Unit::Tokens,
+            period: Period::Hour,
+        };
+        let now = Timestamp::from_secs(3_600 * 10 + 60);
+        let record = Record {
+            bucket: quota.charge(Default::default(), 12, now),
+            account: Account {
+                spent: tokens(990),
+                ..Account::default().at(Period::Hour, now)
+            },
+            ..Record::default()
+        };
+        let plan = Limits {
+            budget: Some(budget),
+            bucket: Some(quota),
+            ..Limits::default()
+        };
+        assert_eq!(
+            limits(&plan, &record, now),
+            [
+                ("x-ratelimit-limit-tokens", "1000".to_owned()),
+                ("x-ratelimit-remaining-tokens", "10".to_owned()),
+                ("x-ratelimit-reset-tokens", "59m0s".to_owned()),
+                (
+                    "ratelimit-policy",
+                    "\"bucket\";q=60;w=60, \"budget\";q=1000;w=3600".to_owned()
+                ),
+                (
+                    "ratelimit",
+                    "\"bucket\";r=48;t=12, \"budget\";r=10;t=3540".to_owned()
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_budget_in_money_is_listed_in_micros_and_told_in_no_token_header() {
+        let budget = Budget {
+            initial_budget: 5,
+            unit: Unit::UsdMicros,
+            period: Period::Never,
+        };
+        let plan = Limits {
+            budget: Some(budget),
+            ..Limits::default()
+        };
+        assert_eq!(
+            limits(&plan, &Record::default(), Timestamp::from_secs(1)),
+            [
+                (
+                    "ratelimit-policy",
+                    "\"budget\";q=5;qu=\"usd-micros\"".to_owned()
+                ),
+                ("ratelimit", "\"budget\";r=5".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_clients_text_cannot_break_a_header() {
+        assert_eq!(plain("gpt\r\nx: y\u{e9}"), "gpt??x: y?");
+        assert_eq!(plain(&"x".repeat(300)).len(), 256);
+    }
+}

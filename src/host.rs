@@ -1,0 +1,365 @@
+//! The proxy: the only module that calls it, and the only one with `unsafe` code.
+//!
+//! The functions are imported here and not taken from `proxy_wasm::hostcalls`, because that panics on every status that
+//! it does not expect and on header values that are not UTF-8: one request with a byte 0xff would end the VM and
+//! every stream in it. Here a call that fails says `None` or does nothing.
+//!
+//! The interface is proxy-wasm ABI 0.2.1 as Envoy implements it: <https://github.com/proxy-wasm/spec>.
+#![expect(unsafe_code, reason = "the host's functions are foreign")]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::store::{PutError, Store, Version};
+use crate::telemetry::{Field, Metric};
+use crate::tenant::{Headers, Properties};
+use crate::units::Timestamp;
+
+/// Status of a host call; all others are one failure like another.
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
+
+/// A version that no write has, so that a put with it succeeds only where there is no value.
+///
+/// The host compares versions only for keys that exist (proxy-wasm-cpp-host, `shared_data.cc`) and counts
+/// them up from 1.
+const ABSENT: u32 = u32::MAX;
+
+const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
+
+/// Which headers.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Map {
+    Request = 0,
+    Response = 2,
+}
+
+/// Which bytes.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Buffer {
+    RequestBody = 0,
+    ResponseBody = 1,
+    PluginConfiguration = 7,
+}
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    fn proxy_get_log_level(level: *mut u32) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize) -> u32;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        size: usize,
+        data: *mut *mut u8,
+        data_size: *mut usize,
+    ) -> u32;
+    fn proxy_set_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        size: usize,
+        data: *const u8,
+        data_size: usize,
+    ) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_set_property(path: *const u8, path_size: usize, data: *const u8, size: usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *const u8,
+        size: usize,
+        cas: u32,
+    ) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, by: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+}
+
+/// The proxy, as one thread of it sees it.
+#[derive(Default)]
+pub(crate) struct Host {
+    /// Ids of metrics by name: the host makes a new one each time that it is asked. Bounded, as the names are.
+    metrics: RefCell<HashMap<String, u32>>,
+}
+
+impl Host {
+    /// The time; the epoch if the host does not tell it.
+    pub(crate) fn now(&self) -> Timestamp {
+        let mut nanos = 0;
+        // SAFETY: the pointer is to a local that outlives the call.
+        let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanos) };
+        Timestamp::from_nanos(if status == OK { nanos } else { 0 })
+    }
+
+    /// The most talkative level that the host shows.
+    pub(crate) fn log_level(&self) -> log::LevelFilter {
+        let mut level = 0;
+        // SAFETY: as in `now`.
+        let status = unsafe { proxy_get_log_level(&raw mut level) };
+        match (status, level) {
+            (OK, 0) => log::LevelFilter::Trace,
+            (OK, 1) => log::LevelFilter::Debug,
+            (OK, 3) => log::LevelFilter::Warn,
+            (OK, 4..) => log::LevelFilter::Error,
+            _ => log::LevelFilter::Info,
+        }
+    }
+
+    /// All headers of a message, in one call.
+    pub(crate) fn headers(&self, map: Map) -> Headers {
+        // SAFETY: both pointers are to locals of `returned`.
+        let bytes =
+            returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) });
+        Headers(
+            bytes
+                .ok()
+                .and_then(|bytes| pairs(&bytes))
+                .unwrap_or_default(),
+        )
+    }
+
+    pub(crate) fn set_header(&self, map: Map, name: &str, value: &str) {
+        // SAFETY: name and value outlive the call.
+        let status = unsafe {
+            proxy_replace_header_map_value(
+                map as u32,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        };
+        complain(status, "set a header");
+    }
+
+    pub(crate) fn remove_header(&self, map: Map, name: &[u8]) {
+        // SAFETY: name outlives the call.
+        let status =
+            unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) };
+        complain(status, "remove a header");
+    }
+
+    /// Up to `size` bytes of a buffer from `start` on; nothing where there are none.
+    pub(crate) fn bytes(&self, buffer: Buffer, start: usize, size: usize) -> Vec<u8> {
+        if size == 0 {
+            return Vec::new();
+        }
+        // SAFETY: both pointers are to locals of `returned`.
+        let bytes = returned(|data, length| unsafe {
+            proxy_get_buffer_bytes(buffer as u32, start, size, data, length)
+        });
+        bytes.unwrap_or_default()
+    }
+
+    /// Puts `bytes` in the place of the first `size` bytes of a buffer, of which there are `total`.
+    ///
+    /// Says whether it did: nothing was changed if not.
+    #[must_use]
+    pub(crate) fn replace_start(
+        &self,
+        buffer: Buffer,
+        size: usize,
+        total: usize,
+        bytes: &[u8],
+    ) -> bool {
+        // A size beyond the buffer's means all of it; the exact size of all of it is taken as a prefix by newer hosts only.
+        let size = if size >= total { usize::MAX } else { size };
+        // SAFETY: bytes outlive the call.
+        let status =
+            unsafe { proxy_set_buffer_bytes(buffer as u32, 0, size, bytes.as_ptr(), bytes.len()) };
+        complain(status, "change a body");
+        status == OK
+    }
+
+    /// Answers the request ourselves.
+    pub(crate) fn reply(
+        &self,
+        status: u16,
+        details: &str,
+        headers: &[(&'static str, String)],
+        body: &str,
+    ) {
+        let headers = serialize(headers);
+        // SAFETY: all slices outlive the call. -1: no gRPC status.
+        let status = unsafe {
+            proxy_send_local_response(
+                status.into(),
+                details.as_ptr(),
+                details.len(),
+                body.as_ptr(),
+                body.len(),
+                headers.as_ptr(),
+                headers.len(),
+                -1,
+            )
+        };
+        complain(status, "answer a request");
+    }
+
+    pub(crate) fn count(&self, metric: &Metric) {
+        // SAFETY: plain numbers.
+        let status = match metric {
+            // The host takes an increment by nothing for a mistake.
+            Metric::Add(name, 0) => {
+                self.metric(COUNTER, name);
+                OK
+            }
+            Metric::Add(name, by) => {
+                let by = i64::try_from(*by).unwrap_or(i64::MAX);
+                self.metric(COUNTER, name)
+                    .map_or(OK, |id| unsafe { proxy_increment_metric(id, by) })
+            }
+            Metric::Set(name, value) => self
+                .metric(GAUGE, name)
+                .map_or(OK, |id| unsafe { proxy_record_metric(id, *value) }),
+        };
+        complain(status, "count");
+    }
+
+    /// Makes a field known to the access log.
+    pub(crate) fn tell(&self, (key, value): &Field) {
+        // SAFETY: key and value outlive the call.
+        let status =
+            unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
+        complain(status, "set a property");
+    }
+
+    fn metric(&self, kind: u32, name: &str) -> Option<u32> {
+        let mut known = self.metrics.borrow_mut();
+        if let Some(id) = known.get(name) {
+            return Some(*id);
+        }
+        let mut id = 0;
+        // SAFETY: name and id outlive the call.
+        let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) };
+        complain(status, "define a metric");
+        (status == OK).then(|| *known.entry(name.to_owned()).or_insert(id))
+    }
+}
+
+impl Properties for Host {
+    fn property(&self, path: &[String]) -> Option<Vec<u8>> {
+        let path = path.join("\0");
+        // SAFETY: the path outlives the call; the other pointers are to locals of `returned`.
+        returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+            .ok()
+    }
+}
+
+impl Store for Host {
+    fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError> {
+        let mut cas = 0;
+        // SAFETY: key and cas outlive the call; the other pointers are to locals of `returned`.
+        let value = returned(|data, size| unsafe {
+            proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas)
+        });
+        match value {
+            Ok(value) => Ok(Some((value, Version(cas)))),
+            Err(NOT_FOUND) => Ok(None),
+            Err(_) => Err(PutError::Unavailable),
+        }
+    }
+
+    fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError> {
+        let cas = expected.map_or(ABSENT, |Version(cas)| cas);
+        // SAFETY: key and value outlive the call.
+        match unsafe {
+            proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
+        } {
+            OK => Ok(()),
+            CAS_MISMATCH => Err(PutError::Conflict),
+            _ => Err(PutError::Unavailable),
+        }
+    }
+}
+
+/// Runs a host call that returns bytes, or its status if it fails.
+fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, u32> {
+    let (mut data, mut size) = (std::ptr::null_mut(), 0);
+    match call(&raw mut data, &raw mut size) {
+        OK if data.is_null() => Ok(Vec::new()),
+        // SAFETY: the host has this memory from `proxy_on_memory_allocate`, which is a boxed slice of that
+        // size from our own allocator, and gives it away.
+        OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
+        status => Err(status),
+    }
+}
+
+/// Reads the host's form of a list of headers: the number of pairs, the sizes of each name and value, then the names
+/// and values themselves, each with a NUL behind it. All numbers are 32 bits, little-endian.
+fn pairs(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let number = |bytes: &mut &[u8]| {
+        let (head, tail) = bytes.split_first_chunk::<4>()?;
+        *bytes = tail;
+        usize::try_from(u32::from_le_bytes(*head)).ok()
+    };
+    let text = |bytes: &mut &[u8], size: usize| {
+        let (text, tail) = bytes.split_at_checked(size)?;
+        *bytes = tail.strip_prefix(b"\0")?;
+        Some(text.to_vec())
+    };
+    let mut rest = bytes;
+    let count = number(&mut rest)?;
+    let (mut sizes, mut texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let pair = |_| {
+        let (name, value) = (number(&mut sizes)?, number(&mut sizes)?);
+        Some((text(&mut texts, name)?, text(&mut texts, value)?))
+    };
+    (0..count).map(pair).collect()
+}
+
+/// The same form the other way round.
+fn serialize(headers: &[(&'static str, String)]) -> Vec<u8> {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = number(headers.len()).to_vec();
+    for (name, value) in headers {
+        bytes.extend(number(name.len()));
+        bytes.extend(number(value.len()));
+    }
+    for (name, value) in headers {
+        bytes.extend(name.bytes().chain([0]));
+        bytes.extend(value.bytes().chain([0]));
+    }
+    bytes
+}
+
+/// A call that should not fail did. Nothing can be done about it, but it should be seen.
+fn complain(status: u32, what: &str) {
+    if status != OK {
+        log::warn!("bursar could not {what}: host status {status}");
+    }
+}

@@ -1,0 +1,341 @@
+//! The budget: what a tenant may spend in a window, what it has spent, and what is held for requests in flight.
+//!
+//! A request *reserves* its cost before it leaves and *settles* once with what was really used. The
+//! reservation belongs to the window in which it was made: if that window has ended by the time of the
+//! settlement, nothing is charged to the next one.
+//!
+//! Limits are configuration and live in [`Budget`]; spend is state and lives in [`Account`]. An
+//! account outlives every change of its budget.
+
+use std::time::Duration;
+
+use crate::units::{CLOCK_STEP, Cost, Micros, Ppm, Timestamp, Tokens};
+use crate::window::{Period, Window};
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Model tokens.
+    Tokens,
+    /// Millionths of a US dollar.
+    UsdMicros,
+}
+
+impl Unit {
+    /// The part of a cost that is counted in this unit.
+    #[must_use]
+    pub fn of(self, cost: Cost) -> u64 {
+        match self {
+            Self::Tokens => cost.tokens.0,
+            Self::UsdMicros => cost.usd.0,
+        }
+    }
+}
+
+/// What may be spent in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// In `unit`.
+    pub initial_budget: u64,
+    /// What is counted.
+    pub unit: Unit,
+    /// When it starts anew.
+    pub period: Period,
+}
+
+impl Budget {
+    /// What neither was spent nor is held, in the budget's unit.
+    #[must_use]
+    pub fn remaining(&self, account: &Account) -> u64 {
+        self.headroom(account, self.initial_budget)
+    }
+
+    /// What is left under `limit`, which may be the budget with an overdraft.
+    #[must_use]
+    pub fn headroom(&self, account: &Account, limit: u64) -> u64 {
+        self.unspent(account, limit)
+            .saturating_sub(self.unit.of(account.held()))
+    }
+
+    /// What would be left under `limit` if nothing were in flight.
+    #[must_use]
+    pub fn unspent(&self, account: &Account, limit: u64) -> u64 {
+        limit.saturating_sub(self.unit.of(account.spent))
+    }
+
+    /// The budget with an overdraft on top.
+    #[must_use]
+    pub fn overdrawn(&self, overdraft: Ppm) -> u64 {
+        self.initial_budget
+            .saturating_add(overdraft.of(self.initial_budget))
+    }
+}
+
+/// What was spent and what is held in the current window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The window that `spent` was spent in.
+    pub window: Window,
+    /// Counts the windows, so that a reservation knows whether its own is still open.
+    pub generation: u32,
+    /// Settled spend.
+    pub spent: Cost,
+    /// Reservations in flight, added up by the minute they were made in. At most [`HOLD_EPOCHS`] of them.
+    pub holds: Vec<Hold>,
+}
+
+/// The reservations made in one minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The minute, counted from the Unix epoch.
+    pub epoch: u32,
+    /// What they hold together.
+    pub cost: Cost,
+}
+
+/// A hold on part of a budget, made for one request and closed exactly once.
+///
+/// There is no `Drop`: closing writes to the store, and a drop can neither wait nor fail.
+#[must_use = "an unclosed reservation keeps its part of the budget held until it expires"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reservation {
+    generation: u32,
+    epoch: u32,
+    cost: Cost,
+}
+
+const EPOCH: Duration = Duration::from_secs(60);
+
+/// How many minutes a reservation that nothing closes stays held: at least 29, at most 30.
+///
+/// Nothing closes it when the VM traps, since a trap runs no `on_log`. It must outlive the slowest
+/// answer (the OpenAI SDKs give up after 10 minutes), and a phantom hold should not outlive a coffee.
+pub const HOLD_EPOCHS: usize = 30;
+
+impl Account {
+    /// The account as it is at `now` under a budget of this period: rolled over if its window has
+    /// ended, and without the holds that expired.
+    ///
+    /// A changed period keeps what was spent as long as the window it was spent in is open, or lies
+    /// inside the new one.
+    #[must_use]
+    pub fn at(mut self, period: Period, now: Timestamp) -> Self {
+        // Another worker may have rolled over a moment ago by a clock that it read a moment later.
+        let now = if self.window.start.since(now) > CLOCK_STEP {
+            now
+        } else {
+            now.max(self.window.start)
+        };
+        let current = period.at(now);
+        if self.window.is_open(now) || self.window.start >= current.start {
+            self.window = current;
+            self.holds.retain(|hold| is_live(hold.epoch, now));
+            return self;
+        }
+        Self {
+            window: current,
+            generation: self.generation.wrapping_add(1),
+            ..Self::default()
+        }
+    }
+
+    /// All that is held.
+    #[must_use]
+    pub fn held(&self) -> Cost {
+        self.holds
+            .iter()
+            .fold(Cost::ZERO, |sum, hold| sum.plus(hold.cost))
+    }
+
+    /// Holds `cost` without asking. The account must be as of `now` (see [`Account::at`]).
+    pub fn reserve(&mut self, cost: Cost, now: Timestamp) -> Reservation {
+        let epoch = epoch_of(now);
+        let full = self.holds.len() >= HOLD_EPOCHS;
+        let slot = self.holds.iter_mut().find(|hold| hold.epoch == epoch);
+        let epoch = match slot {
+            Some(hold) => {
+                hold.cost = hold.cost.plus(cost);
+                epoch
+            }
+            // Only a clock that jumped about can fill all slots with live minutes: share the last.
+            None if full => self.holds.last_mut().map_or(epoch, |hold| {
+                hold.cost = hold.cost.plus(cost);
+                hold.epoch
+            }),
+            None => {
+                self.holds.push(Hold { epoch, cost });
+                epoch
+            }
+        };
+        Reservation {
+            generation: self.generation,
+            epoch,
+            cost,
+        }
+    }
+
+    /// Replaces the hold by what was used, which may be more, and may be nothing.
+    ///
+    /// Says whether `used` was counted: it is not if the reservation's window has ended.
+    pub fn settle(&mut self, reservation: &Reservation, used: Cost) -> bool {
+        if reservation.generation != self.generation {
+            return false;
+        }
+        if let Some(hold) = self
+            .holds
+            .iter_mut()
+            .find(|hold| hold.epoch == reservation.epoch)
+        {
+            hold.cost = hold.cost.minus(reservation.cost);
+        }
+        self.holds.retain(|hold| hold.cost != Cost::ZERO);
+        self.spent = self.spent.plus(used);
+        true
+    }
+}
+
+impl Reservation {
+    /// What is held.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+}
+
+fn epoch_of(now: Timestamp) -> u32 {
+    u32::try_from(now.as_secs() / EPOCH.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn is_live(epoch: u32, now: Timestamp) -> bool {
+    let age = epoch_of(now).saturating_sub(epoch);
+    usize::try_from(age).is_ok_and(|age| age < HOLD_EPOCHS)
+}
+
+/// A cost in tokens alone, for budgets that know no price.
+#[must_use]
+pub fn tokens(tokens: u64) -> Cost {
+    Cost {
+        tokens: Tokens(tokens),
+        usd: Micros(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const DAY: u64 = 86_400;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(20_000 * DAY + secs)
+    }
+
+    fn account(now: Timestamp) -> Account {
+        Account::default().at(Period::Day, now)
+    }
+
+    fn budget(initial_budget: u64) -> Budget {
+        Budget {
+            initial_budget,
+            unit: Unit::Tokens,
+            period: Period::Day,
+        }
+    }
+
+    #[test]
+    fn a_reservation_is_held_and_then_replaced_by_what_was_used() {
+        let mut account = account(at(0));
+        let reservation = account.reserve(tokens(300), at(0));
+        assert_eq!(budget(1_000).remaining(&account), 700);
+        assert!(account.settle(&reservation, tokens(120)));
+        assert_eq!(budget(1_000).remaining(&account), 880);
+        assert_eq!(account.holds, []);
+    }
+
+    // cases.md 9
+    #[test]
+    fn spend_beyond_the_reservation_is_counted_as_debt() {
+        let mut account = account(at(0));
+        let reservation = account.reserve(tokens(100), at(0));
+        account.settle(&reservation, tokens(1_500));
+        assert_eq!(account.spent, tokens(1_500));
+        assert_eq!(budget(1_000).remaining(&account), 0);
+        assert_eq!(budget(2_000).remaining(&account), 500);
+    }
+
+    // cases.md 8
+    #[test]
+    fn a_reservation_from_an_ended_window_charges_nothing_to_the_next() {
+        let mut account = account(at(0));
+        let reservation = account.reserve(tokens(300), at(DAY - 1));
+        let mut account = account.at(Period::Day, at(DAY));
+        assert_eq!(budget(1_000).remaining(&account), 1_000);
+        assert!(!account.settle(&reservation, tokens(300)));
+        assert_eq!(account.spent, Cost::ZERO);
+    }
+
+    // cases.md 3, 4
+    #[test]
+    fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
+        let mut account = account(at(30));
+        let reservation = account.reserve(tokens(300), at(30));
+        let account_later = account.clone().at(Period::Day, at(30 * 60 - 1));
+        assert_eq!(account_later.held(), tokens(300));
+        let mut expired = account.at(Period::Day, at(30 * 60));
+        assert_eq!(expired.held(), Cost::ZERO);
+        // A settlement after all is counted, and gives back nothing that is not there.
+        let fresh = expired.reserve(tokens(50), at(30 * 60));
+        assert!(expired.settle(&reservation, tokens(120)));
+        assert_eq!((expired.spent, expired.held()), (tokens(120), tokens(50)));
+        assert!(expired.settle(&fresh, tokens(50)));
+    }
+
+    // cases.md 6, 7
+    #[test]
+    fn changing_the_period_keeps_what_was_spent() {
+        let mut day = account(at(0));
+        let reservation = day.reserve(tokens(10), at(0));
+        day.settle(&reservation, tokens(10));
+        let month = day.clone().at(Period::Month, at(3 * DAY));
+        assert_eq!(month.spent, tokens(10));
+        let hour = month.at(Period::Hour, at(3 * DAY));
+        assert_eq!(hour.spent, tokens(10));
+        assert_eq!(hour.at(Period::Hour, at(3 * DAY + 3_600)).spent, Cost::ZERO);
+    }
+
+    // cases.md 8
+    #[test]
+    fn a_worker_that_read_the_clock_just_before_midnight_does_not_undo_the_roll_over() {
+        let mut new_day = account(at(0)).at(Period::Day, at(DAY));
+        let reservation = new_day.reserve(tokens(10), at(DAY));
+        new_day.settle(&reservation, tokens(10));
+        let seen_late = new_day.clone().at(Period::Day, at(DAY - 1));
+        assert_eq!(seen_late, new_day);
+    }
+
+    #[test]
+    fn a_clock_set_back_by_a_month_keeps_the_spend_and_returns_to_the_calendar() {
+        let mut account = account(at(40 * DAY));
+        let reservation = account.reserve(tokens(10), at(40 * DAY));
+        account.settle(&reservation, tokens(10));
+        let back = account.at(Period::Day, at(0));
+        assert_eq!(
+            (back.spent, back.window),
+            (tokens(10), Period::Day.at(at(0)))
+        );
+        assert_eq!(back.at(Period::Day, at(DAY)).spent, Cost::ZERO);
+    }
+
+    #[test]
+    fn holds_stay_bounded_whatever_the_clock_does() {
+        let mut account = account(at(0));
+        for minute in 0..100 {
+            let reservation = account.reserve(tokens(1), at(60 * minute));
+            assert_eq!(reservation.cost(), tokens(1));
+        }
+        assert_eq!(account.holds.len(), HOLD_EPOCHS);
+        assert_eq!(account.held(), tokens(100));
+    }
+}

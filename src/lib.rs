@@ -1,0 +1,58 @@
+//! bursar keeps many tenants' LLM spend inside budget, in the proxy that their traffic already crosses.
+//!
+//! It is a proxy-wasm filter for Envoy. The modules stand in the order in which they build on each other; all but the
+//! last two are a pure core: no clock, no host, no global state.
+//!
+//! | a request's way | module |
+//! |---|---|
+//! | headers | [`api`]: whose wire format; [`tenant`]: who pays |
+//! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], charged by [`admission`] |
+//! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
+//! | rewrite | [`json`] finds, [`rewrite`] changes |
+//! | usage | [`usage`] reads, from JSON or [`sse`] |
+//! | settle | [`admission`] again |
+//! | report | [`headers`], [`reply`], [`telemetry`] |
+//!
+//! [`exchange`] leads a request along that way; [`config`] is what the operator wants; `host` is the only module that
+//! calls the proxy, and `filter` ties the two together.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+#[cfg(test)]
+extern crate self as bursar;
+
+pub mod units;
+pub mod window;
+
+pub mod bucket;
+pub mod ledger;
+pub mod record;
+pub mod store;
+
+pub mod tenant;
+pub mod tier;
+
+pub mod json;
+pub mod rewrite;
+pub mod sse;
+
+pub mod api;
+pub mod estimate;
+pub mod usage;
+
+pub mod policy;
+
+pub mod config;
+
+pub mod admission;
+
+pub mod headers;
+pub mod reply;
+pub mod telemetry;
+
+pub mod exchange;
+
+#[cfg(target_os = "wasi")]
+mod filter;
+#[cfg(target_os = "wasi")]
+mod host;

@@ -1,0 +1,233 @@
+//! The one place that turns a refusal into a status, headers and a body.
+
+use std::time::Duration;
+
+use crate::api::{Api, Fault};
+use crate::headers::{self, Header};
+use crate::policy::Refusal;
+use crate::units::Timestamp;
+
+/// Why a request is answered by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// It shows no tenant.
+    TenantRequired,
+    /// Its tenant is not configured.
+    TenantUnknown,
+    /// Its body is not what its path promises.
+    InvalidBody(Fault),
+    /// A limit refuses it.
+    Limit(Refusal),
+    /// Our own state cannot be had.
+    Unavailable,
+}
+
+/// A response of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// What `%RESPONSE_CODE_DETAILS%` says, without spaces.
+    pub details: String,
+    /// Headers besides those that the proxy sets.
+    pub headers: Vec<Header>,
+    /// In the shape of the path's provider.
+    pub body: String,
+}
+
+impl Denial {
+    /// The word for it in headers, metrics and logs.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TenantRequired => "tenant_required",
+            Self::TenantUnknown => "tenant_unknown",
+            Self::InvalidBody(_) => "invalid_request_body",
+            Self::Limit(Refusal::BucketEmpty(_)) => "bucket_empty",
+            Self::Limit(Refusal::ExceedsBurst) => "request_exceeds_burst",
+            Self::Limit(Refusal::BudgetHeld) => "budget_held",
+            Self::Limit(Refusal::BudgetExhausted(_)) => "budget_exhausted",
+            Self::Unavailable => "budget_unavailable",
+        }
+    }
+
+    /// Whether it is the tenant's limits (or our state of them) that refuse, so that it counts as a decision.
+    #[must_use]
+    pub fn is_throttle(self) -> bool {
+        matches!(self, Self::Limit(_) | Self::Unavailable)
+    }
+
+    /// The answer to the client. The wait of a held budget is spread by the time of day, so that those who wait for
+    /// the same moment do not come back at once.
+    #[must_use]
+    pub fn reply(self, api: Api, now: Timestamp) -> Reply {
+        let status = match self {
+            Self::TenantRequired => 401,
+            Self::TenantUnknown => 403,
+            Self::InvalidBody(_) => 400,
+            Self::Limit(_) => 429,
+            Self::Unavailable => 503,
+        };
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        match self {
+            Self::Limit(Refusal::BucketEmpty(wait)) => headers.extend(headers::retry_after(wait)),
+            Self::Limit(Refusal::BudgetHeld) => headers.extend(headers::retry_after(jittered(now))),
+            Self::Limit(Refusal::BudgetExhausted(wait)) => {
+                headers.extend(wait.into_iter().flat_map(headers::retry_after));
+                headers.push(headers::do_not_retry());
+            }
+            Self::Limit(Refusal::ExceedsBurst) => headers.push(headers::do_not_retry()),
+            _ => {}
+        }
+        headers.push((headers::REASON, self.reason().to_owned()));
+        Reply {
+            status,
+            details: format!("bursar_{}", self.reason()),
+            headers,
+            body: api.error_body(status, self.code(), &self.message()),
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Limit(Refusal::BucketEmpty(_) | Refusal::BudgetHeld) => "rate_limit_exceeded",
+            Self::Limit(Refusal::BudgetExhausted(_)) => "insufficient_quota",
+            _ => self.reason(),
+        }
+    }
+
+    fn message(self) -> String {
+        match self {
+            Self::TenantRequired => "The request does not say which tenant it belongs to.".to_owned(),
+            Self::TenantUnknown => "The request's tenant is not known here.".to_owned(),
+            Self::InvalidBody(fault) => format!("The request cannot be metered: {fault}."),
+            Self::Limit(Refusal::BucketEmpty(wait)) => {
+                let [(_, secs), _] = headers::retry_after(wait);
+                format!("The tenant's token bucket is empty. Try again in {secs} s.")
+            }
+            Self::Limit(Refusal::ExceedsBurst) => {
+                "The request needs more tokens than the tenant's token bucket can ever hold.".to_owned()
+            }
+            Self::Limit(Refusal::BudgetHeld) => {
+                "What is left of the tenant's budget is held by requests in flight. Try again shortly.".to_owned()
+            }
+            Self::Limit(Refusal::BudgetExhausted(_)) => {
+                "What is left of the tenant's budget is less than the request may cost.".to_owned()
+            }
+            Self::Unavailable => "The tenant's budget cannot be read at the moment.".to_owned(),
+        }
+    }
+}
+
+/// Between a quarter of a second and one second.
+fn jittered(now: Timestamp) -> Duration {
+    // The clock ticks in microseconds; Knuth's multiplicative hash spreads neighbouring ticks.
+    let spread = (now.as_nanos() / 1_000).wrapping_mul(2_654_435_761) % 750;
+    Duration::from_millis(spread.saturating_add(250))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn headers(denial: Denial) -> Vec<(&'static str, String)> {
+        let reply = denial.reply(Api::OpenAiChat, Timestamp::from_secs(7));
+        assert_eq!(reply.details, format!("bursar_{}", denial.reason()));
+        reply
+            .headers
+            .into_iter()
+            .filter(|(name, _)| name.contains("retry"))
+            .collect()
+    }
+
+    fn code(denial: Denial) -> (u16, String) {
+        let reply = denial.reply(Api::OpenAiChat, Timestamp::from_secs(7));
+        let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        (
+            reply.status,
+            body["error"]["code"].as_str().unwrap().to_owned(),
+        )
+    }
+
+    #[test]
+    fn every_refusal_has_the_status_and_code_that_operators_are_promised() {
+        let wait = Duration::from_secs(5);
+        for (denial, status, expected) in [
+            (Denial::TenantRequired, 401, "tenant_required"),
+            (Denial::TenantUnknown, 403, "tenant_unknown"),
+            (
+                Denial::InvalidBody(Fault::NoModel),
+                400,
+                "invalid_request_body",
+            ),
+            (
+                Denial::Limit(Refusal::BucketEmpty(wait)),
+                429,
+                "rate_limit_exceeded",
+            ),
+            (
+                Denial::Limit(Refusal::ExceedsBurst),
+                429,
+                "request_exceeds_burst",
+            ),
+            (
+                Denial::Limit(Refusal::BudgetHeld),
+                429,
+                "rate_limit_exceeded",
+            ),
+            (
+                Denial::Limit(Refusal::BudgetExhausted(Some(wait))),
+                429,
+                "insufficient_quota",
+            ),
+            (Denial::Unavailable, 503, "budget_unavailable"),
+        ] {
+            assert_eq!(code(denial), (status, expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn only_what_time_can_cure_says_when_to_come_back() {
+        let text = |list: &[(&'static str, &str)]| {
+            list.iter()
+                .map(|&(name, value)| (name, value.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        let wait = Duration::from_millis(5_001);
+        assert_eq!(
+            headers(Denial::Limit(Refusal::BucketEmpty(wait))),
+            text(&[("retry-after", "6"), ("retry-after-ms", "5001")])
+        );
+        assert_eq!(
+            headers(Denial::Limit(Refusal::ExceedsBurst)),
+            text(&[("x-should-retry", "false")])
+        );
+        assert_eq!(
+            headers(Denial::Limit(Refusal::BudgetExhausted(Some(wait)))),
+            text(&[
+                ("retry-after", "6"),
+                ("retry-after-ms", "5001"),
+                ("x-should-retry", "false")
+            ])
+        );
+        assert_eq!(
+            headers(Denial::Limit(Refusal::BudgetExhausted(None))),
+            text(&[("x-should-retry", "false")])
+        );
+    }
+
+    #[test]
+    fn those_who_wait_for_held_budget_are_spread() {
+        let waits: std::collections::HashSet<_> = (0..100)
+            .map(|n| jittered(Timestamp::from_nanos(n * 1_000)))
+            .collect();
+        assert!(waits.len() > 50);
+        assert!(
+            waits
+                .iter()
+                .all(|wait| (250..1_000).contains(&wait.as_millis()))
+        );
+    }
+}

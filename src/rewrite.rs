@@ -1,0 +1,137 @@
+//! Changing a few values of a body and no other byte, whole or as it passes.
+
+/// Puts `with` in the place of the bytes from `start` up to `end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Offset of the first byte to replace.
+    pub start: u64,
+    /// Offset after the last one; equal to `start` to insert.
+    pub end: u64,
+    /// The new bytes.
+    pub with: Vec<u8>,
+}
+
+/// By how much the edits change the length of `length` bytes, applied.
+#[must_use]
+pub fn new_length(length: u64, edits: &[Edit]) -> u64 {
+    edits.iter().fold(length, |length, edit| {
+        let added = u64::try_from(edit.with.len()).unwrap_or(u64::MAX);
+        length
+            .saturating_add(added)
+            .saturating_sub(edit.end.saturating_sub(edit.start))
+    })
+}
+
+/// Applies those edits that lie in `bytes`, which begin at offset `base` of the body. They must be
+/// sorted by `start` and must not overlap.
+#[must_use]
+pub fn splice(bytes: &[u8], base: u64, edits: &[Edit]) -> Vec<u8> {
+    let mut output = Vec::with_capacity(bytes.len().saturating_add(64));
+    let mut copied = 0;
+    let end = base.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    for edit in edits
+        .iter()
+        .filter(|edit| base <= edit.start && edit.end <= end)
+    {
+        let at = |offset: u64| usize::try_from(offset.saturating_sub(base)).unwrap_or(usize::MAX);
+        output.extend(bytes.get(copied..at(edit.start)).unwrap_or_default());
+        output.extend(&edit.with);
+        copied = at(edit.end);
+    }
+    output.extend(bytes.get(copied..).unwrap_or_default());
+    output
+}
+
+/// Rewrites a body as it passes in chunks, keeping back no more than one unfinished value.
+#[derive(Clone, Debug, Default)]
+pub struct Passing {
+    /// Offset of the first byte that has not gone on.
+    base: u64,
+    /// Those bytes, from chunks before.
+    kept: Vec<u8>,
+}
+
+impl Passing {
+    /// The first `length` bytes of the body have gone on already.
+    pub fn skip(&mut self, length: u64) {
+        self.base = length;
+    }
+
+    /// What goes on for this chunk: `None` for the chunk as it is.
+    ///
+    /// `keep_from` is the offset of a value that may have to be replaced once it is complete; `edits` are
+    /// those known so far. An edit must be told before its bytes have gone on.
+    pub fn pass(
+        &mut self,
+        chunk: &[u8],
+        edits: &[Edit],
+        keep_from: Option<u64>,
+    ) -> Option<Vec<u8>> {
+        let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let end = self
+            .base
+            .saturating_add(length(&self.kept))
+            .saturating_add(length(chunk));
+        let due = edits
+            .iter()
+            .any(|edit| edit.start >= self.base && edit.end <= end);
+        if self.kept.is_empty() && keep_from.is_none() && !due {
+            self.base = end;
+            return None;
+        }
+        let mut bytes = std::mem::take(&mut self.kept);
+        bytes.extend(chunk);
+        let keep_from = keep_from.unwrap_or(end).clamp(self.base, end);
+        let go = usize::try_from(keep_from.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.kept = bytes.split_off(go.min(bytes.len()));
+        let output = splice(&bytes, self.base, edits);
+        self.base = keep_from;
+        Some(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn edit(start: u64, end: u64, with: &str) -> Edit {
+        Edit {
+            start,
+            end,
+            with: with.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn only_the_edited_bytes_change() {
+        let edits = [edit(2, 4, "XYZ"), edit(6, 6, "+")];
+        assert_eq!(splice(b"abcdefgh", 0, &edits), b"abXYZef+gh");
+        assert_eq!(new_length(8, &edits), 10);
+        assert_eq!(splice(b"efgh", 4, &edits), b"ef+gh");
+        assert_eq!(splice(b"ab", 6, &edits), b"+ab");
+    }
+
+    #[test]
+    fn a_value_cut_by_chunks_is_kept_back_until_it_is_complete() {
+        let mut passing = Passing::default();
+        assert_eq!(passing.pass(b"ab", &[], None), None);
+        assert_eq!(passing.pass(b"cde", &[], Some(4)), Some(b"cd".to_vec()));
+        assert_eq!(passing.pass(b"f", &[], Some(4)), Some(b"".to_vec()));
+        assert_eq!(
+            passing.pass(b"gh", &[edit(4, 7, "-")], None),
+            Some(b"-h".to_vec())
+        );
+        assert_eq!(passing.pass(b"ij", &[edit(4, 7, "-")], None), None);
+    }
+
+    #[test]
+    fn an_insertion_at_a_chunks_first_byte_is_made_once() {
+        let edits = [edit(2, 2, "+")];
+        let mut passing = Passing::default();
+        assert_eq!(passing.pass(b"ab", &[], None), None);
+        assert_eq!(passing.pass(b"cd", &edits, None), Some(b"+cd".to_vec()));
+        assert_eq!(passing.pass(b"ef", &edits, None), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! Shared state as bytes with versions, changed only by compare-and-swap.
+//!
+//! This module knows keys and races; what the bytes mean is [`crate::record`]'s. Keys are few and
+//! bounded, since the host can neither list nor delete them: one for each configured tenant, and
+//! [`SLOTS`] (and one more) for all tenants that are not configured, however many ids are made up.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// The version of a stored value, known only to the store that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(pub u32);
+
+/// Why nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError {
+    /// The value is no longer the one that was read.
+    Conflict,
+    /// The store does not answer.
+    Unavailable,
+}
+
+/// The store does not answer, or every try was lost to another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contended {
+    /// Compare-and-swap steps lost on the way.
+    pub conflicts: u64,
+}
+
+/// Shared state with versions.
+pub trait Store {
+    /// The value under `key` and its version, if there is one.
+    ///
+    /// # Errors
+    /// [`PutError::Unavailable`] if the store does not answer.
+    fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError>;
+
+    /// Writes `value` if the version under `key` is still `expected`, where `None` means that there is no value yet.
+    ///
+    /// # Errors
+    /// [`PutError::Conflict`] if it is not, and nothing was written.
+    fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError>;
+}
+
+/// What a step wants to be written, and what it reports.
+pub struct Write<T> {
+    /// `None` writes nothing.
+    pub value: Option<Vec<u8>>,
+    /// Given back by [`update`] once the value is written.
+    pub report: T,
+}
+
+/// What came out of an update.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Updated<T> {
+    /// What the winning step reported.
+    pub report: T,
+    /// Compare-and-swap steps lost on the way.
+    pub conflicts: u64,
+}
+
+/// Changes the value under `key` by a pure step.
+///
+/// `step` may run several times, each time on the newest value, and must not have effects. Workers hold no lock: each
+/// lost try means that another worker progressed.
+///
+/// # Errors
+/// [`Contended`] after `tries` lost races, or if the store does not answer. Nothing was written then.
+pub fn update<T>(
+    store: &impl Store,
+    key: &str,
+    tries: u32,
+    step: impl Fn(Option<&[u8]>) -> Write<T>,
+) -> Result<Updated<T>, Contended> {
+    let mut conflicts: u64 = 0;
+    for _ in 0..tries {
+        let Ok(current) = store.get(key) else { break };
+        let (old, version) = current.unzip();
+        let Write { value, report } = step(old.as_deref());
+        match value.map_or(Ok(()), |value| store.put(key, &value, version)) {
+            Ok(()) => return Ok(Updated { report, conflicts }),
+            Err(PutError::Conflict) => conflicts = conflicts.saturating_add(1),
+            Err(PutError::Unavailable) => break,
+        }
+    }
+    Err(Contended { conflicts })
+}
+
+/// Keys that all tenants which are not configured share, besides the one for the overflow.
+pub const SLOTS: u64 = 4_096;
+
+/// Slots that one tenant may use: more make an overflow rarer and each request of a flood dearer.
+const PROBES: u32 = 4;
+
+/// Name of the key of a configured tenant. Other plugins may share the host's namespace, hence the prefix.
+#[must_use]
+pub fn tenant_key(tenant: &str) -> String {
+    format!("bursar/v1/t/{tenant}")
+}
+
+/// The keys to try, in this order, for a tenant that is not configured; the last one is shared by all
+/// for which the others are taken.
+#[must_use]
+pub fn slot_keys(owner: u64) -> Vec<String> {
+    // Each probe looks at 12 other bits of the hash.
+    (0..PROBES)
+        .map(|probe| {
+            format!(
+                "bursar/v1/u/{}",
+                owner.rotate_right(probe.saturating_mul(12)) % SLOTS
+            )
+        })
+        .chain([OVERFLOW_KEY.to_owned()])
+        .collect()
+}
+
+/// The key that is shared by the tenants which found no slot.
+pub const OVERFLOW_KEY: &str = "bursar/v1/u/overflow";
+
+/// Says whose a shared slot is. The same in every worker, and never zero.
+#[must_use]
+pub fn owner_of(tenant: &str) -> u64 {
+    // Fixed keys: two workers must agree.
+    let mut hasher = DefaultHasher::new();
+    tenant.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+#[path = "../tests/support/store.rs"]
+mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::fake::FakeStore;
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn add_one(old: Option<&[u8]>) -> Write<u8> {
+        let next = old.map_or(1, |old| old[0] + 1);
+        Write {
+            value: Some(vec![next]),
+            report: next,
+        }
+    }
+
+    #[test]
+    fn a_lost_race_is_tried_again_on_the_newest_value() {
+        let store = FakeStore::default();
+        assert_eq!(
+            update(&store, "k", 4, add_one),
+            Ok(Updated {
+                report: 1,
+                conflicts: 0
+            })
+        );
+        store.lose(2);
+        assert_eq!(
+            update(&store, "k", 4, add_one),
+            Ok(Updated {
+                report: 2,
+                conflicts: 2
+            })
+        );
+        assert_eq!(store.value("k"), Some(vec![2]));
+    }
+
+    // cases.md 5
+    #[test]
+    fn the_first_write_of_a_key_is_a_race_like_any_other() {
+        let store = FakeStore::default();
+        assert_eq!(store.put("k", &[7], None), Ok(()));
+        assert_eq!(store.put("k", &[8], None), Err(PutError::Conflict));
+        assert_eq!(store.value("k"), Some(vec![7]));
+    }
+
+    #[test]
+    fn tries_are_bounded_and_a_lost_update_writes_nothing() {
+        let store = FakeStore::default();
+        store.lose(4);
+        assert_eq!(
+            update(&store, "k", 4, add_one),
+            Err(Contended { conflicts: 4 })
+        );
+        assert_eq!(store.value("k"), None);
+    }
+
+    #[test]
+    fn a_step_that_wants_nothing_written_writes_nothing() {
+        let store = FakeStore::default();
+        let look = |old: Option<&[u8]>| Write {
+            value: None,
+            report: old.is_some(),
+        };
+        assert_eq!(
+            update(&store, "k", 1, look),
+            Ok(Updated {
+                report: false,
+                conflicts: 0
+            })
+        );
+        assert_eq!(store.value("k"), None);
+    }
+
+    // cases.md 44
+    #[test]
+    fn made_up_tenants_share_a_bounded_set_of_keys() {
+        let keys: std::collections::HashSet<_> = (0..50_000)
+            .flat_map(|n| slot_keys(owner_of(&format!("made-up-{n}"))))
+            .collect();
+        assert!(keys.len() <= 4_097, "{} keys", keys.len());
+        assert!(!keys.contains(&tenant_key("made-up-1")));
+    }
+}

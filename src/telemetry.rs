@@ -1,0 +1,277 @@
+//! What operators see: names of metrics and of access-log fields, once.
+//!
+//! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
+//! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
+
+use crate::ledger::Unit;
+use crate::policy::Limits;
+use crate::record::Record;
+use crate::units::{Micros, Tokens};
+use crate::usage::Usage;
+
+/// A change of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// A counter goes up by so much.
+    Add(String, u64),
+    /// A gauge is now so much.
+    Set(String, u64),
+}
+
+/// A field of the access log: a key of the filter state (`wasm.` is put before it by the host) and its value.
+pub type Field = (&'static str, String);
+
+/// Tenant label of all tenants that are not configured.
+pub const UNCONFIGURED: &str = "unconfigured";
+/// Model label of all models that no tier names.
+pub const OTHER_MODEL: &str = "other";
+/// Tier of a model that stands on no ladder.
+pub const UNLISTED: &str = "unlisted";
+
+/// By what a request was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettledBy {
+    /// What the provider reported.
+    Usage,
+    /// What was seen, since the provider reported nothing or not all.
+    Estimate,
+    /// Nothing: the upstream refused or failed, and the reservation was returned.
+    None,
+}
+
+impl SettledBy {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Estimate => "estimate",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A request was decided about.
+#[must_use]
+pub fn request(tenant: &str, tier: &str, decision: &str) -> Metric {
+    add(
+        "bursar_requests_total",
+        &[("tenant", tenant), ("tier", tier), ("decision", decision)],
+        1,
+    )
+}
+
+/// A request was refused.
+#[must_use]
+pub fn throttled(tenant: &str, reason: &str) -> Metric {
+    add(
+        "bursar_throttled_total",
+        &[("tenant", tenant), ("reason", reason)],
+        1,
+    )
+}
+
+/// Compare-and-swap steps were lost to other workers.
+#[must_use]
+pub fn conflicts(lost: u64) -> Metric {
+    add("bursar_state_conflicts_total", &[], lost)
+}
+
+/// What a settlement counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Settlement<'a> {
+    /// Label of the tenant.
+    pub tenant: &'a str,
+    /// The tier that served.
+    pub tier: &'a str,
+    /// Label of the model that served.
+    pub model: &'a str,
+    /// What was used.
+    pub usage: Usage,
+    /// What it cost.
+    pub spend: Micros,
+    /// What it would have cost beyond that at the tier that was asked for.
+    pub saved: Micros,
+    /// Where the figures come from.
+    pub by: SettledBy,
+}
+
+/// A request was settled.
+#[must_use]
+pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
+    let &Settlement {
+        tenant,
+        tier,
+        model,
+        usage,
+        spend,
+        saved,
+        by,
+    } = settlement;
+    let served = [("tenant", tenant), ("tier", tier), ("model", model)];
+    let tokens = |kind, tokens: Option<Tokens>| {
+        let labels = [served.as_slice(), &[("kind", kind)]].concat();
+        add("bursar_tokens_total", &labels, tokens.unwrap_or_default().0)
+    };
+    vec![
+        add("bursar_settlements_total", &[("by", by.as_str())], 1),
+        tokens("input", usage.input),
+        tokens("cached_input", usage.cached_input),
+        tokens("output", usage.output),
+        add("bursar_spend_total", &served, spend.0),
+        add("bursar_saved_total", &[("tenant", tenant)], saved.0),
+    ]
+}
+
+/// What is left of a tenant's budget, in the budget's unit; nothing for a tenant without one.
+#[must_use]
+pub fn remaining(tenant: &str, limits: &Limits, record: &Record) -> Option<Metric> {
+    let left = limits.budget?.remaining(&record.account);
+    Some(Metric::Set(
+        name("bursar_budget_remaining", &[("tenant", tenant)]),
+        left,
+    ))
+}
+
+/// A decision's fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'a> {
+    /// The tenant's id.
+    pub tenant: &'a str,
+    /// Its plan; empty if it has only limits of its own.
+    pub plan: &'a str,
+    /// The tier that serves, or would have.
+    pub tier: &'a str,
+    /// The model that was asked for.
+    pub requested_model: &'a str,
+    /// The model that is sent.
+    pub model: &'a str,
+    /// `admit`, `downgrade` or `throttle`.
+    pub decision: &'a str,
+    /// Why; empty if plain.
+    pub reason: &'a str,
+}
+
+/// Fields of the access log for a decision.
+#[must_use]
+pub fn decided(decided: &Decided<'_>) -> Vec<Field> {
+    let fields = [
+        ("bursar_tenant", decided.tenant),
+        ("bursar_plan", decided.plan),
+        ("bursar_tier", decided.tier),
+        ("bursar_requested_model", decided.requested_model),
+        ("bursar_model", decided.model),
+        ("bursar_decision", decided.decision),
+        ("bursar_reason", decided.reason),
+    ];
+    let told = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    told.map(|(key, value)| (key, value.to_owned())).collect()
+}
+
+/// Fields of the access log for a settlement. `charged` is in the unit of the tenant's budget (tokens without one).
+#[must_use]
+pub fn charged(
+    settlement: &Settlement<'_>,
+    limits: &Limits,
+    record: Option<&Record>,
+) -> Vec<Field> {
+    let usage = &settlement.usage;
+    let unit = limits.budget.map_or(Unit::Tokens, |budget| budget.unit);
+    let cost = crate::units::Cost {
+        tokens: usage.cost(None).tokens,
+        usd: settlement.spend,
+    };
+    let mut fields = vec![
+        (
+            "bursar_input_tokens",
+            usage.input.unwrap_or_default().0.to_string(),
+        ),
+        (
+            "bursar_cached_tokens",
+            usage.cached_input.unwrap_or_default().0.to_string(),
+        ),
+        (
+            "bursar_output_tokens",
+            usage.output.unwrap_or_default().0.to_string(),
+        ),
+        ("bursar_charged", unit.of(cost).to_string()),
+        ("bursar_settled_by", settlement.by.as_str().to_owned()),
+    ];
+    fields.extend(record.and_then(|record| left(limits, record)));
+    fields
+}
+
+/// The field that tells what is left of the budget.
+#[must_use]
+pub fn left(limits: &Limits, record: &Record) -> Option<Field> {
+    let left = limits.budget?.remaining(&record.account);
+    Some(("bursar_remaining", left.to_string()))
+}
+
+fn add(metric: &str, labels: &[(&str, &str)], by: u64) -> Metric {
+    Metric::Add(name(metric, labels), by)
+}
+
+/// `metric.label=.=value;.;label=.=value;.;`
+fn name(metric: &str, labels: &[(&str, &str)]) -> String {
+    let mut name = metric.to_owned();
+    for (index, (label, value)) in labels.iter().enumerate() {
+        name.push_str(if index == 0 { "." } else { "" });
+        name.push_str(label);
+        name.push_str("=.=");
+        // What the convention is made of must not stand in a value.
+        name.extend(value.chars().map(|c| {
+            if c.is_control() || ";=".contains(c) {
+                '_'
+            } else {
+                c
+            }
+        }));
+        name.push_str(";.;");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn labels_stand_in_the_name_and_cannot_break_out_of_it() {
+        assert_eq!(
+            request("acme;.;tier=.=x\n", "default", "admit"),
+            Metric::Add(
+                "bursar_requests_total.tenant=.=acme_._tier_._x_;.;tier=.=default;.;decision=.=admit;.;".to_owned(),
+                1
+            )
+        );
+        assert_eq!(
+            conflicts(3),
+            Metric::Add("bursar_state_conflicts_total".to_owned(), 3)
+        );
+    }
+
+    #[test]
+    fn a_field_that_says_nothing_is_left_out() {
+        let decision = Decided {
+            tenant: "acme",
+            plan: "",
+            tier: "default",
+            requested_model: "gpt-4o",
+            model: "gpt-4o",
+            decision: "admit",
+            reason: "",
+        };
+        let keys: Vec<_> = decided(&decision).into_iter().map(|(key, _)| key).collect();
+        let expected = [
+            "bursar_tenant",
+            "bursar_tier",
+            "bursar_requested_model",
+            "bursar_model",
+            "bursar_decision",
+        ];
+        assert_eq!(keys, expected);
+    }
+}

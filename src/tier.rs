@@ -1,0 +1,209 @@
+//! Tiers: which model serves, what it costs, and which ladder a model stands on.
+
+use crate::units::{Micros, Ppm, Tokens};
+use crate::usage::Usage;
+
+/// What a model's tokens cost, in USD micros per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    /// Input tokens that the provider had not cached.
+    pub input: u64,
+    /// Input tokens that it had.
+    pub cached_input: u64,
+    /// Output tokens, reasoning included.
+    pub output: u64,
+}
+
+impl Price {
+    /// The price of a usage, rounded up to a whole micro. What was not reported costs nothing.
+    #[must_use]
+    pub fn of(&self, usage: &Usage) -> Micros {
+        let cached = usage.cached_input.unwrap_or_default();
+        let fresh = usage.input.unwrap_or_default() - cached;
+        let parts = [
+            (fresh, self.input),
+            (cached, self.cached_input),
+            (usage.output.unwrap_or_default(), self.output),
+        ];
+        let sum = parts.iter().fold(0_u128, |sum, &(Tokens(tokens), price)| {
+            sum.saturating_add(u128::from(tokens).saturating_mul(price.into()))
+        });
+        Micros(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    }
+
+    /// The dearer of both in each part.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            cached_input: self.cached_input.max(other.cached_input),
+            output: self.output.max(other.output),
+        }
+    }
+}
+
+/// One step of a ladder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// As operators and routes know it.
+    pub name: String,
+    /// The model that serves it.
+    pub model: String,
+    /// `None` where no budget counts money.
+    pub price: Option<Price>,
+    /// Its low-water mark: the tier applies while less than this fraction of the budget remains.
+    pub below: Option<Ppm>,
+}
+
+/// Tiers, the best first, and the models that start on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// Globs (`*` stands for any text) of models that start at the top.
+    pub matches: Vec<String>,
+    /// At least one.
+    pub tiers: Vec<Tier>,
+}
+
+/// Where a model stands: a ladder, and the tier that the request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The ladder.
+    pub ladder: &'a Ladder,
+    /// Index into its tiers.
+    pub asked: usize,
+}
+
+impl Ladder {
+    /// Index of the last tier.
+    #[must_use]
+    pub fn last(&self) -> usize {
+        self.tiers.len().saturating_sub(1)
+    }
+
+    /// The model that goes upstream: the top tier and the asked one keep the model that was asked for.
+    #[must_use]
+    pub fn model_for<'a>(&'a self, asked: usize, chosen: usize, requested: &'a str) -> &'a str {
+        match self.tiers.get(chosen) {
+            Some(tier) if chosen > asked => &tier.model,
+            _ => requested,
+        }
+    }
+}
+
+/// Finds the ladder of a model: the one that names it, else the first one with a glob that matches.
+#[must_use]
+pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<Place<'a>> {
+    let named = ladders.iter().find_map(|ladder| {
+        let asked = ladder.tiers.iter().position(|tier| tier.model == model)?;
+        Some(Place { ladder, asked })
+    });
+    named.or_else(|| {
+        let ladder = ladders
+            .iter()
+            .find(|ladder| ladder.matches.iter().any(|glob| matches(glob, model)))?;
+        Some(Place { ladder, asked: 0 })
+    })
+}
+
+/// Whether `glob` matches all of `text`. Time is bounded by the product of their lengths.
+fn matches(glob: &str, text: &str) -> bool {
+    let Some((head, rest)) = glob.split_once('*') else {
+        return glob == text;
+    };
+    let Some(mut text) = text.strip_prefix(head) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    for part in parts {
+        match text.split_once(part) {
+            Some((_, after)) => text = after,
+            None => return false,
+        }
+    }
+    text.ends_with(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn ladder(matches: &[&str], models: &[&str]) -> Ladder {
+        let tier = |model: &&str| Tier {
+            name: format!("t-{model}"),
+            model: (*model).to_owned(),
+            price: None,
+            below: None,
+        };
+        Ladder {
+            matches: matches.iter().map(|&glob| glob.to_owned()).collect(),
+            tiers: models.iter().map(tier).collect(),
+        }
+    }
+
+    #[test]
+    fn a_named_model_stands_on_its_tier_and_a_matching_one_on_the_top() {
+        let ladders = [
+            ladder(&["gpt-*"], &["gpt-4o", "gpt-4o-mini"]),
+            ladder(&["*"], &["claude", "gpt-x"]),
+        ];
+        let at = |model| {
+            place(&ladders, model).map(|place| (place.ladder.tiers[0].model.as_str(), place.asked))
+        };
+        assert_eq!(at("gpt-4o-mini"), Some(("gpt-4o", 1)));
+        assert_eq!(at("gpt-4o-2024-11-20"), Some(("gpt-4o", 0)));
+        assert_eq!(at("gpt-x"), Some(("claude", 1)));
+        assert_eq!(at("llama"), Some(("claude", 0)));
+        assert_eq!(place(&ladders[..1], "llama"), None);
+    }
+
+    #[test]
+    fn only_a_lower_tier_puts_its_own_model_in_place() {
+        let ladder = ladder(&["gpt-*"], &["gpt-4o", "gpt-4o-mini"]);
+        assert_eq!(
+            ladder.model_for(0, 0, "gpt-4o-2024-11-20"),
+            "gpt-4o-2024-11-20"
+        );
+        assert_eq!(ladder.model_for(0, 1, "gpt-4o-2024-11-20"), "gpt-4o-mini");
+        assert_eq!(ladder.model_for(1, 1, "gpt-4o-mini"), "gpt-4o-mini");
+    }
+
+    #[test]
+    fn a_glob_matches_the_whole_name() {
+        for (glob, text, expected) in [
+            ("gpt-4o", "gpt-4o", true),
+            ("gpt-4o", "gpt-4o-mini", false),
+            ("*", "", true),
+            ("gpt-*-mini", "gpt-4o-mini", true),
+            ("gpt-*-mini", "gpt-mini", false),
+            ("*4o*", "gpt-4o-mini", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches(glob, text), expected, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn money_is_counted_by_kind_and_rounded_up() {
+        let price = Price {
+            input: 2_500_000,
+            cached_input: 1_250_000,
+            output: 10_000_000,
+        };
+        let usage = |input, cached, output| Usage {
+            input: Some(Tokens(input)),
+            cached_input: Some(Tokens(cached)),
+            output: Some(Tokens(output)),
+        };
+        assert_eq!(
+            price.of(&usage(1_000, 400, 100)),
+            Micros(1_500 + 500 + 1_000)
+        );
+        assert_eq!(price.of(&usage(1, 0, 0)), Micros(3));
+        assert_eq!(price.of(&usage(0, 0, 0)), Micros(0));
+        assert_eq!(price.of(&usage(u64::MAX, 0, u64::MAX)), Micros(u64::MAX));
+    }
+}

@@ -1,0 +1,84 @@
+//! A working store with versions, and a dial for races to lose.
+#![allow(unreachable_pub, reason = "borrowed by unit tests as a private module")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use bursar::store::{PutError, Store, Version};
+
+/// Compares versions as Envoy does, with one counter for all keys.
+#[derive(Default)]
+pub struct FakeStore {
+    values: RefCell<HashMap<String, (Vec<u8>, u32)>>,
+    last_version: Cell<u32>,
+    to_lose: Cell<u32>,
+    down: Cell<bool>,
+}
+
+#[allow(
+    dead_code,
+    reason = "each test file that borrows this uses a part of it"
+)]
+impl FakeStore {
+    /// The next `times` writes lose their race.
+    pub fn lose(&self, times: u32) {
+        self.to_lose.set(times);
+    }
+
+    /// From now on the store does not answer (or does again).
+    pub fn set_down(&self, down: bool) {
+        self.down.set(down);
+    }
+
+    pub fn value(&self, key: &str) -> Option<Vec<u8>> {
+        self.values
+            .borrow()
+            .get(key)
+            .map(|(value, _)| value.clone())
+    }
+
+    /// Writes without asking, as a foreign plugin might.
+    pub fn plant(&self, key: &str, value: &[u8]) {
+        let version = self.last_version.get() + 1;
+        self.last_version.set(version);
+        self.values
+            .borrow_mut()
+            .insert(key.to_owned(), (value.to_vec(), version));
+    }
+
+    pub fn keys(&self) -> usize {
+        self.values.borrow().len()
+    }
+}
+
+impl Store for FakeStore {
+    fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError> {
+        if self.down.get() {
+            return Err(PutError::Unavailable);
+        }
+        let values = self.values.borrow();
+        Ok(values
+            .get(key)
+            .map(|(value, version)| (value.clone(), Version(*version))))
+    }
+
+    fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError> {
+        if self.down.get() {
+            return Err(PutError::Unavailable);
+        }
+        if let Some(left) = self.to_lose.get().checked_sub(1) {
+            self.to_lose.set(left);
+            return Err(PutError::Conflict);
+        }
+        let current = self
+            .values
+            .borrow()
+            .get(key)
+            .map(|(_, version)| Version(*version));
+        if current != expected {
+            return Err(PutError::Conflict);
+        }
+        self.plant(key, value);
+        Ok(())
+    }
+}
