@@ -55,17 +55,21 @@ pub struct Admission {
 pub enum Outcome {
     /// It may leave.
     Admitted(Admission),
-    /// It may not, with the state that says so.
-    Refused(Refusal, Record),
+    /// It may not.
+    Refused(Refused),
     /// Our own state could not be had, and the operator wants to refuse then.
     Unavailable,
 }
 
-/// What one step on the record says.
-enum Verdict {
-    Admitted(Admission),
-    Refused(Refusal, Record),
-    Corrupt,
+/// A request that may not leave.
+#[derive(Debug)]
+pub struct Refused {
+    /// Index of the tier that it would have been served at.
+    pub tier: usize,
+    /// Why not.
+    pub refusal: Refusal,
+    /// The state that says so.
+    pub record: Record,
 }
 
 impl Payer {
@@ -162,14 +166,21 @@ pub fn admit(
             // Refused once: the next request finds a record.
             return Write {
                 value: Some(record.encode()),
-                report: Verdict::Corrupt,
+                report: Outcome::Unavailable,
             };
         }
         match decide(payer.limits(), ask, &record, now) {
-            Decision::Refuse(refusal) => Write {
-                value: None,
-                report: Verdict::Refused(refusal, record),
-            },
+            Decision::Refuse { tier, refusal } => {
+                let refused = Refused {
+                    tier,
+                    refusal,
+                    record,
+                };
+                Write {
+                    value: None,
+                    report: Outcome::Refused(refused),
+                }
+            }
             Decision::Admit {
                 tier,
                 reason,
@@ -179,35 +190,25 @@ pub fn admit(
                 let value = admission.record.as_ref().map(Record::encode);
                 Write {
                     value,
-                    report: Verdict::Admitted(admission),
+                    report: Outcome::Admitted(admission),
                 }
             }
         }
     };
-    match update(store, &key, RESERVE_TRIES, step) {
-        Ok(Updated { report, conflicts }) => {
-            let report = match report {
-                Verdict::Admitted(admission) => Outcome::Admitted(admission),
-                Verdict::Refused(refusal, record) => Outcome::Refused(refusal, record),
-                Verdict::Corrupt => Outcome::Unavailable,
-            };
-            Updated { report, conflicts }
-        }
-        Err(Contended { conflicts }) => {
-            let report = match mode {
-                FailureMode::Deny => Outcome::Unavailable,
-                FailureMode::Allow => Outcome::Admitted(Admission {
-                    tier: ask.place.map_or(0, |place| place.asked),
-                    reason: None,
-                    record: None,
-                    key: key.clone(),
-                    reservation: None,
-                    cells: 0,
-                }),
-            };
-            Updated { report, conflicts }
-        }
-    }
+    update(store, &key, RESERVE_TRIES, step).unwrap_or_else(|Contended { conflicts }| Updated {
+        report: match mode {
+            FailureMode::Deny => Outcome::Unavailable,
+            FailureMode::Allow => Outcome::Admitted(Admission {
+                tier: ask.place.map_or(0, |place| place.asked),
+                reason: None,
+                record: None,
+                key: key.clone(),
+                reservation: None,
+                cells: 0,
+            }),
+        },
+        conflicts,
+    })
 }
 
 /// Charges the record for an admitted request.

@@ -130,7 +130,8 @@ impl Quota {
     /// Whole cells that come back in a time, rounded down.
     fn cells_in(&self, time: Duration) -> u64 {
         let product = u128::from(nanos(time)).saturating_mul(self.tokens_per_window.get().into());
-        u64::try_from(product / u128::from(self.window.get())).unwrap_or(u64::MAX)
+        let cells = product.checked_div(self.window.get().into()).unwrap_or(0);
+        u64::try_from(cells).unwrap_or(u64::MAX)
     }
 
     /// The time in which `cells` come back, rounded up: `cells_in(t) >= cells` just when `t >= time_for(cells)`.

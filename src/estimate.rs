@@ -44,7 +44,7 @@ impl Estimate {
     #[must_use]
     pub fn output(&self) -> Tokens {
         self.output_limit
-            .unwrap_or(Tokens(DEFAULT_OUTPUT.0.saturating_mul(self.choices.max(1))))
+            .unwrap_or_else(|| Tokens(DEFAULT_OUTPUT.0.saturating_mul(self.choices.max(1))))
     }
 
     /// Cells to take from the token bucket.

@@ -200,7 +200,7 @@ impl Sent {
         if std::mem::replace(&mut self.is_settled, true) {
             return Step::default();
         }
-        let (usage, by) = used.unwrap_or((Usage::default(), SettledBy::None));
+        let (usage, by) = used.unwrap_or_else(|| (Usage::default(), SettledBy::None));
         let cost = usage.cost(self.price.as_ref());
         let asked = usage.cost(self.asked_price.as_ref().filter(|_| self.price.is_some()));
         let settled = admission::settle(store, &self.payer, &self.admission, cost, now);

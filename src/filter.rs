@@ -184,7 +184,7 @@ impl Filter {
         match change {
             BodyChange::Keep => {}
             BodyChange::Replace(bytes) => {
-                let _ = self.host.replace_start(buffer, size, size, bytes);
+                self.host.replace_start(buffer, size, size, bytes);
             }
             BodyChange::Edit(edits) => {
                 let last = edits.last().and_then(|edit| usize::try_from(edit.end).ok());
@@ -195,8 +195,7 @@ impl Filter {
                     let rest =
                         self.host
                             .bytes(buffer, prefix.len(), size.saturating_sub(prefix.len()));
-                    let _ = self
-                        .host
+                    self.host
                         .replace_start(buffer, size, size, &[edited, rest].concat());
                 }
             }

@@ -188,7 +188,6 @@ impl Host {
     /// Puts `bytes` in the place of the first `size` bytes of a buffer, of which there are `total`.
     ///
     /// Says whether it did: nothing was changed if not.
-    #[must_use]
     pub(crate) fn replace_start(
         &self,
         buffer: Buffer,

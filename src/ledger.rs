@@ -7,8 +7,6 @@
 //! Limits are configuration and live in [`Budget`]; spend is state and lives in [`Account`]. An
 //! account outlives every change of its budget.
 
-use std::time::Duration;
-
 use crate::units::{CLOCK_STEP, Cost, Micros, Ppm, Timestamp, Tokens};
 use crate::window::{Period, Window};
 
@@ -104,7 +102,7 @@ pub struct Reservation {
     cost: Cost,
 }
 
-const EPOCH: Duration = Duration::from_secs(60);
+const EPOCH_SECS: u64 = 60;
 
 /// How many minutes a reservation that nothing closes stays held: at least 29, at most 30.
 ///
@@ -203,7 +201,7 @@ impl Reservation {
 }
 
 fn epoch_of(now: Timestamp) -> u32 {
-    u32::try_from(now.as_secs() / EPOCH.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(now.as_secs() / EPOCH_SECS).unwrap_or(u32::MAX)
 }
 
 fn is_live(epoch: u32, now: Timestamp) -> bool {

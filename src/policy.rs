@@ -72,7 +72,12 @@ pub enum Decision {
         reserve: Cost,
     },
     /// Do not send it.
-    Refuse(Refusal),
+    Refuse {
+        /// The tier that it would have been served at.
+        tier: usize,
+        /// Why not.
+        refusal: Refusal,
+    },
 }
 
 /// Why a request is served at a lower tier than it asked for.
@@ -105,8 +110,11 @@ pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -
     let bucket = check_bucket(limits, ask, record, now);
     match (bucket, choose(limits, ask, record, now)) {
         (Ok(()), decision) => decision,
-        (Err(bucket), Decision::Refuse(budget)) => Decision::Refuse(bucket.max(budget)),
-        (Err(bucket), Decision::Admit { .. }) => Decision::Refuse(bucket),
+        (Err(bucket), Decision::Refuse { tier, refusal }) => Decision::Refuse {
+            tier,
+            refusal: bucket.max(refusal),
+        },
+        (Err(refusal), Decision::Admit { tier, .. }) => Decision::Refuse { tier, refusal },
     }
 }
 
@@ -206,7 +214,10 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
             reason: Some(Reason::BudgetExhausted),
             reserve,
         },
-        Err(refusal) => Decision::Refuse(refusal),
+        Err(refusal) => Decision::Refuse {
+            tier: marked,
+            refusal,
+        },
     }
 }
 

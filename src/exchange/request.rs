@@ -172,6 +172,11 @@ impl Exchange {
 }
 
 impl Reading {
+    /// The whole JSON object was read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.scanner.closing_brace().is_some()
+    }
+
     /// Reads on. `Err` is the step of a request that is refused.
     fn read(
         &mut self,
@@ -181,10 +186,10 @@ impl Reading {
         store: &impl Store,
         now: Timestamp,
     ) -> Result<Step, Box<Step>> {
-        let was_complete = self.scanner.closing_brace().is_some();
+        let was_complete = self.is_complete();
         let scanned = self.scanner.feed(chunk);
         scanned.map_err(|malformed| self.invalid(config, Fault::Body(malformed), store, now))?;
-        let is_complete = self.scanner.closing_brace().is_some();
+        let is_complete = self.is_complete();
         if is_end && !is_complete {
             return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
         }
@@ -198,10 +203,13 @@ impl Reading {
             match &mut self.sent {
                 None => step = self.admit(config, facts, store, now)?,
                 Some(_) if is_complete && !was_complete => {
-                    step = self.amend(config, facts, store, now)?
+                    step = self.amend(config, facts, store, now)?;
                 }
                 Some(_) => {}
             }
+        }
+        if let Some(sent) = self.sent.as_ref().filter(|_| is_complete && !was_complete) {
+            step = step.reporting(sent.admitted());
         }
         self.forward(chunk, &mut step);
         self.headers_held = false;
@@ -276,15 +284,11 @@ impl Reading {
         };
         let admission = match report {
             Outcome::Admitted(admission) => admission,
-            Outcome::Refused(refusal, record) => {
-                let about = Some((&record, asked_tier(&ask), facts.model.as_str()));
-                let step = refuse(
-                    self.api,
-                    Denial::Limit(refusal),
-                    Some(&self.payer),
-                    about,
-                    now,
-                );
+            Outcome::Refused(refused) => {
+                let tier = tier_name(&ask, refused.tier);
+                let about = Some((&refused.record, tier, facts.model.as_str()));
+                let denial = Denial::Limit(refused.refusal);
+                let step = refuse(self.api, denial, Some(&self.payer), about, now);
                 return Err(Box::new(step.reporting(lost)));
             }
             Outcome::Unavailable => {
@@ -293,9 +297,8 @@ impl Reading {
             }
         };
         let sent = Sent::new(self.api, self.payer.clone(), admission, facts, &ask, now);
-        let step = sent.admitted();
         self.sent = Some(Box::new(sent));
-        Ok(step.reporting(lost))
+        Ok(lost)
     }
 
     /// The body is complete and was admitted before it was: what it may cost is known better now.
@@ -334,10 +337,13 @@ impl Reading {
         }
     }
 
+    /// What the request may cost, by what was read of it. Before the body is complete an output limit may still
+    /// come, so none is taken for granted: whatever it is, it is reserved before the last byte goes on.
     fn estimate(&self, facts: &Facts) -> Estimate {
+        let is_complete = self.is_complete();
         Estimate {
             body_bytes: self.length.unwrap_or(0).max(self.scanner.offset()),
-            output_limit: facts.output_limit,
+            output_limit: facts.output_limit.or((!is_complete).then_some(Tokens(0))),
             choices: facts.choices,
         }
     }
@@ -375,27 +381,16 @@ impl Sent {
         now: Timestamp,
     ) -> Self {
         let tier = admission.tier;
-        let (name, model) = match &ask.place {
-            Some(place) => {
-                let name = place
-                    .ladder
-                    .tiers
-                    .get(tier)
-                    .map_or(telemetry::UNLISTED, |tier| &tier.name);
-                (
-                    name,
-                    place.ladder.model_for(place.asked, tier, &facts.model),
-                )
-            }
-            None => (telemetry::UNLISTED, facts.model.as_str()),
-        };
+        let model = ask.place.map_or(facts.model.as_str(), |place| {
+            place.ladder.model_for(place.asked, tier, &facts.model)
+        });
         let limits = admission
             .record
             .as_ref()
             .map(|record| headers::limits(&payer.plan.limits, record, now));
         let mut sent = Self {
             api,
-            tier: name.to_owned(),
+            tier: tier_name(ask, tier).to_owned(),
             model: model.to_owned(),
             price: ask.price(tier).copied(),
             asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
@@ -422,8 +417,8 @@ impl Sent {
         sent
     }
 
-    /// What is counted and told at the admission.
-    fn admitted(&self) -> Step {
+    /// What is counted and told once the admission is final.
+    pub(super) fn admitted(&self) -> Step {
         let tenant = label(&self.payer);
         let limits = &self.payer.plan.limits;
         let record = self.admission.record.as_ref();
@@ -440,7 +435,8 @@ impl Sent {
     }
 }
 
-/// Refuses a request. `about`: the state that says so, the tier and the model that were asked for, where they are known.
+/// Refuses a request. `about`: the state that says so, the tier that it would have been served at, and the model that
+/// was asked for, where they are known.
 fn refuse(
     api: Api,
     denial: Denial,
@@ -492,10 +488,8 @@ fn ask<'a>(config: &'a Config, facts: &Facts, estimate: Estimate) -> Ask<'a> {
     }
 }
 
-fn asked_tier<'a>(ask: &Ask<'a>) -> &'a str {
-    let tier = ask
-        .place
-        .and_then(|place| place.ladder.tiers.get(place.asked));
+fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {
+    let tier = ask.place.and_then(|place| place.ladder.tiers.get(tier));
     tier.map_or(telemetry::UNLISTED, |tier| &tier.name)
 }
 

@@ -12,10 +12,14 @@ impl Exchange {
         store: &impl Store,
         now: Timestamp,
     ) -> Step {
+        let mut step = Step::default();
         // An upstream may answer before it has read all of the request.
         if let Stage::Reading(reading) = &mut self.stage
             && let Some(sent) = reading.sent.take()
         {
+            if !reading.is_complete() {
+                step = sent.admitted();
+            }
             self.stage = Stage::Sent(sent);
         }
         let Stage::Sent(sent) = &mut self.stage else {
@@ -23,9 +27,8 @@ impl Exchange {
         };
         let header = |name| response.only(name).unwrap_or_default();
         let has_failed = !header(":status").starts_with(b"2");
-        let mut step = Step::default();
         if has_failed {
-            step = sent.settle(&self.config, store, None, now);
+            step = step.reporting(sent.settle(&self.config, store, None, now));
         } else {
             let asked_for_us = sent.facts.stream && !sent.facts.asks_usage;
             let reader = Reader::new(

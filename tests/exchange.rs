@@ -1,0 +1,679 @@
+//! Whole exchanges against a fake store and a fake clock: one scenario a test, each ends with the ledger.
+#![allow(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
+
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/store.rs"]
+mod store;
+
+use bursar::store::tenant_key;
+use bursar::units::Cost;
+use proxy::{Proxy, usage};
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// 1,000 tokens a day for `acme`, three tiers, held headers.
+fn config() -> Value {
+    json!({
+        "hold_headers": true,
+        "tiers": [
+            {"name": "default", "model": "gpt-4o", "price": {"input": 2.5, "output": 10}},
+            {"name": "standard", "model": "gpt-4.1-mini", "price": {"input": 0.4, "output": 1.6}, "below": 0.5},
+            {"name": "compact", "model": "gpt-4o-mini", "price": {"input": 0.15, "output": 0.6}, "below": 0.2}
+        ],
+        "plans": {"small": {"budget": {"initial_budget": 1000, "window": "day"}}},
+        "tenants": {
+            "acme": {"plan": "small"},
+            "globex": {"plan": "small"},
+            "initech": {"bucket": {"tokens_per_window": 100, "window": "10s"}},
+            "umbrella": {}
+        }
+    })
+}
+
+fn with(change: impl Fn(&mut Value)) -> Value {
+    let mut config = config();
+    change(&mut config);
+    config
+}
+
+/// 54 bytes, so that it reserves 64 tokens: a byte each and ten of output.
+const BODY: &str = r#"{"model":"gpt-4o","max_tokens":10,"messages":["hello"]}"#;
+const RESERVED: u64 = 65;
+
+fn held(proxy: &Proxy, tenant: &str) -> u64 {
+    proxy.record(tenant).account.held().tokens.0
+}
+
+fn spent(proxy: &Proxy, tenant: &str) -> u64 {
+    proxy.record(tenant).account.spent.tokens.0
+}
+
+#[test]
+fn a_request_is_reserved_for_then_settled_by_what_was_used() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", BODY);
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (RESERVED, 0));
+    assert_eq!(call.upstream_text(), BODY);
+    assert_eq!(call.upstream_header("x-bursar-tier"), Some("default"));
+    assert_eq!(call.upstream_header("content-length"), Some("55"));
+    call.answer_json(&usage(9, 7));
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 16));
+    call.end();
+    assert_eq!(spent(&proxy, "acme"), 16);
+    assert_eq!(call.fields["bursar_settled_by"], "usage");
+    assert_eq!(call.fields["bursar_remaining"], "984");
+    assert_eq!(proxy.metric("bursar_settlements_total.by=.=usage;.;"), 1);
+}
+
+#[test]
+fn the_tier_falls_with_the_budget_and_every_response_says_so() {
+    let proxy = Proxy::new(&config());
+    let tier = |used: u64| {
+        let call = proxy.served("acme", BODY, used, 0);
+        let text = |name| call.response_header(name).unwrap_or("").to_owned();
+        let sent: Value = serde_json::from_slice(&call.upstream_body).unwrap();
+        assert_eq!(sent["model"], text("x-bursar-model"));
+        assert_eq!(text("x-bursar-requested-model"), "gpt-4o");
+        [
+            text("x-bursar-tier"),
+            text("x-bursar-model"),
+            text("x-bursar-decision"),
+            text("x-bursar-reason"),
+        ]
+        .join(" ")
+    };
+    assert_eq!(tier(500), "default gpt-4o admit ");
+    assert_eq!(tier(1), "default gpt-4o admit ");
+    assert_eq!(tier(299), "standard gpt-4.1-mini downgrade budget_low");
+    assert_eq!(tier(1), "standard gpt-4.1-mini downgrade budget_low");
+    assert_eq!(tier(1), "compact gpt-4o-mini downgrade budget_low");
+    // Another tenant is untouched.
+    assert_eq!(
+        proxy.chat("globex", BODY).upstream_header("x-bursar-tier"),
+        Some("default")
+    );
+    assert_eq!(
+        proxy.metric(
+            "bursar_requests_total.tenant=.=acme;.;tier=.=compact;.;decision=.=downgrade;.;"
+        ),
+        1
+    );
+    assert!(proxy.metric("bursar_saved_total.tenant=.=acme;.;") > 0);
+}
+
+#[test]
+fn a_spent_budget_refuses_until_the_window_ends() {
+    let proxy = Proxy::new(&config());
+    proxy.served("acme", BODY, 990, 0);
+    let call = proxy.chat("acme", BODY);
+    assert_eq!(call.refused(), Some((429, "budget_exhausted")));
+    assert_eq!(call.reply_header("retry-after"), Some("43200"));
+    assert_eq!(call.reply_header("x-should-retry"), Some("false"));
+    assert_eq!(call.reply_header("x-bursar-decision"), Some("throttle"));
+    assert!(!call.headers_gone);
+    proxy.pass_millis(43_200_000);
+    assert_eq!(proxy.chat("acme", BODY).refused(), None);
+}
+
+#[test]
+fn what_is_held_by_others_is_told_apart_from_what_is_spent() {
+    let proxy = Proxy::new(&config());
+    let calls: Vec<_> = (0..15).map(|_| proxy.chat("acme", BODY)).collect();
+    assert_eq!(held(&proxy, "acme"), 15 * RESERVED);
+    let call = proxy.chat("acme", BODY);
+    assert_eq!(call.refused(), Some((429, "budget_held")));
+    assert_eq!(call.reply_header("retry-after"), Some("1"));
+    for mut call in calls {
+        call.answer_json(&usage(1, 1));
+    }
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 30));
+}
+
+// cases.md 14, 38
+#[test]
+fn an_empty_bucket_says_when_to_the_millisecond() {
+    let proxy = Proxy::new(&config());
+    // 14 expected for the prompt and 10 of output, four times: 96 of 100.
+    let reserved: Vec<_> = (0..4).map(|_| proxy.chat("initech", BODY)).collect();
+    let refused = proxy.chat("initech", BODY);
+    assert_eq!(refused.refused(), Some((429, "bucket_empty")));
+    assert_eq!(refused.reply_header("retry-after"), Some("2"));
+    assert_eq!(refused.reply_header("retry-after-ms"), Some("2000"));
+    proxy.pass_millis(1_999);
+    let early = proxy.chat("initech", BODY);
+    assert_eq!(early.reply_header("retry-after-ms"), Some("1"));
+    proxy.pass_millis(1);
+    assert_eq!(proxy.chat("initech", BODY).refused(), None);
+    drop(reserved);
+}
+
+// cases.md 10
+#[test]
+fn a_refused_request_charges_nothing_anywhere() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenants"]["acme"]["bucket"] = json!({"tokens_per_window": 1000, "window": "10s"});
+    }));
+    proxy.served("acme", BODY, 990, 0);
+    proxy.pass_millis(60_000);
+    let before = proxy.store.value(&tenant_key("acme"));
+    assert_eq!(
+        proxy.chat("acme", BODY).refused(),
+        Some((429, "budget_exhausted"))
+    );
+    assert_eq!(proxy.store.value(&tenant_key("acme")), before);
+    assert_eq!(
+        proxy.metric("bursar_throttled_total.tenant=.=acme;.;reason=.=budget_exhausted;.;"),
+        1
+    );
+}
+
+#[test]
+fn what_can_never_fit_is_not_told_to_wait() {
+    let proxy = Proxy::new(&config());
+    let call = proxy.chat("initech", r#"{"model":"gpt-4o","max_tokens":101}"#);
+    assert_eq!(call.refused(), Some((429, "request_exceeds_burst")));
+    assert_eq!(call.reply_header("retry-after"), None);
+    assert_eq!(call.reply_header("x-should-retry"), Some("false"));
+}
+
+// cases.md 24
+#[test]
+fn an_upstream_that_refuses_or_fails_returns_all() {
+    for status in ["400", "404", "429", "500", "503", "302"] {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", BODY);
+        call.answer_headers(status, &[("content-type", "application/json")]);
+        call.answer_chunk(usage(9, 9).as_bytes(), true);
+        call.end();
+        assert_eq!(proxy.record("acme").account.held(), Cost::ZERO);
+        assert_eq!(spent(&proxy, "acme"), 0);
+        assert_eq!(call.fields["bursar_settled_by"], "none");
+        assert_eq!(call.response_header("x-bursar-tier"), Some("default"));
+    }
+}
+
+// cases.md 16
+#[test]
+fn usage_is_found_in_a_body_at_every_split() {
+    let body = usage(120, 30);
+    for split in 0..=body.len() {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", BODY);
+        call.answer_headers(
+            "200",
+            &[("content-type", "application/json; charset=utf-8")],
+        );
+        let (head, tail) = body.as_bytes().split_at(split);
+        call.answer_chunk(head, false);
+        call.answer_chunk(tail, false);
+        call.answer_chunk(b"", true);
+        assert_eq!(spent(&proxy, "acme"), 150, "split at {split}");
+    }
+}
+
+const STREAMED: &str = r#"{"model":"gpt-4o","max_tokens":10,"stream":true}"#;
+
+fn stream(usage: &str) -> String {
+    let delta = |text: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":null}}\n\n"
+        )
+    };
+    format!("{}{}{usage}data: [DONE]\n\n", delta("Grüße"), delta(" 🎉"))
+}
+
+const USAGE_EVENT: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\n";
+
+// cases.md 15, 18, 21
+#[test]
+fn usage_of_a_stream_is_asked_for_read_at_every_split_and_kept_from_a_client_that_did_not_ask() {
+    let whole = stream(USAGE_EVENT);
+    for split in 0..=whole.len() {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", STREAMED);
+        let expected = r#"{"model":"gpt-4o","max_tokens":10,"stream":true,"stream_options":{"include_usage":true}}"#;
+        assert_eq!(call.upstream_text(), expected);
+        assert_eq!(
+            call.upstream_header("content-length"),
+            Some(expected.len().to_string().as_str())
+        );
+        call.answer_headers(
+            "200",
+            &[
+                ("content-type", "text/event-stream"),
+                ("content-length", "1"),
+            ],
+        );
+        assert_eq!(call.response_header("content-length"), None);
+        let (head, tail) = whole.as_bytes().split_at(split);
+        call.answer_chunk(head, false);
+        call.answer_chunk(tail, false);
+        assert_eq!(spent(&proxy, "acme"), 25, "split at {split}");
+        call.answer_chunk(b"", true);
+        call.end();
+        assert_eq!(
+            String::from_utf8(call.response_body.clone()).unwrap(),
+            stream("")
+        );
+        assert_eq!(call.fields["bursar_cached_tokens"], "4");
+        assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 25));
+    }
+}
+
+#[test]
+fn a_client_that_asked_for_usage_gets_it() {
+    let proxy = Proxy::new(&config());
+    let body = r#"{"model":"gpt-4o","stream_options":{"include_usage":true},"stream":true}"#;
+    let mut call = proxy.chat("acme", body);
+    // No max_tokens: more is reserved than the budget has.
+    assert_eq!(call.refused(), Some((429, "budget_exhausted")));
+    let body = body.replace("\"stream\":true", "\"stream\":true,\"max_tokens\":10");
+    call = proxy.chat("acme", &body);
+    assert_eq!(call.upstream_text(), body);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    call.answer_chunk(stream(USAGE_EVENT).as_bytes(), true);
+    assert_eq!(
+        String::from_utf8(call.response_body).unwrap(),
+        stream(USAGE_EVENT)
+    );
+    assert_eq!(spent(&proxy, "acme"), 25);
+}
+
+#[test]
+fn other_stream_options_stay() {
+    for (options, expected) in [
+        (r#"{"x":1}"#, r#"{"include_usage":true,"x":1}"#),
+        (r#"{"include_usage":false}"#, r#"{"include_usage":true}"#),
+        ("null", r#"{"include_usage":true}"#),
+    ] {
+        let proxy = Proxy::new(&config());
+        let body = |options| {
+            format!(
+                r#"{{"stream":true,"stream_options":{options},"model":"gpt-4o","n":1,"max_tokens":1}}"#
+            )
+        };
+        let call = proxy.chat("acme", &body(options));
+        assert_eq!(call.upstream_text(), body(expected));
+    }
+}
+
+// cases.md 21
+#[test]
+fn a_stream_without_usage_is_settled_by_what_was_seen() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", STREAMED);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    call.answer_chunk(stream("").as_bytes(), true);
+    // 49 bytes of prompt and two events.
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 12 + 2));
+    assert_eq!(call.fields["bursar_settled_by"], "estimate");
+}
+
+// cases.md 22
+#[test]
+fn a_reported_zero_is_zero() {
+    let proxy = Proxy::new(&config());
+    let call = proxy.served("acme", BODY, 0, 0);
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 0));
+    assert_eq!(call.fields["bursar_settled_by"], "usage");
+}
+
+// cases.md 23
+#[test]
+fn a_client_that_leaves_early_is_charged_once() {
+    // Before the response: the prompt. In the stream: what came. At `[DONE]`: what was reported.
+    for (events, expected) in [
+        (None, 12),
+        (Some(stream("").replace("data: [DONE]\n\n", "")), 14),
+        (Some(stream(USAGE_EVENT)), 25),
+    ] {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", STREAMED);
+        if let Some(events) = events {
+            call.answer_headers("200", &[("content-type", "text/event-stream")]);
+            call.answer_chunk(events.as_bytes(), false);
+        }
+        call.end();
+        call.end();
+        assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, expected));
+    }
+}
+
+#[test]
+fn a_request_that_was_cut_costs_nothing() {
+    let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+    let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", "500")]);
+    call.send_chunk(br#"{"model":"gpt-4o","max_tokens":10,"mess"#, false);
+    assert_eq!(held(&proxy, "acme"), 500 + 10);
+    call.end();
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 0));
+}
+
+// cases.md 25
+#[test]
+fn a_compressed_answer_in_spite_of_identity_is_settled_by_estimate() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", BODY);
+    assert_eq!(call.upstream_header("accept-encoding"), Some("identity"));
+    call.answer_headers(
+        "200",
+        &[
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+        ],
+    );
+    call.answer_chunk(&[0x1f; 20], true);
+    assert_eq!(call.fields["bursar_settled_by"], "estimate");
+    // 55 bytes of prompt and 20 of answer, four to a token.
+    assert_eq!(spent(&proxy, "acme"), 14 + 5);
+}
+
+// cases.md 40
+#[test]
+fn our_own_answer_is_not_accounted() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("nobody", BODY);
+    assert_eq!(call.refused(), Some((403, "tenant_unknown")));
+    call.answer_headers("403", &[("content-type", "application/json")]);
+    call.answer_chunk(b"{}", true);
+    call.end();
+    assert_eq!(call.response_headers.len(), 2);
+    assert_eq!(proxy.store.keys(), 0);
+    assert_eq!(proxy.metric("bursar_settlements_total.by=.=none;.;"), 0);
+}
+
+// cases.md 28, 42
+#[test]
+fn everything_else_passes_but_for_headers_that_only_we_may_set() {
+    let proxy = Proxy::new(&config());
+    let sent = [
+        (":method", "GET"),
+        (":path", "/v1/models"),
+        ("x-bursar-tier", "compact"),
+        ("x-other", "1"),
+    ];
+    let mut call = proxy.request(&sent, true);
+    assert_eq!(call.upstream_header("x-bursar-tier"), None);
+    assert_eq!(call.upstream_headers.len(), 3);
+    call.answer_headers("200", &[("content-type", "application/json")]);
+    assert_eq!(call.response_headers.len(), 2);
+    call.end();
+    assert_eq!(proxy.store.keys(), 0);
+}
+
+#[test]
+fn without_a_tenant_a_request_is_refused_passed_or_someone_elses() {
+    let call = |missing: Value| {
+        let proxy = Proxy::new(&with(|config| {
+            config["tenant"] = json!({"missing": missing})
+        }));
+        let mut call = proxy.post(&[("content-length", "55")]);
+        call.send(&[BODY.as_bytes()]);
+        (call.refused().map(|(status, _)| status), proxy.store.keys())
+    };
+    assert_eq!(call(json!("reject")), (Some(401), 0));
+    assert_eq!(call(json!("pass")), (None, 0));
+    assert_eq!(call(json!({"tenant": "acme"})), (None, 1));
+}
+
+// cases.md 30, 43
+#[test]
+fn a_body_that_is_not_what_it_should_be_is_refused_and_nothing_stays_held() {
+    for body in [
+        "",
+        "[]",
+        "null",
+        "{}",
+        r#"{"model":1}"#,
+        r#"{"model":"a","model":"b"}"#,
+        r#"{"model":"gpt-4o""#,
+        r#"{"model":"gpt-4o","max_tokens":1,"max_tokens":9}"#,
+        r#"{"model":"gpt-4o"}}"#,
+        r#"{"x":1}"#,
+    ] {
+        for hold in [true, false] {
+            let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+            let call = proxy.chat("umbrella", body);
+            assert_eq!(
+                call.refused(),
+                Some((400, "invalid_request_body")),
+                "{body} {hold}"
+            );
+            let key = tenant_key("umbrella");
+            let held = proxy
+                .store
+                .value(&key)
+                .map(|_| proxy.record("umbrella").account.held());
+            assert_eq!(held.unwrap_or_default(), Cost::ZERO);
+        }
+    }
+}
+
+// cases.md 31, 32
+#[test]
+fn any_chunking_in_either_mode_sends_the_same_bytes() {
+    let body = "{\"a\": [ {\"model\":\"x\"} ],\n \"mod\\u0065l\" : \"gpt\\u002d4o\" , \"n\":1.0e0,\"max_tokens\":10,\"t\":\"é\", \"stream\" : true }";
+    let expected = body.replace("\"gpt\\u002d4o\"", "\"gpt-4o-mini\"").replace(
+        "true }",
+        "true ,\"stream_options\":{\"include_usage\":true}}",
+    );
+    let length = body.len().to_string();
+    for hold in [true, false] {
+        for split in 0..=body.len() {
+            let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+            proxy.served("acme", BODY, 810, 0);
+            let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", &length)]);
+            let (head, tail) = body.as_bytes().split_at(split);
+            call.send(&[head, tail]);
+            assert_eq!(
+                call.upstream_text(),
+                expected,
+                "split at {split}, held: {hold}"
+            );
+            let promised = hold.then(|| expected.len().to_string());
+            assert_eq!(call.upstream_header("content-length"), promised.as_deref());
+            assert_eq!(
+                call.upstream_header("x-bursar-tier"),
+                hold.then_some("compact")
+            );
+        }
+        let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+        proxy.served("acme", BODY, 810, 0);
+        let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+        call.send(&body.as_bytes().chunks(1).collect::<Vec<_>>());
+        assert_eq!(call.upstream_text(), expected, "byte by byte, held: {hold}");
+        assert_eq!(
+            held(&proxy, "acme"),
+            u64::try_from(body.len()).unwrap() + 10
+        );
+    }
+}
+
+#[test]
+fn what_is_learned_after_the_model_has_passed_is_reserved_or_refused() {
+    let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+    let head = br#"{"model":"gpt-4o","max_tokens":1"#;
+    for (tail, refused, reserved) in [
+        ("0}", None, 44),
+        ("0000}", Some((429, "budget_exhausted")), 0),
+    ] {
+        let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+        call.send_chunk(head, false);
+        assert_eq!(held(&proxy, "acme"), 32);
+        call.send(&[tail.as_bytes()]);
+        assert_eq!(call.refused(), refused);
+        assert_eq!(held(&proxy, "acme"), reserved);
+        // The upstream has not got the last byte of what was refused.
+        assert_eq!(call.upstream_body.ends_with(b"}"), refused.is_none());
+        call.end();
+    }
+}
+
+// cases.md 33
+#[test]
+fn a_body_too_long_to_be_held_passes_and_still_tells_its_tier_if_its_model_comes_first() {
+    let proxy = Proxy::new(&with(|config| config["hold_bytes"] = 100.into()));
+    for (first, tier) in [(true, Some("default")), (false, None)] {
+        let filler = "x".repeat(200);
+        let body = match first {
+            true => format!(r#"{{"model":"gpt-4o","max_tokens":1,"x":"{filler}"}}"#),
+            false => format!(r#"{{"x":"{filler}","model":"gpt-4o","max_tokens":1}}"#),
+        };
+        let length = body.len().to_string();
+        let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", &length)]);
+        assert!(!call.headers_gone);
+        call.send(&body.as_bytes().chunks(90).collect::<Vec<_>>());
+        assert_eq!(call.upstream_text(), body);
+        assert_eq!(call.upstream_header("x-bursar-tier"), tier);
+        assert_eq!(call.upstream_header("content-length"), None);
+        call.end();
+    }
+}
+
+#[test]
+fn a_spent_budget_is_refused_before_the_upstream_hears_of_it_in_streaming_mode_too() {
+    let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+    proxy.served("acme", BODY, 1000, 0);
+    let call = proxy.post(&[("x-tenant-id", "acme")]);
+    assert_eq!(call.refused(), Some((429, "budget_exhausted")));
+}
+
+#[test]
+fn an_overdraft_serves_at_the_last_tier_and_then_ends() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenants"]["acme"]["on_exhausted"] = json!({"degrade": {"overdraft": 0.1}});
+    }));
+    proxy.served("acme", BODY, 990, 0);
+    let call = proxy.served("acme", BODY, 60, 10);
+    assert_eq!(
+        call.response_header("x-bursar-reason"),
+        Some("budget_exhausted")
+    );
+    assert_eq!(call.response_header("x-bursar-tier"), Some("compact"));
+    assert_eq!(
+        proxy.chat("acme", BODY).refused(),
+        Some((429, "budget_exhausted"))
+    );
+}
+
+#[test]
+fn a_request_for_a_lower_tier_is_never_upgraded_and_never_downgrade_means_never() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenants"]["globex"]["never_downgrade"] = true.into()
+    }));
+    let mini = BODY.replace("gpt-4o", "gpt-4o-mini");
+    let call = proxy.served("acme", &mini, 1, 1);
+    assert_eq!(call.response_header("x-bursar-tier"), Some("compact"));
+    assert_eq!(call.response_header("x-bursar-decision"), Some("admit"));
+    proxy.served("globex", BODY, 900, 0);
+    let call = proxy.served("globex", BODY, 1, 1);
+    assert_eq!(call.response_header("x-bursar-model"), Some("gpt-4o"));
+}
+
+#[test]
+fn a_model_on_no_ladder_keeps_its_name_and_is_metered() {
+    let proxy = Proxy::new(&config());
+    let call = proxy.served("acme", &BODY.replace("gpt-4o", "llama\\n3"), 850, 1);
+    assert_eq!(call.response_header("x-bursar-model"), Some("llama?3"));
+    assert_eq!(call.response_header("x-bursar-tier"), Some("unlisted"));
+    assert_eq!(spent(&proxy, "acme"), 851);
+    let name =
+        "bursar_tokens_total.tenant=.=acme;.;tier=.=unlisted;.;model=.=other;.;kind=.=input;.;";
+    assert_eq!(proxy.metric(name), 850);
+}
+
+#[test]
+fn lost_races_are_tried_again_and_counted() {
+    let proxy = Proxy::new(&config());
+    proxy.store.lose(3);
+    assert_eq!(proxy.chat("acme", BODY).refused(), None);
+    assert_eq!(proxy.metric("bursar_state_conflicts_total"), 3);
+    assert_eq!(held(&proxy, "acme"), RESERVED);
+}
+
+#[test]
+fn without_our_state_the_failure_mode_decides_and_what_was_used_counts_all_the_same() {
+    let proxy = Proxy::new(&config());
+    proxy.store.set_down(true);
+    let mut call = proxy.chat("acme", BODY);
+    assert_eq!(call.refused(), None);
+    proxy.store.set_down(false);
+    call.answer_json(&usage(10, 10));
+    assert_eq!(
+        call.response_header("x-bursar-reason"),
+        Some("budget_unavailable")
+    );
+    assert_eq!(spent(&proxy, "acme"), 20);
+
+    let proxy = Proxy::new(&with(|config| config["failure_mode"] = "deny".into()));
+    proxy.store.set_down(true);
+    assert_eq!(
+        proxy.chat("acme", BODY).refused(),
+        Some((503, "budget_unavailable"))
+    );
+}
+
+// cases.md 46
+#[test]
+fn a_foreign_value_is_treated_as_absent_or_refused_once() {
+    for (mode, first) in [("allow", None), ("deny", Some((503, "budget_unavailable")))] {
+        let proxy = Proxy::new(&with(|config| config["failure_mode"] = mode.into()));
+        proxy.store.plant(&tenant_key("acme"), b"somebody else's");
+        assert_eq!(proxy.chat("acme", BODY).refused(), first);
+        assert_eq!(proxy.chat("acme", BODY).refused(), None);
+    }
+}
+
+// cases.md 6, 7
+#[test]
+fn a_changed_configuration_keeps_what_was_spent_and_what_is_in_flight() {
+    let proxy = Proxy::new(&config());
+    proxy.served("acme", BODY, 500, 490);
+    assert_eq!(
+        proxy.chat("acme", BODY).refused(),
+        Some((429, "budget_exhausted"))
+    );
+    proxy.configure(&with(|config| {
+        config["plans"] =
+            json!({"renamed": {"budget": {"initial_budget": 2000, "window": "month"}}});
+        config["tenants"] = json!({"acme": {"plan": "renamed"}});
+    }));
+    let mut call = proxy.chat("acme", BODY);
+    assert_eq!(call.refused(), None);
+    proxy.configure(&with(|config| {
+        config["plans"]["small"]["budget"]["initial_budget"] = 10.into()
+    }));
+    assert_eq!(
+        proxy.chat("acme", BODY).refused(),
+        Some((429, "budget_exhausted"))
+    );
+    call.answer_json(&usage(5, 5));
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 1000));
+}
+
+// cases.md 44
+#[test]
+fn tenants_that_are_not_configured_share_bounded_keys_and_one_label() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenant"] = json!({"unknown": {"plan": "small"}})
+    }));
+    for n in 0..6_000 {
+        proxy.served(&format!("made-up-{n}"), BODY, 10, 0);
+    }
+    assert!(proxy.store.keys() <= 4_097);
+    assert_eq!(proxy.chat("acme", BODY).refused(), None);
+    // The next day the slots are free again: one that came too late for a slot now has one, with a budget of its own.
+    proxy.pass_millis(86_400_000);
+    let call = proxy.served("made-up-5999", BODY, 10, 0);
+    assert_eq!(call.fields["bursar_remaining"], "990");
+    assert_eq!(
+        proxy.metric("bursar_settlements_total.by=.=usage;.;"),
+        6_000
+            - proxy.metric(
+                "bursar_throttled_total.tenant=.=unconfigured;.;reason=.=budget_exhausted;.;"
+            )
+            + 1
+    );
+}

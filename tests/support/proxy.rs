@@ -1,0 +1,314 @@
+//! A proxy around the core: does with a step what Envoy does, and keeps what each side saw.
+#![allow(unreachable_pub, reason = "borrowed by test files as a private module")]
+#![allow(
+    dead_code,
+    reason = "each test file that borrows this uses a part of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed set-up is a failed test"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bursar::config::Config;
+use bursar::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
+use bursar::record::Record;
+use bursar::reply::Reply;
+use bursar::rewrite::splice;
+use bursar::store::tenant_key;
+use bursar::telemetry::Metric;
+use bursar::tenant::{Headers, Properties};
+use bursar::units::Timestamp;
+
+use crate::store::FakeStore;
+
+pub struct NoProperties;
+
+impl Properties for NoProperties {
+    fn property(&self, _: &[String]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+pub struct Proxy {
+    config: RefCell<Rc<Config>>,
+    pub store: FakeStore,
+    now: Cell<u64>,
+    metrics: RefCell<BTreeMap<String, u64>>,
+}
+
+/// One request on its way.
+pub struct Call<'a> {
+    proxy: &'a Proxy,
+    exchange: Exchange,
+    /// What the upstream got.
+    pub upstream_headers: Vec<(String, String)>,
+    pub upstream_body: Vec<u8>,
+    /// The headers have reached the upstream.
+    pub headers_gone: bool,
+    /// What we answered ourselves.
+    pub reply: Option<Reply>,
+    /// What the client got from the upstream.
+    pub response_headers: Vec<(String, String)>,
+    pub response_body: Vec<u8>,
+    pub fields: BTreeMap<&'static str, String>,
+    held: Vec<u8>,
+}
+
+/// Start of every test's time: noon of a day in 2024, in seconds.
+pub const NOON: u64 = 1_709_208_000;
+
+impl Proxy {
+    pub fn new(config: &serde_json::Value) -> Self {
+        Self {
+            config: RefCell::new(parsed(config)),
+            store: FakeStore::default(),
+            now: Cell::new(NOON * 1_000_000_000),
+            metrics: RefCell::default(),
+        }
+    }
+
+    /// From now on requests begin under another configuration.
+    pub fn configure(&self, config: &serde_json::Value) {
+        *self.config.borrow_mut() = parsed(config);
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.now.get())
+    }
+
+    pub fn pass_millis(&self, millis: u64) {
+        self.now.set(self.now.get() + millis * 1_000_000);
+    }
+
+    /// The value of a metric by its full name; 0 if it was never counted.
+    pub fn metric(&self, name: &str) -> u64 {
+        self.metrics.borrow().get(name).copied().unwrap_or(0)
+    }
+
+    pub fn record(&self, tenant: &str) -> Record {
+        Record::decode(&self.store.value(&tenant_key(tenant)).unwrap()).unwrap()
+    }
+
+    /// A POST to chat completions that ends before its body begins to be sent.
+    pub fn post(&self, headers: &[(&str, &str)]) -> Call<'_> {
+        let mut all = vec![(":method", "POST"), (":path", "/v1/chat/completions")];
+        all.extend(headers);
+        self.request(&all, false)
+    }
+
+    pub fn request(&self, headers: &[(&str, &str)], is_end: bool) -> Call<'_> {
+        let mut call = Call {
+            proxy: self,
+            exchange: Exchange::new(Rc::clone(&self.config.borrow())),
+            upstream_headers: headers
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            upstream_body: Vec::new(),
+            headers_gone: false,
+            reply: None,
+            response_headers: Vec::new(),
+            response_body: Vec::new(),
+            fields: BTreeMap::new(),
+            held: Vec::new(),
+        };
+        let sent = as_headers(&call.upstream_headers);
+        let step =
+            call.exchange
+                .request_headers(&sent, is_end, &self.store, &NoProperties, self.now());
+        call.apply_request(step, Vec::new());
+        call
+    }
+
+    /// A whole request with its length, in one chunk, up to the upstream.
+    pub fn chat(&self, tenant: &str, body: &str) -> Call<'_> {
+        let length = body.len().to_string();
+        let mut call = self.post(&[("x-tenant-id", tenant), ("content-length", &length)]);
+        call.send(&[body.as_bytes()]);
+        call
+    }
+
+    /// A whole exchange that uses this many tokens.
+    pub fn served(&self, tenant: &str, body: &str, input: u64, output: u64) -> Call<'_> {
+        let mut call = self.chat(tenant, body);
+        if call.reply.is_none() {
+            call.answer_json(&usage(input, output));
+        }
+        call.end();
+        call
+    }
+}
+
+impl Call<'_> {
+    /// Sends a whole body in these chunks.
+    pub fn send(&mut self, chunks: &[&[u8]]) {
+        for chunk in chunks {
+            self.send_chunk(chunk, false);
+        }
+        // As HTTP/1.1 in Envoy: the end comes by itself.
+        self.send_chunk(b"", true);
+    }
+
+    pub fn send_chunk(&mut self, chunk: &[u8], is_end: bool) {
+        if self.reply.is_none() {
+            let step =
+                self.exchange
+                    .request_body(chunk, is_end, &self.proxy.store, self.proxy.now());
+            self.apply_request(step, chunk.to_vec());
+        }
+    }
+
+    /// Answers 200 with a JSON body.
+    pub fn answer_json(&mut self, body: &str) {
+        self.answer_headers("200", &[("content-type", "application/json")]);
+        self.answer_chunk(body.as_bytes(), true);
+    }
+
+    pub fn answer_headers(&mut self, status: &str, headers: &[(&str, &str)]) {
+        let mut all = vec![(":status".to_owned(), status.to_owned())];
+        all.extend(
+            headers
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let step = self.exchange.response_headers(
+            &as_headers(&all),
+            false,
+            &self.proxy.store,
+            self.proxy.now(),
+        );
+        change(&mut all, &step.headers);
+        self.response_headers = all;
+        self.note(&step);
+    }
+
+    pub fn answer_chunk(&mut self, chunk: &[u8], is_end: bool) {
+        let step = self
+            .exchange
+            .response_body(chunk, is_end, &self.proxy.store, self.proxy.now());
+        match &step.body {
+            BodyChange::Keep => self.response_body.extend(chunk),
+            BodyChange::Replace(bytes) => self.response_body.extend(bytes),
+            BodyChange::Edit(_) => panic!("a response is never held"),
+        }
+        self.note(&step);
+    }
+
+    /// The exchange is over, whatever came before.
+    pub fn end(&mut self) {
+        let step = self.exchange.finish(&self.proxy.store, self.proxy.now());
+        self.note(&step);
+    }
+
+    pub fn response_header(&self, name: &str) -> Option<&str> {
+        find(&self.response_headers, name)
+    }
+
+    pub fn upstream_header(&self, name: &str) -> Option<&str> {
+        find(&self.upstream_headers, name)
+    }
+
+    pub fn upstream_text(&self) -> &str {
+        std::str::from_utf8(&self.upstream_body).unwrap()
+    }
+
+    /// Status and reason of our own answer.
+    pub fn refused(&self) -> Option<(u16, &str)> {
+        let reply = self.reply.as_ref()?;
+        let reason = reply
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "x-bursar-reason");
+        Some((reply.status, reason.map_or("", |(_, value)| value.as_str())))
+    }
+
+    pub fn reply_header(&self, name: &str) -> Option<&str> {
+        let headers = &self.reply.as_ref()?.headers;
+        headers
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn apply_request(&mut self, step: Step, chunk: Vec<u8>) {
+        self.note(&step);
+        self.held.extend(chunk);
+        if !step.headers.is_empty() {
+            assert!(
+                !self.headers_gone,
+                "headers cannot be changed once they have gone"
+            );
+            change(&mut self.upstream_headers, &step.headers);
+        }
+        match step.next {
+            Next::Reply(reply) => self.reply = Some(reply),
+            Next::Pause => assert_eq!(step.body, BodyChange::Keep),
+            Next::Continue => {
+                self.headers_gone = true;
+                let held = std::mem::take(&mut self.held);
+                match step.body {
+                    BodyChange::Keep => self.upstream_body.extend(held),
+                    BodyChange::Replace(bytes) => self.upstream_body.extend(bytes),
+                    BodyChange::Edit(edits) => self.upstream_body.extend(splice(&held, 0, &edits)),
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, step: &Step) {
+        let mut metrics = self.proxy.metrics.borrow_mut();
+        for metric in &step.metrics {
+            match metric {
+                Metric::Add(name, by) => *metrics.entry(name.clone()).or_default() += by,
+                Metric::Set(name, to) => {
+                    metrics.insert(name.clone(), *to);
+                }
+            }
+        }
+        self.fields.extend(step.fields.iter().cloned());
+    }
+}
+
+/// A response body that reports this usage.
+pub fn usage(input: u64, output: u64) -> String {
+    format!(
+        r#"{{"id":"c","choices":[{{"index":0}}],"usage":{{"prompt_tokens":{input},"completion_tokens":{output}}}}}"#
+    )
+}
+
+fn parsed(config: &serde_json::Value) -> Rc<Config> {
+    Rc::new(Config::parse(config.to_string().as_bytes()).unwrap())
+}
+
+fn as_headers(list: &[(String, String)]) -> Headers {
+    Headers(
+        list.iter()
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
+            .collect(),
+    )
+}
+
+fn change(headers: &mut Vec<(String, String)>, changes: &[HeaderChange]) {
+    for change in changes {
+        let name = match change {
+            HeaderChange::Set(name, _) => (*name).to_owned(),
+            HeaderChange::Remove(name) => String::from_utf8_lossy(name).into_owned(),
+        };
+        headers.retain(|(key, _)| *key != name);
+        if let HeaderChange::Set(name, value) = change {
+            headers.push(((*name).to_owned(), value.clone()));
+        }
+    }
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
+}
