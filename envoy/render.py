@@ -4,6 +4,8 @@ Used by `make run` (run.py) and by the end-to-end tests, so that both run the co
 Every `set_*` function changes the loaded document in place.
 """
 
+from __future__ import annotations
+
 import ipaddress
 import json
 import os

@@ -5,6 +5,8 @@ PORT, ADMIN_PORT, STANDIN_PORT, ENVOY. `--tour-only` or TOUR_ONLY=1 ends after t
 only if everything that the tour is to show was really seen.
 """
 
+from __future__ import annotations
+
 import argparse
 import http.client
 import os

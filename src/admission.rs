@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::store::{
     Contended, OVERFLOW_KEY, Store, Updated, Write, owner_of, slot_keys, tenant_key, update,
 };
+use crate::telemetry::{self, Metric};
 use crate::tenant::TenantId;
 use crate::units::{Cost, Timestamp};
 use std::rc::Rc;
@@ -353,6 +354,36 @@ pub fn settle(
             report: None,
             conflicts,
         },
+    }
+}
+
+/// What is left of a tenant's budget, to be read when it is told.
+///
+/// A gauge cannot be set in the same step as the record: between the two another worker may write its own, and
+/// set the gauge before we do. So it is read again after it was told, until what was told is what is.
+#[derive(Clone, Debug)]
+pub struct Balance {
+    payer: Payer,
+    key: String,
+}
+
+impl Balance {
+    /// What a settlement leaves. Only configured tenants with a budget have one to tell.
+    #[must_use]
+    pub fn of(payer: &Payer, admission: &Admission) -> Option<Self> {
+        let tells = payer.configured && payer.limits().budget.is_some();
+        tells.then(|| Self {
+            payer: payer.clone(),
+            key: admission.key.clone(),
+        })
+    }
+
+    /// The gauge as of `now`.
+    #[must_use]
+    pub fn metric(&self, store: &impl Store, now: Timestamp) -> Option<Metric> {
+        let (bytes, _) = store.get(&self.key).ok()??;
+        let (record, _) = self.payer.read(&self.key, Some(&bytes), now);
+        telemetry::remaining(self.payer.id.as_str(), self.payer.limits(), &record)
     }
 }
 

@@ -47,11 +47,7 @@ impl Quota {
     /// The bucket as it is at `now`: what has come back is free again.
     #[must_use]
     pub fn refilled(&self, bucket: Bucket, now: Timestamp) -> Bucket {
-        let since = if bucket.since.since(now) > CLOCK_STEP {
-            now
-        } else {
-            bucket.since
-        };
+        let since = counted_since(bucket, now);
         let back = self.cells_in(now.since(since));
         if back >= bucket.used {
             return Bucket {
@@ -89,13 +85,12 @@ impl Quota {
         if cells > self.burst.get() {
             return Err(NotNow::ExceedsBurst);
         }
-        let bucket = self.refilled(bucket, now);
         let over = bucket
             .used
             .saturating_add(cells)
             .saturating_sub(self.burst.get());
-        match bucket.since.plus(self.time_for(over)).since(now) {
-            _ if over == 0 => Ok(()),
+        match self.until_back(bucket, over, now) {
+            Duration::ZERO => Ok(()),
             wait => Err(NotNow::Wait(wait)),
         }
     }
@@ -123,8 +118,16 @@ impl Quota {
     /// The time until a bucket with nothing taken in between is full again.
     #[must_use]
     pub fn until_full(&self, bucket: Bucket, now: Timestamp) -> Duration {
-        let bucket = self.refilled(bucket, now);
-        bucket.since.plus(self.time_for(bucket.used)).since(now)
+        self.until_back(bucket, bucket.used, now)
+    }
+
+    /// The time until `cells` of those in use have come back.
+    fn until_back(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Duration {
+        let since = counted_since(bucket, now);
+        since
+            .plus(self.time_for(cells))
+            .since(now)
+            .min(self.time_for(cells))
     }
 
     /// Whole cells that come back in a time, rounded down.
@@ -139,6 +142,15 @@ impl Quota {
         let product = u128::from(cells).saturating_mul(self.window.get().into());
         let time = product.div_ceil(self.tokens_per_window.get().into());
         Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX))
+    }
+}
+
+/// Since when the bucket refills: from now on, if the clock was set back.
+fn counted_since(bucket: Bucket, now: Timestamp) -> Timestamp {
+    if bucket.since.since(now) > CLOCK_STEP {
+        now
+    } else {
+        bucket.since
     }
 }
 

@@ -12,7 +12,7 @@ mod response;
 
 use std::rc::Rc;
 
-use crate::admission::{self, Admission, Payer};
+use crate::admission::{self, Admission, Balance, Payer};
 use crate::api::{Api, Facts};
 use crate::config::Config;
 use crate::headers::Header;
@@ -28,7 +28,7 @@ use request::Reading;
 
 /// What the proxy is to do now.
 #[must_use]
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Step {
     /// Changes of the headers at hand, in this order.
     pub headers: Vec<HeaderChange>,
@@ -40,6 +40,8 @@ pub struct Step {
     pub metrics: Vec<Metric>,
     /// What is to be known to the access log.
     pub fields: Vec<Field>,
+    /// Whose gauge is to be set.
+    pub balance: Option<Balance>,
 }
 
 /// A change of one header.
@@ -220,11 +222,7 @@ impl Sent {
             fields: telemetry::charged(&settlement, limits, settled.report.as_ref()),
             ..Step::default()
         };
-        step.metrics.extend(
-            settled
-                .report
-                .and_then(|record| telemetry::remaining(&tenant, limits, &record)),
-        );
+        step.balance = Balance::of(&self.payer, &self.admission);
         step.metrics.push(telemetry::conflicts(settled.conflicts));
         step
     }
@@ -254,6 +252,7 @@ impl Step {
     fn reporting(mut self, other: Self) -> Self {
         self.metrics.extend(other.metrics);
         self.fields.extend(other.fields);
+        self.balance = self.balance.or(other.balance);
         self
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
+use crate::admission::Balance;
 use crate::config::{Config, Missing};
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
@@ -206,11 +207,26 @@ impl Filter {
         for metric in &step.metrics {
             self.host.count(metric);
         }
+        if let Some(balance) = &step.balance {
+            self.tell(balance);
+        }
         for field in &step.fields {
             self.host.tell(field);
         }
         if !step.fields.is_empty() {
             log::debug!("{:?}", step.fields);
+        }
+    }
+    /// Sets the gauge of what is left, until it tells what is. Bounded: whoever writes in between tells it too.
+    fn tell(&self, balance: &Balance) {
+        let mut told = None;
+        for _ in 0..8 {
+            let now = balance.metric(&*self.host, self.host.now());
+            if now == told {
+                break;
+            }
+            now.iter().for_each(|metric| self.host.count(metric));
+            told = now;
         }
     }
 }

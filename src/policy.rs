@@ -304,3 +304,6 @@ impl Ask<'_> {
         self.place.is_some_and(|place| tier >= place.ladder.last())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ pub struct Settlement<'a> {
     pub by: SettledBy,
 }
 
-/// A request was settled.
+/// A request was settled. The kinds of tokens do not overlap: `input` is what was not cached.
 #[must_use]
 pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
     let &Settlement {
@@ -115,7 +115,7 @@ pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
     };
     vec![
         add("bursar_settlements_total", &[("by", by.as_str())], 1),
-        tokens("input", usage.input),
+        tokens("input", usage.fresh_input()),
         tokens("cached_input", usage.cached_input),
         tokens("output", usage.output),
         add("bursar_spend_total", &served, spend.0),

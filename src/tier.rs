@@ -18,14 +18,13 @@ impl Price {
     /// The price of a usage, rounded up to a whole micro. What was not reported costs nothing.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> Micros {
-        let cached = usage.cached_input.unwrap_or_default();
-        let fresh = usage.input.unwrap_or_default() - cached;
         let parts = [
-            (fresh, self.input),
-            (cached, self.cached_input),
-            (usage.output.unwrap_or_default(), self.output),
+            (usage.fresh_input(), self.input),
+            (usage.cached_input, self.cached_input),
+            (usage.output, self.output),
         ];
-        let sum = parts.iter().fold(0_u128, |sum, &(Tokens(tokens), price)| {
+        let sum = parts.iter().fold(0_u128, |sum, &(tokens, price)| {
+            let Tokens(tokens) = tokens.unwrap_or_default();
             sum.saturating_add(u128::from(tokens).saturating_mul(price.into()))
         });
         Micros(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))

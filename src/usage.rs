@@ -27,6 +27,12 @@ impl Usage {
         }
     }
 
+    /// Prompt tokens that the provider had not cached.
+    #[must_use]
+    pub fn fresh_input(&self) -> Option<Tokens> {
+        Some(self.input? - self.cached_input.unwrap_or_default())
+    }
+
     /// This usage, with what was not reported taken from `estimate`.
     #[must_use]
     pub fn or(self, estimate: Self) -> Self {
@@ -100,7 +106,8 @@ impl Reader {
             content_encoding.is_empty() || content_encoding.eq_ignore_ascii_case(b"identity");
         let body = if plain && is(b"text/event-stream") {
             Body::Events(Events::default())
-        } else if plain && is(b"application/json") {
+        } else if plain && (is(b"application/json") || content_type.is_empty()) {
+            // Some servers leave the type out; what is no JSON is found out by reading.
             Body::Json(Box::new(Scanner::new(
                 api.response_keys(),
                 Repeats::TakeLast,

@@ -64,6 +64,10 @@ fn a_request_is_reserved_for_then_settled_by_what_was_used() {
     assert_eq!(spent(&proxy, "acme"), 16);
     assert_eq!(call.fields["bursar_settled_by"], "usage");
     assert_eq!(call.fields["bursar_remaining"], "984");
+    assert_eq!(
+        proxy.metric("bursar_budget_remaining.tenant=.=acme;.;"),
+        984
+    );
     assert_eq!(proxy.metric("bursar_settlements_total.by=.=usage;.;"), 1);
 }
 
@@ -407,7 +411,7 @@ fn everything_else_passes_but_for_headers_that_only_we_may_set() {
 fn without_a_tenant_a_request_is_refused_passed_or_someone_elses() {
     let call = |missing: Value| {
         let proxy = Proxy::new(&with(|config| {
-            config["tenant"] = json!({"missing": missing})
+            config["tenant"] = json!({"missing": missing});
         }));
         let mut call = proxy.post(&[("content-length", "55")]);
         call.send(&[BODY.as_bytes()]);
@@ -561,7 +565,7 @@ fn an_overdraft_serves_at_the_last_tier_and_then_ends() {
 #[test]
 fn a_request_for_a_lower_tier_is_never_upgraded_and_never_downgrade_means_never() {
     let proxy = Proxy::new(&with(|config| {
-        config["tenants"]["globex"]["never_downgrade"] = true.into()
+        config["tenants"]["globex"]["never_downgrade"] = true.into();
     }));
     let mini = BODY.replace("gpt-4o", "gpt-4o-mini");
     let call = proxy.served("acme", &mini, 1, 1);
@@ -643,7 +647,7 @@ fn a_changed_configuration_keeps_what_was_spent_and_what_is_in_flight() {
     let mut call = proxy.chat("acme", BODY);
     assert_eq!(call.refused(), None);
     proxy.configure(&with(|config| {
-        config["plans"]["small"]["budget"]["initial_budget"] = 10.into()
+        config["plans"]["small"]["budget"]["initial_budget"] = 10.into();
     }));
     assert_eq!(
         proxy.chat("acme", BODY).refused(),
@@ -657,7 +661,7 @@ fn a_changed_configuration_keeps_what_was_spent_and_what_is_in_flight() {
 #[test]
 fn tenants_that_are_not_configured_share_bounded_keys_and_one_label() {
     let proxy = Proxy::new(&with(|config| {
-        config["tenant"] = json!({"unknown": {"plan": "small"}})
+        config["tenant"] = json!({"unknown": {"plan": "small"}});
     }));
     for n in 0..6_000 {
         proxy.served(&format!("made-up-{n}"), BODY, 10, 0);

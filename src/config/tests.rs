@@ -335,7 +335,7 @@ mod schema {
                 map.values().for_each(|value| collect(value, path, found));
             }
             serde_yaml_ng::Value::Sequence(list) => {
-                list.iter().for_each(|value| collect(value, path, found))
+                list.iter().for_each(|value| collect(value, path, found));
             }
             _ => {}
         }

@@ -343,7 +343,9 @@ impl Reading {
         let is_complete = self.is_complete();
         Estimate {
             body_bytes: self.length.unwrap_or(0).max(self.scanner.offset()),
-            output_limit: facts.output_limit.or((!is_complete).then_some(Tokens(0))),
+            output_limit: facts
+                .output_limit
+                .or_else(|| (!is_complete).then_some(Tokens(0))),
             choices: facts.choices,
         }
     }
@@ -424,11 +426,8 @@ impl Sent {
         let record = self.admission.record.as_ref();
         let mut fields = self.decided();
         fields.extend(record.and_then(|record| telemetry::left(limits, record)));
-        let remaining = record.and_then(|record| telemetry::remaining(tenant, limits, record));
-        let mut metrics = vec![telemetry::request(tenant, &self.tier, self.decision())];
-        metrics.extend(remaining);
         Step {
-            metrics,
+            metrics: vec![telemetry::request(tenant, &self.tier, self.decision())],
             fields,
             ..Step::default()
         }

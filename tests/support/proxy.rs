@@ -91,7 +91,12 @@ impl Proxy {
     }
 
     pub fn record(&self, tenant: &str) -> Record {
-        Record::decode(&self.store.value(&tenant_key(tenant)).unwrap()).unwrap()
+        self.try_record(tenant).unwrap()
+    }
+
+    /// `None` before the tenant's first request.
+    pub fn try_record(&self, tenant: &str) -> Option<Record> {
+        Some(Record::decode(&self.store.value(&tenant_key(tenant))?).unwrap())
     }
 
     /// A POST to chat completions that ends before its body begins to be sent.
@@ -262,7 +267,9 @@ impl Call<'_> {
 
     fn note(&mut self, step: &Step) {
         let mut metrics = self.proxy.metrics.borrow_mut();
-        for metric in &step.metrics {
+        let balance = step.balance.as_ref();
+        let gauge = balance.and_then(|balance| balance.metric(&self.proxy.store, self.proxy.now()));
+        for metric in step.metrics.iter().chain(&gauge) {
             match metric {
                 Metric::Add(name, by) => *metrics.entry(name.clone()).or_default() += by,
                 Metric::Set(name, to) => {

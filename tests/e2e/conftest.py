@@ -1,0 +1,30 @@
+"""Fixtures: Envoys are started once per module and configuration, since a start costs about a second."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.rig import Rig  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def start_rig(tmp_path_factory):
+    """start_rig(plugin_config, mode=..., ...) -> a Rig that is stopped, and asked how it went, after the module."""
+    rigs = []
+
+    def start(plugin_config, **how):
+        rig = Rig(tmp_path_factory.mktemp("envoy"), plugin_config, **how)
+        rigs.append(rig)
+        return rig.wait_ready()
+
+    yield start
+    faults = []
+    for rig in rigs:
+        try:
+            rig.stop()
+        except AssertionError as fault:
+            faults.append(str(fault))
+    assert not faults, "\n".join(faults)

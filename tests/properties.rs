@@ -1,0 +1,284 @@
+//! What holds whatever comes: any chunking, any interleaving, any clock, any bytes.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed set-up is a failed test"
+)]
+
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/store.rs"]
+mod store;
+
+use std::num::NonZeroU64;
+
+use bursar::bucket::{Bucket, NotNow, Quota};
+use bursar::record::Record;
+use bursar::sse::{Events, Verdict};
+use bursar::units::{Ppm, Timestamp};
+use proptest::prelude::*;
+use proxy::{Call, Proxy, usage};
+use serde_json::{Value, json};
+
+fn chunks<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2)
+        .map(|pair| &bytes[pair[0]..pair[1]])
+        .collect()
+}
+
+/// Any JSON value, keys such as `model` and awkward strings among them.
+fn any_json() -> impl Strategy<Value = Value> {
+    let text = prop_oneof![
+        "model|stream|n|[{}\\[\\]\",:\\\\ é🎉]{0,6}",
+        any::<String>()
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        text.clone().prop_map(Value::from)
+    ];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(text.clone(), inner, 0..4).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+fn config(hold: bool) -> Value {
+    json!({
+        "hold_headers": hold,
+        "tiers": [{"name": "a", "model": "big"}, {"name": "b", "model": "a \"small\" one".replace([' ', '"'], "-"), "below": 1}],
+        "tenants": {"acme": {"budget": {"initial_budget": 1_000_000, "window": "day"}}}
+    })
+}
+
+proptest! {
+    // cases.md 31
+    #[test]
+    fn only_the_model_changes_in_any_body_in_any_chunking(
+        before in any_json(), after in any_json(), hold in any::<bool>(), pretty in any::<bool>(),
+        cuts in prop::collection::vec(any::<usize>(), 0..6),
+    ) {
+        let proxy = Proxy::new(&config(hold));
+        proxy.served("acme", r#"{"model":"big","max_tokens":1}"#, 5, 5);
+        let part = |value: &Value| if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }.unwrap();
+        let body = format!("{{\"x\":{},\"model\" :\"big\", \"y\": {}}}", part(&before), part(&after));
+        let expected = body.replacen("\"model\" :\"big\"", "\"model\" :\"a--small--one\"", usize::MAX);
+        // The fillers must not hold the very text that is looked for.
+        prop_assume!(body.matches("\"model\" :\"big\"").count() == 1);
+        let length = body.len().to_string();
+        let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", &length)]);
+        call.send(&chunks(body.as_bytes(), &cuts));
+        prop_assert_eq!(call.refused(), None);
+        prop_assert_eq!(call.upstream_text(), expected.as_str());
+        let promised = call.upstream_header("content-length").map(str::to_owned);
+        prop_assert_eq!(promised, hold.then(|| expected.len().to_string()));
+    }
+
+    // cases.md 43
+    #[test]
+    fn any_bytes_are_taken_or_refused_and_leave_nothing_held(
+        body in prop::collection::vec(prop_oneof![Just(b'{'), Just(b'"'), Just(b'\\'), Just(b'}'), Just(b':'), any::<u8>()], 0..60),
+        hold in any::<bool>(), cuts in prop::collection::vec(any::<usize>(), 0..4),
+        answer in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let proxy = Proxy::new(&config(hold));
+        proxy.served("acme", r#"{"model":"big","max_tokens":1}"#, 1, 1);
+        let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+        call.send(&chunks(&body, &cuts));
+        call.answer_headers("200", &[("content-type", "text/event-stream")]);
+        call.answer_chunk(&answer, false);
+        call.end();
+        prop_assert_eq!(proxy.record("acme").account.held().tokens.0, 0);
+    }
+
+    // cases.md 15, 17
+    #[test]
+    fn any_chunking_of_a_stream_gives_the_same_events_and_the_same_bytes(
+        lines in prop::collection::vec("(data: ?|event: |: |)[a-zé🎉]{0,5}", 0..12),
+        ends in prop::collection::vec(prop_oneof![Just("\n"), Just("\r\n"), Just("\r"), Just("\n\n"), Just("\r\r")], 12),
+        cuts in prop::collection::vec(any::<usize>(), 0..8),
+    ) {
+        let stream: String = lines.iter().zip(&ends).flat_map(|(line, end)| [line.as_str(), *end]).collect();
+        let run = |chunks: &[&[u8]]| {
+            let (mut events, mut output, mut seen) = (Events::default(), Vec::new(), Vec::new());
+            let mut judge = |data: &[u8]| {
+                seen.push(data.to_vec());
+                if data.len().is_multiple_of(2) { Verdict::Keep } else { Verdict::Drop }
+            };
+            for chunk in chunks {
+                events.feed(chunk, &mut output, &mut judge);
+            }
+            events.finish(&mut output, &mut judge);
+            (seen, output)
+        };
+        prop_assert_eq!(run(&chunks(stream.as_bytes(), &cuts)), run(&[stream.as_bytes()]));
+    }
+
+    // cases.md 46
+    #[test]
+    fn a_record_is_read_as_it_was_written_or_not_at_all(bytes in prop::collection::vec(any::<u8>(), 0..140), cut in any::<bool>()) {
+        let bytes = if cut { bytes } else { [b"brs\x01".as_slice(), &bytes].concat() };
+        if let Ok(record) = Record::decode(&bytes) {
+            prop_assert_eq!(record.encode(), bytes);
+        }
+    }
+}
+
+/// A quota with more and with less than a cell a nanosecond.
+fn any_quota() -> impl Strategy<Value = Quota> {
+    let small = 1..50_u64;
+    (
+        prop_oneof![small.clone(), Just(3_000_000_000)],
+        prop_oneof![1..1_000_u64, Just(1_000_000_000)],
+        small,
+    )
+        .prop_map(|(tokens, window, burst)| Quota {
+            tokens_per_window: NonZeroU64::new(tokens).unwrap(),
+            window: NonZeroU64::new(window).unwrap(),
+            burst: NonZeroU64::new(burst).unwrap(),
+            low_water_mark: Some(Ppm(500_000)),
+        })
+}
+
+proptest! {
+    #[test]
+    fn a_bucket_never_gives_more_than_its_burst_and_what_came_back(
+        quota in any_quota(), asks in prop::collection::vec((0..60_u64, prop_oneof![0..5_u64, 0..2_000_000_000_u64]), 1..60),
+    ) {
+        let (mut bucket, mut now, mut given) = (Bucket::default(), 1_000_u64, 0_u128);
+        for (cells, gap) in asks {
+            now += gap;
+            let at = Timestamp::from_nanos(now);
+            if quota.check(bucket, cells, at).is_ok() {
+                bucket = quota.charge(bucket, cells, at);
+                given += u128::from(cells);
+            }
+            let back = u128::from(now - 1_000) * u128::from(quota.tokens_per_window.get()) / u128::from(quota.window.get());
+            prop_assert!(given <= u128::from(quota.burst.get()) + back);
+        }
+    }
+
+    #[test]
+    fn a_refusal_ends_exactly_when_it_says(
+        quota in any_quota(), used in 0..200_u64, cells in 0..60_u64, gap in prop_oneof![0..5_u64, 0..2_000_000_000_u64],
+    ) {
+        let start = Timestamp::from_nanos(1_000);
+        let bucket = quota.charge(Bucket::default(), used, start);
+        let now = 1_000 + gap;
+        match quota.check(bucket, cells, Timestamp::from_nanos(now)) {
+            Ok(()) => {}
+            Err(NotNow::ExceedsBurst) => prop_assert!(cells > quota.burst.get()),
+            Err(NotNow::Wait(wait)) => {
+                let end = now + u64::try_from(wait.as_nanos()).unwrap();
+                prop_assert!(end > now);
+                prop_assert_eq!(quota.check(bucket, cells, Timestamp::from_nanos(end)), Ok(()));
+                prop_assert!(quota.check(bucket, cells, Timestamp::from_nanos(end - 1)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_and_settled_leaves_what_was_used(
+        quota in any_quota(), held in 0..60_u64, used in 0..60_u64, before in 0..60_u64,
+    ) {
+        let now = Timestamp::from_nanos(1_000);
+        let bucket = quota.charge(Bucket::default(), before, now);
+        let settled = quota.settle(quota.charge(bucket, held, now), held, used, now);
+        prop_assert_eq!(settled, quota.charge(bucket, used, now));
+    }
+}
+
+/// What may happen to a tenant's requests, in any order.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// A request that may produce so many tokens.
+    Ask(u64),
+    /// The request at this place of those in flight is answered: with this share of what it may use, in percent.
+    Answer(usize, u64),
+    /// It fails upstream.
+    Fail(usize),
+    /// Its client leaves.
+    Leave(usize),
+    /// So many of the next writes lose their race.
+    Lose(u32),
+    /// Time passes, in milliseconds.
+    Pass(u64),
+    /// The budget is now so many tokens.
+    Limit(u64),
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => (0..400_u64).prop_map(Happening::Ask),
+        4 => (any::<usize>(), 0..=100_u64).prop_map(|(at, share)| Happening::Answer(at, share)),
+        1 => any::<usize>().prop_map(Happening::Fail),
+        1 => any::<usize>().prop_map(Happening::Leave),
+        1 => (0..12_u32).prop_map(Happening::Lose),
+        1 => (0..7_200_000_u64).prop_map(Happening::Pass),
+        1 => (1..4_000_u64).prop_map(Happening::Limit),
+    ]
+}
+
+fn budget(tokens: u64) -> Value {
+    json!({
+        "hold_headers": true,
+        "tenants": {"acme": {"budget": {"initial_budget": tokens, "window": "hour"}}}
+    })
+}
+
+proptest! {
+    // cases.md 1, 3, 6, 8, 24
+    #[test]
+    fn an_honest_upstream_never_overspends_and_all_that_is_held_is_returned(
+        happenings in prop::collection::vec(any_happening(), 1..80),
+    ) {
+        let proxy = Proxy::new(&budget(1_000));
+        // The largest budget that was ever in force in the window.
+        let mut most = 1_000;
+        let mut flight: Vec<(Call<'_>, u64)> = Vec::new();
+        for happening in happenings {
+            match happening {
+                Happening::Ask(output) => {
+                    let call = proxy.chat("acme", &format!(r#"{{"model":"m","max_tokens":{output}}}"#));
+                    if call.reply.is_none() {
+                        flight.push((call, output));
+                    }
+                }
+                Happening::Answer(at, share) if !flight.is_empty() => {
+                    let (mut call, output) = flight.swap_remove(at % flight.len());
+                    call.answer_json(&usage(20, output * share / 100));
+                    call.end();
+                }
+                Happening::Fail(at) if !flight.is_empty() => {
+                    let (mut call, _) = flight.swap_remove(at % flight.len());
+                    call.answer_headers("503", &[]);
+                    call.end();
+                }
+                Happening::Leave(at) if !flight.is_empty() => flight.swap_remove(at % flight.len()).0.end(),
+                Happening::Lose(times) => proxy.store.lose(times),
+                Happening::Pass(millis) => proxy.pass_millis(millis),
+                Happening::Limit(tokens) => {
+                    proxy.configure(&budget(tokens));
+                    most = most.max(tokens);
+                }
+                Happening::Answer(..) | Happening::Fail(_) | Happening::Leave(_) => {}
+            }
+            if let Some(record) = proxy.try_record("acme") {
+                prop_assert!(record.account.spent.tokens.0 <= most);
+            }
+        }
+        for (mut call, _) in flight {
+            call.end();
+        }
+        if let Some(record) = proxy.try_record("acme") {
+            prop_assert_eq!(record.account.held().tokens.0, 0);
+        }
+    }
+}
