@@ -90,6 +90,8 @@ enum Stage {
     Idle,
     /// The request's body is being read. Boxed, since most of the time an exchange is not here.
     Reading(Box<Reading>),
+    /// It is refused as soon as its end is here: an answer before that would cost the client its connection.
+    Refused(Box<Step>),
     /// All of the request has gone on.
     Sent(Box<Sent>),
 }
@@ -130,7 +132,7 @@ impl Exchange {
     /// Whether more of the request's body is to be given to [`Exchange::request_body`].
     #[must_use]
     pub fn reads_request(&self) -> bool {
-        matches!(self.stage, Stage::Reading(_))
+        matches!(self.stage, Stage::Reading(_) | Stage::Refused(_))
     }
 
     /// Whether the response's headers are to be given to [`Exchange::response_headers`].
@@ -143,6 +145,11 @@ impl Exchange {
     pub fn finish(&mut self, store: &impl Store, now: Timestamp) -> Step {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => Step::default(),
+            // The client did not wait for the answer.
+            Stage::Refused(step) => Step {
+                next: Next::Continue,
+                ..*step
+            },
             // The upstream did not get all of the request, so it has not answered it.
             Stage::Reading(reading) => reading.sent.map_or_else(Step::default, |mut sent| {
                 sent.settle(&self.config, store, None, now)

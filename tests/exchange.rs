@@ -135,6 +135,21 @@ fn what_is_held_by_others_is_told_apart_from_what_is_spent() {
     assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 30));
 }
 
+#[test]
+fn a_refusal_waits_for_the_requests_end_so_that_the_connection_stays() {
+    for hold in [true, false] {
+        let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+        let body = r#"{"model":"gpt-4o","max_tokens":101}"#;
+        let length = body.len().to_string();
+        let mut call = proxy.post(&[("x-tenant-id", "initech"), ("content-length", &length)]);
+        call.send_chunk(body.as_bytes(), false);
+        assert_eq!(call.refused(), None);
+        assert_eq!(call.upstream_text(), "");
+        call.send_chunk(b"", true);
+        assert_eq!(call.refused(), Some((429, "request_exceeds_burst")));
+    }
+}
+
 // cases.md 14, 38
 #[test]
 fn an_empty_bucket_says_when_to_the_millisecond() {

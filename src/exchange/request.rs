@@ -124,8 +124,15 @@ impl Exchange {
         store: &impl Store,
         now: Timestamp,
     ) -> Step {
-        let Stage::Reading(reading) = &mut self.stage else {
-            return Step::default();
+        let reading = match &mut self.stage {
+            Stage::Reading(reading) => reading,
+            Stage::Refused(_) if !is_end => return Step::pause(),
+            Stage::Refused(step) => {
+                let step = std::mem::take(&mut **step);
+                self.stage = Stage::Idle;
+                return step;
+            }
+            Stage::Idle | Stage::Sent(_) => return Step::default(),
         };
         match reading.read(&self.config, chunk, is_end, store, now) {
             Ok(step) => {
@@ -133,6 +140,10 @@ impl Exchange {
                     self.stage = Stage::Sent(sent);
                 }
                 step
+            }
+            Err(step) if reading.is_complete() && !is_end => {
+                self.stage = Stage::Refused(step);
+                Step::pause()
             }
             Err(step) => {
                 self.stage = Stage::Idle;

@@ -194,6 +194,16 @@ def test_a_request_larger_than_the_bucket_can_ever_hold_is_told_so(rig):
     assert response.all("retry-after") == response.all("retry-after-ms") == []
 
 
+def test_a_throttled_client_keeps_its_connection(rig):
+    tenant = rig.tenant("capped")
+    with rig.connect() as connection:
+        rig.send(connection, rig.new_id(), tenant, [chat_body(max_tokens=500)])
+        refused = connection.read()
+        assert (refused.status, refused.all("connection")) == (429, [])
+        rig.send(connection, rig.new_id(), tenant, [chat_body(max_tokens=1)])
+        assert connection.read().status == 200
+
+
 # --- the budget ---
 
 
