@@ -6,11 +6,12 @@
 //! exceeds the budget; and where requests do use more, it exceeds it by no more than what they used beyond.
 
 use crate::config::{FailureMode, Plan};
-use crate::ledger::{Account, Reservation};
+use crate::ledger::Reservation;
 use crate::policy::{Ask, Decision, Limits, Reason, Refusal, decide, recheck, spent_out};
 use crate::record::Record;
 use crate::store::{
-    Contended, OVERFLOW_KEY, Store, Updated, Write, owner_of, slot_keys, tenant_key, update,
+    Contended, OVERFLOW_KEY, Store, Troubles, Updated, Write, owner_of, slot_keys, tenant_key,
+    update,
 };
 use crate::telemetry::{self, Metric};
 use crate::tenant::TenantId;
@@ -141,7 +142,7 @@ fn as_of(limits: &Limits, record: Record, now: Timestamp) -> Record {
             .bucket
             .map_or(record.bucket, |quota| quota.refilled(record.bucket, now)),
         account: match limits.budget {
-            Some(budget) => record.account.at(budget.period, now),
+            Some(budget) => record.account.at(&budget, now),
             None => record.account,
         },
     }
@@ -152,6 +153,109 @@ fn is_idle(record: &Record) -> bool {
     record.bucket.used == 0 && record.account.spent == Cost::ZERO && record.account.holds.is_empty()
 }
 
+/// What came out of a change of a tenant's state, and what went wrong on the way.
+#[derive(Debug)]
+pub struct Done<T> {
+    /// What came out.
+    pub report: T,
+    /// What is to be counted.
+    pub troubles: Troubles,
+}
+
+/// A record after a step, whether it is to be written, and what the step says.
+struct Stepped<T> {
+    record: Record,
+    write: bool,
+    report: T,
+}
+
+impl Payer {
+    /// Changes the record under `key` by a pure step, which is told whether there was no record but a corrupt value.
+    fn change<T>(
+        &self,
+        store: &impl Store,
+        key: &str,
+        tries: u32,
+        now: Timestamp,
+        step: impl Fn(Record, bool) -> Stepped<T>,
+    ) -> Result<Done<(Record, T)>, Troubles> {
+        let updated = update(store, key, tries, |bytes| {
+            let (record, corrupt) = self.read(key, bytes, now);
+            let Stepped {
+                record,
+                write,
+                report,
+            } = step(record, corrupt);
+            Write {
+                value: write.then(|| record.encode()),
+                report: (record, report, corrupt),
+            }
+        });
+        match updated {
+            Ok(Updated {
+                report: (record, report, corrupt),
+                conflicts,
+            }) => Ok(Done {
+                report: (record, report),
+                troubles: Troubles { conflicts, corrupt },
+            }),
+            Err(Contended { conflicts }) => Err(Troubles {
+                conflicts,
+                corrupt: false,
+            }),
+        }
+    }
+
+    /// Charges the record for an admitted request: what it holds on the budget, if there is one.
+    fn hold(
+        &self,
+        record: &mut Record,
+        cells: u64,
+        reserve: Cost,
+        now: Timestamp,
+    ) -> Option<Reservation> {
+        let limits = self.limits();
+        if let Some(quota) = &limits.bucket {
+            record.bucket = quota.charge(record.bucket, cells, now);
+        }
+        limits
+            .budget
+            .map(|budget| record.account.reserve(reserve, &budget, now))
+    }
+
+    /// Replaces what a request holds by what it used.
+    fn close(&self, record: &mut Record, admission: &Admission, used: Cost, now: Timestamp) {
+        let limits = self.limits();
+        if let Some(quota) = &limits.bucket {
+            record.bucket = quota.settle(record.bucket, admission.cells, used.tokens.0, now);
+        }
+        match &admission.reservation {
+            Some(reservation) => {
+                record.account.settle(reservation, used);
+            }
+            // Let through while our state could not be had: what it used counts all the same.
+            None if limits.budget.is_some() => {
+                record.account.spent = record.account.spent.plus(used);
+            }
+            None => {}
+        }
+    }
+}
+
+/// What a step decides.
+enum Verdict {
+    Admitted {
+        tier: usize,
+        reason: Option<Reason>,
+        reservation: Option<Reservation>,
+    },
+    Refused {
+        tier: usize,
+        refusal: Refusal,
+    },
+    Corrupt,
+}
+
 /// Takes from all of the tenant's limits, or from none, and says at which tier the request may leave.
 pub fn admit(
     store: &impl Store,
@@ -159,81 +263,88 @@ pub fn admit(
     ask: &Ask<'_>,
     mode: FailureMode,
     now: Timestamp,
-) -> Updated<Outcome> {
+) -> Done<Outcome> {
     let key = payer.key(store, now);
-    let step = |bytes: Option<&[u8]>| {
-        let (record, corrupt) = payer.read(&key, bytes, now);
+    let cells = ask.estimate.cells();
+    let step = |mut record: Record, corrupt: bool| {
         if corrupt && mode == FailureMode::Deny {
             // Refused once: the next request finds a record.
-            return Write {
-                value: Some(record.encode()),
-                report: Outcome::Unavailable,
+            return Stepped {
+                record,
+                write: true,
+                report: Verdict::Corrupt,
             };
         }
         match decide(payer.limits(), ask, &record, now) {
-            Decision::Refuse { tier, refusal } => {
-                let refused = Refused {
-                    tier,
-                    refusal,
-                    record,
-                };
-                Write {
-                    value: None,
-                    report: Outcome::Refused(refused),
-                }
-            }
+            Decision::Refuse { tier, refusal } => Stepped {
+                record,
+                write: false,
+                report: Verdict::Refused { tier, refusal },
+            },
             Decision::Admit {
                 tier,
                 reason,
                 reserve,
             } => {
-                let admission = hold(payer, ask, record, reserve, now, (&key, tier, reason));
-                let value = admission.record.as_ref().map(Record::encode);
-                Write {
-                    value,
-                    report: Outcome::Admitted(admission),
+                let reservation = payer.hold(&mut record, cells, reserve, now);
+                Stepped {
+                    record,
+                    write: true,
+                    report: Verdict::Admitted {
+                        tier,
+                        reason,
+                        reservation,
+                    },
                 }
             }
         }
     };
-    update(store, &key, RESERVE_TRIES, step).unwrap_or_else(|Contended { conflicts }| Updated {
-        report: match mode {
-            FailureMode::Deny => Outcome::Unavailable,
-            FailureMode::Allow => Outcome::Admitted(Admission {
-                tier: ask.place.map_or(0, |place| place.asked),
-                reason: None,
-                record: None,
-                key: key.clone(),
-                reservation: None,
-                cells: 0,
-            }),
+    match payer.change(store, &key, RESERVE_TRIES, now, step) {
+        Ok(Done {
+            report: (record, verdict),
+            troubles,
+        }) => {
+            let report = match verdict {
+                Verdict::Admitted {
+                    tier,
+                    reason,
+                    reservation,
+                } => Outcome::Admitted(Admission {
+                    tier,
+                    reason,
+                    record: Some(record),
+                    key,
+                    reservation,
+                    cells,
+                }),
+                Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
+                    tier,
+                    refusal,
+                    record,
+                }),
+                Verdict::Corrupt => Outcome::Unavailable,
+            };
+            Done { report, troubles }
+        }
+        Err(troubles) => Done {
+            report: without_state(key, ask, mode),
+            troubles,
         },
-        conflicts,
-    })
+    }
 }
 
-/// Charges the record for an admitted request.
-fn hold(
-    payer: &Payer,
-    ask: &Ask<'_>,
-    mut record: Record,
-    reserve: Cost,
-    now: Timestamp,
-    (key, tier, reason): (&str, usize, Option<Reason>),
-) -> Admission {
-    let limits = payer.limits();
-    let cells = ask.estimate.cells();
-    if let Some(quota) = &limits.bucket {
-        record.bucket = quota.charge(record.bucket, cells, now);
-    }
-    let reservation = limits.budget.map(|_| record.account.reserve(reserve, now));
-    Admission {
-        tier,
-        reason,
-        record: Some(record),
-        key: key.to_owned(),
-        reservation,
-        cells,
+/// What becomes of a request when our own state cannot be had.
+fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode) -> Outcome {
+    match mode {
+        FailureMode::Deny => Outcome::Unavailable,
+        FailureMode::Allow => Outcome::Admitted(Admission {
+            tier: ask.place.map_or(0, |place| place.asked),
+            reason: None,
+            record: None,
+            key,
+            reservation: None,
+            cells: 0,
+        }),
     }
 }
 
@@ -260,61 +371,86 @@ pub fn amend(
     admission: &mut Admission,
     ask: &Ask<'_>,
     now: Timestamp,
-) -> Updated<Option<(Refusal, Record)>> {
-    let step = |bytes: Option<&[u8]>| {
-        let (mut record, _) = payer.read(&admission.key, bytes, now);
-        give_back(payer.limits(), &mut record, admission, now);
-        match recheck(payer.limits(), ask, admission.tier, &record, now) {
-            Err(refusal) => Write {
-                value: Some(record.encode()),
-                report: Err((refusal, record)),
-            },
-            Ok(reserve) => {
-                let place = (admission.key.as_str(), admission.tier, admission.reason);
-                let amended = hold(payer, ask, record, reserve, now, place);
-                let value = amended.record.as_ref().map(Record::encode);
-                Write {
-                    value,
-                    report: Ok(amended),
-                }
-            }
+) -> Done<Option<(Refusal, Record)>> {
+    let cells = ask.estimate.cells();
+    let step = |mut record: Record, _: bool| {
+        payer.close(&mut record, admission, Cost::ZERO, now);
+        let report = recheck(payer.limits(), ask, admission.tier, &record, now)
+            .map(|reserve| payer.hold(&mut record, cells, reserve, now));
+        Stepped {
+            record,
+            write: true,
+            report,
         }
     };
-    match update(store, &admission.key, RESERVE_TRIES, step) {
-        Ok(Updated {
-            report: Ok(amended),
-            conflicts,
+    match payer.change(store, &admission.key, RESERVE_TRIES, now, step) {
+        Ok(Done {
+            report: (record, Ok(reservation)),
+            troubles,
         }) => {
-            *admission = amended;
-            Updated {
+            admission.reservation = reservation;
+            admission.cells = cells;
+            admission.record = Some(record);
+            Done {
                 report: None,
-                conflicts,
+                troubles,
             }
         }
-        Ok(Updated {
-            report: Err(refused),
-            conflicts,
+        Ok(Done {
+            report: (record, Err(refusal)),
+            troubles,
         }) => {
             admission.reservation = None;
             admission.cells = 0;
-            Updated {
-                report: Some(refused),
-                conflicts,
+            Done {
+                report: Some((refusal, record)),
+                troubles,
             }
         }
-        Err(Contended { conflicts }) => Updated {
+        Err(troubles) => Done {
             report: None,
-            conflicts,
+            troubles,
         },
     }
 }
 
-fn give_back(limits: &Limits, record: &mut Record, admission: &Admission, now: Timestamp) {
-    if let Some(quota) = &limits.bucket {
-        record.bucket = quota.settle(record.bucket, admission.cells, 0, now);
+/// Keeps what a request holds from expiring while its answer still comes. To be called now and then.
+pub fn renew(
+    store: &impl Store,
+    payer: &Payer,
+    admission: &mut Admission,
+    now: Timestamp,
+) -> Troubles {
+    let Some(budget) = &payer.limits().budget else {
+        return Troubles::default();
+    };
+    let Some(reservation) = &admission.reservation else {
+        return Troubles::default();
+    };
+    let half_time = budget.reservation_expiry.checked_div(2).unwrap_or_default();
+    if now.since(reservation.since()) < half_time {
+        return Troubles::default();
     }
-    if let Some(reservation) = &admission.reservation {
-        record.account.settle(reservation, Cost::ZERO);
+    let step = |mut record: Record, _: bool| {
+        let report = record.account.renew(reservation, budget, now);
+        Stepped {
+            record,
+            write: true,
+            report,
+        }
+    };
+    match payer.change(store, &admission.key, RESERVE_TRIES, now, step) {
+        Ok(Done {
+            report: (_, renewed),
+            troubles,
+        }) => {
+            // In a window that has ended nothing is held any more, and the settlement must know.
+            if let Some(renewed) = renewed {
+                admission.reservation = Some(renewed);
+            }
+            troubles
+        }
+        Err(troubles) => troubles,
     }
 }
 
@@ -325,34 +461,26 @@ pub fn settle(
     admission: &Admission,
     used: Cost,
     now: Timestamp,
-) -> Updated<Option<Record>> {
-    let step = |bytes: Option<&[u8]>| {
-        let (mut record, _) = payer.read(&admission.key, bytes, now);
-        let limits = payer.limits();
-        if let Some(quota) = &limits.bucket {
-            record.bucket = quota.settle(record.bucket, admission.cells, used.tokens.0, now);
-        }
-        match &admission.reservation {
-            Some(reservation) => {
-                record.account.settle(reservation, used);
-            }
-            // Let through while our state could not be had: what it used counts all the same.
-            None if limits.budget.is_some() => charge(&mut record.account, used),
-            None => {}
-        }
-        Write {
-            value: Some(record.encode()),
-            report: record,
+) -> Done<Option<Record>> {
+    let step = |mut record: Record, _: bool| {
+        payer.close(&mut record, admission, used, now);
+        Stepped {
+            record,
+            write: true,
+            report: (),
         }
     };
-    match update(store, &admission.key, SETTLE_TRIES, step) {
-        Ok(Updated { report, conflicts }) => Updated {
-            report: Some(report),
-            conflicts,
+    match payer.change(store, &admission.key, SETTLE_TRIES, now, step) {
+        Ok(Done {
+            report: (record, ()),
+            troubles,
+        }) => Done {
+            report: Some(record),
+            troubles,
         },
-        Err(Contended { conflicts }) => Updated {
+        Err(troubles) => Done {
             report: None,
-            conflicts,
+            troubles,
         },
     }
 }
@@ -385,8 +513,4 @@ impl Balance {
         let (record, _) = self.payer.read(&self.key, Some(&bytes), now);
         telemetry::remaining(self.payer.id.as_str(), self.payer.limits(), &record)
     }
-}
-
-fn charge(account: &mut Account, used: Cost) {
-    account.spent = account.spent.plus(used);
 }

@@ -10,9 +10,10 @@ pub mod raw;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::bucket::Quota;
-use crate::ledger::{Budget, Unit};
+use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
 use crate::policy::{Limits, OnExhausted};
 use crate::tenant::{Source, TenantId};
 use crate::tier::{Ladder, Price, Tier};
@@ -144,12 +145,17 @@ impl Config {
 
     fn check(raw: RawConfig) -> Parsed<Self> {
         let ladders = ladders(raw.tiers, raw.ladders)?;
+        let expiry = expiry(raw.reservation_expiry)?;
+        let given = Given {
+            ladders: &ladders,
+            expiry,
+        };
         let plans = raw
             .plans
             .iter()
             .map(|(name, plan)| {
                 let limits =
-                    merge(RawLimits::default(), plan).check(&format!("plans.{name}"), &ladders)?;
+                    merge(RawLimits::default(), plan).check(&format!("plans.{name}"), &given)?;
                 Ok((
                     name.as_str(),
                     (
@@ -186,7 +192,7 @@ impl Config {
                     let (raw_plan, name) = base.map_or_else(Default::default, |(raw, plan)| {
                         (raw.clone(), plan.name.clone())
                     });
-                    let limits = merge(raw_plan, &own).check(&path, &ladders)?;
+                    let limits = merge(raw_plan, &own).check(&path, &given)?;
                     Rc::new(Plan { name, limits })
                 }
             };
@@ -244,6 +250,26 @@ impl Config {
             .iter()
             .flat_map(|ladder| &ladder.tiers)
             .any(|tier| tier.model == model)
+    }
+}
+
+/// What all limits are checked against.
+struct Given<'a> {
+    ladders: &'a [Ladder],
+    expiry: Duration,
+}
+
+fn expiry(raw: Option<String>) -> Parsed<Duration> {
+    let Some(text) = raw else {
+        return Ok(DEFAULT_EXPIRY);
+    };
+    let length = duration(&text).map(|nanos| Duration::from_nanos(nanos.get()));
+    match length.filter(|&length| length >= Duration::from_secs(1)) {
+        Some(length) => Ok(length),
+        None => wrong(
+            "reservation_expiry",
+            format!("`{text}` is no duration of at least one second, such as \"30m\""),
+        ),
     }
 }
 
@@ -396,7 +422,7 @@ fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
 }
 
 impl RawLimits {
-    fn check(self, path: &str, ladders: &[Ladder]) -> Parsed<Limits> {
+    fn check(self, path: &str, given: &Given<'_>) -> Parsed<Limits> {
         let on_exhausted = match self.on_exhausted {
             None | Some(RawOnExhausted::Throttle) => OnExhausted::Throttle,
             Some(RawOnExhausted::Degrade { overdraft }) => {
@@ -407,7 +433,7 @@ impl RawLimits {
         Ok(Limits {
             budget: self
                 .budget
-                .map(|raw| budget(&raw, &format!("{path}.budget"), ladders))
+                .map(|raw| budget(&raw, &format!("{path}.budget"), given))
                 .transpose()?,
             bucket: self
                 .bucket
@@ -423,7 +449,8 @@ impl RawLimits {
     }
 }
 
-fn budget(raw: &RawBudget, path: &str, ladders: &[Ladder]) -> Parsed<Budget> {
+fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
+    let ladders = given.ladders;
     let initial = format!("{path}.initial_budget");
     let (unit, initial_budget) = match raw.unit {
         raw::RawUnit::Tokens => (Unit::Tokens, whole(raw.initial_budget, &initial)?.get()),
@@ -477,6 +504,7 @@ fn budget(raw: &RawBudget, path: &str, ladders: &[Ladder]) -> Parsed<Budget> {
         initial_budget,
         unit,
         period,
+        reservation_expiry: given.expiry,
     })
 }
 

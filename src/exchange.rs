@@ -19,8 +19,8 @@ use crate::headers::Header;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
 use crate::rewrite::Edit;
-use crate::store::Store;
-use crate::telemetry::{self, Decided, Field, Metric, SettledBy, Settlement};
+use crate::store::{Store, Troubles};
+use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement};
 use crate::tier::Price;
 use crate::units::{Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
@@ -42,6 +42,8 @@ pub struct Step {
     pub fields: Vec<Field>,
     /// Whose gauge is to be set.
     pub balance: Option<Balance>,
+    /// What went wrong with our own state.
+    pub troubles: Troubles,
 }
 
 /// A change of one header.
@@ -150,13 +152,16 @@ impl Exchange {
                 next: Next::Continue,
                 ..*step
             },
-            // The upstream did not get all of the request, so it has not answered it.
             Stage::Reading(reading) => reading.sent.map_or_else(Step::default, |mut sent| {
-                sent.settle(&self.config, store, None, now)
+                sent.settle(&self.config, store, Exit::Unsent, now)
             }),
             Stage::Sent(mut sent) => {
-                let usage = sent.usage_so_far();
-                sent.settle(&self.config, store, Some(usage), now)
+                let exit = if sent.reader.is_some() {
+                    Exit::Cut
+                } else {
+                    Exit::Unanswered
+                };
+                sent.settle(&self.config, store, exit, now)
             }
         }
     }
@@ -198,18 +203,17 @@ impl Sent {
         (reported.or(estimate), SettledBy::Estimate)
     }
 
-    /// Replaces the reservation by what was used; `None` returns it in full.
-    fn settle(
-        &mut self,
-        config: &Config,
-        store: &impl Store,
-        used: Option<(Usage, SettledBy)>,
-        now: Timestamp,
-    ) -> Step {
+    /// Replaces the reservation by what was used: nothing, where the upstream did not serve.
+    fn settle(&mut self, config: &Config, store: &impl Store, exit: Exit, now: Timestamp) -> Step {
         if std::mem::replace(&mut self.is_settled, true) {
             return Step::default();
         }
-        let (usage, by) = used.unwrap_or_else(|| (Usage::default(), SettledBy::None));
+        let (usage, by) = match exit {
+            Exit::Answered | Exit::Cut | Exit::Unanswered => self.usage_so_far(),
+            Exit::UpstreamRefused | Exit::UpstreamFailed | Exit::Unsent => {
+                (Usage::default(), SettledBy::None)
+            }
+        };
         let cost = usage.cost(self.price.as_ref());
         let asked = usage.cost(self.asked_price.as_ref().filter(|_| self.price.is_some()));
         let settled = admission::settle(store, &self.payer, &self.admission, cost, now);
@@ -222,6 +226,7 @@ impl Sent {
             spend: cost.usd,
             saved: asked.usd - cost.usd,
             by,
+            exit,
         };
         let limits = &self.payer.plan.limits;
         let mut step = Step {
@@ -230,8 +235,20 @@ impl Sent {
             ..Step::default()
         };
         step.balance = Balance::of(&self.payer, &self.admission);
-        step.metrics.push(telemetry::conflicts(settled.conflicts));
+        step.troubles = settled.troubles;
         step
+    }
+
+    /// Keeps the reservation of a long answer from expiring.
+    fn renew(&mut self, store: &impl Store, now: Timestamp) -> Step {
+        if self.is_settled {
+            return Step::default();
+        }
+        let troubles = admission::renew(store, &self.payer, &mut self.admission, now);
+        Step {
+            troubles,
+            ..Step::default()
+        }
     }
 
     fn decided(&self) -> Vec<Field> {
@@ -260,6 +277,7 @@ impl Step {
         self.metrics.extend(other.metrics);
         self.fields.extend(other.fields);
         self.balance = self.balance.or(other.balance);
+        self.troubles = self.troubles.and(other.troubles);
         self
     }
 }

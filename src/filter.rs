@@ -1,5 +1,6 @@
 //! The proxy's callbacks: read the host, ask the exchange, apply its step. Nothing is decided here.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -10,15 +11,19 @@ use crate::config::{Config, Missing};
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
 use crate::rewrite::splice;
+use crate::store::Troubles;
+use crate::telemetry;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| Box::new(Root { host: Rc::default(), config: None }));
+    proxy_wasm::set_root_context(|_| Box::new(Root { host: Rc::default(), complained: Rc::default(), config: None }));
 }}
 
 /// One plugin configuration, on one thread.
 struct Root {
     host: Rc<Host>,
+    /// A corrupt record was complained about: once is enough.
+    complained: Rc<Cell<bool>>,
     config: Option<Rc<Config>>,
 }
 
@@ -34,6 +39,10 @@ impl RootContext for Root {
                         "bursar lets requests without a tenant pass unmetered (tenant.missing)"
                     );
                 }
+                // Counters that one hopes to see at zero are to be seen from the start.
+                for metric in telemetry::troubles(&Troubles::default()) {
+                    self.host.count(&metric);
+                }
                 self.config = Some(Rc::new(config));
                 true
             }
@@ -47,6 +56,7 @@ impl RootContext for Root {
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Filter {
             host: Rc::clone(&self.host),
+            complained: Rc::clone(&self.complained),
             exchange: self
                 .config
                 .as_ref()
@@ -63,6 +73,7 @@ impl RootContext for Root {
 /// One request and its response.
 struct Filter {
     host: Rc<Host>,
+    complained: Rc<Cell<bool>>,
     /// `None` if the plugin has no configuration, which Envoy does not let happen.
     exchange: Option<Exchange>,
     /// Bytes of the request's body that are held and were given to the exchange already.
@@ -207,6 +218,9 @@ impl Filter {
         for metric in &step.metrics {
             self.host.count(metric);
         }
+        if step.troubles != Troubles::default() {
+            self.complain(&step.troubles);
+        }
         if let Some(balance) = &step.balance {
             self.tell(balance);
         }
@@ -217,6 +231,18 @@ impl Filter {
             log::debug!("{:?}", step.fields);
         }
     }
+    fn complain(&self, troubles: &Troubles) {
+        for metric in telemetry::troubles(troubles) {
+            self.host.count(&metric);
+        }
+        if troubles.corrupt && !self.complained.replace(true) {
+            log::warn!(
+                "bursar found a value that is no record of this version under a tenant's key in shared data; it was \
+                 treated as absent (failure_mode allow) or replaced. Does another plugin use the vm_id `bursar`?"
+            );
+        }
+    }
+
     /// Sets the gauge of what is left, until it tells what is. Bounded: whoever writes in between tells it too.
     fn tell(&self, balance: &Balance) {
         let mut told = None;

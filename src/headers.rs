@@ -210,13 +210,14 @@ mod tests {
             initial_budget: 1_000,
             unit: Unit::Tokens,
             period: Period::Hour,
+            reservation_expiry: crate::ledger::DEFAULT_EXPIRY,
         };
         let now = Timestamp::from_secs(3_600 * 10 + 60);
         let record = Record {
             bucket: quota.charge(Default::default(), 12, now),
             account: Account {
                 spent: tokens(990),
-                ..Account::default().at(Period::Hour, now)
+                ..Account::default().at(&budget, now)
             },
             ..Record::default()
         };
@@ -249,6 +250,7 @@ mod tests {
             initial_budget: 5,
             unit: Unit::UsdMicros,
             period: Period::Never,
+            reservation_expiry: crate::ledger::DEFAULT_EXPIRY,
         };
         let plan = Limits {
             budget: Some(budget),

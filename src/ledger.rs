@@ -7,6 +7,8 @@
 //! Limits are configuration and live in [`Budget`]; spend is state and lives in [`Account`]. An
 //! account outlives every change of its budget.
 
+use std::time::Duration;
+
 use crate::units::{CLOCK_STEP, Cost, Micros, Ppm, Timestamp, Tokens};
 use crate::window::{Period, Window};
 
@@ -39,6 +41,8 @@ pub struct Budget {
     pub unit: Unit,
     /// When it starts anew.
     pub period: Period,
+    /// How long a reservation that nothing closes stays held (see [`Hold`]).
+    pub reservation_expiry: Duration,
 }
 
 impl Budget {
@@ -78,15 +82,18 @@ pub struct Account {
     pub generation: u32,
     /// Settled spend.
     pub spent: Cost,
-    /// Reservations in flight, added up by the minute they were made in. At most [`HOLD_EPOCHS`] of them.
+    /// Reservations in flight, those of about the same time added up. At most [`HOLDS`] of them.
     pub holds: Vec<Hold>,
 }
 
-/// The reservations made in one minute.
+/// The reservations that were made within one slice of the expiry: a thirtieth of it.
+///
+/// Nothing closes a reservation when the VM traps, since a trap runs no `on_log`; so it expires, after the whole
+/// expiry at the most and twenty-nine thirtieths of it at the least. A stream that lives longer renews its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// The minute, counted from the Unix epoch.
-    pub epoch: u32,
+    /// When the first of them was made. No two holds have the same.
+    pub since: Timestamp,
     /// What they hold together.
     pub cost: Cost,
 }
@@ -98,36 +105,38 @@ pub struct Hold {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reservation {
     generation: u32,
-    epoch: u32,
+    /// That of its hold.
+    since: Timestamp,
     cost: Cost,
 }
 
-const EPOCH_SECS: u64 = 60;
+const SLICES: u32 = 30;
 
-/// How many minutes a reservation that nothing closes stays held: at least 29, at most 30.
-///
-/// Nothing closes it when the VM traps, since a trap runs no `on_log`. It must outlive the slowest
-/// answer (the OpenAI SDKs give up after 10 minutes), and a phantom hold should not outlive a coffee.
-pub const HOLD_EPOCHS: usize = 30;
+/// Most holds in an account: one for each slice of the expiry, and the one that has just begun.
+pub const HOLDS: usize = 31;
+
+/// The expiry where the operator gives none: three times as long as the OpenAI SDKs wait for an answer.
+pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(1_800);
 
 impl Account {
-    /// The account as it is at `now` under a budget of this period: rolled over if its window has
+    /// The account as it is at `now` under this budget: rolled over if its window has
     /// ended, and without the holds that expired.
     ///
     /// A changed period keeps what was spent as long as the window it was spent in is open, or lies
     /// inside the new one.
     #[must_use]
-    pub fn at(mut self, period: Period, now: Timestamp) -> Self {
+    pub fn at(mut self, budget: &Budget, now: Timestamp) -> Self {
         // Another worker may have rolled over a moment ago by a clock that it read a moment later.
         let now = if self.window.start.since(now) > CLOCK_STEP {
             now
         } else {
             now.max(self.window.start)
         };
-        let current = period.at(now);
+        let current = budget.period.at(now);
         if self.window.is_open(now) || self.window.start >= current.start {
             self.window = current;
-            self.holds.retain(|hold| is_live(hold.epoch, now));
+            self.holds
+                .retain(|hold| now.since(hold.since) < budget.reservation_expiry);
             return self;
         }
         Self {
@@ -146,30 +155,45 @@ impl Account {
     }
 
     /// Holds `cost` without asking. The account must be as of `now` (see [`Account::at`]).
-    pub fn reserve(&mut self, cost: Cost, now: Timestamp) -> Reservation {
-        let epoch = epoch_of(now);
-        let full = self.holds.len() >= HOLD_EPOCHS;
-        let slot = self.holds.iter_mut().find(|hold| hold.epoch == epoch);
-        let epoch = match slot {
+    pub fn reserve(&mut self, cost: Cost, budget: &Budget, now: Timestamp) -> Reservation {
+        let slice = budget
+            .reservation_expiry
+            .checked_div(SLICES)
+            .unwrap_or_default();
+        // Either way round: another worker may have read the clock later and written first.
+        let is_near = |hold: &Hold| now.since(hold.since).max(hold.since.since(now)) < slice;
+        let position = self.holds.iter().rposition(is_near).or_else(|| {
+            // Only a clock that jumps about, or a shorter expiry, can fill the account with live holds: share the last.
+            let full = self.holds.len() >= HOLDS;
+            full.then(|| self.holds.len().saturating_sub(1))
+        });
+        let since = match position.and_then(|position| self.holds.get_mut(position)) {
             Some(hold) => {
                 hold.cost = hold.cost.plus(cost);
-                epoch
+                hold.since
             }
-            // Only a clock that jumped about can fill all slots with live minutes: share the last.
-            None if full => self.holds.last_mut().map_or(epoch, |hold| {
-                hold.cost = hold.cost.plus(cost);
-                hold.epoch
-            }),
             None => {
-                self.holds.push(Hold { epoch, cost });
-                epoch
+                self.holds.push(Hold { since: now, cost });
+                now
             }
         };
         Reservation {
             generation: self.generation,
-            epoch,
+            since,
             cost,
         }
+    }
+
+    /// Holds the same from `now` on, for a request that takes long. The account must be as of `now`.
+    pub fn renew(
+        &mut self,
+        reservation: &Reservation,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Option<Reservation> {
+        let is_open = reservation.generation == self.generation;
+        self.give_back(reservation);
+        is_open.then(|| self.reserve(reservation.cost, budget, now))
     }
 
     /// Replaces the hold by what was used, which may be more, and may be nothing.
@@ -179,16 +203,20 @@ impl Account {
         if reservation.generation != self.generation {
             return false;
         }
-        if let Some(hold) = self
-            .holds
-            .iter_mut()
-            .find(|hold| hold.epoch == reservation.epoch)
+        self.give_back(reservation);
+        self.spent = self.spent.plus(used);
+        true
+    }
+
+    /// Takes the reservation out of its hold, if that is still there.
+    fn give_back(&mut self, reservation: &Reservation) {
+        let is_its = |hold: &&mut Hold| hold.since == reservation.since;
+        if reservation.generation == self.generation
+            && let Some(hold) = self.holds.iter_mut().find(is_its)
         {
             hold.cost = hold.cost.minus(reservation.cost);
         }
         self.holds.retain(|hold| hold.cost != Cost::ZERO);
-        self.spent = self.spent.plus(used);
-        true
     }
 }
 
@@ -198,15 +226,12 @@ impl Reservation {
     pub fn cost(&self) -> Cost {
         self.cost
     }
-}
 
-fn epoch_of(now: Timestamp) -> u32 {
-    u32::try_from(now.as_secs() / EPOCH_SECS).unwrap_or(u32::MAX)
-}
-
-fn is_live(epoch: u32, now: Timestamp) -> bool {
-    let age = epoch_of(now).saturating_sub(epoch);
-    usize::try_from(age).is_ok_and(|age| age < HOLD_EPOCHS)
+    /// When its hold began.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
 }
 
 /// A cost in tokens alone, for budgets that know no price.
@@ -231,7 +256,7 @@ mod tests {
     }
 
     fn account(now: Timestamp) -> Account {
-        Account::default().at(Period::Day, now)
+        Account::default().at(&budget(1_000), now)
     }
 
     fn budget(initial_budget: u64) -> Budget {
@@ -239,13 +264,21 @@ mod tests {
             initial_budget,
             unit: Unit::Tokens,
             period: Period::Day,
+            reservation_expiry: DEFAULT_EXPIRY,
+        }
+    }
+
+    fn every(period: Period) -> Budget {
+        Budget {
+            period,
+            ..budget(1_000)
         }
     }
 
     #[test]
     fn a_reservation_is_held_and_then_replaced_by_what_was_used() {
         let mut account = account(at(0));
-        let reservation = account.reserve(tokens(300), at(0));
+        let reservation = account.reserve(tokens(300), &budget(1_000), at(0));
         assert_eq!(budget(1_000).remaining(&account), 700);
         assert!(account.settle(&reservation, tokens(120)));
         assert_eq!(budget(1_000).remaining(&account), 880);
@@ -256,7 +289,7 @@ mod tests {
     #[test]
     fn spend_beyond_the_reservation_is_counted_as_debt() {
         let mut account = account(at(0));
-        let reservation = account.reserve(tokens(100), at(0));
+        let reservation = account.reserve(tokens(100), &budget(1_000), at(0));
         account.settle(&reservation, tokens(1_500));
         assert_eq!(account.spent, tokens(1_500));
         assert_eq!(budget(1_000).remaining(&account), 0);
@@ -267,8 +300,8 @@ mod tests {
     #[test]
     fn a_reservation_from_an_ended_window_charges_nothing_to_the_next() {
         let mut account = account(at(0));
-        let reservation = account.reserve(tokens(300), at(DAY - 1));
-        let mut account = account.at(Period::Day, at(DAY));
+        let reservation = account.reserve(tokens(300), &budget(1_000), at(DAY - 1));
+        let mut account = account.at(&every(Period::Day), at(DAY));
         assert_eq!(budget(1_000).remaining(&account), 1_000);
         assert!(!account.settle(&reservation, tokens(300)));
         assert_eq!(account.spent, Cost::ZERO);
@@ -278,13 +311,13 @@ mod tests {
     #[test]
     fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
         let mut account = account(at(30));
-        let reservation = account.reserve(tokens(300), at(30));
-        let account_later = account.clone().at(Period::Day, at(30 * 60 - 1));
-        assert_eq!(account_later.held(), tokens(300));
-        let mut expired = account.at(Period::Day, at(30 * 60));
+        let reservation = account.reserve(tokens(300), &budget(1_000), at(30));
+        let later = account.clone().at(&every(Period::Day), at(30 * 60 + 29));
+        assert_eq!(later.held(), tokens(300));
+        let mut expired = account.at(&every(Period::Day), at(30 * 60 + 30));
         assert_eq!(expired.held(), Cost::ZERO);
         // A settlement after all is counted, and gives back nothing that is not there.
-        let fresh = expired.reserve(tokens(50), at(30 * 60));
+        let fresh = expired.reserve(tokens(50), &budget(1_000), at(30 * 60));
         assert!(expired.settle(&reservation, tokens(120)));
         assert_eq!((expired.spent, expired.held()), (tokens(120), tokens(50)));
         assert!(expired.settle(&fresh, tokens(50)));
@@ -294,46 +327,83 @@ mod tests {
     #[test]
     fn changing_the_period_keeps_what_was_spent() {
         let mut day = account(at(0));
-        let reservation = day.reserve(tokens(10), at(0));
+        let reservation = day.reserve(tokens(10), &budget(1_000), at(0));
         day.settle(&reservation, tokens(10));
-        let month = day.clone().at(Period::Month, at(3 * DAY));
+        let month = day.clone().at(&every(Period::Month), at(3 * DAY));
         assert_eq!(month.spent, tokens(10));
-        let hour = month.at(Period::Hour, at(3 * DAY));
+        let hour = month.at(&every(Period::Hour), at(3 * DAY));
         assert_eq!(hour.spent, tokens(10));
-        assert_eq!(hour.at(Period::Hour, at(3 * DAY + 3_600)).spent, Cost::ZERO);
+        assert_eq!(
+            hour.at(&every(Period::Hour), at(3 * DAY + 3_600)).spent,
+            Cost::ZERO
+        );
     }
 
     // cases.md 8
     #[test]
     fn a_worker_that_read_the_clock_just_before_midnight_does_not_undo_the_roll_over() {
-        let mut new_day = account(at(0)).at(Period::Day, at(DAY));
-        let reservation = new_day.reserve(tokens(10), at(DAY));
+        let mut new_day = account(at(0)).at(&every(Period::Day), at(DAY));
+        let reservation = new_day.reserve(tokens(10), &budget(1_000), at(DAY));
         new_day.settle(&reservation, tokens(10));
-        let seen_late = new_day.clone().at(Period::Day, at(DAY - 1));
+        let seen_late = new_day.clone().at(&every(Period::Day), at(DAY - 1));
         assert_eq!(seen_late, new_day);
     }
 
     #[test]
     fn a_clock_set_back_by_a_month_keeps_the_spend_and_returns_to_the_calendar() {
         let mut account = account(at(40 * DAY));
-        let reservation = account.reserve(tokens(10), at(40 * DAY));
+        let reservation = account.reserve(tokens(10), &budget(1_000), at(40 * DAY));
         account.settle(&reservation, tokens(10));
-        let back = account.at(Period::Day, at(0));
+        let back = account.at(&every(Period::Day), at(0));
         assert_eq!(
             (back.spent, back.window),
             (tokens(10), Period::Day.at(at(0)))
         );
-        assert_eq!(back.at(Period::Day, at(DAY)).spent, Cost::ZERO);
+        assert_eq!(back.at(&every(Period::Day), at(DAY)).spent, Cost::ZERO);
+    }
+
+    #[test]
+    fn reservations_of_one_slice_share_a_hold_and_each_takes_out_its_own() {
+        let mut account = account(at(0));
+        let first = account.reserve(tokens(1), &budget(1_000), at(0));
+        let second = account.reserve(tokens(2), &budget(1_000), at(59));
+        let third = account.reserve(tokens(4), &budget(1_000), at(60));
+        assert_eq!(account.holds.len(), 2);
+        account.settle(&first, Cost::ZERO);
+        account.settle(&third, Cost::ZERO);
+        assert_eq!(account.held(), tokens(2));
+        account.settle(&second, Cost::ZERO);
+        assert_eq!(account.holds, []);
+    }
+
+    #[test]
+    fn a_renewed_reservation_lives_on() {
+        let mut account = account(at(0));
+        let first = account.reserve(tokens(5), &budget(1_000), at(0));
+        let renewed = account.renew(&first, &budget(1_000), at(900)).unwrap();
+        let mut late = account.at(&budget(1_000), at(2_000));
+        assert_eq!(late.held(), tokens(5));
+        late.settle(&renewed, tokens(3));
+        assert_eq!((late.held(), late.spent), (Cost::ZERO, tokens(3)));
+    }
+
+    #[test]
+    fn a_reservation_of_an_ended_window_is_not_renewed_into_the_next() {
+        let mut account = account(at(0));
+        let first = account.reserve(tokens(5), &budget(1_000), at(0));
+        let mut next = account.at(&budget(1_000), at(DAY));
+        assert_eq!(next.renew(&first, &budget(1_000), at(DAY)), None);
+        assert_eq!(next.held(), Cost::ZERO);
     }
 
     #[test]
     fn holds_stay_bounded_whatever_the_clock_does() {
         let mut account = account(at(0));
         for minute in 0..100 {
-            let reservation = account.reserve(tokens(1), at(60 * minute));
+            let reservation = account.reserve(tokens(1), &budget(1_000), at(60 * minute));
             assert_eq!(reservation.cost(), tokens(1));
         }
-        assert_eq!(account.holds.len(), HOLD_EPOCHS);
+        assert_eq!(account.holds.len(), HOLDS);
         assert_eq!(account.held(), tokens(100));
     }
 }

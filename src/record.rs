@@ -12,10 +12,10 @@
 //! | 44 | 4 | generation |
 //! | 48 | 16 | spent: tokens, USD micros |
 //! | 64 | 1 | number of holds |
-//! | 65 | 20 each | hold: epoch (4), tokens (8), USD micros (8) |
+//! | 65 | 24 each | hold: since, tokens, USD micros |
 
 use crate::bucket::Bucket;
-use crate::ledger::{Account, HOLD_EPOCHS, Hold};
+use crate::ledger::{Account, HOLDS, Hold};
 use crate::units::{Cost, Micros, Timestamp, Tokens};
 use crate::window::Window;
 
@@ -37,7 +37,7 @@ pub struct Corrupt(());
 const MAGIC: [u8; 4] = *b"brs\x01";
 
 impl Record {
-    /// The bytes of this record, at most 665.
+    /// The bytes of this record, at most 809.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Account {
@@ -46,7 +46,7 @@ impl Record {
             spent,
             holds,
         } = &self.account;
-        let mut bytes = Vec::with_capacity(holds.len().saturating_mul(20).saturating_add(65));
+        let mut bytes = Vec::with_capacity(holds.len().saturating_mul(24).saturating_add(65));
         bytes.extend(MAGIC);
         bytes.extend(self.owner.to_le_bytes());
         bytes.extend(self.bucket.used.to_le_bytes());
@@ -55,10 +55,10 @@ impl Record {
         bytes.extend(window.end.as_nanos().to_le_bytes());
         bytes.extend(generation.to_le_bytes());
         put_cost(&mut bytes, *spent);
-        let count = holds.len().min(HOLD_EPOCHS);
+        let count = holds.len().min(HOLDS);
         bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
         for hold in holds.iter().take(count) {
-            bytes.extend(hold.epoch.to_le_bytes());
+            bytes.extend(hold.since.as_nanos().to_le_bytes());
             put_cost(&mut bytes, hold.cost);
         }
         bytes
@@ -88,12 +88,12 @@ impl Record {
         let holds = (0..count)
             .map(|_| {
                 Ok(Hold {
-                    epoch: input.u32()?,
+                    since: input.time()?,
                     cost: input.cost()?,
                 })
             })
             .collect::<Result<Vec<_>, Corrupt>>()?;
-        if !input.0.is_empty() || holds.len() > HOLD_EPOCHS || window.start > window.end {
+        if !input.0.is_empty() || holds.len() > HOLDS || window.start > window.end {
             return Err(Corrupt(()));
         }
         let account = Account {
@@ -155,11 +155,11 @@ mod tests {
     fn record() -> Record {
         let holds = vec![
             Hold {
-                epoch: 7,
+                since: Timestamp::from_secs(7),
                 cost: tokens(5),
             },
             Hold {
-                epoch: u32::MAX,
+                since: Timestamp::MAX,
                 cost: Cost {
                     tokens: Tokens(1),
                     usd: Micros(u64::MAX),
@@ -217,10 +217,10 @@ mod tests {
     fn the_longest_record_is_as_long_as_its_doc_says() {
         let holds = vec![
             Hold {
-                epoch: 1,
+                since: Timestamp::MAX,
                 cost: tokens(1)
             };
-            HOLD_EPOCHS
+            HOLDS
         ];
         let record = Record {
             account: Account {
@@ -229,6 +229,6 @@ mod tests {
             },
             ..Record::default()
         };
-        assert_eq!(record.encode().len(), 665);
+        assert_eq!(record.encode().len(), 809);
     }
 }

@@ -26,6 +26,26 @@ pub struct Contended {
     pub conflicts: u64,
 }
 
+/// What went wrong with our own state, to be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Compare-and-swap steps lost to other workers.
+    pub conflicts: u64,
+    /// There was a value under the tenant's key that is no record: truncated, older, or another plugin's.
+    pub corrupt: bool,
+}
+
+impl Troubles {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            conflicts: self.conflicts.saturating_add(other.conflicts),
+            corrupt: self.corrupt || other.corrupt,
+        }
+    }
+}
+
 /// Shared state with versions.
 pub trait Store {
     /// The value under `key` and its version, if there is one.

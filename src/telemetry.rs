@@ -6,6 +6,7 @@
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
+use crate::store::Troubles;
 use crate::units::{Micros, Tokens};
 use crate::usage::Usage;
 
@@ -71,10 +72,43 @@ pub fn throttled(tenant: &str, reason: &str) -> Metric {
     )
 }
 
-/// Compare-and-swap steps were lost to other workers.
+/// Something was wrong with our own state, or nothing (the counters are there all the same).
 #[must_use]
-pub fn conflicts(lost: u64) -> Metric {
-    add("bursar_state_conflicts_total", &[], lost)
+pub fn troubles(troubles: &Troubles) -> [Metric; 2] {
+    [
+        add("bursar_state_conflicts_total", &[], troubles.conflicts),
+        add("bursar_state_corrupt_total", &[], troubles.corrupt.into()),
+    ]
+}
+
+/// How an admitted request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With an answer, as far as its end or what the provider says last.
+    Answered,
+    /// The upstream refused it (3xx, 4xx).
+    UpstreamRefused,
+    /// The upstream failed, or could not be reached (5xx).
+    UpstreamFailed,
+    /// Its answer had begun and did not end: the client left, or the upstream broke off.
+    Cut,
+    /// The client left before an answer.
+    Unanswered,
+    /// The client left before all of the request was sent.
+    Unsent,
+}
+
+impl Exit {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Cut => "cut",
+            Self::Unanswered => "unanswered",
+            Self::Unsent => "unsent",
+        }
+    }
 }
 
 /// What a settlement counts.
@@ -94,6 +128,8 @@ pub struct Settlement<'a> {
     pub saved: Micros,
     /// Where the figures come from.
     pub by: SettledBy,
+    /// How the request ended.
+    pub exit: Exit,
 }
 
 /// A request was settled. The kinds of tokens do not overlap: `input` is what was not cached.
@@ -107,6 +143,7 @@ pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
         spend,
         saved,
         by,
+        exit,
     } = settlement;
     let served = [("tenant", tenant), ("tier", tier), ("model", model)];
     let tokens = |kind, tokens: Option<Tokens>| {
@@ -115,6 +152,7 @@ pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
     };
     vec![
         add("bursar_settlements_total", &[("by", by.as_str())], 1),
+        add("bursar_exits_total", &[("cause", exit.as_str())], 1),
         tokens("input", usage.fresh_input()),
         tokens("cached_input", usage.cached_input),
         tokens("output", usage.output),
@@ -248,8 +286,14 @@ mod tests {
             )
         );
         assert_eq!(
-            conflicts(3),
-            Metric::Add("bursar_state_conflicts_total".to_owned(), 3)
+            troubles(&Troubles {
+                conflicts: 3,
+                corrupt: true
+            }),
+            [
+                Metric::Add("bursar_state_conflicts_total".to_owned(), 3),
+                Metric::Add("bursar_state_corrupt_total".to_owned(), 1),
+            ]
         );
     }
 

@@ -641,6 +641,7 @@ fn a_foreign_value_is_treated_as_absent_or_refused_once() {
         let proxy = Proxy::new(&with(|config| config["failure_mode"] = mode.into()));
         proxy.store.plant(&tenant_key("acme"), b"somebody else's");
         assert_eq!(proxy.chat("acme", BODY).refused(), first);
+        assert_eq!(proxy.metric("bursar_state_corrupt_total"), 1);
         assert_eq!(proxy.chat("acme", BODY).refused(), None);
     }
 }
@@ -670,6 +671,63 @@ fn a_changed_configuration_keeps_what_was_spent_and_what_is_in_flight() {
     );
     call.answer_json(&usage(5, 5));
     assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 1000));
+}
+
+// cases.md 3, 4
+#[test]
+fn a_reservation_outlives_a_slow_answer_and_not_a_trap() {
+    let proxy = Proxy::new(&with(|config| config["reservation_expiry"] = "60s".into()));
+    let mut slow = proxy.chat("acme", STREAMED);
+    // The VM traps: nothing is ever heard of this one again.
+    drop(proxy.chat("acme", BODY));
+    slow.answer_headers("200", &[("content-type", "text/event-stream")]);
+    let both = held(&proxy, "acme");
+    for _ in 0..10 {
+        proxy.pass_millis(29_000);
+        slow.answer_chunk(b"data: {\"choices\":[{}]}\n\n", false);
+    }
+    drop(proxy.chat("acme", BODY));
+    assert_eq!(held(&proxy, "acme"), both);
+    slow.answer_chunk(stream(USAGE_EVENT).as_bytes(), true);
+    assert_eq!(
+        (held(&proxy, "acme"), spent(&proxy, "acme")),
+        (RESERVED, 25)
+    );
+}
+
+#[test]
+fn every_exit_is_counted_by_its_cause_and_leaves_nothing_held() {
+    type Way = fn(&Proxy);
+    let ways: [(&str, Way); 6] = [
+        ("answered", |proxy| drop(proxy.served("acme", BODY, 1, 1))),
+        ("upstream_refused", |proxy| {
+            proxy.chat("acme", BODY).answer_headers("404", &[])
+        }),
+        ("upstream_failed", |proxy| {
+            proxy.chat("acme", BODY).answer_headers("504", &[])
+        }),
+        ("cut", |proxy| {
+            let mut call = proxy.chat("acme", BODY);
+            call.answer_headers("200", &[("content-type", "application/json")]);
+            call.end();
+        }),
+        ("unanswered", |proxy| proxy.chat("acme", BODY).end()),
+        ("unsent", |proxy| {
+            let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+            call.send_chunk(br#"{"model":"gpt-4o","#, false);
+            call.end();
+        }),
+    ];
+    for (cause, way) in ways {
+        let proxy = Proxy::new(&config());
+        way(&proxy);
+        assert_eq!(
+            proxy.metric(&format!("bursar_exits_total.cause=.={cause};.;")),
+            1,
+            "{cause}"
+        );
+        assert_eq!(held(&proxy, "acme"), 0, "{cause}");
+    }
 }
 
 // cases.md 44

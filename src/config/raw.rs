@@ -33,6 +33,9 @@ keys! {
         /// What to do when bursar's own state cannot be had.
         #[serde(default)]
         pub failure_mode: RawFailureMode,
+        /// How long a reservation that nothing settles stays held, as a duration: longer than the slowest answer, from one
+        /// second on. Default `30m`.
+        pub reservation_expiry: Option<String>,
         /// Whose request it is.
         #[serde(default)]
         pub tenant: RawTenantRules,

@@ -1,7 +1,7 @@
 //! The request's half of an exchange: headers → tenant → limits → tier → rewrite.
 
 use super::*;
-use crate::admission::Outcome;
+use crate::admission::{Done, Outcome};
 use crate::api::Fault;
 use crate::config::Missing;
 use crate::estimate::Estimate;
@@ -10,7 +10,6 @@ use crate::json::{Malformed, Repeats, Scanner};
 use crate::policy::Ask;
 use crate::record::Record;
 use crate::rewrite::{Passing, new_length};
-use crate::store::Updated;
 use crate::tenant::{Headers, Properties, TenantId, principal};
 use crate::tier::place;
 
@@ -287,10 +286,10 @@ impl Reading {
         now: Timestamp,
     ) -> Result<Step, Box<Step>> {
         let ask = ask(config, &facts, self.estimate(&facts));
-        let Updated { report, conflicts } =
+        let Done { report, troubles } =
             admission::admit(store, &self.payer, &ask, config.failure_mode, now);
-        let lost = Step {
-            metrics: vec![telemetry::conflicts(conflicts)],
+        let so_far = Step {
+            troubles,
             ..Step::default()
         };
         let admission = match report {
@@ -300,16 +299,16 @@ impl Reading {
                 let about = Some((&refused.record, tier, facts.model.as_str()));
                 let denial = Denial::Limit(refused.refusal);
                 let step = refuse(self.api, denial, Some(&self.payer), about, now);
-                return Err(Box::new(step.reporting(lost)));
+                return Err(Box::new(step.reporting(so_far)));
             }
             Outcome::Unavailable => {
                 let step = refuse(self.api, Denial::Unavailable, Some(&self.payer), None, now);
-                return Err(Box::new(step.reporting(lost)));
+                return Err(Box::new(step.reporting(so_far)));
             }
         };
         let sent = Sent::new(self.api, self.payer.clone(), admission, facts, &ask, now);
         self.sent = Some(Box::new(sent));
-        Ok(lost)
+        Ok(so_far)
     }
 
     /// The body is complete and was admitted before it was: what it may cost is known better now.
@@ -324,16 +323,16 @@ impl Reading {
         let Some(sent) = &mut self.sent else {
             return Ok(Step::default());
         };
-        let Updated { report, conflicts } =
+        let Done { report, troubles } =
             admission::amend(store, &self.payer, &mut sent.admission, &ask, now);
         sent.expected_input = ask.estimate.input();
         sent.facts = facts;
-        let lost = Step {
-            metrics: vec![telemetry::conflicts(conflicts)],
+        let so_far = Step {
+            troubles,
             ..Step::default()
         };
         match report {
-            None => Ok(lost),
+            None => Ok(so_far),
             Some((refusal, record)) => {
                 let about = Some((&record, sent.tier.as_str(), sent.facts.model.as_str()));
                 let step = refuse(
@@ -343,7 +342,7 @@ impl Reading {
                     about,
                     now,
                 );
-                Err(Box::new(step.reporting(lost)))
+                Err(Box::new(step.reporting(so_far)))
             }
         }
     }
@@ -379,7 +378,7 @@ impl Reading {
         let returned = self
             .sent
             .take()
-            .map(|mut sent| sent.settle(config, store, None, now));
+            .map(|mut sent| sent.settle(config, store, Exit::Unsent, now));
         Box::new(step.reporting(returned.unwrap_or_default()))
     }
 }

@@ -26,9 +26,13 @@ impl Exchange {
             return Step::default();
         };
         let header = |name| response.only(name).unwrap_or_default();
-        let has_failed = !header(":status").starts_with(b"2");
-        if has_failed {
-            step = step.reporting(sent.settle(&self.config, store, None, now));
+        let refused = match header(":status").first() {
+            Some(b'2') => None,
+            Some(b'5') => Some(Exit::UpstreamFailed),
+            _ => Some(Exit::UpstreamRefused),
+        };
+        if let Some(exit) = refused {
+            step = step.reporting(sent.settle(&self.config, store, exit, now));
         } else {
             let asked_for_us = sent.facts.stream && !sent.facts.asks_usage;
             let reader = Reader::new(
@@ -48,9 +52,8 @@ impl Exchange {
             ours.into_iter()
                 .map(|(name, value)| HeaderChange::Set(name, value)),
         );
-        if is_end && !has_failed {
-            let usage = sent.usage_so_far();
-            step = step.reporting(sent.settle(&self.config, store, Some(usage), now));
+        if is_end {
+            step = step.reporting(sent.settle(&self.config, store, Exit::Answered, now));
         }
         step
     }
@@ -77,11 +80,11 @@ impl Exchange {
         };
         let replaced = reader.feed(chunk, is_end);
         let (_, is_final) = reader.reported();
-        let mut step = Step::default();
-        if is_final || is_end {
-            let usage = sent.usage_so_far();
-            step = sent.settle(&self.config, store, Some(usage), now);
-        }
+        let mut step = if is_final || is_end {
+            sent.settle(&self.config, store, Exit::Answered, now)
+        } else {
+            sent.renew(store, now)
+        };
         step.body = replaced.map_or(BodyChange::Keep, BodyChange::Replace);
         step
     }

@@ -33,20 +33,27 @@ fn ladder() -> Ladder {
     }
 }
 
-fn budget(initial_budget: u64, unit: Unit) -> Limits {
-    let budget = Budget {
+fn day(initial_budget: u64) -> Budget {
+    Budget {
         initial_budget,
-        unit,
+        unit: Unit::Tokens,
         period: Period::Day,
-    };
+        reservation_expiry: crate::ledger::DEFAULT_EXPIRY,
+    }
+}
+
+fn budget(initial_budget: u64, unit: Unit) -> Limits {
     Limits {
-        budget: Some(budget),
+        budget: Some(Budget {
+            unit,
+            ..day(initial_budget)
+        }),
         ..Limits::default()
     }
 }
 
 fn spent(amount: u64) -> Record {
-    let account = Account::default().at(Period::Day, NOW);
+    let account = Account::default().at(&day(1), NOW);
     let spent = Cost {
         tokens: Tokens(amount),
         usd: Micros(amount),
@@ -110,7 +117,10 @@ fn the_lowest_tier_whose_mark_is_crossed_serves() {
 fn what_is_held_counts_as_gone_for_the_marks() {
     let limits = budget(1_000, Unit::Tokens);
     let mut record = spent(400);
-    assert_eq!(record.account.reserve(tokens(101), NOW).cost(), tokens(101));
+    assert_eq!(
+        record.account.reserve(tokens(101), &day(1_000), NOW).cost(),
+        tokens(101)
+    );
     assert_eq!(tier(&limits, 0, &record).0, 1);
 }
 
@@ -292,7 +302,10 @@ fn a_refusal_names_the_tier_that_would_have_served() {
 fn held_is_told_apart_from_spent() {
     let limits = budget(1_000, Unit::Tokens);
     let mut record = spent(500);
-    assert_eq!(record.account.reserve(tokens(400), NOW).cost(), tokens(400));
+    assert_eq!(
+        record.account.reserve(tokens(400), &day(1_000), NOW).cost(),
+        tokens(400)
+    );
     assert_eq!(refusal(&limits, 100, &record), None);
     assert_eq!(refusal(&limits, 101, &record), Some(Refusal::BudgetHeld));
     assert!(matches!(

@@ -269,7 +269,12 @@ impl Call<'_> {
         let mut metrics = self.proxy.metrics.borrow_mut();
         let balance = step.balance.as_ref();
         let gauge = balance.and_then(|balance| balance.metric(&self.proxy.store, self.proxy.now()));
-        for metric in step.metrics.iter().chain(&gauge) {
+        for metric in step
+            .metrics
+            .iter()
+            .chain(&gauge)
+            .chain(&bursar::telemetry::troubles(&step.troubles))
+        {
             match metric {
                 Metric::Add(name, by) => *metrics.entry(name.clone()).or_default() += by,
                 Metric::Set(name, to) => {
