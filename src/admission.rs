@@ -13,7 +13,7 @@ use crate::store::{
     Contended, OVERFLOW_KEY, Store, Troubles, Updated, Write, owner_of, slot_keys, tenant_key,
     update,
 };
-use crate::telemetry::{self, Metric};
+use crate::telemetry::{self, Field, Metric};
 use crate::tenant::TenantId;
 use crate::units::{Cost, Timestamp};
 use std::rc::Rc;
@@ -24,6 +24,9 @@ const RESERVE_TRIES: u32 = 16;
 
 /// Tries before a settlement gives up. It must not be lost, and it delays nobody.
 const SETTLE_TRIES: u32 = 256;
+
+/// Slots that are tried before a tenant which is not configured counts as one that has none.
+const KEY_TRIES: u32 = 4;
 
 /// Who pays for a request, and by which rules.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Admission {
     reservation: Option<Reservation>,
     /// What is held in the token bucket.
     cells: u64,
+    /// Since when.
+    taken: Timestamp,
 }
 
 /// What became of a request.
@@ -75,6 +80,12 @@ pub struct Refused {
 }
 
 impl Payer {
+    /// Fields of the access log for whose request it is.
+    #[must_use]
+    pub fn identified(&self) -> Vec<Field> {
+        telemetry::identified(self.id.as_str(), &self.plan.name)
+    }
+
     fn limits(&self) -> &Limits {
         &self.plan.limits
     }
@@ -117,21 +128,34 @@ impl Payer {
         free.unwrap_or_else(|| OVERFLOW_KEY.to_owned())
     }
 
-    /// The record in `bytes` as of `now`, and whether they were no record at all. A slot that another tenant has left
-    /// idle starts anew.
-    fn read(&self, key: &str, bytes: Option<&[u8]>, now: Timestamp) -> (Record, bool) {
-        let decoded = bytes.map(Record::decode);
-        let corrupt = matches!(decoded, Some(Err(_)));
+    /// The record in `bytes`, or a new one in the place of none, of a corrupt one, and of one that another tenant has left
+    /// idle in a shared slot.
+    fn read(&self, key: &str, bytes: Option<&[u8]>, now: Timestamp) -> Found {
         let owner = self.owner(key);
-        let record = decoded
-            .and_then(Result::ok)
-            .filter(|record| record.owner == owner);
-        let record = record.unwrap_or_else(|| Record {
+        let new = Record {
             owner,
             ..Record::default()
-        });
-        (as_of(self.limits(), record, now), corrupt)
+        };
+        match bytes.map(Record::decode) {
+            None => Found::Ours(new),
+            Some(Err(_)) => Found::Corrupt(new),
+            Some(Ok(record)) if record.owner == owner => Found::Ours(record),
+            Some(Ok(record)) => match is_idle(&as_of(self.limits(), record, now)) {
+                true => Found::Ours(new),
+                false => Found::Taken,
+            },
+        }
     }
+}
+
+/// What is under a key.
+enum Found {
+    /// The tenant's record, or a new one.
+    Ours(Record),
+    /// A new record in the place of a value that is none.
+    Corrupt(Record),
+    /// Another tenant's record, in a slot that both may use.
+    Taken,
 }
 
 /// The record with its window rolled over and its bucket refilled, as far as the limits have them.
@@ -170,7 +194,8 @@ struct Stepped<T> {
 }
 
 impl Payer {
-    /// Changes the record under `key` by a pure step, which is told whether there was no record but a corrupt value.
+    /// Changes the record under `key` by a pure step, which is told whether there was a corrupt value. `None` if the record
+    /// is another tenant's by now: nothing is written then.
     fn change<T>(
         &self,
         store: &impl Store,
@@ -178,31 +203,50 @@ impl Payer {
         tries: u32,
         now: Timestamp,
         step: impl Fn(Record, bool) -> Stepped<T>,
-    ) -> Result<Done<(Record, T)>, Troubles> {
+    ) -> Result<Done<Option<(Record, T)>>, Troubles> {
         let updated = update(store, key, tries, |bytes| {
-            let (record, corrupt) = self.read(key, bytes, now);
+            let (record, corrupt) = match self.read(key, bytes, now) {
+                Found::Ours(record) => (record, false),
+                Found::Corrupt(record) => (record, true),
+                Found::Taken => {
+                    return Write {
+                        value: None,
+                        report: (None, false),
+                    };
+                }
+            };
             let Stepped {
                 record,
                 write,
                 report,
             } = step(record, corrupt);
+            let value = write.then(|| record.encode());
             Write {
-                value: write.then(|| record.encode()),
-                report: (record, report, corrupt),
+                value,
+                report: (Some((record, report)), corrupt),
             }
         });
         match updated {
             Ok(Updated {
-                report: (record, report, corrupt),
+                report: (report, corrupt),
                 conflicts,
             }) => Ok(Done {
-                report: (record, report),
+                report,
                 troubles: Troubles { conflicts, corrupt },
             }),
             Err(Contended { conflicts }) => Err(Troubles {
                 conflicts,
                 corrupt: false,
             }),
+        }
+    }
+
+    /// The tenant's record under `key` as of `now`, if there is one.
+    fn look(&self, store: &impl Store, key: &str, now: Timestamp) -> Option<Record> {
+        let (bytes, _) = store.get(key).ok()??;
+        match self.read(key, Some(&bytes), now) {
+            Found::Ours(record) => Some(as_of(self.limits(), record, now)),
+            Found::Corrupt(_) | Found::Taken => None,
         }
     }
 
@@ -227,7 +271,13 @@ impl Payer {
     fn close(&self, record: &mut Record, admission: &Admission, used: Cost, now: Timestamp) {
         let limits = self.limits();
         if let Some(quota) = &limits.bucket {
-            record.bucket = quota.settle(record.bucket, admission.cells, used.tokens.0, now);
+            record.bucket = quota.settle(
+                record.bucket,
+                admission.cells,
+                used.tokens.0,
+                admission.taken,
+                now,
+            );
         }
         match &admission.reservation {
             Some(reservation) => {
@@ -264,9 +314,49 @@ pub fn admit(
     mode: FailureMode,
     now: Timestamp,
 ) -> Done<Outcome> {
-    let key = payer.key(store, now);
+    let mut troubles = Troubles::default();
+    // A slot may be taken by another tenant after it was chosen; the one for the overflow never is.
+    for _ in 0..KEY_TRIES {
+        let key = payer.key(store, now);
+        match admit_at(store, payer, ask, mode, now, &key) {
+            Ok(Done {
+                report: Some(report),
+                troubles: new,
+            }) => {
+                return Done {
+                    report,
+                    troubles: troubles.and(new),
+                };
+            }
+            Ok(Done {
+                report: None,
+                troubles: new,
+            }) => troubles = troubles.and(new),
+            Err(new) => {
+                return Done {
+                    report: without_state(key, ask, mode, now),
+                    troubles: troubles.and(new),
+                };
+            }
+        }
+    }
+    Done {
+        report: without_state(OVERFLOW_KEY.to_owned(), ask, mode, now),
+        troubles,
+    }
+}
+
+fn admit_at(
+    store: &impl Store,
+    payer: &Payer,
+    ask: &Ask<'_>,
+    mode: FailureMode,
+    now: Timestamp,
+    key: &str,
+) -> Result<Done<Option<Outcome>>, Troubles> {
     let cells = ask.estimate.cells();
-    let step = |mut record: Record, corrupt: bool| {
+    let step = |record: Record, corrupt: bool| {
+        let mut record = as_of(payer.limits(), record, now);
         if corrupt && mode == FailureMode::Deny {
             // Refused once: the next request finds a record.
             return Stepped {
@@ -299,42 +389,33 @@ pub fn admit(
             }
         }
     };
-    match payer.change(store, &key, RESERVE_TRIES, now, step) {
-        Ok(Done {
-            report: (record, verdict),
-            troubles,
-        }) => {
-            let report = match verdict {
-                Verdict::Admitted {
-                    tier,
-                    reason,
-                    reservation,
-                } => Outcome::Admitted(Admission {
-                    tier,
-                    reason,
-                    record: Some(record),
-                    key,
-                    reservation,
-                    cells,
-                }),
-                Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
-                    tier,
-                    refusal,
-                    record,
-                }),
-                Verdict::Corrupt => Outcome::Unavailable,
-            };
-            Done { report, troubles }
-        }
-        Err(troubles) => Done {
-            report: without_state(key, ask, mode),
-            troubles,
-        },
-    }
+    let Done { report, troubles } = payer.change(store, key, RESERVE_TRIES, now, step)?;
+    let report = report.map(|(record, verdict)| match verdict {
+        Verdict::Admitted {
+            tier,
+            reason,
+            reservation,
+        } => Outcome::Admitted(Admission {
+            tier,
+            reason,
+            record: Some(record),
+            key: key.to_owned(),
+            reservation,
+            cells,
+            taken: now,
+        }),
+        Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
+            tier,
+            refusal,
+            record,
+        }),
+        Verdict::Corrupt => Outcome::Unavailable,
+    });
+    Ok(Done { report, troubles })
 }
 
 /// What becomes of a request when our own state cannot be had.
-fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode) -> Outcome {
+fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode, now: Timestamp) -> Outcome {
     match mode {
         FailureMode::Deny => Outcome::Unavailable,
         FailureMode::Allow => Outcome::Admitted(Admission {
@@ -344,6 +425,7 @@ fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode) -> Outcome {
             key,
             reservation: None,
             cells: 0,
+            taken: now,
         }),
     }
 }
@@ -355,25 +437,33 @@ pub fn is_spent_out(
     payer: &Payer,
     now: Timestamp,
 ) -> Option<(Refusal, Record)> {
-    let key = payer.key(store, now);
-    let (bytes, _) = store.get(&key).ok()??;
-    let (record, _) = payer.read(&key, Some(&bytes), now);
+    let record = payer.look(store, &payer.key(store, now), now)?;
     spent_out(payer.limits(), &record, now).map(|refusal| (refusal, record))
 }
 
+/// What became of a request whose cost is known better now.
+#[derive(Debug)]
+pub enum Amended {
+    /// It holds that, or what it held before if our own state cannot be had.
+    Held,
+    /// It no longer fits, and nothing is held for it any more.
+    Refused(Refusal, Record),
+    /// Our own state could not be had, and the operator wants to refuse then.
+    Unavailable,
+}
+
 /// Reserves anew for a request whose cost is known better now. Its tier stays.
-///
-/// If it no longer fits, what was held is given back, and the refusal says why. If our own state cannot be had, the
-/// request keeps what it holds.
 pub fn amend(
     store: &impl Store,
     payer: &Payer,
     admission: &mut Admission,
     ask: &Ask<'_>,
+    mode: FailureMode,
     now: Timestamp,
-) -> Done<Option<(Refusal, Record)>> {
+) -> Done<Amended> {
     let cells = ask.estimate.cells();
-    let step = |mut record: Record, _: bool| {
+    let step = |record: Record, _: bool| {
+        let mut record = as_of(payer.limits(), record, now);
         payer.close(&mut record, admission, Cost::ZERO, now);
         let report = recheck(payer.limits(), ask, admission.tier, &record, now)
             .map(|reserve| payer.hold(&mut record, cells, reserve, now));
@@ -383,34 +473,44 @@ pub fn amend(
             report,
         }
     };
-    match payer.change(store, &admission.key, RESERVE_TRIES, now, step) {
+    let changed = payer.change(store, &admission.key, RESERVE_TRIES, now, step);
+    match changed {
         Ok(Done {
-            report: (record, Ok(reservation)),
+            report: Some((record, Ok(reservation))),
             troubles,
         }) => {
             admission.reservation = reservation;
             admission.cells = cells;
+            admission.taken = now;
             admission.record = Some(record);
             Done {
-                report: None,
+                report: Amended::Held,
                 troubles,
             }
         }
         Ok(Done {
-            report: (record, Err(refusal)),
+            report: Some((record, Err(refusal))),
             troubles,
         }) => {
             admission.reservation = None;
             admission.cells = 0;
             Done {
-                report: Some((refusal, record)),
+                report: Amended::Refused(refusal, record),
                 troubles,
             }
         }
-        Err(troubles) => Done {
+        Ok(Done {
             report: None,
             troubles,
-        },
+        })
+        | Err(troubles) => {
+            let report = if mode == FailureMode::Deny {
+                Amended::Unavailable
+            } else {
+                Amended::Held
+            };
+            Done { report, troubles }
+        }
     }
 }
 
@@ -421,10 +521,7 @@ pub fn renew(
     admission: &mut Admission,
     now: Timestamp,
 ) -> Troubles {
-    let Some(budget) = &payer.limits().budget else {
-        return Troubles::default();
-    };
-    let Some(reservation) = &admission.reservation else {
+    let (Some(budget), Some(reservation)) = (&payer.limits().budget, &admission.reservation) else {
         return Troubles::default();
     };
     let half_time = budget.reservation_expiry.checked_div(2).unwrap_or_default();
@@ -440,12 +537,9 @@ pub fn renew(
         }
     };
     match payer.change(store, &admission.key, RESERVE_TRIES, now, step) {
-        Ok(Done {
-            report: (_, renewed),
-            troubles,
-        }) => {
+        Ok(Done { report, troubles }) => {
             // In a window that has ended nothing is held any more, and the settlement must know.
-            if let Some(renewed) = renewed {
+            if let Some((_, Some(renewed))) = report {
                 admission.reservation = Some(renewed);
             }
             troubles
@@ -455,6 +549,8 @@ pub fn renew(
 }
 
 /// Replaces what is held for a request by what it used. The record after it; `None` if it could not be written.
+///
+/// The window is not rolled over here: the reservation knows its own, and the configuration may have changed since.
 pub fn settle(
     store: &impl Store,
     payer: &Payer,
@@ -462,7 +558,11 @@ pub fn settle(
     used: Cost,
     now: Timestamp,
 ) -> Done<Option<Record>> {
-    let step = |mut record: Record, _: bool| {
+    let step = |record: Record, _: bool| {
+        let mut record = match admission.reservation {
+            Some(_) => record,
+            None => as_of(payer.limits(), record, now),
+        };
         payer.close(&mut record, admission, used, now);
         Stepped {
             record,
@@ -472,10 +572,18 @@ pub fn settle(
     };
     match payer.change(store, &admission.key, SETTLE_TRIES, now, step) {
         Ok(Done {
-            report: (record, ()),
+            report: Some((record, ())),
             troubles,
         }) => Done {
-            report: Some(record),
+            report: Some(as_of(payer.limits(), record, now)),
+            troubles,
+        },
+        // Its slot is another tenant's by now, and what was held in it is long gone.
+        Ok(Done {
+            report: None,
+            troubles,
+        }) => Done {
+            report: Some(Record::default()),
             troubles,
         },
         Err(troubles) => Done {
@@ -509,8 +617,7 @@ impl Balance {
     /// The gauge as of `now`.
     #[must_use]
     pub fn metric(&self, store: &impl Store, now: Timestamp) -> Option<Metric> {
-        let (bytes, _) = store.get(&self.key).ok()??;
-        let (record, _) = self.payer.read(&self.key, Some(&bytes), now);
+        let record = self.payer.look(store, &self.key, now)?;
         telemetry::remaining(self.payer.id.as_str(), self.payer.limits(), &record)
     }
 }

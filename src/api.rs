@@ -37,8 +37,15 @@ impl Api {
     /// The API of a request; `None` for everything that is not metered.
     #[must_use]
     pub fn of(method: &[u8], path: &[u8]) -> Option<Self> {
-        let path = plain_path(path);
-        (method == b"POST" && path.ends_with(b"/chat/completions")).then_some(Self::OpenAiChat)
+        if !method.eq_ignore_ascii_case(b"POST") {
+            return None;
+        }
+        match plain_path(path).as_slice() {
+            [.., chat, completions] if chat == b"chat" && completions == b"completions" => {
+                Some(Self::OpenAiChat)
+            }
+            _ => None,
+        }
     }
 
     /// The keys of a request's body that matter.
@@ -52,7 +59,7 @@ impl Api {
     /// What the body asks for, as far as it was read; `Ok(None)` while `model` was not.
     ///
     /// # Errors
-    /// [`Fault`] if `model` is not a text of bounded length.
+    /// [`Fault`] if a value that matters is not what it should be.
     pub fn facts(self, scanner: &Scanner) -> Result<Option<Facts>, Fault> {
         match self {
             Self::OpenAiChat => openai::facts(scanner),
@@ -110,6 +117,12 @@ pub enum Fault {
     NoModel,
     /// `model` is not a text, or longer than any model's name.
     ModelNotText,
+    /// `max_tokens`, `max_completion_tokens` or `n` is no whole number of at least 1.
+    NotACount,
+    /// `stream` is neither true nor false.
+    StreamNotBool,
+    /// `stream_options` is no object, or longer than any that makes sense.
+    OptionsNotObject,
 }
 
 impl std::fmt::Display for Fault {
@@ -121,22 +134,58 @@ impl std::fmt::Display for Fault {
                 "a key of the body stands twice or in other letter case, so that it could be read in two ways"
             }
             Self::Body(Malformed::Truncated) => "the body ends before its JSON object does",
+            Self::NotACount => {
+                "`max_tokens`, `max_completion_tokens` and `n` must be whole numbers of at least 1"
+            }
+            Self::StreamNotBool => "`stream` must be true or false",
+            Self::OptionsNotObject => "`stream_options` must be an object of at most 1024 bytes",
             Self::NoModel => "the body must name a `model`",
             Self::ModelNotText => "`model` must be a text of at most 256 bytes",
         })
     }
 }
 
-/// The path as an upstream might see it: no query, escapes of plain characters undone, no double or last slash, lower case.
+/// The segments of the path as some upstream might see them: no query, escapes undone, no path parameters (`;x`), no empty or
+/// dot segments, backslashes taken for slashes, nothing blank at the end (a route of Starlette's, and so of FastAPI's, takes
+/// a last line feed), lower case.
 ///
 /// A tenant must not slip past the meter by spelling a path in another way. One that the upstream does not know after all
 /// answers 404, and the reservation is returned.
-fn plain_path(path: &[u8]) -> Vec<u8> {
+fn plain_path(path: &[u8]) -> Vec<Vec<u8>> {
     let end = path
         .iter()
         .position(|byte| matches!(byte, b'?' | b'#'))
         .unwrap_or(path.len());
-    let mut rest = path.get(..end).unwrap_or_default();
+    let mut path = unescaped(path.get(..end).unwrap_or_default());
+    path.make_ascii_lowercase();
+    let mut segments: Vec<Vec<u8>> = Vec::new();
+    for segment in path.split(|byte| matches!(byte, b'/' | b'\\')) {
+        match segment
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+        {
+            b"" | b"." => {}
+            b".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment.to_vec()),
+        }
+    }
+    let is_blank = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
+    while let Some(last) = segments.last_mut() {
+        while last.last().is_some_and(is_blank) {
+            last.pop();
+        }
+        if !last.is_empty() {
+            break;
+        }
+        segments.pop();
+    }
+    segments
+}
+
+fn unescaped(mut rest: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(rest.len());
     while let Some((&byte, tail)) = rest.split_first() {
         let (byte, tail) = match (byte, tail) {
@@ -146,13 +195,8 @@ fn plain_path(path: &[u8]) -> Vec<u8> {
             },
             _ => (byte, tail),
         };
-        if byte != b'/' || plain.last() != Some(&b'/') {
-            plain.push(byte.to_ascii_lowercase());
-        }
+        plain.push(byte);
         rest = tail;
-    }
-    if plain.len() > 1 && plain.last() == Some(&b'/') {
-        plain.pop();
     }
     plain
 }
@@ -182,7 +226,7 @@ mod tests {
         ] {
             assert_eq!(Api::of(b"POST", path.as_bytes()), None, "{path}");
         }
-        for method in ["GET", "HEAD", "OPTIONS", "CONNECT", "post"] {
+        for method in ["GET", "HEAD", "OPTIONS", "CONNECT", ""] {
             assert_eq!(Api::of(method.as_bytes(), b"/v1/chat/completions"), None);
         }
     }
@@ -197,6 +241,12 @@ mod tests {
             "/v1/chat/%63ompletions",
             "/v1/chat%2Fcompletions",
             "/v1/Chat/Completions",
+            "/v1/chat/completions%0a",
+            "/v1/chat/completions%0D%0a/%20/",
+            "/v1/chat/completions;x=1",
+            "/v1;x/chat;y=%2f/completions;/",
+            "/v1/chat/./x/%2e%2e/completions/.",
+            "/v1\\chat%5ccompletions",
         ] {
             assert_eq!(
                 Api::of(b"POST", path.as_bytes()),
@@ -204,5 +254,10 @@ mod tests {
                 "{path}"
             );
         }
+        // An upstream that is careless about letter case must not be a way around the meter.
+        assert_eq!(
+            Api::of(b"Post", b"/v1/chat/completions"),
+            Some(Api::OpenAiChat)
+        );
     }
 }

@@ -32,6 +32,8 @@ pub struct Bucket {
     pub used: u64,
     /// Since when `used` holds.
     pub since: Timestamp,
+    /// When the bucket was last seen full: what was taken before that has come back.
+    pub full: Timestamp,
 }
 
 /// Why a bucket does not give.
@@ -50,15 +52,18 @@ impl Quota {
         let since = counted_since(bucket, now);
         let back = self.cells_in(now.since(since));
         if back >= bucket.used {
+            let since = since.max(now);
             return Bucket {
                 used: 0,
-                since: since.max(now),
+                since,
+                full: since,
             };
         }
         Bucket {
             used: bucket.used.saturating_sub(back),
             // Only the time that made whole cells is used up; the rest goes on counting.
             since: since.plus(self.time_for(back)),
+            full: bucket.full,
         }
     }
 
@@ -105,12 +110,26 @@ impl Quota {
         }
     }
 
-    /// Replaces `held` cells by those that were used, which may be more. What refilled in between stays.
+    /// Replaces the cells `held` since `taken` by those that were used, which may be more.
+    ///
+    /// If the bucket has been full in between, what was held has come back already and is not given back twice.
     #[must_use]
-    pub fn settle(&self, bucket: Bucket, held: u64, used: u64, now: Timestamp) -> Bucket {
+    pub fn settle(
+        &self,
+        bucket: Bucket,
+        held: u64,
+        used: u64,
+        taken: Timestamp,
+        now: Timestamp,
+    ) -> Bucket {
         let bucket = self.charge(bucket, used.saturating_sub(held), now);
+        let back = if taken < bucket.full {
+            0
+        } else {
+            held.saturating_sub(used)
+        };
         Bucket {
-            used: bucket.used.saturating_sub(held.saturating_sub(used)),
+            used: bucket.used.saturating_sub(back),
             ..bucket
         }
     }
@@ -224,10 +243,21 @@ mod tests {
     fn settling_gives_back_what_was_not_used_and_takes_what_was_used_beyond() {
         let quota = quota(60, 60);
         let bucket = quota.charge(Bucket::default(), 40, at(0));
-        assert_eq!(quota.settle(bucket, 40, 10, at(0)).used, 10);
-        assert_eq!(quota.settle(bucket, 40, 70, at(0)).used, 70);
+        assert_eq!(quota.settle(bucket, 40, 10, at(0), at(0)).used, 10);
+        assert_eq!(quota.settle(bucket, 40, 70, at(0), at(0)).used, 70);
         // After a refill the refund cannot make the bucket more than full.
-        assert_eq!(quota.settle(bucket, 40, 0, at(30_000)).used, 0);
+        assert_eq!(quota.settle(bucket, 40, 0, at(0), at(30_000)).used, 0);
+    }
+
+    #[test]
+    fn what_has_come_back_by_itself_is_not_given_back_again() {
+        let quota = quota(60, 60);
+        let bucket = quota.charge(Bucket::default(), 40, at(0));
+        // Full again after 40 s; then another takes all of it.
+        let bucket = quota.charge(bucket, 60, at(40_000));
+        assert_eq!(quota.settle(bucket, 40, 0, at(0), at(40_000)).used, 60);
+        assert_eq!(quota.settle(bucket, 40, 50, at(0), at(40_000)).used, 70);
+        assert_eq!(quota.settle(bucket, 60, 0, at(40_000), at(40_000)).used, 0);
     }
 
     // cases.md 6

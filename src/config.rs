@@ -4,7 +4,6 @@
 //! left, impossible values and dangling names, is refused here. Either way the error carries the path in
 //! the operator's own words. The JSON Schema is made from the same types (`make schema`).
 
-pub mod number;
 pub mod raw;
 
 use std::collections::HashMap;
@@ -14,12 +13,12 @@ use std::time::Duration;
 
 use crate::bucket::Quota;
 use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
+use crate::number::Number;
 use crate::policy::{Limits, OnExhausted};
 use crate::tenant::{Source, TenantId};
 use crate::tier::{Ladder, Price, Tier};
 use crate::units::Ppm;
 use crate::window::{Period, duration};
-use number::Number;
 use raw::{
     RawBucket, RawBudget, RawConfig, RawLadder, RawLimits, RawOnExhausted, RawPrice, RawTier,
 };
@@ -410,15 +409,37 @@ fn dearest(ladders: &[Ladder]) -> Option<Price> {
         .reduce(Price::max)
 }
 
-/// A plan's settings with a tenant's own in the place of those that it gives.
+/// A plan's settings with a tenant's own in the place of those that it gives, key by key.
 fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
+    let own = own.clone();
     RawLimits {
-        budget: own.budget.clone().or(plan.budget),
-        bucket: own.bucket.clone().or(plan.bucket),
-        on_exhausted: own.on_exhausted.clone().or(plan.on_exhausted),
+        budget: both(plan.budget, own.budget, |plan, own| RawBudget {
+            initial_budget: own.initial_budget.or(plan.initial_budget),
+            unit: own.unit.or(plan.unit),
+            window: own.window.or(plan.window),
+        }),
+        bucket: both(plan.bucket, own.bucket, |plan, own| RawBucket {
+            tokens_per_window: own.tokens_per_window.or(plan.tokens_per_window),
+            window: own.window.or(plan.window),
+            burst: own.burst.or(plan.burst),
+            low_water_mark: own.low_water_mark.or(plan.low_water_mark),
+        }),
+        on_exhausted: own.on_exhausted.or(plan.on_exhausted),
         never_downgrade: own.never_downgrade.or(plan.never_downgrade),
         low_water_mark: own.low_water_mark.or(plan.low_water_mark),
     }
+}
+
+fn both<T: Default>(plan: Option<T>, own: Option<T>, merge: impl Fn(T, T) -> T) -> Option<T> {
+    match (plan, own) {
+        (None, None) => None,
+        (plan, own) => Some(merge(plan.unwrap_or_default(), own.unwrap_or_default())),
+    }
+}
+
+/// A key that has to be there once plan and tenant are put together.
+fn required<T>(value: Option<T>, path: String) -> Parsed<T> {
+    value.map_or_else(|| wrong(path, "is missing"), Ok)
 }
 
 impl RawLimits {
@@ -452,9 +473,10 @@ impl RawLimits {
 fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
     let ladders = given.ladders;
     let initial = format!("{path}.initial_budget");
-    let (unit, initial_budget) = match raw.unit {
-        raw::RawUnit::Tokens => (Unit::Tokens, whole(raw.initial_budget, &initial)?.get()),
-        raw::RawUnit::Usd => match raw.initial_budget.millionths() {
+    let number = required(raw.initial_budget, initial.clone())?;
+    let (unit, initial_budget) = match raw.unit.unwrap_or_default() {
+        raw::RawUnit::Tokens => (Unit::Tokens, whole(number, &initial)?.get()),
+        raw::RawUnit::Usd => match number.millionths() {
             Some(micros @ 1..) => (Unit::UsdMicros, micros),
             _ => {
                 return wrong(
@@ -482,7 +504,7 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
             return wrong(format!("{path}.unit"), "`usd` needs tiers with prices");
         }
     }
-    let period = match raw.window.as_str() {
+    let period = match required(raw.window.as_deref(), format!("{path}.window"))? {
         "hour" => Period::Hour,
         "day" => Period::Day,
         "week" => Period::Week,
@@ -509,11 +531,13 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
 }
 
 fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {
-    let tokens_per_window = whole(raw.tokens_per_window, &format!("{path}.tokens_per_window"))?;
-    let Some(window) = duration(&raw.window) else {
+    let rate = format!("{path}.tokens_per_window");
+    let tokens_per_window = whole(required(raw.tokens_per_window, rate.clone())?, &rate)?;
+    let text = required(raw.window.as_deref(), format!("{path}.window"))?;
+    let Some(window) = duration(text) else {
         return wrong(
             format!("{path}.window"),
-            format!("`{}` is no duration such as \"1m\" or \"90s\"", raw.window),
+            format!("`{text}` is no duration such as \"1m\" or \"90s\""),
         );
     };
     let burst = match raw.burst {

@@ -15,12 +15,13 @@ use std::rc::Rc;
 use crate::admission::{self, Admission, Balance, Payer};
 use crate::api::{Api, Facts};
 use crate::config::Config;
-use crate::headers::Header;
+use crate::headers;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
 use crate::rewrite::Edit;
 use crate::store::{Store, Troubles};
 use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement};
+use crate::tenant::Headers;
 use crate::tier::Price;
 use crate::units::{Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
@@ -114,8 +115,6 @@ struct Sent {
     asked_price: Option<Price>,
     /// Prompt tokens that are expected.
     expected_input: Tokens,
-    /// Headers for the response.
-    headers: Vec<Header>,
     /// The response, once its headers were seen.
     reader: Option<Reader>,
     is_settled: bool,
@@ -161,19 +160,28 @@ impl Exchange {
                 } else {
                     Exit::Unanswered
                 };
-                sent.settle(&self.config, store, exit, now)
+                sent.end(&self.config, store, exit, now)
             }
         }
     }
 }
 
 impl Sent {
-    /// `admit` or `downgrade`.
-    fn decision(&self) -> &'static str {
-        if self.admission.reason.is_some() {
-            "downgrade"
-        } else {
-            "admit"
+    /// What is told about the decision, besides whose it is.
+    fn decided(&self) -> Decided<'_> {
+        Decided {
+            tier: &self.tier,
+            requested_model: &self.facts.model,
+            model: &self.model,
+            decision: if self.model == self.facts.model {
+                "admit"
+            } else {
+                "downgrade"
+            },
+            reason: match (&self.admission.record, self.admission.reason) {
+                (None, _) => Denial::Unavailable.reason(),
+                (_, reason) => reason.map_or("", reason_word),
+            },
         }
     }
 
@@ -194,17 +202,32 @@ impl Sent {
         let estimate = Usage {
             input: Some(self.expected_input),
             cached_input: None,
-            output: Some(
-                self.facts
-                    .output_limit
-                    .map_or(seen, |limit| limit.min(seen)),
-            ),
+            output: Some(seen),
         };
         (reported.or(estimate), SettledBy::Estimate)
     }
 
+    /// Settles with the last that can be known: an event that nothing ended may tell the usage.
+    fn end(&mut self, config: &Config, store: &impl Store, exit: Exit, now: Timestamp) -> Step {
+        if let Some(reader) = &mut self.reader {
+            reader.feed(&[], true);
+        }
+        self.settle_or_wait(config, store, exit, true, now)
+    }
+
     /// Replaces the reservation by what was used: nothing, where the upstream did not serve.
     fn settle(&mut self, config: &Config, store: &impl Store, exit: Exit, now: Timestamp) -> Step {
+        self.settle_or_wait(config, store, exit, false, now)
+    }
+
+    fn settle_or_wait(
+        &mut self,
+        config: &Config,
+        store: &impl Store,
+        exit: Exit,
+        is_last: bool,
+        now: Timestamp,
+    ) -> Step {
         if std::mem::replace(&mut self.is_settled, true) {
             return Step::default();
         }
@@ -217,6 +240,14 @@ impl Sent {
         let cost = usage.cost(self.price.as_ref());
         let asked = usage.cost(self.asked_price.as_ref().filter(|_| self.price.is_some()));
         let settled = admission::settle(store, &self.payer, &self.admission, cost, now);
+        if settled.report.is_none() && !is_last {
+            // It must not be lost: once more, at the end of the exchange.
+            self.is_settled = false;
+            return Step {
+                troubles: settled.troubles,
+                ..Step::default()
+            };
+        }
         let tenant = label(&self.payer).to_owned();
         let settlement = Settlement {
             tenant: &tenant,
@@ -234,6 +265,9 @@ impl Sent {
             fields: telemetry::charged(&settlement, limits, settled.report.as_ref()),
             ..Step::default()
         };
+        if let Some(record) = settled.report {
+            self.admission.record = Some(record);
+        }
         step.balance = Balance::of(&self.payer, &self.admission);
         step.troubles = settled.troubles;
         step
@@ -249,18 +283,6 @@ impl Sent {
             troubles,
             ..Step::default()
         }
-    }
-
-    fn decided(&self) -> Vec<Field> {
-        telemetry::decided(&Decided {
-            tenant: self.payer.id.as_str(),
-            plan: &self.payer.plan.name,
-            tier: &self.tier,
-            requested_model: &self.facts.model,
-            model: &self.model,
-            decision: self.decision(),
-            reason: self.admission.reason.map_or("", reason_word),
-        })
     }
 }
 
@@ -280,6 +302,32 @@ impl Step {
         self.troubles = self.troubles.and(other.troubles);
         self
     }
+}
+
+/// Removes the headers that only we may set, as a client or an upstream has sent them. An underscore is a hyphen to WSGI
+/// and CGI, so it is to us.
+fn foreign(message: &Headers) -> Vec<HeaderChange> {
+    let plain = |byte: &u8| {
+        if *byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    let is_ours = |name: &[u8]| {
+        name.iter()
+            .map(plain)
+            .take(headers::PREFIX.len())
+            .eq(headers::PREFIX.bytes())
+    };
+    let mut names: Vec<&Vec<u8>> = message.0.iter().map(|(name, _)| name).collect();
+    names.retain(|name| is_ours(name));
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| HeaderChange::Remove(name.clone()))
+        .collect()
 }
 
 /// The tenant as a metric's label.

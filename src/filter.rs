@@ -119,8 +119,9 @@ impl HttpContext for Filter {
         let Some(exchange) = &mut self.exchange else {
             return Action::Continue;
         };
-        let step = exchange.request_trailers(&*host, host.now());
-        self.apply(step, Map::Request, Buffer::RequestBody, 0)
+        let trailers = host.headers(Map::RequestTrailers);
+        let step = exchange.request_trailers(&trailers, &*host, host.now());
+        self.apply(step, Map::RequestTrailers, Buffer::RequestBody, 0)
     }
 
     fn on_http_response_headers(&mut self, _: usize, is_end: bool) -> Action {

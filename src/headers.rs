@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
+use crate::telemetry::Decided;
 use crate::units::Timestamp;
 
 /// What all of our own headers begin with; a client's are removed.
@@ -54,6 +55,29 @@ pub fn limits(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Header> {
     }
     headers
 }
+
+/// Our own headers about a decision; what is empty is left out.
+#[must_use]
+pub fn decided(decided: &Decided<'_>) -> Vec<Header> {
+    let headers = [
+        (TIER, decided.tier),
+        (MODEL, decided.model),
+        (REQUESTED_MODEL, decided.requested_model),
+        (DECISION, decided.decision),
+        (REASON, decided.reason),
+    ];
+    let told = headers.into_iter().filter(|(_, value)| !value.is_empty());
+    told.map(|(name, value)| (name, plain(value))).collect()
+}
+
+/// What an upstream says of its own limits, which are not the tenant's.
+pub const LIMITS: [&str; 5] = [
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+    "ratelimit-policy",
+    "ratelimit",
+];
 
 /// How things stand with one limit.
 struct Standing {

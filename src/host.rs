@@ -34,6 +34,7 @@ const GAUGE: u32 = 1;
 #[repr(u32)]
 pub(crate) enum Map {
     Request = 0,
+    RequestTrailers = 1,
     Response = 2,
 }
 

@@ -1,8 +1,8 @@
 //! A streaming scanner for one JSON object: finds the values of a few top-level keys, in any chunking.
 //!
 //! It keeps only what it looks for, so its memory is bounded by the sum of the keys' limits, whatever the
-//! body's size or depth. At the top level the grammar (RFC 8259) is held to; inside nested values only
-//! strings and the balance of brackets are followed. On a valid body this gives what any parser gives. A
+//! body's size or depth. At the top level the grammar (RFC 8259) is held to, but for the
+//! spelling of literals; inside nested values only strings and the balance of brackets are followed. On a valid body this gives what any parser gives. A
 //! body that is invalid in a nested value is left to the upstream to refuse.
 
 use memchr::memchr2;
@@ -216,10 +216,7 @@ impl Scanner {
         } else {
             raw
         };
-        let found = self
-            .keys
-            .iter()
-            .position(|key| name.eq_ignore_ascii_case(key.name.as_bytes()));
+        let found = self.keys.iter().position(|key| folds_to(name, key.name));
         let Some(index) = found else { return Ok(None) };
         let exact = self
             .keys
@@ -333,6 +330,18 @@ impl Scanner {
     }
 }
 
+/// Whether some parser takes `name` for `key`: without regard to case, as Go's does, by the rules of Unicode (K is the
+/// Kelvin sign, \u{17f} the long s).
+fn folds_to(name: &[u8], key: &str) -> bool {
+    if name.is_ascii() {
+        return name.eq_ignore_ascii_case(key.as_bytes());
+    }
+    let folded = String::from_utf8_lossy(name)
+        .replace('\u{212a}', "k")
+        .replace('\u{17f}', "s");
+    folded.eq_ignore_ascii_case(key)
+}
+
 /// Goes to the end of a string: how many bytes were used up, and whether the last one is its closing quote.
 fn string_end(escaped: &mut bool, bytes: &[u8]) -> (usize, bool) {
     let mut at = usize::from(std::mem::take(escaped));
@@ -414,6 +423,7 @@ mod tests {
         assert_eq!(model(r#"{"model":"a","model":"b"}"#), twice);
         assert_eq!(model(r#"{"model":"a","mod\u0065l":"b"}"#), twice);
         assert_eq!(model(r#"{"Model":"a"}"#), twice);
+        assert!(folds_to("max_to\u{212a}en\u{17f}".as_bytes(), "max_tokens"));
         assert_eq!(model(r#"{"n":1,"x":2,"x":3,"n":1}"#), twice);
     }
 

@@ -78,7 +78,8 @@ impl Budget {
 pub struct Account {
     /// The window that `spent` was spent in.
     pub window: Window,
-    /// Counts the windows, so that a reservation knows whether its own is still open.
+    /// Stamp of this window of this account, so that a reservation knows whether its own is still open. Taken from the
+    /// clock and not counted from zero: an account that was lost must not open its successor to old reservations.
     pub generation: u32,
     /// Settled spend.
     pub spent: Cost,
@@ -141,7 +142,7 @@ impl Account {
         }
         Self {
             window: current,
-            generation: self.generation.wrapping_add(1),
+            generation: generation_after(self.generation, now),
             ..Self::default()
         }
     }
@@ -231,6 +232,17 @@ impl Reservation {
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
+    }
+}
+
+/// A stamp that differs from the one before: the clock's microseconds, which come round every 71 minutes.
+fn generation_after(last: u32, now: Timestamp) -> u32 {
+    let micros = now.as_nanos() / 1_000 % (1 << 32);
+    let stamp = u32::try_from(micros).unwrap_or_default();
+    if stamp == last {
+        stamp.wrapping_add(1)
+    } else {
+        stamp
     }
 }
 

@@ -21,6 +21,7 @@
 #[cfg(test)]
 extern crate self as bursar;
 
+pub mod number;
 pub mod units;
 pub mod window;
 

@@ -48,6 +48,16 @@ pub enum OnExhausted {
     },
 }
 
+impl Limits {
+    /// The budget with its overdraft, for the last tier of a ladder.
+    fn most(&self, budget: &Budget) -> u64 {
+        match self.on_exhausted {
+            OnExhausted::Degrade { overdraft } => budget.overdrawn(overdraft),
+            OnExhausted::Throttle => budget.initial_budget,
+        }
+    }
+}
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -98,7 +108,8 @@ pub enum Refusal {
     BudgetHeld,
     /// The token bucket holds enough cells again after this time.
     BucketEmpty(Duration),
-    /// What is left of the budget is less than the request may cost. `None`: the budget never starts anew.
+    /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget
+    /// never starts anew or is less itself.
     BudgetExhausted(Option<Duration>),
     /// More than the token bucket can ever hold.
     ExceedsBurst,
@@ -134,9 +145,11 @@ pub fn recheck(
     let Some(budget) = &limits.budget else {
         return Ok(cost);
     };
-    let limit = match limits.on_exhausted {
-        OnExhausted::Degrade { overdraft } if ask.is_last(tier) => budget.overdrawn(overdraft),
-        _ => budget.initial_budget,
+    let may_overdraw = ask.is_last(tier) && !limits.never_downgrade;
+    let limit = if may_overdraw {
+        limits.most(budget)
+    } else {
+        budget.initial_budget
     };
     fits(budget, record, limit, cost, now).map(|()| cost)
 }
@@ -145,9 +158,10 @@ pub fn recheck(
 #[must_use]
 pub fn spent_out(limits: &Limits, record: &Record, now: Timestamp) -> Option<Refusal> {
     let budget = limits.budget.as_ref()?;
-    let limit = match limits.on_exhausted {
-        OnExhausted::Degrade { overdraft } => budget.overdrawn(overdraft),
-        OnExhausted::Throttle => budget.initial_budget,
+    let limit = if limits.never_downgrade {
+        budget.initial_budget
+    } else {
+        limits.most(budget)
     };
     (budget.unspent(&record.account, limit) == 0).then(|| exhausted(budget, now))
 }
@@ -202,12 +216,12 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
         };
     }
     let reserve = ask.cost(last);
-    let verdict = match (limits.on_exhausted, ladder) {
-        (OnExhausted::Degrade { overdraft }, Some(_)) => {
-            fits(budget, record, budget.overdrawn(overdraft), reserve, now)
-        }
-        _ => fits(budget, record, budget.initial_budget, reserve, now),
+    let limit = if ladder.is_some() {
+        limits.most(budget)
+    } else {
+        budget.initial_budget
     };
+    let verdict = fits(budget, record, limit, reserve, now);
     match verdict {
         Ok(()) => Decision::Admit {
             tier: last,
@@ -266,6 +280,10 @@ fn fits(
     now: Timestamp,
 ) -> Result<(), Refusal> {
     let cost = budget.unit.of(cost);
+    if cost > limit {
+        // No window's end will make it fit.
+        return Err(Refusal::BudgetExhausted(None));
+    }
     // A request that costs nothing does not pass on a spent budget either.
     if cost.max(1) > budget.unspent(&record.account, limit) {
         return Err(exhausted(budget, now));

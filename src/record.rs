@@ -7,12 +7,12 @@
 //! |---|---|---|
 //! | 0 | 4 | `brs` and the version |
 //! | 4 | 8 | owner: hash of the tenant id |
-//! | 12 | 16 | bucket: used, since |
-//! | 28 | 16 | window: start, end |
-//! | 44 | 4 | generation |
-//! | 48 | 16 | spent: tokens, USD micros |
-//! | 64 | 1 | number of holds |
-//! | 65 | 24 each | hold: since, tokens, USD micros |
+//! | 12 | 24 | bucket: used, since, full |
+//! | 36 | 16 | window: start, end |
+//! | 52 | 4 | generation |
+//! | 56 | 16 | spent: tokens, USD micros |
+//! | 72 | 1 | number of holds |
+//! | 73 | 24 each | hold: since, tokens, USD micros |
 
 use crate::bucket::Bucket;
 use crate::ledger::{Account, HOLDS, Hold};
@@ -37,7 +37,7 @@ pub struct Corrupt(());
 const MAGIC: [u8; 4] = *b"brs\x01";
 
 impl Record {
-    /// The bytes of this record, at most 809.
+    /// The bytes of this record, at most 817.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Account {
@@ -46,11 +46,12 @@ impl Record {
             spent,
             holds,
         } = &self.account;
-        let mut bytes = Vec::with_capacity(holds.len().saturating_mul(24).saturating_add(65));
+        let mut bytes = Vec::with_capacity(holds.len().saturating_mul(24).saturating_add(73));
         bytes.extend(MAGIC);
         bytes.extend(self.owner.to_le_bytes());
         bytes.extend(self.bucket.used.to_le_bytes());
         bytes.extend(self.bucket.since.as_nanos().to_le_bytes());
+        bytes.extend(self.bucket.full.as_nanos().to_le_bytes());
         bytes.extend(window.start.as_nanos().to_le_bytes());
         bytes.extend(window.end.as_nanos().to_le_bytes());
         bytes.extend(generation.to_le_bytes());
@@ -77,6 +78,7 @@ impl Record {
         let bucket = Bucket {
             used: input.u64()?,
             since: input.time()?,
+            full: input.time()?,
         };
         let window = Window {
             start: input.time()?,
@@ -171,6 +173,7 @@ mod tests {
             bucket: Bucket {
                 used: 11,
                 since: Timestamp::from_secs(12),
+                full: Timestamp::from_secs(13),
             },
             account: Account {
                 window: Window {
@@ -229,6 +232,6 @@ mod tests {
             },
             ..Record::default()
         };
-        assert_eq!(record.encode().len(), 809);
+        assert_eq!(record.encode().len(), 817);
     }
 }

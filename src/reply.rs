@@ -79,7 +79,6 @@ impl Denial {
             Self::Limit(Refusal::ExceedsBurst) => headers.push(headers::do_not_retry()),
             _ => {}
         }
-        headers.push((headers::REASON, self.reason().to_owned()));
         Reply {
             status,
             details: format!("bursar_{}", self.reason()),

@@ -3,6 +3,7 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
+use crate::headers::plain;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
@@ -174,10 +175,6 @@ pub fn remaining(tenant: &str, limits: &Limits, record: &Record) -> Option<Metri
 /// A decision's fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Decided<'a> {
-    /// The tenant's id.
-    pub tenant: &'a str,
-    /// Its plan; empty if it has only limits of its own.
-    pub plan: &'a str,
     /// The tier that serves, or would have.
     pub tier: &'a str,
     /// The model that was asked for.
@@ -194,16 +191,25 @@ pub struct Decided<'a> {
 #[must_use]
 pub fn decided(decided: &Decided<'_>) -> Vec<Field> {
     let fields = [
-        ("bursar_tenant", decided.tenant),
-        ("bursar_plan", decided.plan),
         ("bursar_tier", decided.tier),
-        ("bursar_requested_model", decided.requested_model),
-        ("bursar_model", decided.model),
+        ("bursar_requested_model", &plain(decided.requested_model)),
+        ("bursar_model", &plain(decided.model)),
         ("bursar_decision", decided.decision),
         ("bursar_reason", decided.reason),
     ];
-    let told = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    told.map(|(key, value)| (key, value.to_owned())).collect()
+    told(&fields)
+}
+
+/// Fields of the access log for whose a request is. The plan is empty for a tenant that has only limits of its own.
+#[must_use]
+pub fn identified(tenant: &str, plan: &str) -> Vec<Field> {
+    told(&[("bursar_tenant", tenant), ("bursar_plan", plan)])
+}
+
+/// What is empty says nothing and is left out.
+fn told(fields: &[(&'static str, &str)]) -> Vec<Field> {
+    let told = fields.iter().filter(|(_, value)| !value.is_empty());
+    told.map(|&(key, value)| (key, value.to_owned())).collect()
 }
 
 /// Fields of the access log for a settlement. `charged` is in the unit of the tenant's budget (tokens without one).
@@ -300,8 +306,6 @@ mod tests {
     #[test]
     fn a_field_that_says_nothing_is_left_out() {
         let decision = Decided {
-            tenant: "acme",
-            plan: "",
             tier: "default",
             requested_model: "gpt-4o",
             model: "gpt-4o",
@@ -310,7 +314,6 @@ mod tests {
         };
         let keys: Vec<_> = decided(&decision).into_iter().map(|(key, _)| key).collect();
         let expected = [
-            "bursar_tenant",
             "bursar_tier",
             "bursar_requested_model",
             "bursar_model",

@@ -1,5 +1,9 @@
 //! Whole exchanges against a fake store and a fake clock: one scenario a test, each ends with the ledger.
-#![allow(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed set-up is a failed test"
+)]
 
 #[path = "support/proxy.rs"]
 mod proxy;
@@ -451,6 +455,13 @@ fn a_body_that_is_not_what_it_should_be_is_refused_and_nothing_stays_held() {
         r#"{"model":"gpt-4o","max_tokens":1,"max_tokens":9}"#,
         r#"{"model":"gpt-4o"}}"#,
         r#"{"x":1}"#,
+        r#"{"model":"gpt-4o","max_tokens":1,"max_completion_tokens":"50000"}"#,
+        r#"{"model":"gpt-4o","max_tokens":1.5}"#,
+        r#"{"model":"gpt-4o","max_tokens":0}"#,
+        r#"{"model":"gpt-4o","n":-1}"#,
+        r#"{"model":"gpt-4o","stream":"true"}"#,
+        r#"{"model":"gpt-4o","stream":1}"#,
+        r#"{"model":"gpt-4o","stream_options":[]}"#,
     ] {
         for hold in [true, false] {
             let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
@@ -701,10 +712,10 @@ fn every_exit_is_counted_by_its_cause_and_leaves_nothing_held() {
     let ways: [(&str, Way); 6] = [
         ("answered", |proxy| drop(proxy.served("acme", BODY, 1, 1))),
         ("upstream_refused", |proxy| {
-            proxy.chat("acme", BODY).answer_headers("404", &[])
+            proxy.chat("acme", BODY).answer_headers("404", &[]);
         }),
         ("upstream_failed", |proxy| {
-            proxy.chat("acme", BODY).answer_headers("504", &[])
+            proxy.chat("acme", BODY).answer_headers("504", &[]);
         }),
         ("cut", |proxy| {
             let mut call = proxy.chat("acme", BODY);
@@ -752,5 +763,375 @@ fn tenants_that_are_not_configured_share_bounded_keys_and_one_label() {
                 "bursar_throttled_total.tenant=.=unconfigured;.;reason=.=budget_exhausted;.;"
             )
             + 1
+    );
+}
+
+#[test]
+fn numbers_are_taken_as_they_are_meant() {
+    let proxy = Proxy::new(&with(|config| {
+        config["plans"]["small"]["budget"]["initial_budget"] = json!(1e6);
+    }));
+    for (asked, output) in [
+        (r#""max_tokens":5e2"#, 500),
+        (r#""max_tokens":500.0,"n":2"#, 1_000),
+        (r#""max_tokens":10,"max_completion_tokens":700"#, 700),
+        (r#""max_tokens":700,"max_completion_tokens":null"#, 700),
+        (r#""n":3"#, 3 * 1_024),
+    ] {
+        let body = format!(r#"{{"model":"gpt-4o",{asked}}}"#);
+        let mut call = proxy.chat("acme", &body);
+        assert_eq!(
+            held(&proxy, "acme"),
+            u64::try_from(body.len()).unwrap() + output,
+            "{asked}"
+        );
+        call.answer_headers("500", &[]);
+    }
+}
+
+#[test]
+fn usage_is_asked_for_wherever_the_options_stand_and_however_early_they_pass() {
+    let parts = [
+        r#""model":"gpt-4o""#,
+        r#""stream":true"#,
+        r#""stream_options":{"include_usage":false}"#,
+        r#""max_tokens":1"#,
+    ];
+    for order in [
+        [0, 1, 2, 3],
+        [2, 1, 0, 3],
+        [2, 3, 1, 0],
+        [1, 2, 3, 0],
+        [3, 2, 0, 1],
+    ] {
+        let body = format!("{{{}}}", order.map(|part| parts[part]).join(","));
+        for hold in [true, false] {
+            let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+            let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+            call.send(&body.as_bytes().chunks(7).collect::<Vec<_>>());
+            assert_eq!(
+                call.upstream_text(),
+                body.replace("false", "true"),
+                "{body}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_estimate_is_not_cut_to_what_the_client_said_it_would_need() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", &STREAMED.replace("10", "1"));
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    for _ in 0..20 {
+        call.answer_chunk(b"data: {\"choices\":[{}]}\n\n", false);
+    }
+    call.end();
+    assert_eq!(spent(&proxy, "acme"), 12 + 20);
+}
+
+// An upstream may answer before it has all of the request; the rest of it is read and changed all the same.
+#[test]
+fn an_early_answer_stops_neither_the_rewrite_nor_the_checks_nor_the_settlement() {
+    let early = |body: &str, split: usize| {
+        let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+        proxy.served("acme", BODY, 850, 0);
+        let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+        call.send_chunk(&body.as_bytes()[..split], false);
+        call.answer_headers("200", &[("content-type", "text/event-stream")]);
+        call.send_chunk(&body.as_bytes()[split..], false);
+        call.send_chunk(b"", true);
+        let refused = call.refused().map(|(status, _)| status);
+        if refused.is_none() {
+            call.answer_chunk(stream(USAGE_EVENT).as_bytes(), true);
+        }
+        call.end();
+        (
+            refused,
+            String::from_utf8(call.upstream_body).unwrap(),
+            spent(&proxy, "acme"),
+            held(&proxy, "acme"),
+        )
+    };
+    let body = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":false},"max_tokens":9}"#;
+    let sent = body
+        .replace("gpt-4o", "gpt-4o-mini")
+        .replace("false", "true");
+    for split in 1..body.len() {
+        assert_eq!(
+            early(body, split),
+            (None, sent.clone(), 850 + 25, 0),
+            "split at {split}"
+        );
+    }
+    assert_eq!(early(&body.replace(":9}", ":900}"), 40).0, Some(429));
+    assert_eq!(
+        early(&body.replace("\"max_tokens\"", "\"model\""), 40).0,
+        Some(400)
+    );
+}
+
+#[test]
+fn an_early_refusal_of_the_upstream_returns_all_and_takes_nothing_again() {
+    for head in [r#"{"model":"gpt-4o","#, r#"{"n":1,"#] {
+        let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+        let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+        call.send_chunk(head.as_bytes(), false);
+        call.answer_headers("503", &[]);
+        let rest = if head.contains("model") {
+            r#""max_tokens":5}"#
+        } else {
+            r#""model":"gpt-4o","max_tokens":5}"#
+        };
+        call.send(&[rest.as_bytes()]);
+        call.end();
+        assert_eq!(
+            (held(&proxy, "acme"), spent(&proxy, "acme")),
+            (0, 0),
+            "{head}"
+        );
+        assert_eq!(
+            proxy.metric("bursar_exits_total.cause=.=upstream_failed;.;"),
+            1
+        );
+    }
+}
+
+#[test]
+fn names_that_only_we_may_set_are_taken_from_requests_trailers_and_responses() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.post(&[
+        ("x-tenant-id", "acme"),
+        ("content-length", "55"),
+        ("x_bursar_tier", "compact"),
+        ("X-Bursar-Evil", "1"),
+    ]);
+    call.send(&[BODY.as_bytes()]);
+    assert_eq!(call.upstream_header("x_bursar_tier"), None);
+    assert_eq!(call.upstream_header("X-Bursar-Evil"), None);
+    call.answer_headers(
+        "200",
+        &[
+            ("x-bursar-reason", "evil"),
+            ("x-ratelimit-limit-tokens", "30000000"),
+            ("content-type", "application/json"),
+        ],
+    );
+    assert_eq!(call.response_header("x-bursar-reason"), None);
+    assert_eq!(
+        call.response_header("x-ratelimit-limit-tokens"),
+        Some("1000")
+    );
+}
+
+#[test]
+fn a_settlement_that_could_not_be_written_is_tried_again_at_the_end() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", BODY);
+    proxy.store.set_down(true);
+    call.answer_json(&usage(10, 10));
+    proxy.store.set_down(false);
+    call.end();
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 20));
+    assert_eq!(proxy.metric("bursar_settlements_total.by=.=usage;.;"), 1);
+}
+
+#[test]
+fn the_last_event_counts_though_only_trailers_or_a_cut_end_it() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", STREAMED);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    call.answer_chunk(USAGE_EVENT.trim_end().as_bytes(), false);
+    call.end();
+    assert_eq!(spent(&proxy, "acme"), 25);
+}
+
+#[test]
+fn what_no_window_can_hold_is_not_told_to_wait_for_one() {
+    let proxy = Proxy::new(&config());
+    let call = proxy.chat("acme", r#"{"model":"gpt-4o","max_tokens":1001}"#);
+    assert_eq!(call.refused(), Some((429, "budget_exhausted")));
+    assert_eq!(call.reply_header("retry-after"), None);
+    assert_eq!(call.reply_header("x-should-retry"), Some("false"));
+    assert_eq!(call.reply_header("x-bursar-model"), Some("gpt-4o"));
+}
+
+#[test]
+fn an_overdraft_on_the_model_that_was_asked_for_is_no_downgrade() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenants"]["acme"]["on_exhausted"] = json!({"degrade": {"overdraft": 0.2}});
+    }));
+    proxy.served("acme", BODY, 1000, 0);
+    let call = proxy.served("acme", &BODY.replace("gpt-4o", "gpt-4o-mini"), 1, 1);
+    assert_eq!(call.response_header("x-bursar-decision"), Some("admit"));
+    assert_eq!(
+        call.response_header("x-bursar-reason"),
+        Some("budget_exhausted")
+    );
+}
+
+#[test]
+fn in_streaming_mode_too_no_overdraft_is_given_to_a_tenant_that_is_never_downgraded_and_the_bucket_is_asked_again()
+ {
+    let proxy = Proxy::new(&with(|config| {
+        config["hold_headers"] = false.into();
+        config["tenants"]["acme"] = json!({"plan": "small", "never_downgrade": true, "on_exhausted": {"degrade": {"overdraft": 1}}});
+        config["tenants"]["initech"]["budget"] = json!({"initial_budget": 100000, "window": "day"});
+    }));
+    for (tenant, output, refused) in [
+        ("acme", 900, None),
+        ("acme", 980, Some((429, "budget_exhausted"))),
+        ("initech", 80, None),
+        ("initech", 95, Some((429, "request_exceeds_burst"))),
+    ] {
+        let mut call = proxy.post(&[("x-tenant-id", tenant)]);
+        call.send_chunk(br#"{"model":"gpt-4o-mini","#, false);
+        call.send(&[format!(r#""max_tokens":{output}}}"#).as_bytes()]);
+        assert_eq!(call.refused(), refused, "{tenant} {output}");
+        if refused.is_none() {
+            call.answer_headers("500", &[]);
+        }
+    }
+}
+
+#[test]
+fn what_was_learned_late_is_what_is_told_and_settled_by() {
+    let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+    let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+    call.send_chunk(br#"{"model":"gpt-4o","#, false);
+    let rest = format!(
+        r#""max_tokens":100,"stream":true,"x":"{}"}}"#,
+        "x".repeat(400)
+    );
+    call.send(&[rest.as_bytes()]);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    let left = 1000 - held(&proxy, "acme");
+    assert_eq!(
+        call.response_header("x-ratelimit-remaining-tokens"),
+        Some(left.to_string().as_str())
+    );
+    call.answer_chunk(stream(USAGE_EVENT).as_bytes(), false);
+    assert!(
+        !String::from_utf8(call.response_body.clone())
+            .unwrap()
+            .contains("prompt_tokens")
+    );
+    // Cut without usage: the prompt is all of the body.
+    let mut cut = proxy.post(&[("x-tenant-id", "globex")]);
+    cut.send_chunk(br#"{"model":"gpt-4o","#, false);
+    cut.send(&[rest.as_bytes()]);
+    cut.end();
+    assert_eq!(
+        spent(&proxy, "globex"),
+        (18 + u64::try_from(rest.len()).unwrap()).div_ceil(4)
+    );
+}
+
+#[test]
+fn under_deny_what_cannot_be_reserved_in_the_end_is_refused() {
+    let proxy = Proxy::new(&with(|config| {
+        config["hold_headers"] = false.into();
+        config["failure_mode"] = "deny".into();
+    }));
+    let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+    call.send_chunk(br#"{"model":"gpt-4o","#, false);
+    proxy.store.lose(16);
+    call.send(&[br#""max_tokens":500}"#]);
+    assert_eq!(call.refused(), Some((503, "budget_unavailable")));
+    assert_eq!(held(&proxy, "acme"), 0);
+}
+
+#[test]
+fn what_a_downgrade_saved_is_the_difference() {
+    let proxy = Proxy::new(&config());
+    proxy.served("acme", BODY, 900, 0);
+    proxy.served("acme", BODY, 20, 10);
+    // 20 × (2.5 − 0.15) + 10 × (10 − 0.6) micros, each price rounded up.
+    assert_eq!(proxy.metric("bursar_saved_total.tenant=.=acme;.;"), 150 - 9);
+}
+
+// cases.md 20, 23
+#[test]
+fn of_several_usages_the_last_counts_and_done_settles_it() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", STREAMED);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    for output in [1, 2, 7] {
+        let event = format!(
+            "data: {{\"choices\":[{{}}],\"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":{output}}}}}\n\n"
+        );
+        call.answer_chunk(event.as_bytes(), false);
+    }
+    assert_eq!(spent(&proxy, "acme"), 0);
+    call.answer_chunk(b"data: [DONE]\n\n", false);
+    assert_eq!(spent(&proxy, "acme"), 12);
+}
+
+#[test]
+fn cached_tokens_are_never_more_than_the_prompt() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", BODY);
+    call.answer_json(r#"{"usage":{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":50}}}"#);
+    assert_eq!(call.fields["bursar_cached_tokens"], "5");
+    assert_eq!(spent(&proxy, "acme"), 6);
+}
+
+// cases.md 44
+#[test]
+fn two_strangers_who_share_a_slot_never_touch_each_others_record() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenant"] = json!({"unknown": {"plan": "small"}});
+    }));
+    let first = |name: &str| bursar::store::slot_keys(bursar::store::owner_of(name)).remove(0);
+    let bob = (0..)
+        .map(|n| format!("bob-{n}"))
+        .find(|bob| first(bob) == first("alice"))
+        .unwrap();
+    let left = |call: &proxy::Call<'_>| call.fields["bursar_remaining"].clone();
+    proxy.served("alice", BODY, 300, 0);
+    assert_eq!(left(&proxy.served(&bob, BODY, 10, 0)), "990");
+    assert_eq!(left(&proxy.served("alice", BODY, 10, 0)), "690");
+    // Alice is in flight when the window ends; Bob takes the slot that she has left idle.
+    let mut late = proxy.chat("alice", BODY);
+    proxy.pass_millis(86_400_000);
+    let carol = (0..)
+        .map(|n| format!("carol-{n}"))
+        .find(|carol| first(carol) == first("alice"))
+        .unwrap();
+    proxy.served(&carol, BODY, 700, 0);
+    late.answer_json(&usage(500, 0));
+    late.end();
+    assert_eq!(left(&proxy.served(&carol, BODY, 1, 0)), "299");
+    assert_eq!(left(&proxy.served("alice", BODY, 1, 0)), "999");
+}
+
+#[test]
+fn a_lost_record_does_not_let_an_old_reservation_into_its_successor() {
+    let proxy = Proxy::new(&config());
+    let mut old = proxy.chat("acme", BODY);
+    proxy.pass_millis(1);
+    proxy.store.plant(&tenant_key("acme"), b"lost");
+    drop(proxy.chat("acme", BODY));
+    old.answer_json(&usage(1, 1));
+    assert_eq!(held(&proxy, "acme"), RESERVED);
+}
+
+// cases.md 7, 8
+#[test]
+fn a_settlement_under_an_old_configuration_does_not_carry_spend_into_the_next_window() {
+    let proxy = Proxy::new(&with(|config| {
+        config["plans"]["small"]["budget"]["window"] = "month".into();
+    }));
+    let mut late = proxy.chat("acme", BODY);
+    proxy.configure(&with(|config| {
+        config["plans"]["small"]["budget"]["window"] = "hour".into();
+    }));
+    proxy.served("acme", BODY, 500, 0);
+    late.answer_json(&usage(400, 0));
+    assert_eq!(spent(&proxy, "acme"), 900);
+    proxy.pass_millis(3_600_000);
+    assert_eq!(
+        proxy.served("acme", BODY, 1, 0).fields["bursar_remaining"],
+        "999"
     );
 }

@@ -1,10 +1,11 @@
 //! OpenAI chat completions: <https://platform.openai.com/docs/api-reference/chat>, and the shapes that
 //! the official Python SDK of November 2026 sends and reads.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Facts, Fault};
 use crate::json::{Field, Key, Malformed, Repeats, Scanner, text};
+use crate::number::Number;
 use crate::rewrite::Edit;
 use crate::units::Tokens;
 use crate::usage::{EventFacts, Usage};
@@ -74,65 +75,80 @@ pub(super) fn facts(scanner: &Scanner) -> Result<Option<Facts>, Fault> {
     let model = text(field)
         .filter(|model| model.len() <= MAX_MODEL)
         .ok_or(Fault::ModelNotText)?;
-    let choices = number(scanner, N).unwrap_or(1).max(1);
+    let choices = count(scanner, N)?.unwrap_or(1);
     // Which of the two an upstream honours is its own affair: reserve for the larger one.
-    let limit = number(scanner, MAX_TOKENS).max(number(scanner, MAX_COMPLETION_TOKENS));
+    let limit = count(scanner, MAX_TOKENS)?.max(count(scanner, MAX_COMPLETION_TOKENS)?);
     Ok(Some(Facts {
         model,
         model_span: (field.start, field.end.unwrap_or(field.start)),
         output_limit: limit.map(|limit| Tokens(limit.saturating_mul(choices))),
         choices,
-        stream: streams(scanner),
-        asks_usage: scanner.value(STREAM_OPTIONS).is_some_and(includes_usage),
+        stream: streams(scanner)?,
+        asks_usage: options(scanner)?.is_some_and(|options| includes_usage(&options)),
     }))
 }
 
-/// A non-negative integer; `None` if it is absent, `null` or anything else, which the upstream will refuse.
-fn number(scanner: &Scanner, index: usize) -> Option<u64> {
-    serde_json::from_slice(&scanner.value(index)?.raw).ok()
+/// A whole number of at least 1; `None` if it is absent or `null`.
+///
+/// Anything else is refused, not passed over: upstreams are lenient in different ways (`"5"`, `5e4`), and what we did
+/// not understand we would not have reserved.
+fn count(scanner: &Scanner, index: usize) -> Result<Option<u64>, Fault> {
+    let Some(field) = scanner.value(index).filter(|field| field.raw != b"null") else {
+        return Ok(None);
+    };
+    let number: Option<Number> = serde_json::from_slice(&field.raw).ok();
+    let count = number.and_then(Number::whole).filter(|&count| count > 0);
+    count.map(Some).ok_or(Fault::NotACount)
 }
 
-fn streams(scanner: &Scanner) -> bool {
-    scanner
+fn streams(scanner: &Scanner) -> Result<bool, Fault> {
+    match scanner
         .value(STREAM)
-        .is_some_and(|field| field.raw == b"true")
+        .map_or(b"null".as_slice(), |field| &field.raw)
+    {
+        b"true" => Ok(true),
+        b"false" | b"null" => Ok(false),
+        _ => Err(Fault::StreamNotBool),
+    }
 }
 
-fn includes_usage(options: &Field) -> bool {
-    let options: Option<Value> = serde_json::from_slice(&options.raw).ok();
-    options.is_some_and(|options| options.get(INCLUDE_USAGE) == Some(&Value::Bool(true)))
+/// `stream_options`, empty if it is `null`.
+fn options(scanner: &Scanner) -> Result<Option<Map<String, Value>>, Fault> {
+    let Some(field) = scanner.value(STREAM_OPTIONS) else {
+        return Ok(None);
+    };
+    let options: Option<Option<Map<String, Value>>> = serde_json::from_slice(&field.raw).ok();
+    options
+        .map(|options| Some(options.unwrap_or_default()))
+        .ok_or(Fault::OptionsNotObject)
+}
+
+fn includes_usage(options: &Map<String, Value>) -> bool {
+    options.get(INCLUDE_USAGE) == Some(&Value::Bool(true))
 }
 
 /// Asks for usage in the place of whatever else `stream_options` says about it.
 ///
-/// A stream that does not report its usage could only be settled by an estimate.
+/// A stream that does not report its usage could only be settled by an estimate. Where the options stand before `stream`
+/// they may have to go on before that is known, so they are changed in any case: they mean nothing without it.
 pub(super) fn ask_usage(scanner: &Scanner) -> Option<Edit> {
-    if !streams(scanner) {
-        return None;
-    }
-    let Some(field) = scanner.value(STREAM_OPTIONS) else {
-        let brace = scanner.closing_brace()?;
-        let with = format!(",\"stream_options\":{{\"{INCLUDE_USAGE}\":true}}").into_bytes();
-        return Some(Edit {
-            start: brace,
-            end: brace,
-            with,
-        });
+    let (start, end, with) = match (options(scanner).ok()?, scanner.value(STREAM_OPTIONS)) {
+        (Some(options), _) if includes_usage(&options) => return None,
+        (Some(mut options), Some(field)) => {
+            options.insert(INCLUDE_USAGE.to_owned(), Value::Bool(true));
+            (field.start, field.end?, Value::Object(options).to_string())
+        }
+        _ if streams(scanner) != Ok(true) => return None,
+        _ => {
+            let brace = scanner.closing_brace()?;
+            let with = format!(",\"stream_options\":{{\"{INCLUDE_USAGE}\":true}}");
+            (brace, brace, with)
+        }
     };
-    let mut options = match serde_json::from_slice(&field.raw).ok()? {
-        Value::Object(options) => options,
-        Value::Null => serde_json::Map::new(),
-        // The upstream will refuse it.
-        _ => return None,
-    };
-    if options.insert(INCLUDE_USAGE.to_owned(), Value::Bool(true)) == Some(Value::Bool(true)) {
-        return None;
-    }
-    let with = Value::Object(options).to_string().into_bytes();
     Some(Edit {
-        start: field.start,
-        end: field.end?,
-        with,
+        start,
+        end,
+        with: with.into_bytes(),
     })
 }
 

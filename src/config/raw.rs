@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::number::Number;
+use crate::number::Number;
 
 macro_rules! keys {
     ($($item:item)*) => {
@@ -28,7 +28,8 @@ keys! {
         #[serde(default)]
         pub hold_headers: bool,
         /// Longest body in bytes that is held with its headers; longer ones pass while they are read. Keep it under the
-        /// listener's `per_connection_buffer_limit_bytes` (Envoy's default is 1 MiB). Default 983040.
+        /// listener's `per_connection_buffer_limit_bytes` (Envoy's default is 1 MiB) and under an HTTP/2
+        /// `initial_stream_window_size`, or Envoy answers 413 to longer ones. Default 983040.
         pub hold_bytes: Option<Number>,
         /// What to do when bursar's own state cannot be had.
         #[serde(default)]
@@ -164,15 +165,16 @@ keys! {
     }
 
     /// What may be spent in a window.
+    #[derive(Default)]
     #[serde(deny_unknown_fields)]
     pub struct RawBudget {
-        /// At the start of each window, in `unit`.
-        pub initial_budget: Number,
-        /// What is counted.
-        #[serde(default)]
-        pub unit: RawUnit,
-        /// `hour`, `day`, `week` (from Monday) or `month` by the UTC calendar, a duration such as `90s`, or `none`.
-        pub window: String,
+        /// At the start of each window, in `unit`. Required, in the plan or the tenant.
+        pub initial_budget: Option<Number>,
+        /// What is counted. Default: `tokens`.
+        pub unit: Option<RawUnit>,
+        /// `hour`, `day`, `week` (from Monday) or `month` by the UTC calendar, a duration such as `90s`, or `none`. Required,
+        /// in the plan or the tenant.
+        pub window: Option<String>,
     }
 
     /// What a budget counts.
@@ -187,12 +189,13 @@ keys! {
     }
 
     /// How fast the budget may be spent.
+    #[derive(Default)]
     #[serde(deny_unknown_fields)]
     pub struct RawBucket {
-        /// Tokens that come back in each window, evenly.
-        pub tokens_per_window: Number,
-        /// A duration such as `1m`.
-        pub window: String,
+        /// Tokens that come back in each window, evenly. Required, in the plan or the tenant.
+        pub tokens_per_window: Option<Number>,
+        /// A duration such as `1m`. Required, in the plan or the tenant.
+        pub window: Option<String>,
         /// Tokens that a full bucket holds. Default: `tokens_per_window`.
         pub burst: Option<Number>,
         /// The last tier serves while less than this fraction of `burst` is left.

@@ -201,6 +201,11 @@ fn impossible_values_name_their_path() {
             "tenant.from[0].header: `x-bursar-tier` is no header that a client may send",
         ),
         (
+            "/reservation_expiry",
+            "\"999ms\"",
+            "reservation_expiry: `999ms` is no duration of at least one second, such as \"30m\"",
+        ),
+        (
             "/hold_bytes",
             "0",
             "hold_bytes: must be a whole number of at least 1",
@@ -225,13 +230,38 @@ fn marks_fall_from_tier_to_tier() {
 #[test]
 fn a_tenants_own_settings_take_the_place_of_its_plans() {
     let limits = acme(&with(|config| {
-        config["tenants"]["acme"]["budget"] =
-            serde_json::json!({"initial_budget": 5e1, "window": "90s"});
+        config["tenants"]["acme"]["budget"] = serde_json::json!({"initial_budget": 5e1});
         config["tenants"]["acme"]["never_downgrade"] = true.into();
     }));
-    assert_eq!(limits.budget.unwrap().initial_budget, 50);
+    let budget = limits.budget.unwrap();
+    assert_eq!((budget.initial_budget, budget.period), (50, Period::Day));
     assert_eq!(limits.bucket.unwrap().burst.get(), 100);
     assert!(limits.never_downgrade);
+}
+
+#[test]
+fn what_neither_plan_nor_tenant_gives_is_missing() {
+    let missing = |value| format!("tenants.globex.{value}: is missing");
+    for (tenant, error) in [
+        (
+            serde_json::json!({"budget": {"initial_budget": 1}}),
+            missing("budget.window"),
+        ),
+        (
+            serde_json::json!({"budget": {"window": "day"}}),
+            missing("budget.initial_budget"),
+        ),
+        (
+            serde_json::json!({"bucket": {"window": "1s"}}),
+            missing("bucket.tokens_per_window"),
+        ),
+        (
+            serde_json::json!({"bucket": {"tokens_per_window": 1}}),
+            missing("bucket.window"),
+        ),
+    ] {
+        rejects_at("/tenants/globex", tenant, &error);
+    }
 }
 
 #[test]

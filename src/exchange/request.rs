@@ -1,16 +1,16 @@
 //! The request's half of an exchange: headers → tenant → limits → tier → rewrite.
 
+use super::response::refused;
 use super::*;
-use crate::admission::{Done, Outcome};
+use crate::admission::{Amended, Done, Outcome};
 use crate::api::Fault;
 use crate::config::Missing;
 use crate::estimate::Estimate;
-use crate::headers;
 use crate::json::{Malformed, Repeats, Scanner};
 use crate::policy::Ask;
 use crate::record::Record;
 use crate::rewrite::{Passing, new_length};
-use crate::tenant::{Headers, Properties, TenantId, principal};
+use crate::tenant::{Properties, TenantId, principal};
 use crate::tier::place;
 
 /// A request whose body is being read.
@@ -26,6 +26,8 @@ pub(super) struct Reading {
     headers_held: bool,
     /// The admission, once `model` was read.
     pub(super) sent: Option<Box<Sent>>,
+    /// Headers of a response that came before the admission.
+    early: Option<Headers>,
 }
 
 /// How the body goes on.
@@ -41,7 +43,7 @@ enum Body {
 enum Identified {
     Payer(Payer),
     Unmetered,
-    Denied(Denial),
+    Denied(Denial, Option<TenantId>),
 }
 
 impl Exchange {
@@ -55,7 +57,7 @@ impl Exchange {
         now: Timestamp,
     ) -> Step {
         let mut step = Step {
-            headers: strip(request),
+            headers: foreign(request),
             ..Step::default()
         };
         let header = |name| request.only(name).unwrap_or_default();
@@ -65,10 +67,12 @@ impl Exchange {
         let payer = match self.identify(request, properties) {
             Identified::Payer(payer) => payer,
             Identified::Unmetered => return step,
-            Identified::Denied(denial) => {
+            Identified::Denied(denial, id) => {
+                step.fields = id.map_or_else(Vec::new, |id| telemetry::identified(id.as_str(), ""));
                 return refuse(api, denial, None, None, now).reporting(step);
             }
         };
+        step.fields = payer.identified();
         if is_end {
             let denial = Denial::InvalidBody(Fault::Body(Malformed::Truncated));
             return refuse(api, denial, Some(&payer), None, now);
@@ -81,7 +85,12 @@ impl Exchange {
                 api,
                 Denial::Limit(refusal),
                 Some(&payer),
-                Some((&record, "", "")),
+                Some(About {
+                    record: &record,
+                    tier: "",
+                    requested_model: "",
+                    model: "",
+                }),
                 now,
             );
         }
@@ -111,6 +120,7 @@ impl Exchange {
             },
             headers_held: self.config.hold_headers,
             sent: None,
+            early: None,
         }));
         step
     }
@@ -151,22 +161,29 @@ impl Exchange {
         }
     }
 
-    /// The request ends with trailers, after its body.
-    pub fn request_trailers(&mut self, store: &impl Store, now: Timestamp) -> Step {
-        self.request_body(&[], true, store, now)
+    /// The request ends with trailers, after its body. The headers of the step are the trailers'.
+    pub fn request_trailers(
+        &mut self,
+        trailers: &Headers,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Step {
+        let mut step = self.request_body(&[], true, store, now);
+        step.headers = foreign(trailers);
+        step
     }
 
     fn identify(&self, request: &Headers, properties: &impl Properties) -> Identified {
         let id = match principal(&self.config.sources, request, properties) {
             Some(bytes) => TenantId::parse(&bytes),
             None => match &self.config.missing {
-                Missing::Reject => return Identified::Denied(Denial::TenantRequired),
+                Missing::Reject => return Identified::Denied(Denial::TenantRequired, None),
                 Missing::Pass => return Identified::Unmetered,
                 Missing::Tenant(id) => Some(id.clone()),
             },
         };
         let Some(id) = id else {
-            return Identified::Denied(Denial::TenantUnknown);
+            return Identified::Denied(Denial::TenantUnknown, None);
         };
         let configured = self.config.plan(&id);
         let is_configured = configured.is_some();
@@ -176,7 +193,7 @@ impl Exchange {
                 plan,
                 configured: is_configured,
             }),
-            None => Identified::Denied(Denial::TenantUnknown),
+            None => Identified::Denied(Denial::TenantUnknown, Some(id)),
         }
     }
 }
@@ -185,6 +202,11 @@ impl Reading {
     /// The whole JSON object was read.
     pub(super) fn is_complete(&self) -> bool {
         self.scanner.closing_brace().is_some()
+    }
+
+    /// The upstream answers although it cannot know yet what it is asked.
+    pub(super) fn answered_early(&mut self, response: &Headers) {
+        self.early = Some(response.clone());
     }
 
     /// Reads on. `Err` is the step of a request that is refused.
@@ -212,7 +234,7 @@ impl Reading {
         if let Some(facts) = facts {
             match &mut self.sent {
                 None => step = self.admit(config, facts, store, now)?,
-                Some(_) if is_complete && !was_complete => {
+                Some(sent) if is_complete && !was_complete && !sent.is_settled => {
                     step = self.amend(config, facts, store, now)?;
                 }
                 Some(_) => {}
@@ -258,13 +280,13 @@ impl Reading {
 
     /// The edits that are known so far, sorted.
     fn edits(&self) -> Vec<Edit> {
-        let Some(sent) = &self.sent else {
-            return Vec::new();
-        };
-        let (start, end) = sent.facts.model_span;
-        let model = (sent.model != sent.facts.model).then(|| Edit {
-            start,
-            end,
+        let changed = self
+            .sent
+            .as_ref()
+            .filter(|sent| sent.model != sent.facts.model);
+        let model = changed.map(|sent| Edit {
+            start: sent.facts.model_span.0,
+            end: sent.facts.model_span.1,
             with: serde_json::Value::from(sent.model.as_str())
                 .to_string()
                 .into_bytes(),
@@ -295,8 +317,12 @@ impl Reading {
         let admission = match report {
             Outcome::Admitted(admission) => admission,
             Outcome::Refused(refused) => {
-                let tier = tier_name(&ask, refused.tier);
-                let about = Some((&refused.record, tier, facts.model.as_str()));
+                let about = Some(About {
+                    record: &refused.record,
+                    tier: tier_name(&ask, refused.tier),
+                    requested_model: &facts.model,
+                    model: model_at(&ask, refused.tier, &facts),
+                });
                 let denial = Denial::Limit(refused.refusal);
                 let step = refuse(self.api, denial, Some(&self.payer), about, now);
                 return Err(Box::new(step.reporting(so_far)));
@@ -306,9 +332,16 @@ impl Reading {
                 return Err(Box::new(step.reporting(so_far)));
             }
         };
-        let sent = Sent::new(self.api, self.payer.clone(), admission, facts, &ask, now);
+        let mut sent = Sent::new(self.api, self.payer.clone(), admission, facts, &ask);
+        let mut step = so_far;
+        if let Some(response) = self.early.take() {
+            match refused(&response) {
+                Some(exit) => step = step.reporting(sent.settle(config, store, exit, now)),
+                None => sent.reader = Some(sent.reader(&response)),
+            }
+        }
         self.sent = Some(Box::new(sent));
-        Ok(so_far)
+        Ok(step)
     }
 
     /// The body is complete and was admitted before it was: what it may cost is known better now.
@@ -323,28 +356,44 @@ impl Reading {
         let Some(sent) = &mut self.sent else {
             return Ok(Step::default());
         };
-        let Done { report, troubles } =
-            admission::amend(store, &self.payer, &mut sent.admission, &ask, now);
+        let Done { report, troubles } = admission::amend(
+            store,
+            &self.payer,
+            &mut sent.admission,
+            &ask,
+            config.failure_mode,
+            now,
+        );
         sent.expected_input = ask.estimate.input();
         sent.facts = facts;
         let so_far = Step {
             troubles,
             ..Step::default()
         };
-        match report {
-            None => Ok(so_far),
-            Some((refusal, record)) => {
-                let about = Some((&record, sent.tier.as_str(), sent.facts.model.as_str()));
-                let step = refuse(
+        let step = match report {
+            Amended::Held => return Ok(so_far),
+            Amended::Refused(refusal, record) => {
+                let about = Some(About {
+                    record: &record,
+                    tier: &sent.tier,
+                    requested_model: &sent.facts.model,
+                    model: &sent.model,
+                });
+                refuse(
                     self.api,
                     Denial::Limit(refusal),
                     Some(&self.payer),
                     about,
                     now,
-                );
-                Err(Box::new(step.reporting(so_far)))
+                )
             }
-        }
+            Amended::Unavailable => {
+                let returned = sent.settle(config, store, Exit::Unsent, now);
+                refuse(self.api, Denial::Unavailable, Some(&self.payer), None, now)
+                    .reporting(returned)
+            }
+        };
+        Err(Box::new(step.reporting(so_far)))
     }
 
     /// What the request may cost, by what was read of it. Before the body is complete an output limit may still
@@ -384,49 +433,21 @@ impl Reading {
 }
 
 impl Sent {
-    fn new(
-        api: Api,
-        payer: Payer,
-        admission: Admission,
-        facts: Facts,
-        ask: &Ask<'_>,
-        now: Timestamp,
-    ) -> Self {
+    fn new(api: Api, payer: Payer, admission: Admission, facts: Facts, ask: &Ask<'_>) -> Self {
         let tier = admission.tier;
-        let model = ask.place.map_or(facts.model.as_str(), |place| {
-            place.ladder.model_for(place.asked, tier, &facts.model)
-        });
-        let limits = admission
-            .record
-            .as_ref()
-            .map(|record| headers::limits(&payer.plan.limits, record, now));
-        let mut sent = Self {
+        Self {
             api,
             tier: tier_name(ask, tier).to_owned(),
-            model: model.to_owned(),
+            model: model_at(ask, tier, &facts).to_owned(),
             price: ask.price(tier).copied(),
             asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
             expected_input: ask.estimate.input(),
-            headers: limits.unwrap_or_default(),
             payer,
             admission,
             facts,
             reader: None,
             is_settled: false,
-        };
-        sent.headers.extend([
-            (headers::TIER, sent.tier.clone()),
-            (headers::MODEL, headers::plain(&sent.model)),
-            (headers::REQUESTED_MODEL, headers::plain(&sent.facts.model)),
-            (headers::DECISION, sent.decision().to_owned()),
-        ]);
-        let reason = match (&sent.admission.record, sent.admission.reason) {
-            (None, _) => Some(Denial::Unavailable.reason()),
-            (_, reason) => reason.map(reason_word),
-        };
-        sent.headers
-            .extend(reason.map(|reason| (headers::REASON, reason.to_owned())));
-        sent
+        }
     }
 
     /// What is counted and told once the admission is final.
@@ -434,53 +455,58 @@ impl Sent {
         let tenant = label(&self.payer);
         let limits = &self.payer.plan.limits;
         let record = self.admission.record.as_ref();
-        let mut fields = self.decided();
+        let decided = self.decided();
+        let mut fields = telemetry::decided(&decided);
         fields.extend(record.and_then(|record| telemetry::left(limits, record)));
         Step {
-            metrics: vec![telemetry::request(tenant, &self.tier, self.decision())],
+            metrics: vec![telemetry::request(tenant, &self.tier, decided.decision)],
             fields,
             ..Step::default()
         }
     }
 }
 
-/// Refuses a request. `about`: the state that says so, the tier that it would have been served at, and the model that
-/// was asked for, where they are known.
+/// What is known about a refused request.
+struct About<'a> {
+    /// The state that refuses it.
+    record: &'a Record,
+    /// The tier that it would have been served at; empty if that was not reached.
+    tier: &'a str,
+    /// The model that was asked for, and the one that would have been sent.
+    requested_model: &'a str,
+    model: &'a str,
+}
+
+/// Refuses a request.
 fn refuse(
     api: Api,
     denial: Denial,
     payer: Option<&Payer>,
-    about: Option<(&Record, &str, &str)>,
+    about: Option<About<'_>>,
     now: Timestamp,
 ) -> Step {
     let mut reply = denial.reply(api, now);
-    let tenant = payer.map_or("", |payer| label(payer));
+    let tenant = payer.map_or(telemetry::UNCONFIGURED, label);
     let mut metrics = vec![telemetry::throttled(tenant, denial.reason())];
-    let (tier, model) = about.map_or(("", ""), |(_, tier, model)| (tier, model));
-    let decision = if denial.is_throttle() { "throttle" } else { "" };
-    if denial.is_throttle() {
-        metrics.push(telemetry::request(tenant, tier, decision));
-        reply.headers.push((headers::DECISION, decision.to_owned()));
-    }
-    if let (Some(payer), Some((record, ..))) = (payer, about) {
-        let told = [(headers::TIER, tier), (headers::REQUESTED_MODEL, model)];
-        let told = told.into_iter().filter(|(_, value)| !value.is_empty());
-        reply
-            .headers
-            .extend(told.map(|(name, value)| (name, headers::plain(value))));
-        reply
-            .headers
-            .extend(headers::limits(&payer.plan.limits, record, now));
-    }
-    let fields = telemetry::decided(&Decided {
-        tenant: payer.map_or("", |payer| payer.id.as_str()),
-        plan: payer.map_or("", |payer| payer.plan.name.as_str()),
-        tier,
-        requested_model: model,
-        model: "",
-        decision,
+    let known = about.as_ref();
+    let told = Decided {
+        tier: known.map_or("", |about| about.tier),
+        requested_model: known.map_or("", |about| about.requested_model),
+        model: known.map_or("", |about| about.model),
+        decision: if denial.is_throttle() { "throttle" } else { "" },
         reason: denial.reason(),
-    });
+    };
+    if denial.is_throttle() {
+        metrics.push(telemetry::request(tenant, told.tier, told.decision));
+    }
+    if let (Some(payer), Some(about)) = (payer, known) {
+        reply
+            .headers
+            .extend(headers::limits(&payer.plan.limits, about.record, now));
+    }
+    reply.headers.extend(headers::decided(&told));
+    let mut fields = payer.map_or_else(Vec::new, Payer::identified);
+    fields.extend(telemetry::decided(&told));
     Step {
         next: Next::Reply(reply),
         metrics,
@@ -497,20 +523,16 @@ fn ask<'a>(config: &'a Config, facts: &Facts, estimate: Estimate) -> Ask<'a> {
     }
 }
 
+/// The model that goes upstream at a tier.
+fn model_at<'a>(ask: &Ask<'a>, tier: usize, facts: &'a Facts) -> &'a str {
+    ask.place.map_or(facts.model.as_str(), |place| {
+        place.ladder.model_for(place.asked, tier, &facts.model)
+    })
+}
+
 fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {
     let tier = ask.place.and_then(|place| place.ladder.tiers.get(tier));
     tier.map_or(telemetry::UNLISTED, |tier| &tier.name)
-}
-
-/// Takes out what only we may say.
-fn strip(request: &Headers) -> Vec<HeaderChange> {
-    let mut names: Vec<&Vec<u8>> = request.0.iter().map(|(name, _)| name).collect();
-    names.retain(|name| name.starts_with(headers::PREFIX.as_bytes()));
-    names.dedup();
-    names
-        .into_iter()
-        .map(|name| HeaderChange::Remove(name.clone()))
-        .collect()
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

@@ -1,7 +1,6 @@
 //! The response's half of an exchange: usage → settle → report.
 
 use super::*;
-use crate::tenant::Headers;
 
 impl Exchange {
     /// The response's headers are here, the upstream's or the proxy's own. `is_end`: nothing follows them.
@@ -12,48 +11,39 @@ impl Exchange {
         store: &impl Store,
         now: Timestamp,
     ) -> Step {
-        let mut step = Step::default();
-        // An upstream may answer before it has read all of the request.
-        if let Stage::Reading(reading) = &mut self.stage
-            && let Some(sent) = reading.sent.take()
-        {
-            if !reading.is_complete() {
-                step = sent.admitted();
-            }
-            self.stage = Stage::Sent(sent);
-        }
-        let Stage::Sent(sent) = &mut self.stage else {
-            return Step::default();
+        // What the upstream says about itself under our names is no word of ours.
+        let mut step = Step {
+            headers: foreign(response),
+            ..Step::default()
         };
-        let header = |name| response.only(name).unwrap_or_default();
-        let refused = match header(":status").first() {
-            Some(b'2') => None,
-            Some(b'5') => Some(Exit::UpstreamFailed),
-            _ => Some(Exit::UpstreamRefused),
-        };
-        if let Some(exit) = refused {
-            step = step.reporting(sent.settle(&self.config, store, exit, now));
-        } else {
-            let asked_for_us = sent.facts.stream && !sent.facts.asks_usage;
-            let reader = Reader::new(
-                sent.api,
-                header("content-type"),
-                header("content-encoding"),
-                asked_for_us,
-            );
-            if reader.changes_length() {
-                step.headers
-                    .push(HeaderChange::Remove(b"content-length".to_vec()));
+        let is_ours = matches!(self.stage, Stage::Idle | Stage::Refused(_));
+        let config = Rc::clone(&self.config);
+        let Some(sent) = self.sent() else {
+            if let Stage::Reading(reading) = &mut self.stage {
+                reading.answered_early(response);
             }
-            sent.reader = Some(reader);
+            return if is_ours { Step::default() } else { step };
+        };
+        match refused(response) {
+            Some(exit) => step = step.reporting(sent.settle(&config, store, exit, now)),
+            None => {
+                let reader = sent.reader(response);
+                if reader.changes_length() {
+                    step.headers
+                        .push(HeaderChange::Remove(b"content-length".to_vec()));
+                }
+                sent.reader = Some(reader);
+            }
         }
-        let ours = std::mem::take(&mut sent.headers);
-        step.headers.extend(
-            ours.into_iter()
-                .map(|(name, value)| HeaderChange::Set(name, value)),
-        );
+        let has = |name: &&&str| response.0.iter().any(|(key, _)| key == name.as_bytes());
+        let theirs = headers::LIMITS.iter().filter(has);
+        step.headers
+            .extend(theirs.map(|name| HeaderChange::Remove(name.as_bytes().to_vec())));
+        let ours = sent.headers(now).into_iter();
+        step.headers
+            .extend(ours.map(|(name, value)| HeaderChange::Set(name, value)));
         if is_end {
-            step = step.reporting(sent.settle(&self.config, store, Exit::Answered, now));
+            step = step.reporting(sent.settle(&config, store, Exit::Answered, now));
         }
         step
     }
@@ -61,7 +51,12 @@ impl Exchange {
     /// Whether the response's body is to be given to [`Exchange::response_body`].
     #[must_use]
     pub fn reads_response(&self) -> bool {
-        matches!(&self.stage, Stage::Sent(sent) if sent.reader.is_some())
+        let sent = match &self.stage {
+            Stage::Reading(reading) => reading.sent.as_ref(),
+            Stage::Sent(sent) => Some(sent),
+            Stage::Idle | Stage::Refused(_) => None,
+        };
+        sent.is_some_and(|sent| sent.reader.is_some())
     }
 
     /// A chunk of the response's body is here.
@@ -72,7 +67,8 @@ impl Exchange {
         store: &impl Store,
         now: Timestamp,
     ) -> Step {
-        let Stage::Sent(sent) = &mut self.stage else {
+        let config = Rc::clone(&self.config);
+        let Some(sent) = self.sent() else {
             return Step::default();
         };
         let Some(reader) = &mut sent.reader else {
@@ -81,11 +77,52 @@ impl Exchange {
         let replaced = reader.feed(chunk, is_end);
         let (_, is_final) = reader.reported();
         let mut step = if is_final || is_end {
-            sent.settle(&self.config, store, Exit::Answered, now)
+            sent.settle(&config, store, Exit::Answered, now)
         } else {
             sent.renew(store, now)
         };
         step.body = replaced.map_or(BodyChange::Keep, BodyChange::Replace);
         step
+    }
+
+    /// The admitted request, whether or not all of it has gone on: an upstream may answer before.
+    fn sent(&mut self) -> Option<&mut Sent> {
+        match &mut self.stage {
+            Stage::Reading(reading) => reading.sent.as_deref_mut(),
+            Stage::Sent(sent) => Some(sent),
+            Stage::Idle | Stage::Refused(_) => None,
+        }
+    }
+}
+
+impl Sent {
+    /// Our headers on the response.
+    fn headers(&self, now: Timestamp) -> Vec<headers::Header> {
+        let record = self.admission.record.as_ref();
+        let limits = record.map(|record| headers::limits(&self.payer.plan.limits, record, now));
+        let mut headers = limits.unwrap_or_default();
+        headers.extend(headers::decided(&self.decided()));
+        headers
+    }
+
+    /// A reader for the response with these headers.
+    pub(super) fn reader(&self, response: &Headers) -> Reader {
+        let header = |name| response.only(name).unwrap_or_default();
+        let asked_for_us = self.facts.stream && !self.facts.asks_usage;
+        Reader::new(
+            self.api,
+            header("content-type"),
+            header("content-encoding"),
+            asked_for_us,
+        )
+    }
+}
+
+/// Whether, and how, the upstream did not serve.
+pub(super) fn refused(response: &Headers) -> Option<Exit> {
+    match response.only(":status").unwrap_or_default().first() {
+        Some(b'2') => None,
+        Some(b'5') => Some(Exit::UpstreamFailed),
+        _ => Some(Exit::UpstreamRefused),
     }
 }

@@ -179,7 +179,11 @@ fn bucket(limits: Limits) -> Limits {
 fn an_emptying_bucket_asks_for_the_last_tier() {
     let limits = bucket(Limits::default());
     let used = |used| Record {
-        bucket: Bucket { used, since: NOW },
+        bucket: Bucket {
+            used,
+            since: NOW,
+            full: NOW,
+        },
         ..Record::default()
     };
     assert_eq!(tier(&limits, 0, &used(50)), (0, None));
@@ -193,6 +197,7 @@ fn where_both_marks_are_crossed_the_lower_tier_wins_and_the_budget_is_told_on_a_
         bucket: Bucket {
             used: 60,
             since: NOW,
+            full: NOW,
         },
         ..spent(spent_tokens)
     };
@@ -263,6 +268,7 @@ fn of_several_refusals_the_strictest_is_told() {
         bucket: Bucket {
             used: 100,
             since: NOW,
+            full: NOW,
         },
         ..spent(1_000)
     };
@@ -289,7 +295,8 @@ fn a_refusal_names_the_tier_that_would_have_served() {
         refused(&Record {
             bucket: Bucket {
                 used: 51,
-                since: NOW
+                since: NOW,
+                full: NOW,
             },
             ..spent(0)
         }),

@@ -1,4 +1,4 @@
-//! Numbers in the configuration, exact: no float is ever calculated with.
+//! Decimal numbers as JSON writes them, exact: no float is ever calculated with.
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 )]
 pub struct Number {
     #[cfg_attr(all(test, not(target_arch = "wasm32")), schemars(with = "NonNegative"))]
-    millionths: Option<u64>,
+    millionths: Option<u128>,
 }
 
 /// How the schema shows a [`Number`].
@@ -39,14 +39,17 @@ impl Number {
     /// The number times a million; `None` if that is no integer or no `u64`.
     #[must_use]
     pub fn millionths(self) -> Option<u64> {
-        self.millionths
+        self.millionths?.try_into().ok()
     }
 
-    /// The number; `None` if it is no integer, or more than 18 trillion.
+    /// The number; `None` if it is no integer or no `u64`.
     #[must_use]
     pub fn whole(self) -> Option<u64> {
         let millionths = self.millionths?;
-        (millionths % 1_000_000 == 0).then_some(millionths / 1_000_000)
+        (millionths % 1_000_000 == 0)
+            .then_some(millionths / 1_000_000)?
+            .try_into()
+            .ok()
     }
 
     /// From decimal digits with an optional point.
@@ -80,7 +83,7 @@ impl Visitor<'_> for NumberVisitor {
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
         Ok(Number {
-            millionths: value.checked_mul(1_000_000),
+            millionths: u128::from(value).checked_mul(1_000_000),
         })
     }
 
