@@ -1,7 +1,7 @@
 """What `make run` does: Envoy with bursar in front of an LLM, a short tour of real traffic, then serve until Ctrl-C.
 
 Environment: UPSTREAM=https://host[:port] (else the bundled stand-in), OPENAI_API_KEY (for the tour with an UPSTREAM),
-PORT, ADMIN_PORT, STANDIN_PORT, ENVOY. `--tour-only` or TOUR_ONLY=1 ends after the tour; the exit status is then 0
+PORT, ADMIN_PORT, STANDIN_PORT, RUN_DIR (logs and the rendered configuration), ENVOY. `--tour-only` or TOUR_ONLY=1 ends after the tour; the exit status is then 0
 only if everything that the tour is to show was really seen.
 """
 
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import render
 import tour
 
-RUN_DIR = render.ROOT / "target" / "run"
+RUN_DIR = Path(os.environ.get("RUN_DIR") or render.ROOT / "target" / "run")
 WASM = render.ROOT / "target" / "bursar.wasm"
 READY_SECONDS = 60
 STOP_SECONDS = 5
@@ -100,8 +100,11 @@ class Children:
 
     def wait_for_any(self):
         """Block until one of them ends, and name it."""
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        return next(p for p in self.running if p.pid == ended.si_pid)
+        while True:
+            for process in self.running:
+                if process.poll() is not None:
+                    return process
+            time.sleep(0.2)
 
     def stop(self):
         for process in self.running:
@@ -115,7 +118,11 @@ class Children:
 
 
 def log_tail(process, lines=20):
+    """What the filter says of its configuration, if it refuses it, else the last lines of the log."""
     text = process.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    refused = [line[line.index("bursar refuses"):] for line in text if "bursar refuses" in line]
+    if refused:
+        return f"  | {refused[0]}"
     return "\n".join(f"  | {line[:300]}" for line in text[-lines:])
 
 
@@ -135,7 +142,7 @@ def wait_until_ready(process, port, path):
     while not answers(port, path):
         if process.poll() is not None:
             raise Failure(f"{process.name} ended with status {process.returncode}; "
-                          f"the last lines of {process.log}:\n{log_tail(process)}")
+                          f"from {shown(process.log)}:\n{log_tail(process)}")
         if time.monotonic() > deadline:
             raise Failure(f"{process.name} is not ready after {READY_SECONDS} s; "
                           f"the last lines of {process.log}:\n{log_tail(process)}")
@@ -187,7 +194,8 @@ def say(text):
 
 def shown(path):
     """A path as one would type it from the repository's root."""
-    return Path(path).relative_to(render.ROOT)
+    path = Path(path)
+    return path.relative_to(render.ROOT) if path.is_relative_to(render.ROOT) else path
 
 
 def go_on_tour(port, real_upstream):

@@ -372,6 +372,20 @@ mod schema {
     }
 
     #[test]
+    fn every_configuration_in_the_readme_is_taken() {
+        let readme = include_str!("../../README.md");
+        let blocks: Vec<_> = readme
+            .split("```json\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
+        assert!(blocks.len() >= 2);
+        for block in blocks {
+            Config::parse(block.as_bytes()).unwrap_or_else(|error| panic!("{error} in {block}"));
+        }
+    }
+
+    #[test]
     fn every_shipped_configuration_is_taken_by_parser_and_schema() {
         let validator = jsonschema::validator_for(&schema()).unwrap();
         let shipped = shipped();

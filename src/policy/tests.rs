@@ -188,6 +188,7 @@ fn an_emptying_bucket_asks_for_the_last_tier() {
     };
     assert_eq!(tier(&limits, 0, &used(50)), (0, None));
     assert_eq!(tier(&limits, 0, &used(51)), (2, Some(Reason::BucketLow)));
+    assert_eq!(tier(&limits, 2, &used(51)), (2, None));
 }
 
 #[test]

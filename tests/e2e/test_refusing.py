@@ -65,7 +65,8 @@ def test_two_tenants_on_one_request_are_no_tenant(rig):
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions/", "/v1//chat//completions", "/v1/CHAT/Completions",
                                   "/v1/chat/completion%73", "/v1/x/../chat/completions", "/v1/chat/./completions",
-                                  "/v1/chat%2Fcompletions", "/v1/chat/completions?", "/v1/chat/completions#x",
+                                  "/v1/chat%2Fcompletions", "/v1/chat/completions?", "/v1/chat/completions%0a", "/v1/chat/completions%0A?x=1",
+                                  "/v1/chat/completions;x=1", "/v1/chat/completions%20/", "/v1/chat/completions#x",
                                   "/v1/chat\\completions"])
 def test_no_spelling_of_the_path_gets_past_the_meter(rig, path):
     response = rig.post(None, chat_body(), path=path)
