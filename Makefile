@@ -60,6 +60,12 @@ target/bursar.wasm: $(SOURCES) | $(RUST)
 	@$(CARGO) build --release --lib --target wasm32-wasip1
 	@cp target/wasm32-wasip1/release/bursar.wasm $@
 
+# The same with a trap in it, for the tests of what a trap costs.
+target/bursar-trap.wasm: $(SOURCES) | $(RUST)
+	$(call say,building the filter with a trap in it (for the end-to-end tests))
+	@$(CARGO) build --release --lib --target wasm32-wasip1 --features inject-trap --target-dir target/trap
+	@cp target/trap/wasm32-wasip1/release/bursar.wasm $@
+
 # --- checking it -------------------------------------------------------------
 
 test: test-unit test-wasm test-e2e ## run every test
@@ -75,7 +81,7 @@ test-wasm: $(WASM_BINDGEN) | $(RUST) $(NODE) ## the core as WebAssembly, under N
 	@$(WITH_NODE) CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$(CURDIR)/$(TOOLS)/bin/wasm-bindgen-test-runner" \
 	  $(CARGO) test --target wasm32-unknown-unknown
 
-test-e2e: target/bursar.wasm $(PACKAGES) | $(AIMOCK) ## end to end in a real Envoy
+test-e2e: target/bursar.wasm target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## end to end in a real Envoy
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
 	@$(WITH_NODE) $(PY) -m pytest tests/e2e
 

@@ -89,6 +89,10 @@ impl HttpContext for Filter {
             return Action::Continue;
         };
         let headers = host.headers(Map::Request);
+        #[cfg(feature = "inject-trap")]
+        if headers.only("x-trap").is_some() {
+            std::process::abort();
+        }
         let step = exchange.request_headers(&headers, is_end, &*host, &*host, host.now());
         self.apply(step, Map::Request, Buffer::RequestBody, 0)
     }

@@ -27,13 +27,15 @@ def chat_body(model="gpt-4o", max_tokens=10, stream=None, text="Hi", **extra):
 class Rig:
     """A started Envoy between a scripted upstream and the test."""
 
-    def __init__(self, folder, plugin_config, mode=HOLDING, change=None, node_metadata=None, **how):
+    def __init__(self, folder, plugin_config, mode=HOLDING, change=None, node_metadata=None,
+                 wasm=envoy.WASM, traps=False, **how):
         self.mode = mode
         self.config = plugin_config
+        self.traps = traps   # the test makes the filter trap
         self.upstream = Upstream()
         self.pool = config.Pool()
         doc = envoy.document(plugin_config, self.upstream.port, hold_headers=mode == HOLDING, change=change,
-                             node_metadata=node_metadata)
+                             node_metadata=node_metadata, wasm=wasm)
         self.envoy = envoy.Envoy(folder, doc, **how)
         self.upstream.read_by_envoy = self.envoy.read_from_upstream
 
@@ -43,7 +45,10 @@ class Rig:
 
     def stop(self):
         try:
-            self.envoy.stop()
+            if self.traps:
+                self.envoy.kill()
+            else:
+                self.envoy.stop()
             assert not self.upstream.malformed, f"the upstream got what is no request: {self.upstream.malformed}"
         finally:
             self.upstream.stop()
