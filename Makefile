@@ -42,7 +42,7 @@ WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run test test-unit test-wasm test-e2e wasm lint schema bench setup clean
+.PHONY: help run replay test test-unit test-wasm test-e2e wasm lint schema bench setup clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ target/bursar.wasm: $(SOURCES) | $(RUST)
 	$(call say,building the filter (release; the first time about a minute))
 	@$(CARGO) build --release --lib --target wasm32-wasip1
 	@cp target/wasm32-wasip1/release/bursar.wasm $@
+
+replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and audit the books: TRACE=path.csv, ARGS=--help
+	@exec $(PY) tests/replay $(if $(TRACE),"$(TRACE)") $(ARGS)
 
 # The same with a trap in it, for the tests of what a trap costs.
 target/bursar-trap.wasm: $(SOURCES) | $(RUST)

@@ -1,0 +1,49 @@
+"""`make replay`: a trace over twenty tenants, and a crowd. Its exit status is 1 if a budget was overspent or the books disagree."""
+
+import os
+import subprocess
+import sys
+
+from harness.envoy import ROOT, render
+
+AGREE = "The books agree to the token and the micro-dollar"
+NOBODY = "Overspent by: nobody."
+
+
+def replay(*words):
+    """What it printed; it has to succeed."""
+    env = dict(os.environ, ENVOY=render.envoy_binary())
+    done = subprocess.run([sys.executable, str(ROOT / "tests/replay"), *words], env=env, cwd=str(ROOT),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+    told = done.stdout.decode()
+    assert done.returncode == 0, told
+    assert AGREE in told and NOBODY in told, told
+    return told
+
+
+def row(told, first):
+    """The cells of the one table row that begins with this word."""
+    rows = [line.split() for line in told.splitlines() if line.split()[:1] == [first]]
+    assert len(rows) == 1, told
+    return rows[0]
+
+
+def test_a_trace_over_twenty_tenants_overspends_nothing_and_the_books_agree():
+    told = replay("--requests", "300", "--seconds", "4")
+    total = row(told, "all")
+    assert total[1] == "300" and "0 tenants" in told, told
+    served = [int(cell.replace(",", "")) for cell in total[2:5]]
+    refused = [int(cell.replace(",", "")) for cell in total[5:9]]
+    assert all(served) and sum(refused) and sum(served) + sum(refused) == 300, told
+
+
+def test_prompts_of_a_byte_a_token_overspend_nothing_where_bodies_are_not_held():
+    replay("--requests", "300", "--seconds", "4", "--bytes-per-token", "1", "--streaming")
+
+
+def test_of_a_thousand_requests_at_once_as_many_are_served_as_the_budget_is_worth():
+    told = replay("--crowd")
+    _, budget, spent, admitted, held, *_ = row(told, "dear")
+    assert (spent, admitted, held) == (budget, "100", "900"), told
+    _, budget, spent, admitted, held, *_ = row(told, "patient")
+    assert int(spent.replace(",", "")) <= int(budget.replace(",", "")) and int(admitted) > 90 and held == "0", told

@@ -1,0 +1,124 @@
+"""Replays a trace of LLM requests over twenty tenants through a real Envoy, and audits the books.
+
+    python tests/replay [TRACE.csv]      columns TIMESTAMP, ContextTokens, GeneratedTokens; else a trace of its own
+    python tests/replay --isolation      twice, with and without the noisy tenant
+    python tests/replay --crowd          a thousand requests at once on a budget worth a hundred
+
+The exit status is 1 if a budget was overspent or the books disagree.
+"""
+
+import argparse
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+
+import crowd  # noqa: E402
+import tables  # noqa: E402
+import workload  # noqa: E402
+from play import run  # noqa: E402
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="make replay", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trace", nargs="?", help="path of a CSV file")
+    parser.add_argument("--limit", type=int, help="only so many of the trace's first requests")
+    parser.add_argument("--requests", type=int, default=3_000, help="of the synthetic trace (default: %(default)s)")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--seconds", type=float, help="how long to send (default: 60; 20 for the synthetic trace)")
+    pace.add_argument("--speed", type=float, help="how many times faster than the trace")
+    parser.add_argument("--without-max-tokens", action="store_true", help="requests name no maximum")
+    parser.add_argument("--bytes-per-token", type=int, default=4, choices=range(1, 9), metavar="1-8",
+                        help="of the prompts (default: %(default)s); 1 is all that a reservation allows for")
+    parser.add_argument("--streaming", action="store_true", help="bursar with hold_headers: false")
+    parser.add_argument("--isolation", action="store_true", help="with and without the noisy tenant")
+    parser.add_argument("--crowd", action="store_true", help="the crowd instead of a trace")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
+    allow_many_sockets()
+    if options.crowd:
+        return report_crowd()
+    rows = workload.read_trace(options.trace, options.limit) if options.trace else workload.synthetic_trace(options.requests)
+    seconds = pace(options, rows)
+    requests = workload.spread(rows, seconds, not options.without_max_tokens, options.bytes_per_token)
+    speed = rows[-1].at / seconds
+    name = Path(options.trace).name if options.trace else "synthetic trace"
+    print(f"{name}: {len(rows):,} requests of {rows[-1].at:,.0f} s, sent in {seconds:,.0f} s ({speed:.1f} times faster), "
+          f"{'without' if options.without_max_tokens else 'with'} max_tokens, over {len(workload.TENANTS)} tenants\n")
+    if options.isolation:
+        return report_isolation(requests, seconds, not options.streaming)
+    return report_replay(run(requests, seconds, not options.streaming))
+
+
+def pace(options, rows):
+    if options.speed:
+        return rows[-1].at / options.speed
+    return options.seconds or (60 if options.trace else 20)
+
+
+def allow_many_sockets():
+    """A thousand clients are two thousand sockets in Envoy, which inherits this."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+# --- reports: each prints, and returns the exit status -----------------------
+
+
+def report_replay(result):
+    tables.print_replay(result)
+    faults = result.faults()
+    tables.print_books(result.bursar, result.witnesses, result.left, faults)
+    return verdict(overspent(result), faults)
+
+
+def overspent(result):
+    """Who spent more than the budget and what the reservations missed, which is nothing where max_tokens is sent."""
+    found = []
+    for tenant in workload.TENANTS:
+        over, missed = result.overspend(tenant), result.missed(tenant)
+        if over:
+            print(f"{tenant.name} overspent {tables.amount(over, tenant.unit)}; its reservations missed "
+                  f"{tables.amount(missed, tenant.unit)} in all")
+        if over > missed:
+            found.append(tenant.name)
+    return found
+
+
+def report_isolation(requests, seconds, hold_headers):
+    both = run(requests, seconds, hold_headers)
+    alone = run(requests, seconds, hold_headers, without=workload.NOISY)
+    tables.print_isolation(both, alone)
+    faults = both.faults() + alone.faults()
+    faults += [f"{name} was not served the same" for name in workload.QUIET
+               if tables.seen(both, [name])[:3] != tables.seen(alone, [name])[:3]]
+    print(*[f"  {fault}" for fault in faults[:20]] or ["Each quiet tenant was served the same, with the noisy one and without."], sep="\n")
+    return verdict(overspent(both) + overspent(alone), faults)
+
+
+def report_crowd():
+    crowds, bursar, witnesses, faults = crowd.run()
+    print(f"{crowd.SIZE:,} requests at once on a budget worth {crowd.WORTH}. dear: each costs all that was reserved for it, none is answered "
+          "before all are decided about.\npatient: four bytes a token, and who is told that the budget is held comes again when told to.\n")
+    head = ["crowd", "budget", "spent", "admitted", "refused: held", "refused: spent", "tries"]
+    rows = [[each.tenant, f"{each.budget:,}", f"{witnesses.spent(each.tenant, 'tokens'):,}",
+             f"{sum(outcome.status == 200 for outcome in each.final):,}", f"{each.refusals()['budget_held']:,}",
+             f"{each.refusals()['budget_exhausted']:,}", f"{len(each.outcomes):,}"] for each in crowds]
+    tables.print_table(head, rows)
+    print()
+    tables.print_books(bursar, witnesses, crowds, faults)
+    return verdict([each.tenant for each in crowds if witnesses.spent(each.tenant, "tokens") > each.budget], faults)
+
+
+def verdict(overspent_by, faults):
+    print(f"Overspent by: {', '.join(overspent_by) or 'nobody'}.")
+    return 1 if overspent_by or faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
