@@ -83,8 +83,8 @@ def overspent(result):
     for tenant in workload.TENANTS:
         over, missed = result.overspend(tenant), result.missed(tenant)
         if over:
-            print(f"{tenant.name} overspent {tables.amount(over, tenant.unit)}; its reservations missed "
-                  f"{tables.amount(missed, tenant.unit)} in all")
+            print(f"{tenant.name} overspent {tables.amount(over, tenant.unit)}; its reservations "
+                  f"may have missed {tables.amount(missed, tenant.unit)}")
         if over > missed:
             found.append(tenant.name)
     return found

@@ -37,14 +37,15 @@ class Result:
         return max(0, self.witnesses.spent(tenant.name, tenant.unit) - workload.limit(tenant, self.given[tenant.name]))
 
     def missed(self, tenant):
-        """How much more the tenant's requests cost than was reserved for them: what it may overspend at the most."""
-        return sum(max(0, self._shortfall(tenant.unit, outcome)) for outcome in self.of(tenant.name))
+        """What the tenant may overspend at the most: how much more its requests cost than was reserved for them.
+        Nothing where they named a maximum."""
+        unlimited = [outcome for outcome in self.of(tenant.name) if outcome.request.max_tokens is None]
+        return sum(max(0, self._shortfall(tenant.unit, outcome)) for outcome in unlimited)
 
     def _shortfall(self, unit, outcome):
         request = outcome.request
-        reserved = DEFAULT_OUTPUT if request.max_tokens is None else request.max_tokens
         return sum(workload.cost(unit, model, prompt, completion)
-                   - workload.cost(unit, model, len(workload.body(request)), reserved)
+                   - workload.cost(unit, model, len(workload.body(request)), DEFAULT_OUTPUT)
                    for model, prompt, completion, _ in self.tally.get(request.id, ()))
 
     def of(self, tenant):
@@ -52,13 +53,16 @@ class Result:
 
     def added(self, outcomes):
         """Seconds that each served request took, less the upstream's own."""
-        return [self._added(outcome) for outcome in outcomes if outcome.status == 200]
+        return [self._added(outcome) for outcome in outcomes if self._served(outcome)]
 
     def added_by_bursar(self):
         """How much longer each request took than its twin did past bursar."""
-        served = {outcome.request.id: outcome for outcome in self.outcomes if outcome.status == 200}
+        served = {outcome.request.id: outcome for outcome in self.outcomes if self._served(outcome)}
         pairs = [(served.get(twin.request.id.removeprefix(workload.TWIN)), twin) for twin in self.twins]
         return [self._added(outcome) - self._added(twin) for outcome, twin in pairs if outcome]
+
+    def _served(self, outcome):
+        return outcome.status == 200 and outcome.request.id in self.tally
 
     def _added(self, outcome):
         return outcome.seconds - self.tally[outcome.request.id][0][3]
