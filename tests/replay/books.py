@@ -17,6 +17,7 @@ class Books:
     saved: Counter = field(default_factory=Counter)       # tenant: micros
     decisions: Counter = field(default_factory=Counter)   # (tenant, tier, decision)
     refusals: Counter = field(default_factory=Counter)    # (tenant, reason)
+    settlements: Counter = field(default_factory=Counter)   # by what
 
     def of(self, what, tenant):
         return sum(value for key, value in getattr(self, what).items() if key == tenant or key[0] == tenant)
@@ -31,6 +32,7 @@ METRICS = {
     "saved": ("bursar_saved_total", ("tenant",)),
     "decisions": ("bursar_requests_total", ("tenant", "tier", "decision")),
     "refusals": ("bursar_throttled_total", ("tenant", "reason")),
+    "settlements": ("bursar_settlements_total", ("by",)),
 }
 
 
@@ -54,6 +56,7 @@ def of_witnesses(outcomes, tally):
         if outcome.status != 200:
             books.refusals[tenant, outcome.told("reason")] += 1
         for model, prompt, completion, _ in tally.get(outcome.request.id, ()):
+            books.settlements["usage"] += 1
             paid = workload.micros(model, prompt, completion)
             books.tokens[tenant, model, "input"] += prompt
             books.tokens[tenant, model, "output"] += completion

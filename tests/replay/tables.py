@@ -116,12 +116,22 @@ def print_isolation(both, alone):
             for label, members in groups]
     head = ["tenant"] + [f"{what}, {when}" for what in ("asked", "served", "downgraded", "p50 ms", "p95 ms")
                          for when in ("noisy", "alone")]
-    print_table(head, rows[:-1] + [None, rows[-1]])
-    print()
+    pairs = zip(past_bursar(both), past_bursar(alone))
+    print_table(head, rows[:-1] + [None, rows[-1], ["past bursar"] + [cell for pair in pairs for cell in pair]])
+    print("\npast bursar: every tenth request of all but the noisy tenant, a second time and without bursar, "
+          "which tells what the machine's load alone does.\n")
+
+
+def past_bursar(result):
+    return described(result, [twin for twin in result.twins if twin.request.tenant != workload.NOISY])
 
 
 def seen(result, members):
-    outcomes = [outcome for name in members for outcome in result.of(name)]
+    """asked, served, downgraded, p50, p95"""
+    return described(result, [outcome for name in members for outcome in result.of(name)])
+
+
+def described(result, outcomes):
     served = [outcome for outcome in outcomes if outcome.status == 200]
     lower = sum(outcome.told("decision") == "downgrade" for outcome in served)
     return [f"{len(outcomes):,}", f"{len(served):,}", f"{lower:,}", *latencies(result, outcomes)]
