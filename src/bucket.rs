@@ -142,11 +142,12 @@ impl Quota {
 
     /// The time until `cells` of those in use have come back.
     fn until_back(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Duration {
-        let since = counted_since(bucket, now);
-        since
+        if cells == 0 {
+            return Duration::ZERO;
+        }
+        counted_since(bucket, now)
             .plus(self.time_for(cells))
             .since(now)
-            .min(self.time_for(cells))
     }
 
     /// Whole cells that come back in a time, rounded down.
@@ -280,8 +281,13 @@ mod tests {
             quota.check(bucket, 1, at(0)),
             Err(NotNow::Wait(Duration::from_secs(1)))
         );
-        // A millisecond is a race of two workers, and gives no cell twice.
+        // A millisecond is a race of two workers, and gives no cell twice, nor early.
         assert_eq!(quota.refilled(bucket, at(3_599_999)), bucket);
+        assert_eq!(
+            quota.check(bucket, 1, at(3_599_999)),
+            Err(NotNow::Wait(Duration::from_millis(1_001)))
+        );
+        assert_eq!(quota.check(bucket, 0, at(3_599_999)), Ok(()));
     }
 
     #[test]

@@ -389,6 +389,16 @@ mod tests {
     }
 
     #[test]
+    fn each_window_has_a_stamp_unlike_the_one_before() {
+        for micros in [0, 7, u64::from(u32::MAX), u64::from(u32::MAX) + 8] {
+            let now = Timestamp::from_nanos(micros * 1_000);
+            let first = generation_after(1 << 31, now);
+            assert_ne!(generation_after(first, now), first);
+            assert_eq!(generation_after(first.wrapping_add(9), now), first);
+        }
+    }
+
+    #[test]
     fn a_renewed_reservation_lives_on() {
         let mut account = account(at(0));
         let first = account.reserve(tokens(5), &budget(1_000), at(0));

@@ -234,4 +234,32 @@ mod tests {
         };
         assert_eq!(record.encode().len(), 817);
     }
+
+    #[test]
+    fn what_no_account_can_be_is_no_record() {
+        let most = Record {
+            account: Account {
+                holds: vec![
+                    Hold {
+                        since: Timestamp::MAX,
+                        cost: tokens(1)
+                    };
+                    HOLDS
+                ],
+                ..Account::default()
+            },
+            ..Record::default()
+        };
+        let mut bytes = most.encode();
+        assert_eq!(Record::decode(&bytes), Ok(most));
+        bytes[72] += 1;
+        bytes.extend([0; 24]);
+        assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
+        let mut backwards = record();
+        backwards.account.window = Window {
+            start: Timestamp::MAX,
+            end: Timestamp::from_secs(1),
+        };
+        assert_eq!(Record::decode(&backwards.encode()), Err(Corrupt(())));
+    }
 }

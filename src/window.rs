@@ -276,6 +276,7 @@ mod tests {
     fn durations_read_as_written_or_not_at_all() {
         assert_eq!(duration("1m").unwrap().get(), 60_000_000_000);
         assert_eq!(duration("250ms").unwrap().get(), 250_000_000);
+        assert_eq!(duration("36h").unwrap().get(), 36 * HOUR * 1_000_000_000);
         assert_eq!(duration("7d").unwrap().get(), 7 * DAY * 1_000_000_000);
         for wrong in [
             "",
