@@ -3,20 +3,17 @@
 //! **Bound.** Every admitted request has its ceiling (see [`crate::estimate`]) reserved before it leaves, in the same
 //! write that saw that it fits: `spent + held + ceiling <= budget`. Settlement takes the reservation out and puts the
 //! real usage in. So with any number of workers, as long as no request uses more than its ceiling, `spent` never
-//! exceeds the budget; and where requests do use more, it exceeds it by no more than what they used beyond.
+//! exceeds the budget; and where requests do use more, it exceeds it by no more than what they used beyond. The one
+//! exception is a request that is still open when its reservation expires ([`crate::ledger::Hold`]).
 
-use crate::config::{FailureMode, Plan};
+use crate::config::FailureMode;
 use crate::ledger::Reservation;
-use crate::policy::{Ask, Decision, Limits, Reason, Refusal, decide, recheck, spent_out};
+use crate::payer::{Done, Payer, Stepped, as_of};
+use crate::policy::{Ask, Decision, Reason, Refusal, decide, recheck, spent_out};
 use crate::record::Record;
-use crate::store::{
-    Contended, OVERFLOW_KEY, Store, Troubles, Updated, Write, owner_of, slot_keys, tenant_key,
-    update,
-};
-use crate::telemetry::{self, Field, Metric};
-use crate::tenant::TenantId;
+use crate::store::{OVERFLOW_KEY, Store, Troubles};
+use crate::telemetry::{self, Metric};
 use crate::units::{Cost, Timestamp};
-use std::rc::Rc;
 
 /// Tries before a reservation gives up. Each lost try means that another worker progressed; with four workers in a
 /// tight loop on one record about a third of the tries are lost, so this many in a row do not happen by chance.
@@ -27,17 +24,6 @@ const SETTLE_TRIES: u32 = 256;
 
 /// Slots that are tried before a tenant which is not configured counts as one that has none.
 const KEY_TRIES: u32 = 4;
-
-/// Who pays for a request, and by which rules.
-#[derive(Clone, Debug)]
-pub struct Payer {
-    /// Whose budget it is.
-    pub id: TenantId,
-    /// What the tenant may use.
-    pub plan: Rc<Plan>,
-    /// Whether the tenant is in the configuration, so that it has a key and metrics of its own.
-    pub configured: bool,
-}
 
 /// A request that may leave, and what is held for it.
 #[derive(Debug)]
@@ -80,176 +66,6 @@ pub struct Refused {
 }
 
 impl Payer {
-    /// Fields of the access log for whose request it is.
-    #[must_use]
-    pub fn identified(&self) -> Vec<Field> {
-        telemetry::identified(self.id.as_str(), &self.plan.name)
-    }
-
-    fn limits(&self) -> &Limits {
-        &self.plan.limits
-    }
-
-    /// The owner that is written into a record.
-    fn owner(&self, key: &str) -> u64 {
-        if key == OVERFLOW_KEY {
-            0
-        } else {
-            owner_of(self.id.as_str())
-        }
-    }
-
-    /// The key of this tenant's record. For a tenant that is not configured, the slot that it has, else the first
-    /// that is free, else the one that all others share.
-    ///
-    /// Two workers that see a slot fall free at different moments may give one such tenant two slots; its limits then
-    /// hold for each of them until one is idle. Configured tenants have their own key.
-    fn key(&self, store: &impl Store, now: Timestamp) -> String {
-        if self.configured {
-            return tenant_key(self.id.as_str());
-        }
-        let mut free = None;
-        for key in slot_keys(owner_of(self.id.as_str())) {
-            let bytes = store.get(&key).ok().flatten().map(|(bytes, _)| bytes);
-            let record = bytes.and_then(|bytes| Record::decode(&bytes).ok());
-            match record {
-                Some(record) if record.owner == self.owner(&key) => {
-                    // The shared one is the last resort, even if others use it already.
-                    return if key == OVERFLOW_KEY {
-                        free.unwrap_or(key)
-                    } else {
-                        key
-                    };
-                }
-                Some(record) if !is_idle(&as_of(self.limits(), record.clone(), now)) => {}
-                _ => free = free.or(Some(key)),
-            }
-        }
-        free.unwrap_or_else(|| OVERFLOW_KEY.to_owned())
-    }
-
-    /// The record in `bytes`, or a new one in the place of none, of a corrupt one, and of one that another tenant has left
-    /// idle in a shared slot.
-    fn read(&self, key: &str, bytes: Option<&[u8]>, now: Timestamp) -> Found {
-        let owner = self.owner(key);
-        let new = Record {
-            owner,
-            ..Record::default()
-        };
-        match bytes.map(Record::decode) {
-            None => Found::Ours(new),
-            Some(Err(_)) => Found::Corrupt(new),
-            Some(Ok(record)) if record.owner == owner => Found::Ours(record),
-            Some(Ok(record)) => match is_idle(&as_of(self.limits(), record, now)) {
-                true => Found::Ours(new),
-                false => Found::Taken,
-            },
-        }
-    }
-}
-
-/// What is under a key.
-enum Found {
-    /// The tenant's record, or a new one.
-    Ours(Record),
-    /// A new record in the place of a value that is none.
-    Corrupt(Record),
-    /// Another tenant's record, in a slot that both may use.
-    Taken,
-}
-
-/// The record with its window rolled over and its bucket refilled, as far as the limits have them.
-fn as_of(limits: &Limits, record: Record, now: Timestamp) -> Record {
-    Record {
-        owner: record.owner,
-        bucket: limits
-            .bucket
-            .map_or(record.bucket, |quota| quota.refilled(record.bucket, now)),
-        account: match limits.budget {
-            Some(budget) => record.account.at(&budget, now),
-            None => record.account,
-        },
-    }
-}
-
-/// Whether nothing would be lost if the record were forgotten.
-fn is_idle(record: &Record) -> bool {
-    record.bucket.used == 0 && record.account.spent == Cost::ZERO && record.account.holds.is_empty()
-}
-
-/// What came out of a change of a tenant's state, and what went wrong on the way.
-#[derive(Debug)]
-pub struct Done<T> {
-    /// What came out.
-    pub report: T,
-    /// What is to be counted.
-    pub troubles: Troubles,
-}
-
-/// A record after a step, whether it is to be written, and what the step says.
-struct Stepped<T> {
-    record: Record,
-    write: bool,
-    report: T,
-}
-
-impl Payer {
-    /// Changes the record under `key` by a pure step, which is told whether there was a corrupt value. `None` if the record
-    /// is another tenant's by now: nothing is written then.
-    fn change<T>(
-        &self,
-        store: &impl Store,
-        key: &str,
-        tries: u32,
-        now: Timestamp,
-        step: impl Fn(Record, bool) -> Stepped<T>,
-    ) -> Result<Done<Option<(Record, T)>>, Troubles> {
-        let updated = update(store, key, tries, |bytes| {
-            let (record, corrupt) = match self.read(key, bytes, now) {
-                Found::Ours(record) => (record, false),
-                Found::Corrupt(record) => (record, true),
-                Found::Taken => {
-                    return Write {
-                        value: None,
-                        report: (None, false),
-                    };
-                }
-            };
-            let Stepped {
-                record,
-                write,
-                report,
-            } = step(record, corrupt);
-            let value = write.then(|| record.encode());
-            Write {
-                value,
-                report: (Some((record, report)), corrupt),
-            }
-        });
-        match updated {
-            Ok(Updated {
-                report: (report, corrupt),
-                conflicts,
-            }) => Ok(Done {
-                report,
-                troubles: Troubles { conflicts, corrupt },
-            }),
-            Err(Contended { conflicts }) => Err(Troubles {
-                conflicts,
-                corrupt: false,
-            }),
-        }
-    }
-
-    /// The tenant's record under `key` as of `now`, if there is one.
-    fn look(&self, store: &impl Store, key: &str, now: Timestamp) -> Option<Record> {
-        let (bytes, _) = store.get(key).ok()??;
-        match self.read(key, Some(&bytes), now) {
-            Found::Ours(record) => Some(as_of(self.limits(), record, now)),
-            Found::Corrupt(_) | Found::Taken => None,
-        }
-    }
-
     /// Charges the record for an admitted request: what it holds on the budget, if there is one.
     fn hold(
         &self,

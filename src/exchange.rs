@@ -12,10 +12,11 @@ mod response;
 
 use std::rc::Rc;
 
-use crate::admission::{self, Admission, Balance, Payer};
+use crate::admission::{self, Admission, Balance};
 use crate::api::{Api, Facts};
 use crate::config::Config;
 use crate::headers;
+use crate::payer::Payer;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
 use crate::rewrite::Edit;

@@ -6,7 +6,7 @@
 //! | a request's way | module |
 //! |---|---|
 //! | headers | [`api`]: whose wire format; [`tenant`]: who pays |
-//! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], charged by [`admission`] |
+//! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], read and changed by [`payer`], charged by [`admission`] |
 //! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
 //! | rewrite | [`json`] finds, [`rewrite`] changes |
 //! | usage | [`usage`] reads, from JSON or [`sse`] |
@@ -45,11 +45,14 @@ pub mod policy;
 
 pub mod config;
 
-pub mod admission;
+pub mod telemetry;
 
 pub mod headers;
 pub mod reply;
-pub mod telemetry;
+
+pub mod payer;
+
+pub mod admission;
 
 pub mod exchange;
 

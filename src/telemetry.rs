@@ -3,7 +3,6 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
-use crate::headers::plain;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
@@ -252,6 +251,19 @@ pub fn left(limits: &Limits, record: &Record) -> Option<Field> {
     Some(("bursar_remaining", left.to_string()))
 }
 
+/// Text that a client chose, as it may stand in a header or a log: visible ASCII and spaces, at most 256 bytes.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let visible = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' {
+            c
+        } else {
+            '?'
+        }
+    };
+    text.chars().take(256).map(visible).collect()
+}
+
 fn add(metric: &str, labels: &[(&str, &str)], by: u64) -> Metric {
     Metric::Add(name(metric, labels), by)
 }
@@ -320,5 +332,11 @@ mod tests {
             "bursar_decision",
         ];
         assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn a_clients_text_cannot_break_a_header_or_a_log() {
+        assert_eq!(plain("gpt\r\nx: y\u{e9}"), "gpt??x: y?");
+        assert_eq!(plain(&"x".repeat(300)).len(), 256);
     }
 }

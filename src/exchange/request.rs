@@ -2,11 +2,12 @@
 
 use super::response::refused;
 use super::*;
-use crate::admission::{Amended, Done, Outcome};
+use crate::admission::{Amended, Outcome};
 use crate::api::Fault;
 use crate::config::Missing;
 use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner};
+use crate::payer::Done;
 use crate::policy::Ask;
 use crate::record::Record;
 use crate::rewrite::{Passing, new_length};
