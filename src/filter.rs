@@ -12,7 +12,7 @@ use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
 use crate::rewrite::splice;
 use crate::store::Troubles;
-use crate::telemetry;
+use crate::telemetry::{self, Field};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
@@ -232,8 +232,13 @@ impl Filter {
         for field in &step.fields {
             self.host.tell(field);
         }
-        if !step.fields.is_empty() {
-            log::debug!("{:?}", step.fields);
+        let decides = |(key, _): &Field| *key == telemetry::DECISION;
+        if log::log_enabled!(log::Level::Debug) && step.fields.iter().any(decides) {
+            let words = step
+                .fields
+                .iter()
+                .map(|(key, value)| format!("{key}={value:?}"));
+            log::debug!("{}", words.collect::<Vec<_>>().join(" "));
         }
     }
     fn complain(&self, troubles: &Troubles) {

@@ -22,6 +22,8 @@ pub enum Metric {
 /// A field of the access log: a key of the filter state (`wasm.` is put before it by the host) and its value.
 pub type Field = (&'static str, String);
 
+/// The field that every decision has.
+pub const DECISION: &str = "bursar_decision";
 /// Tenant label of all tenants that are not configured.
 pub const UNCONFIGURED: &str = "unconfigured";
 /// Model label of all models that no tier names.
@@ -193,7 +195,7 @@ pub fn decided(decided: &Decided<'_>) -> Vec<Field> {
         ("bursar_tier", decided.tier),
         ("bursar_requested_model", &plain(decided.requested_model)),
         ("bursar_model", &plain(decided.model)),
-        ("bursar_decision", decided.decision),
+        (DECISION, decided.decision),
         ("bursar_reason", decided.reason),
     ];
     told(&fields)

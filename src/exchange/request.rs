@@ -457,7 +457,8 @@ impl Sent {
         let limits = &self.payer.plan.limits;
         let record = self.admission.record.as_ref();
         let decided = self.decided();
-        let mut fields = telemetry::decided(&decided);
+        let mut fields = self.payer.identified();
+        fields.extend(telemetry::decided(&decided));
         fields.extend(record.and_then(|record| telemetry::left(limits, record)));
         Step {
             metrics: vec![telemetry::request(tenant, &self.tier, decided.decision)],

@@ -1,6 +1,8 @@
 """Configuration: a bad one is refused by name and reason, a new one works at once and keeps what was spent."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -158,3 +160,28 @@ def test_a_request_in_flight_while_the_limit_changes_is_settled_once(rig):
     assert rig.envoy.logged(test_id)["charged"] == 42
     rig.envoy.wait_drained()
     assert rig.log(rig.chat(tenant))["remaining"] == 10_000 - 42 - 15
+
+
+# case 6, case 7
+def test_no_request_fails_and_none_is_lost_while_the_configuration_changes_under_load(rig):
+    tenant, changed = rig.tenant("gold"), threading.Event()
+    rig.envoy.update(with_limit(10_000_000))
+
+    def client(_):
+        responses = []
+        while not changed.is_set():
+            responses.append(rig.chat(tenant, usage=(10, 5)))
+        return responses
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, n) for n in range(4)]
+        try:
+            for limit in (11_000_000, 12_000_000, 13_000_000, 14_000_000):
+                rig.envoy.update(with_limit(limit), drained=False)
+        finally:
+            changed.set()
+        responses = [response for client in clients for response in client.result()]
+    assert {response.status for response in responses} == {200}
+    rig.settle_all(responses)
+    rig.envoy.wait_drained()
+    assert rig.left(tenant) == 14_000_000 - 15 * len(responses)
