@@ -82,47 +82,17 @@ impl Exchange {
             && let Some((refusal, record)) = admission::is_spent_out(store, &payer, now)
         {
             // Later the upstream would already have been asked.
-            return refuse(
-                api,
-                Denial::Limit(refusal),
-                Some(&payer),
-                Some(About {
-                    record: &record,
-                    tier: "",
-                    requested_model: "",
-                    model: "",
-                }),
-                now,
-            );
+            let denial = Denial::Limit(refusal);
+            return refuse(api, denial, Some(&payer), Some(About::state(&record)), now);
         }
-        let length = number(header("content-length"));
-        let held = self.config.hold_headers
-            && length.is_some_and(|length| length <= self.config.hold_bytes);
-        // A compressed answer could not be read.
-        step.headers
-            .push(HeaderChange::Set("accept-encoding", "identity".to_owned()));
-        if !held {
-            // A rewrite may change it, and a stale one would make the rest of this body the next request.
-            step.headers
-                .push(HeaderChange::Remove(b"content-length".to_vec()));
-        }
-        if self.config.hold_headers {
-            step.next = Next::Pause;
-        }
-        self.stage = Stage::Reading(Box::new(Reading {
-            api,
-            payer,
-            scanner: Scanner::new(api.request_keys(), Repeats::Refuse),
-            length,
-            body: if held {
-                Body::Held
-            } else {
-                Body::Passing(Passing::default())
-            },
-            headers_held: self.config.hold_headers,
-            sent: None,
-            early: None,
-        }));
+        step.next = if self.config.hold_headers {
+            Next::Pause
+        } else {
+            Next::Continue
+        };
+        let reading = Reading::new(&self.config, api, payer, number(header("content-length")));
+        step.headers.extend(reading.header_changes());
+        self.stage = Stage::Reading(Box::new(reading));
         step
     }
 
@@ -200,6 +170,36 @@ impl Exchange {
 }
 
 impl Reading {
+    /// A request of which only the headers are here. `length`: what they promise.
+    fn new(config: &Config, api: Api, payer: Payer, length: Option<u64>) -> Self {
+        let is_short = length.is_some_and(|length| length <= config.hold_bytes);
+        Self {
+            api,
+            payer,
+            scanner: Scanner::new(api.request_keys(), Repeats::Refuse),
+            length,
+            body: if config.hold_headers && is_short {
+                Body::Held
+            } else {
+                Body::Passing(Passing::default())
+            },
+            headers_held: config.hold_headers,
+            sent: None,
+            early: None,
+        }
+    }
+
+    /// What changes in the headers whatever the body says.
+    fn header_changes(&self) -> Vec<HeaderChange> {
+        // A compressed answer could not be read.
+        let mut changes = vec![HeaderChange::Set("accept-encoding", "identity".to_owned())];
+        if matches!(self.body, Body::Passing(_)) {
+            // A rewrite may change it, and a stale one would make the rest of this body the next request.
+            changes.push(HeaderChange::Remove(b"content-length".to_vec()));
+        }
+        changes
+    }
+
     /// The whole JSON object was read.
     pub(super) fn is_complete(&self) -> bool {
         self.scanner.closing_brace().is_some()
@@ -477,6 +477,18 @@ struct About<'a> {
     /// The model that was asked for, and the one that would have been sent.
     requested_model: &'a str,
     model: &'a str,
+}
+
+impl<'a> About<'a> {
+    /// Of a request that was refused before it was read.
+    fn state(record: &'a Record) -> Self {
+        Self {
+            record,
+            tier: "",
+            requested_model: "",
+            model: "",
+        }
+    }
 }
 
 /// Refuses a request.
