@@ -1,4 +1,6 @@
 use super::*;
+use crate::ledger::Unit;
+use crate::window::Period;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -3,6 +3,7 @@
 import json
 import socket
 
+from .message import Message
 from .wait import DEADLINE_SECONDS, until
 
 
@@ -10,25 +11,14 @@ class Cut(Exception):
     """The connection ended within an answer."""
 
 
-class Response:
+class Response(Message):
     """An answer: status, headers in their order, and the body with its transfer coding undone."""
 
     def __init__(self, status, headers):
         self.status = status
-        self.headers = headers
-        self.body = b""
+        super().__init__(headers)
         self.id = None     # the test id of the request
         self.cut = False   # the connection ended before the answer did
-
-    def all(self, name):
-        return [value for key, value in self.headers if key.lower() == name]
-
-    def header(self, name):
-        values = self.all(name)
-        return values[0] if values else None
-
-    def json(self):
-        return json.loads(self.body)
 
     @property
     def code(self):

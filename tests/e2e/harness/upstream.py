@@ -1,12 +1,12 @@
 """The scripted upstream: an HTTP/1.1 server on raw sockets that records what really came over the wire."""
 
-import json
 import socket
 import struct
 import threading
 from collections import Counter, defaultdict
 
 from . import answers
+from .message import Message
 from .wait import until
 
 TEST_ID = "x-test-id"
@@ -14,26 +14,15 @@ TEST_USAGE = "x-test-usage"   # "prompt,completion[,cached]": what the honest an
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Request:
+class Request(Message):
     """One request as it came: the line, the headers in their order, the body's bytes."""
 
     def __init__(self, connection, line, headers):
         self.connection = connection
         self.line = line
         self.method, self.target, self.version = (line.split(" ") + ["", ""])[:3]
-        self.headers = headers
-        self.body = b""
+        super().__init__(headers)
         self.surplus = b""   # bytes that stood on the connection beyond this request, before it was answered
-
-    def all(self, name):
-        return [value for key, value in self.headers if key.lower() == name]
-
-    def header(self, name):
-        values = self.all(name)
-        return values[0] if values else None
-
-    def json(self):
-        return json.loads(self.body)
 
     def __repr__(self):
         return f"<{self.line} {dict(self.headers)} {self.body[:200]!r}>"

@@ -1,0 +1,178 @@
+//! What plans and tenants may use: budgets, token buckets and what happens when they run low.
+
+use std::time::Duration;
+
+use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted};
+use super::{Parsed, mark, whole, wrong};
+use crate::bucket::Quota;
+use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
+use crate::policy::{Limits, OnExhausted};
+use crate::tier::Ladder;
+use crate::window::{Period, duration};
+
+/// What all limits are checked against.
+pub(super) struct Given<'a> {
+    pub(super) ladders: &'a [Ladder],
+    pub(super) expiry: Duration,
+}
+
+pub(super) fn expiry(raw: Option<String>) -> Parsed<Duration> {
+    let Some(text) = raw else {
+        return Ok(DEFAULT_EXPIRY);
+    };
+    let length = duration(&text).map(|nanos| Duration::from_nanos(nanos.get()));
+    match length.filter(|&length| length >= Duration::from_secs(1)) {
+        Some(length) => Ok(length),
+        None => wrong(
+            "reservation_expiry",
+            format!("`{text}` is no duration of at least one second, such as \"30m\""),
+        ),
+    }
+}
+
+/// A plan's settings with a tenant's own in the place of those that it gives, key by key.
+pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
+    let own = own.clone();
+    RawLimits {
+        budget: both(plan.budget, own.budget, |plan, own| RawBudget {
+            initial_budget: own.initial_budget.or(plan.initial_budget),
+            unit: own.unit.or(plan.unit),
+            window: own.window.or(plan.window),
+        }),
+        bucket: both(plan.bucket, own.bucket, |plan, own| RawBucket {
+            tokens_per_window: own.tokens_per_window.or(plan.tokens_per_window),
+            window: own.window.or(plan.window),
+            burst: own.burst.or(plan.burst),
+            low_water_mark: own.low_water_mark.or(plan.low_water_mark),
+        }),
+        on_exhausted: own.on_exhausted.or(plan.on_exhausted),
+        never_downgrade: own.never_downgrade.or(plan.never_downgrade),
+        low_water_mark: own.low_water_mark.or(plan.low_water_mark),
+    }
+}
+
+fn both<T: Default>(plan: Option<T>, own: Option<T>, merge: impl Fn(T, T) -> T) -> Option<T> {
+    match (plan, own) {
+        (None, None) => None,
+        (plan, own) => Some(merge(plan.unwrap_or_default(), own.unwrap_or_default())),
+    }
+}
+
+/// A key that has to be there once plan and tenant are put together.
+fn required<T>(value: Option<T>, path: String) -> Parsed<T> {
+    value.map_or_else(|| wrong(path, "is missing"), Ok)
+}
+
+impl RawLimits {
+    pub(super) fn check(self, path: &str, given: &Given<'_>) -> Parsed<Limits> {
+        let on_exhausted = match self.on_exhausted {
+            None | Some(RawOnExhausted::Throttle) => OnExhausted::Throttle,
+            Some(RawOnExhausted::Degrade { overdraft }) => {
+                let overdraft = mark(overdraft, &format!("{path}.on_exhausted.degrade.overdraft"))?;
+                OnExhausted::Degrade { overdraft }
+            }
+        };
+        Ok(Limits {
+            budget: self
+                .budget
+                .map(|raw| budget(&raw, &format!("{path}.budget"), given))
+                .transpose()?,
+            bucket: self
+                .bucket
+                .map(|raw| quota(&raw, &format!("{path}.bucket")))
+                .transpose()?,
+            on_exhausted,
+            never_downgrade: self.never_downgrade.unwrap_or(false),
+            low_water_mark: self
+                .low_water_mark
+                .map(|raw| mark(raw, &format!("{path}.low_water_mark")))
+                .transpose()?,
+        })
+    }
+}
+
+fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
+    let ladders = given.ladders;
+    let initial = format!("{path}.initial_budget");
+    let number = required(raw.initial_budget, initial.clone())?;
+    let (unit, initial_budget) = match raw.unit.unwrap_or_default() {
+        raw::RawUnit::Tokens => (Unit::Tokens, whole(number, &initial)?.get()),
+        raw::RawUnit::Usd => match number.millionths() {
+            Some(micros @ 1..) => (Unit::UsdMicros, micros),
+            _ => {
+                return wrong(
+                    initial,
+                    "must be an amount above zero with at most six decimals",
+                );
+            }
+        },
+    };
+    if unit == Unit::UsdMicros {
+        let unpriced = ladders
+            .iter()
+            .flat_map(|ladder| &ladder.tiers)
+            .find(|tier| tier.price.is_none());
+        if let Some(tier) = unpriced {
+            return wrong(
+                format!("{path}.unit"),
+                format!(
+                    "`usd` needs a price on every tier, and `{}` has none",
+                    tier.name
+                ),
+            );
+        }
+        if ladders.is_empty() {
+            return wrong(format!("{path}.unit"), "`usd` needs tiers with prices");
+        }
+    }
+    let period = match required(raw.window.as_deref(), format!("{path}.window"))? {
+        "hour" => Period::Hour,
+        "day" => Period::Day,
+        "week" => Period::Week,
+        "month" => Period::Month,
+        "none" => Period::Never,
+        text => match duration(text) {
+            Some(length) => Period::Every(length),
+            None => {
+                return wrong(
+                    format!("{path}.window"),
+                    format!(
+                        "`{text}` is none of hour, day, week, month, none or a duration such as \"90s\""
+                    ),
+                );
+            }
+        },
+    };
+    Ok(Budget {
+        initial_budget,
+        unit,
+        period,
+        reservation_expiry: given.expiry,
+    })
+}
+
+fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {
+    let rate = format!("{path}.tokens_per_window");
+    let tokens_per_window = whole(required(raw.tokens_per_window, rate.clone())?, &rate)?;
+    let text = required(raw.window.as_deref(), format!("{path}.window"))?;
+    let Some(window) = duration(text) else {
+        return wrong(
+            format!("{path}.window"),
+            format!("`{text}` is no duration such as \"1m\" or \"90s\""),
+        );
+    };
+    let burst = match raw.burst {
+        None => tokens_per_window,
+        Some(burst) => whole(burst, &format!("{path}.burst"))?,
+    };
+    let low_water_mark = raw
+        .low_water_mark
+        .map(|raw| mark(raw, &format!("{path}.low_water_mark")))
+        .transpose()?;
+    Ok(Quota {
+        tokens_per_window,
+        window,
+        burst,
+        low_water_mark,
+    })
+}
