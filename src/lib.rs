@@ -33,6 +33,7 @@ pub mod store;
 pub mod tenant;
 pub mod tier;
 
+pub mod base64;
 pub mod eventstream;
 pub mod json;
 pub mod rewrite;

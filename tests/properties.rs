@@ -409,4 +409,17 @@ proptest! {
         prop_assert_eq!(read.as_slice(), &frames_read[..before.count()]);
         prop_assert!(broken);
     }
+
+    #[test]
+    fn any_bytes_come_back_from_base64_and_nothing_else_is_taken(
+        bytes in prop::collection::vec(any::<u8>(), 0..80), at in any::<prop::sample::Index>(), wrong in any::<u8>(),
+    ) {
+        let mut text = frames::base64(&bytes).into_bytes();
+        prop_assert_eq!(bursar::base64::decode(&text), Some(bytes));
+        if !text.is_empty() && !wrong.is_ascii_alphanumeric() && !b"+/=".contains(&wrong) {
+            let at = at.index(text.len());
+            text[at] = wrong;
+            prop_assert_eq!(bursar::base64::decode(&text), None);
+        }
+    }
 }

@@ -21,6 +21,26 @@ pub fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     sealed(bytes.len() + 16, headers, &bytes)
 }
 
+/// Base64 with padding, in which InvokeModelWithResponseStream wraps the events of a provider.
+#[allow(
+    dead_code,
+    reason = "each test file that borrows this uses a part of it"
+)]
+pub fn base64(bytes: &[u8]) -> String {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |bytes: &[u8]| {
+        let bits = (0..3).fold(0, |bits, at| {
+            bits << 8 | usize::from(bytes.get(at).copied().unwrap_or_default())
+        });
+        let digit = |at: usize| match at <= bytes.len() {
+            true => char::from(digits[bits >> (18 - 6 * at) & 63]),
+            false => '=',
+        };
+        [digit(0), digit(1), digit(2), digit(3)]
+    };
+    bytes.chunks(3).flat_map(group).collect()
+}
+
 /// A frame whose lengths may lie; the checks are right.
 pub fn sealed(total: usize, headers: usize, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
