@@ -32,6 +32,8 @@ pub struct Admission {
     pub tier: usize,
     /// Why that is not the one it asked for.
     pub reason: Option<Reason>,
+    /// Tokens that each of its answers may have at the most, if that is limited.
+    pub most_output: Option<u64>,
     /// The tenant's state just after; `None` if it could not be had.
     pub record: Option<Record>,
     key: String,
@@ -113,6 +115,7 @@ enum Verdict {
     Admitted {
         tier: usize,
         reason: Option<Reason>,
+        most_output: Option<u64>,
         reservation: Option<Reservation>,
     },
     Refused {
@@ -170,7 +173,7 @@ fn admit_at(
     now: Timestamp,
     key: &str,
 ) -> Result<Done<Option<Outcome>>, Troubles> {
-    let cells = ask.estimate.cells();
+    let cells = |most_output| ask.limited(most_output).cells();
     let step = |record: Record, corrupt: bool| {
         let mut record = as_of(payer.limits(), record, now);
         if corrupt && mode == FailureMode::Deny {
@@ -190,15 +193,17 @@ fn admit_at(
             Decision::Admit {
                 tier,
                 reason,
+                most_output,
                 reserve,
             } => {
-                let reservation = payer.hold(&mut record, cells, reserve, now);
+                let reservation = payer.hold(&mut record, cells(most_output), reserve, now);
                 Stepped {
                     record,
                     write: true,
                     report: Verdict::Admitted {
                         tier,
                         reason,
+                        most_output,
                         reservation,
                     },
                 }
@@ -210,14 +215,16 @@ fn admit_at(
         Verdict::Admitted {
             tier,
             reason,
+            most_output,
             reservation,
         } => Outcome::Admitted(Admission {
             tier,
             reason,
+            most_output,
             record: Some(record),
             key: key.to_owned(),
             reservation,
-            cells,
+            cells: cells(most_output),
             taken: now,
         }),
         Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
@@ -237,6 +244,7 @@ fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode, now: Timestamp) 
         FailureMode::Allow => Outcome::Admitted(Admission {
             tier: ask.place.map_or(0, |place| place.asked),
             reason: None,
+            most_output: None,
             record: None,
             key,
             reservation: None,
@@ -277,12 +285,20 @@ pub fn amend(
     mode: FailureMode,
     now: Timestamp,
 ) -> Done<Amended> {
-    let cells = ask.estimate.cells();
+    let most_output = admission.most_output;
+    let cells = ask.limited(most_output).cells();
     let step = |record: Record, _: bool| {
         let mut record = as_of(payer.limits(), record, now);
         payer.close(&mut record, admission, Cost::ZERO, now);
-        let report = recheck(payer.limits(), ask, admission.tier, &record, now)
-            .map(|reserve| payer.hold(&mut record, cells, reserve, now));
+        let report = recheck(
+            payer.limits(),
+            ask,
+            admission.tier,
+            most_output,
+            &record,
+            now,
+        )
+        .map(|reserve| payer.hold(&mut record, cells, reserve, now));
         Stepped {
             record,
             write: true,

@@ -1,111 +1,265 @@
 //! The providers' APIs: which requests they own, what those ask for, and how their answers read.
 //!
-//! One file below for each provider's wire format; this one finds the right one by method and path.
+//! One file below for each provider's wire format, all behind [`Wire`]; this one finds the right one by method and path.
 
-pub mod openai;
+mod anthropic;
+mod bedrock;
+mod gemini;
+mod openai;
+mod path;
+mod read;
+mod responses;
 
-use crate::json::{Key, Malformed, Scanner};
+pub use path::PathModel;
+pub use read::{body_model, limit_output};
+
+use crate::json::{Malformed, Scanner, Shape};
 use crate::rewrite::Edit;
+use crate::tenant::Headers;
+use crate::tier::Needs;
 use crate::units::Tokens;
 use crate::usage::{EventFacts, Usage};
+use path::{Segment, segments};
 
-/// An endpoint whose requests are metered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
-    /// OpenAI chat completions, and every server that speaks it.
-    OpenAiChat,
+/// A provider's wire format.
+pub trait Wire: std::fmt::Debug + Sync {
+    /// What matters in a request's body. Where the body names the model, that is the first key.
+    fn request(&self) -> Shape;
+
+    /// Whether the first key of a request's body is the model's name.
+    fn names_model(&self) -> bool {
+        true
+    }
+
+    /// Whether a body without a model is one all the same.
+    fn may_omit_model(&self, _body: &Scanner) -> bool {
+        false
+    }
+
+    /// What the body asks for, as far as it was read.
+    ///
+    /// # Errors
+    /// [`Fault`] if a value that matters is not what it should be.
+    fn facts(&self, body: &Scanner) -> Result<Facts, Fault>;
+
+    /// All that some request may need.
+    fn possible_needs(&self) -> Needs {
+        Needs::ALL
+    }
+
+    /// Where a request's body limits its output.
+    fn output_limits(&self) -> OutputLimits;
+
+    /// The edit that makes a stream report its usage, if it would not by itself. Ask once the body is complete, or for
+    /// each chunk before it goes on.
+    fn ask_usage(&self, _body: &Scanner) -> Option<Edit> {
+        None
+    }
+
+    /// What matters in a response that is one JSON object.
+    fn response(&self) -> Shape;
+
+    /// The usage in a response that is one JSON object, as far as it was read.
+    fn usage(&self, body: &Scanner) -> Option<Usage>;
+
+    /// The usage in a response's headers.
+    fn usage_of_headers(&self, _response: &Headers) -> Option<Usage> {
+        None
+    }
+
+    /// What matters in an event of a stream.
+    fn events(&self) -> Shape {
+        self.response()
+    }
+
+    /// What an event of a stream says.
+    fn event(&self, event: &Scanner) -> EventFacts;
+
+    /// Whether a request for one model can be sent to another: where each has a body of its own, it cannot.
+    fn can_exchange(&self, _model: &str, _other: &str) -> bool {
+        true
+    }
+
+    /// An error that the API's SDKs understand.
+    fn error(&self, error: &Problem<'_>) -> ErrorReply;
 }
 
 /// What a request's body asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The model's name, unescaped.
-    pub model: String,
-    /// Where it stands in the body, quotes included.
-    pub model_span: (u64, u64),
     /// Output tokens at the most, over all choices.
     pub output_limit: Option<Tokens>,
-    /// Answers asked for.
+    /// Answers asked for; 0 counts as 1.
     pub choices: u64,
     /// The answer is to be streamed.
     pub stream: bool,
-    /// The client wants to be told the usage of a stream.
-    pub asks_usage: bool,
+    /// A stream tells its usage only if it is asked to, and the client does not ask.
+    pub hides_usage: bool,
+    /// The answer comes later, by another request.
+    pub is_deferred: bool,
+    /// What a model must be able to do.
+    pub needs: Needs,
+    /// No limit of the output may be set below this.
+    pub least_output: u64,
 }
 
-impl Api {
-    /// The API of a request; `None` for everything that is not metered.
+/// Where a request's body limits its output.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputLimits {
+    /// Keys of the request's shape, each of them a limit for one answer.
+    pub keys: &'static [usize],
+    /// The object in which they stand, as a key of the shape and its name; `None` for the top.
+    pub object: Option<(usize, &'static str)>,
+    /// A number may stand in a text.
+    pub may_be_text: bool,
+    /// The name under which one is added; `None` if none can be.
+    pub name: Option<&'static str>,
+}
+
+/// An error of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// What operators are promised.
+    pub code: &'a str,
+    /// For a human being.
+    pub message: &'a str,
+    /// How long to wait before another try, in milliseconds; `None` where that would not help.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// An error as an API tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// JSON.
+    pub body: String,
+    /// Headers besides the usual ones.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// A metered request, as far as its headers tell.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// How it is written.
+    pub wire: &'static dyn Wire,
+    /// The model, if the path names it.
+    pub model: Option<PathModel>,
+    /// The request carries a signature of its path and body, so that neither may be changed.
+    pub is_signed: bool,
+}
+
+impl Endpoint {
+    /// The endpoint of a request; `None` for everything that is not metered.
     #[must_use]
-    pub fn of(method: &[u8], path: &[u8]) -> Option<Self> {
-        if !method.eq_ignore_ascii_case(b"POST") {
+    pub fn of(request: &Headers) -> Option<Self> {
+        let header = |name| request.only(name).unwrap_or_default();
+        if !header(":method").eq_ignore_ascii_case(b"POST") {
             return None;
         }
-        match plain_path(path).as_slice() {
-            [.., chat, completions] if chat == b"chat" && completions == b"completions" => {
-                Some(Self::OpenAiChat)
-            }
-            _ => None,
-        }
+        let path = header(":path");
+        let segments = segments(path);
+        let (wire, model) = google(path, &segments)
+            .or_else(|| amazon(path, &segments))
+            .or_else(|| by_last_names(path, &segments))?;
+        Some(Self {
+            wire,
+            model,
+            is_signed: is_signed(header("authorization"), path),
+        })
     }
+}
 
-    /// The keys of a request's body that matter.
-    #[must_use]
-    pub fn request_keys(self) -> &'static [Key] {
-        match self {
-            Self::OpenAiChat => openai::REQUEST_KEYS,
-        }
-    }
+type Found = (&'static dyn Wire, Option<PathModel>);
 
-    /// What the body asks for, as far as it was read; `Ok(None)` while `model` was not.
-    ///
-    /// # Errors
-    /// [`Fault`] if a value that matters is not what it should be.
-    pub fn facts(self, scanner: &Scanner) -> Result<Option<Facts>, Fault> {
-        match self {
-            Self::OpenAiChat => openai::facts(scanner),
-        }
+/// Gemini and Vertex AI: `…/models/{model}:{verb}`
+/// (<https://ai.google.dev/api/generate-content>, <https://cloud.google.com/vertex-ai/docs/reference/rest>).
+fn google(path: &[u8], segments: &[Segment]) -> Option<Found> {
+    let [rest @ .., collection, last] = segments else {
+        return None;
+    };
+    if !["models", "tunedmodels", "endpoints"]
+        .iter()
+        .any(|name| collection.is(name))
+    {
+        return None;
     }
+    let (name, verb) = last.verb()?;
+    let publisher = match rest {
+        [.., publishers, publisher] if publishers.is("publishers") => publisher.text.as_slice(),
+        _ => b"google",
+    };
+    let wire: &'static dyn Wire = match verb.to_ascii_lowercase().as_slice() {
+        b"generatecontent" | b"streamgeneratecontent" => &gemini::Gemini,
+        // Not a model: Vertex AI counts the tokens of a prompt under this name, free of charge.
+        b"rawpredict" | b"streamrawpredict" if name.eq_ignore_ascii_case(b"count-tokens") => {
+            return None;
+        }
+        b"rawpredict" | b"streamrawpredict" => match publisher.eq_ignore_ascii_case(b"anthropic") {
+            true => &anthropic::Messages,
+            false => &openai::Chat,
+        },
+        _ => return None,
+    };
+    let mut model = PathModel::before_verb(path, last)?;
+    model.is_own = !collection.is("models");
+    Some((wire, Some(model)))
+}
 
-    /// The edits that make a stream report its usage, if it would not by itself. Ask once the body is complete, or for
-    /// each chunk before it goes on.
-    #[must_use]
-    pub fn ask_usage(self, scanner: &Scanner) -> Option<Edit> {
-        match self {
-            Self::OpenAiChat => openai::ask_usage(scanner),
-        }
-    }
+/// Amazon Bedrock: `/model/{model}/{operation}`
+/// (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html>).
+fn amazon(path: &[u8], segments: &[Segment]) -> Option<Found> {
+    let (last, rest) = segments.split_last()?;
+    let wire: &'static dyn Wire = if last.is("converse") || last.is("converse-stream") {
+        &bedrock::Converse
+    } else if last.is("invoke") || last.is("invoke-with-response-stream") {
+        &bedrock::Invoke
+    } else {
+        return None;
+    };
+    let after = rest
+        .iter()
+        .position(|segment| segment.is("model"))?
+        .saturating_add(1);
+    // An unescaped ARN has slashes of its own.
+    let model = PathModel::new(path, rest.get(after..)?)?;
+    Some((wire, Some(model)))
+}
 
-    /// The keys of a response's body that matter.
-    #[must_use]
-    pub fn response_keys(self) -> &'static [Key] {
-        match self {
-            Self::OpenAiChat => openai::RESPONSE_KEYS,
+/// OpenAI and all who speak like it, and Anthropic.
+fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
+    let (wire, rest): (&'static dyn Wire, _) = match segments {
+        [rest @ .., chat, last] if chat.is("chat") && last.is("completions") => {
+            (&openai::Chat, rest)
         }
-    }
+        [rest @ .., last] if last.is("completions") => (&openai::Completions, rest),
+        [rest @ .., last] if last.is("embeddings") => (&openai::Embeddings, rest),
+        [rest @ .., last] if last.is("responses") => {
+            (&responses::Responses { compacts: false }, rest)
+        }
+        [rest @ .., responses, last] if responses.is("responses") && last.is("compact") => {
+            (&responses::Responses { compacts: true }, rest)
+        }
+        // Not all that is called `messages`: a thread of OpenAI's Assistants has such, too.
+        [.., version, last] if version.is("v1") && last.is("messages") => {
+            return Some((&anthropic::Messages, None));
+        }
+        _ => return None,
+    };
+    let after = rest.iter().position(|segment| segment.is("deployments"));
+    let deployment = after.and_then(|after| rest.get(after.saturating_add(1)..));
+    let deployment = deployment.and_then(|names| PathModel::new(path, names));
+    Some((wire, deployment))
+}
 
-    /// The usage in a response that is one JSON object, as far as it was read.
-    #[must_use]
-    pub fn usage_of_body(self, scanner: &Scanner) -> Option<Usage> {
-        match self {
-            Self::OpenAiChat => openai::usage_of_body(scanner),
-        }
-    }
-
-    /// What an event of a stream says.
-    #[must_use]
-    pub fn event(self, data: &[u8]) -> EventFacts {
-        match self {
-            Self::OpenAiChat => openai::event(data),
-        }
-    }
-
-    /// An error body that the API's SDKs understand.
-    #[must_use]
-    pub fn error_body(self, status: u16, code: &str, message: &str) -> String {
-        match self {
-            Self::OpenAiChat => openai::error_body(status, code, message),
-        }
-    }
+/// Whether AWS's Signature Version 4 covers the request
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
+fn is_signed(authorization: &[u8], path: &[u8]) -> bool {
+    let in_query = |name: &[u8]| {
+        path.windows(name.len())
+            .any(|part| part.eq_ignore_ascii_case(name))
+    };
+    authorization.trim_ascii_start().starts_with(b"AWS4-") || in_query(b"X-Amz-Signature=")
 }
 
 /// Why a body is not what its path promises.
@@ -117,147 +271,42 @@ pub enum Fault {
     NoModel,
     /// `model` is not a text, or longer than any model's name.
     ModelNotText,
-    /// `max_tokens`, `max_completion_tokens` or `n` is no whole number of at least 1.
-    NotACount,
-    /// `stream` is neither true nor false.
-    StreamNotBool,
+    /// This value is no whole number of at least 1.
+    NotACount(&'static str),
+    /// This value is no whole number.
+    NotALimit(&'static str),
+    /// This value is neither true nor false.
+    NotABool(&'static str),
     /// `stream_options` is no object, or longer than any that makes sense.
     OptionsNotObject,
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Body(Malformed::NotAnObject) => "the body must be a JSON object",
-            Self::Body(Malformed::Syntax) => "the body is not valid JSON",
-            Self::Body(Malformed::AmbiguousKey) => {
-                "a key of the body stands twice or in other letter case, so that it could be read in two ways"
+        match self {
+            Self::Body(malformed) => f.write_str(told(*malformed)),
+            Self::NotACount(name) => write!(f, "`{name}` must be a whole number of at least 1"),
+            Self::NotALimit(name) => write!(f, "`{name}` must be a whole number"),
+            Self::NotABool(name) => write!(f, "`{name}` must be true or false"),
+            Self::OptionsNotObject => {
+                f.write_str("`stream_options` must be an object of at most 1024 bytes")
             }
-            Self::Body(Malformed::Truncated) => "the body ends before its JSON object does",
-            Self::NotACount => {
-                "`max_tokens`, `max_completion_tokens` and `n` must be whole numbers of at least 1"
-            }
-            Self::StreamNotBool => "`stream` must be true or false",
-            Self::OptionsNotObject => "`stream_options` must be an object of at most 1024 bytes",
-            Self::NoModel => "the body must name a `model`",
-            Self::ModelNotText => "`model` must be a text of at most 256 bytes",
-        })
+            Self::NoModel => f.write_str("the body must name a `model`"),
+            Self::ModelNotText => f.write_str("`model` must be a text of at most 256 bytes"),
+        }
     }
 }
 
-/// The segments of the path as some upstream might see them: no query, escapes undone, no path parameters (`;x`), no empty or
-/// dot segments, backslashes taken for slashes, nothing blank at the end (a route of Starlette's, and so of FastAPI's, takes
-/// a last line feed), lower case.
-///
-/// A tenant must not slip past the meter by spelling a path in another way. One that the upstream does not know after all
-/// answers 404, and the reservation is returned.
-fn plain_path(path: &[u8]) -> Vec<Vec<u8>> {
-    let end = path
-        .iter()
-        .position(|byte| matches!(byte, b'?' | b'#'))
-        .unwrap_or(path.len());
-    let mut path = unescaped(path.get(..end).unwrap_or_default());
-    path.make_ascii_lowercase();
-    let mut segments: Vec<Vec<u8>> = Vec::new();
-    for segment in path.split(|byte| matches!(byte, b'/' | b'\\')) {
-        match segment
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default()
-        {
-            b"" | b"." => {}
-            b".." => {
-                segments.pop();
-            }
-            segment => segments.push(segment.to_vec()),
+fn told(malformed: Malformed) -> &'static str {
+    match malformed {
+        Malformed::NotAnObject => "the body must be a JSON object",
+        Malformed::Syntax => "the body is not valid JSON",
+        Malformed::AmbiguousKey => {
+            "a key of the body stands twice or in other letter case, so that it could be read in two ways"
         }
+        Malformed::Truncated => "the body ends before its JSON object does",
     }
-    let is_blank = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
-    while let Some(last) = segments.last_mut() {
-        while last.last().is_some_and(is_blank) {
-            last.pop();
-        }
-        if !last.is_empty() {
-            break;
-        }
-        segments.pop();
-    }
-    segments
-}
-
-fn unescaped(mut rest: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(rest.len());
-    while let Some((&byte, tail)) = rest.split_first() {
-        let (byte, tail) = match (byte, tail) {
-            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, after),
-                _ => (byte, tail),
-            },
-            _ => (byte, tail),
-        };
-        plain.push(byte);
-        rest = tail;
-    }
-    plain
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    let value = char::from(digit).to_digit(16)?;
-    u8::try_from(value).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    // cases.md 28
-    #[test]
-    fn only_posts_to_known_endpoints_are_metered() {
-        for path in [
-            "/v1/models",
-            "/healthz",
-            "/",
-            "",
-            "/v1/chat/completions/abc",
-            "/v1/xchat",
-            "/chat/completionsx",
-        ] {
-            assert_eq!(Api::of(b"POST", path.as_bytes()), None, "{path}");
-        }
-        for method in ["GET", "HEAD", "OPTIONS", "CONNECT", ""] {
-            assert_eq!(Api::of(method.as_bytes(), b"/v1/chat/completions"), None);
-        }
-    }
-
-    #[test]
-    fn another_spelling_of_a_path_is_metered_too() {
-        for path in [
-            "/v1/chat/completions",
-            "/openai/v1/chat/completions?x=/y",
-            "/v1/chat/completions/",
-            "/v1//chat///completions",
-            "/v1/chat/%63ompletions",
-            "/v1/chat%2Fcompletions",
-            "/v1/Chat/Completions",
-            "/v1/chat/completions%0a",
-            "/v1/chat/completions%0D%0a/%20/",
-            "/v1/chat/completions;x=1",
-            "/v1;x/chat;y=%2f/completions;/",
-            "/v1/chat/./x/%2e%2e/completions/.",
-            "/v1\\chat%5ccompletions",
-        ] {
-            assert_eq!(
-                Api::of(b"POST", path.as_bytes()),
-                Some(Api::OpenAiChat),
-                "{path}"
-            );
-        }
-        // An upstream that is careless about letter case must not be a way around the meter.
-        assert_eq!(
-            Api::of(b"Post", b"/v1/chat/completions"),
-            Some(Api::OpenAiChat)
-        );
-    }
-}
+mod tests;

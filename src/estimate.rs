@@ -34,6 +34,17 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// The same with answers of at most `most` tokens each.
+    #[must_use]
+    pub fn limited(self, most: Option<u64>) -> Self {
+        let Some(most) = most else { return self };
+        let all = Tokens(most.saturating_mul(self.choices.max(1)));
+        Self {
+            output_limit: Some(self.output().min(all)),
+            ..self
+        }
+    }
+
     /// Prompt tokens that are expected.
     #[must_use]
     pub fn input(&self) -> Tokens {
@@ -59,6 +70,10 @@ impl Estimate {
         let usage = Usage {
             input: Some(Tokens(self.body_bytes)),
             cached_input: None,
+            // It may cost more to cache the prompt than to read it.
+            cache_write: price
+                .filter(|price| price.cache_write > price.input)
+                .map(|_| Tokens(self.body_bytes)),
             output: Some(self.output()),
         };
         usage.cost(price)
@@ -84,6 +99,7 @@ mod tests {
         let price = Price {
             input: 1_000_000,
             cached_input: 0,
+            cache_write: 1_000_000,
             output: 2_000_000,
         };
         assert_eq!(estimate.ceiling(Some(&price)).usd, Micros(501));

@@ -7,14 +7,18 @@
 //! *Passing*: it goes on while it is read, without a content-length; the decision falls when `model` was read, and what
 //! is learned after that is checked once more before the last byte goes on.
 
+mod reading;
+mod refusal;
 mod request;
 mod response;
+mod scope;
 
 use std::rc::Rc;
 
 use crate::admission::{self, Admission, Balance};
-use crate::api::{Api, Facts};
+use crate::api::{Endpoint, Facts};
 use crate::config::Config;
+use crate::estimate::Estimate;
 use crate::headers;
 use crate::payer::Payer;
 use crate::policy::Reason;
@@ -26,7 +30,7 @@ use crate::tenant::Headers;
 use crate::tier::Price;
 use crate::units::{Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
-use request::Reading;
+use reading::Reading;
 
 /// What the proxy is to do now.
 #[must_use]
@@ -103,9 +107,11 @@ enum Stage {
 /// An admitted request, from its admission to its settlement.
 #[derive(Debug)]
 struct Sent {
-    api: Api,
+    endpoint: Endpoint,
     payer: Payer,
     admission: Admission,
+    /// The model that was asked for.
+    requested_model: String,
     facts: Facts,
     /// Tier that serves, by name.
     tier: String,
@@ -114,8 +120,10 @@ struct Sent {
     /// Price of the tier that serves, and of the one that was asked for.
     price: Option<Price>,
     asked_price: Option<Price>,
-    /// Prompt tokens that are expected.
-    expected_input: Tokens,
+    /// What it may cost, by what is known of it.
+    estimate: Estimate,
+    /// Tokens that each answer may have, where the request asked for more.
+    limited_to: Option<u64>,
     /// The response, once its headers were seen.
     reader: Option<Reader>,
     is_settled: bool,
@@ -172,9 +180,9 @@ impl Sent {
     fn decided(&self) -> Decided<'_> {
         Decided {
             tier: &self.tier,
-            requested_model: &self.facts.model,
+            requested_model: &self.requested_model,
             model: &self.model,
-            decision: if self.model == self.facts.model {
+            decision: if self.model == self.requested_model {
                 "admit"
             } else {
                 "downgrade"
@@ -186,26 +194,26 @@ impl Sent {
         }
     }
 
-    /// What was used as far as it is known, and whether the provider said so.
-    fn usage_so_far(&self) -> (Usage, SettledBy) {
-        let reported = self
-            .reader
-            .as_ref()
-            .and_then(|reader| reader.reported().0)
-            .unwrap_or_default();
-        if reported.is_whole() {
+    /// What was used as far as it is known, and whether the provider said so. `is_over`: no more of the answer will come.
+    fn usage_so_far(&self, is_over: bool) -> (Usage, SettledBy) {
+        let reader = self.reader.as_ref();
+        let (reported, is_final) = reader.map_or((None, false), Reader::reported);
+        let reported = reported.unwrap_or_default();
+        if reported.is_whole() && (is_final || is_over) {
             return (reported, SettledBy::Usage);
         }
-        let seen = self
-            .reader
-            .as_ref()
-            .map_or(Tokens(0), Reader::estimated_output);
-        let estimate = Usage {
-            input: Some(self.expected_input),
-            cached_input: None,
-            output: Some(seen),
+        let seen = match reader {
+            // The answer that came is not the one that was asked for.
+            Some(_) if self.facts.is_deferred => self.estimate.output(),
+            Some(reader) => reader.estimated_output(),
+            None => Tokens(0),
         };
-        (reported.or(estimate), SettledBy::Estimate)
+        let estimate = Usage {
+            input: reported.input.or_else(|| Some(self.estimate.input())),
+            output: Some(seen).max(reported.output),
+            ..reported
+        };
+        (estimate, SettledBy::Estimate)
     }
 
     /// Settles with the last that can be known: an event that nothing ended may tell the usage.
@@ -233,7 +241,9 @@ impl Sent {
             return Step::default();
         }
         let (usage, by) = match exit {
-            Exit::Answered | Exit::Cut | Exit::Unanswered => self.usage_so_far(),
+            Exit::Answered | Exit::Cut | Exit::Unanswered => {
+                self.usage_so_far(exit == Exit::Answered)
+            }
             Exit::UpstreamRefused | Exit::UpstreamFailed | Exit::Unsent => {
                 (Usage::default(), SettledBy::None)
             }
@@ -295,6 +305,13 @@ impl Step {
         }
     }
 
+    /// This step and one that comes after it.
+    fn and(mut self, after: Self) -> Self {
+        self.headers.extend(after.headers.iter().cloned());
+        self.next = after.next.clone();
+        self.reporting(after)
+    }
+
     /// This step, with what `other` counts and tells.
     fn reporting(mut self, other: Self) -> Self {
         self.metrics.extend(other.metrics);
@@ -353,5 +370,9 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::BudgetLow => "budget_low",
         Reason::BucketLow => "bucket_low",
         Reason::BudgetExhausted => "budget_exhausted",
+        Reason::Unsupported => "tier_unsupported",
+        Reason::Unread => "body_unread",
+        Reason::Bound => "model_bound",
+        Reason::Signed => "request_signed",
     }
 }

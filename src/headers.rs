@@ -26,6 +26,9 @@ pub const DECISION: &str = "x-bursar-decision";
 /// Why, when it is not plain.
 pub const REASON: &str = "x-bursar-reason";
 
+/// Tokens that each answer may have, where bursar has limited them.
+pub const MAX_OUTPUT_TOKENS: &str = "x-bursar-max-output-tokens";
+
 /// A header to set, in the place of any that is there.
 pub type Header = (&'static str, String);
 
@@ -68,6 +71,12 @@ pub fn decided(decided: &Decided<'_>) -> Vec<Header> {
     ];
     let told = headers.into_iter().filter(|(_, value)| !value.is_empty());
     told.map(|(name, value)| (name, plain(value))).collect()
+}
+
+/// Tells that the output was limited.
+#[must_use]
+pub fn max_output_tokens(most: u64) -> Header {
+    (MAX_OUTPUT_TOKENS, most.to_string())
 }
 
 /// What an upstream says of its own limits, which are not the tenant's.
@@ -136,7 +145,7 @@ impl Standing {
 /// The headers that tell a client when to come back: to the millisecond, and in whole seconds, both rounded up.
 #[must_use]
 pub fn retry_after(wait: Duration) -> [Header; 2] {
-    let millis = millis_up(wait).max(1);
+    let millis = millis_up(wait);
     [
         ("retry-after", millis.div_ceil(1_000).to_string()),
         ("retry-after-ms", millis.to_string()),
@@ -149,8 +158,12 @@ pub fn do_not_retry() -> Header {
     ("x-should-retry", "false".to_owned())
 }
 
-fn millis_up(time: Duration) -> u128 {
-    time.as_nanos().div_ceil(1_000_000)
+/// A wait in whole milliseconds, rounded up, and at least one.
+#[must_use]
+pub fn millis_up(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 fn seconds_up(time: Duration) -> u128 {
@@ -159,7 +172,7 @@ fn seconds_up(time: Duration) -> u128 {
 
 /// A duration in OpenAI's form, which is Go's: `17ms`, `1s`, `6m0s`, `1h0m30.5s`. Rounded up to a millisecond.
 fn go_duration(time: Duration) -> String {
-    let millis = millis_up(time);
+    let millis = time.as_nanos().div_ceil(1_000_000);
     if millis < 1_000 {
         return format!("{millis}ms");
     }

@@ -1,32 +1,66 @@
-//! A streaming scanner for one JSON object: finds the values of a few top-level keys, in any chunking.
+//! A streaming scanner for one JSON object: finds the values of a few keys, in any chunking.
 //!
-//! It keeps only what it looks for, so its memory is bounded by the sum of the keys' limits, whatever the
-//! body's size or depth. At the top level the grammar (RFC 8259) is held to, but for the
-//! spelling of literals; inside nested values only strings and the balance of brackets are followed. On a valid body this gives what any parser gives. A
-//! body that is invalid in a nested value is left to the upstream to refuse.
+//! It keeps only what it looks for, so its memory is bounded by the sum of the keys' limits, whatever the body's size or
+//! depth. In the objects that lie on the way to a key the grammar (RFC 8259) is held to, but for the spelling of literals;
+//! inside all other values only strings and the balance of brackets are followed. On a valid body this gives what any
+//! parser gives. A body that is invalid in another value is left to the upstream to refuse.
+//!
+//! A [`Mark`] is looked for in a looser way: anywhere inside one top-level value, whatever lies around it.
 
 use memchr::memchr2;
 
-/// A top-level key to look for.
+/// A key to look for.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// As it is spelled once unescaped.
-    pub name: &'static str,
+    /// The way to it from the top, one name for each object. A name may give other spellings that mean the same, as
+    /// `maxOutputTokens|max_output_tokens`.
+    pub path: &'static [&'static str],
     /// Longest value to keep, in bytes as they stand in the body.
     pub limit: usize,
 }
 
-/// A top-level value that was looked for.
+/// Something to notice anywhere inside the value of a top-level key.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// The top-level key.
+    pub under: &'static str,
+    /// What is noticed in its value.
+    pub sign: Sign,
+    /// The bits that stand for it in [`Scanner::noticed`].
+    pub flags: u32,
+}
+
+/// What to notice.
+#[derive(Clone, Copy, Debug)]
+pub enum Sign {
+    /// An object with this key.
+    Key(&'static str),
+    /// An object whose `type` is this.
+    Type(&'static str),
+}
+
+/// What to look for in a body. At most 64 keys and 64 marks.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Keys whose values are kept.
+    pub keys: &'static [Key],
+    /// What is only noticed.
+    pub marks: &'static [Mark],
+}
+
+/// A value that was looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     /// Offset of its first byte in the body.
     pub start: u64,
     /// Offset after its last byte; `None` while it is not complete.
     pub end: Option<u64>,
-    /// Its bytes, unless it is overlong.
+    /// Its bytes; if it is overlong, the first ones.
     pub raw: Vec<u8>,
     /// Whether it is longer than its key's limit.
     pub overlong: bool,
+    /// If it is a list or an object, the commas between its entries.
+    pub commas: u64,
 }
 
 /// Why a body is not what was promised.
@@ -69,66 +103,109 @@ enum State {
 /// The scanner's state between two chunks.
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    keys: &'static [Key],
+    shape: Shape,
     repeats: Repeats,
     state: State,
     /// Bytes seen so far.
     offset: u64,
     /// The byte before was a backslash that escapes the next one.
     escaped: bool,
-    /// Inside a string of a nested value.
-    nested_string: bool,
-    /// Open brackets of a nested value.
-    depth: u64,
-    /// The current key as it stands in the body, if it may be one of `keys`.
-    key: Vec<u8>,
-    key_overlong: bool,
-    /// Index of the value that is being read, if it is looked for.
-    current: Option<usize>,
+    nested: Nested,
+    /// The current key as it stands in the body, if it may be one that is looked for.
+    key: Word,
+    /// The object that is being read and those around it, from the top.
+    levels: Vec<Level>,
     fields: Vec<Option<Field>>,
+    /// Flags of the marks that were noticed.
+    noticed: u32,
     end: Option<u64>,
 }
 
-/// No key that is looked for is longer than 26 bytes, and an escape makes six bytes of one.
-const MAX_KEY: usize = 6 * 26;
+/// An object on the way to a key.
+#[derive(Clone, Debug, Default)]
+struct Level {
+    /// The keys that may lie in it, a bit each.
+    keys: u64,
+    /// Those of them whose name was seen in it.
+    seen: u64,
+    /// Those of them that lie in the value that is being read.
+    inside: u64,
+    /// Index of the value that is being read, if it is looked for.
+    current: Option<usize>,
+}
+
+/// Where the scanner is inside a value that it does not look into.
+#[derive(Clone, Debug, Default)]
+struct Nested {
+    in_string: bool,
+    /// Open brackets.
+    depth: u64,
+    /// Marks that count here, a bit each.
+    marks: u64,
+    /// The string that is being read, or was read last.
+    word: Word,
+    /// The value to come is that of a `type`.
+    is_type: bool,
+}
+
+/// A short text that is collected over chunks, as it stands in the body.
+#[derive(Clone, Debug, Default)]
+struct Word {
+    raw: Vec<u8>,
+    overlong: bool,
+}
+
+/// No name that is looked for is longer than 26 bytes, and an escape makes six bytes of one.
+const MAX_WORD: usize = 6 * 26;
 
 impl Scanner {
     /// A scanner for a new body.
     #[must_use]
-    pub fn new(keys: &'static [Key], repeats: Repeats) -> Self {
+    pub fn new(shape: Shape, repeats: Repeats) -> Self {
         Self {
-            keys,
+            shape,
             repeats,
             state: State::Start,
             offset: 0,
             escaped: false,
-            nested_string: false,
-            depth: 0,
-            key: Vec::new(),
-            key_overlong: false,
-            current: None,
-            fields: vec![None; keys.len()],
+            nested: Nested::default(),
+            key: Word::default(),
+            levels: Vec::new(),
+            fields: vec![None; shape.keys.len()],
+            noticed: 0,
             end: None,
         }
     }
 
-    /// Reads on.
+    /// Reads on. After the object only white space may follow.
     ///
     /// # Errors
     /// What is wrong with the body. The scanner must not be fed after that.
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Malformed> {
+        let taken = self.feed_object(chunk)?;
+        let rest = chunk.get(taken..).unwrap_or_default();
+        if !rest.iter().all(is_space) {
+            return Err(Malformed::Syntax);
+        }
+        self.go(rest.len());
+        Ok(())
+    }
+
+    /// Reads on, up to the object's end: how many bytes that took.
+    ///
+    /// # Errors
+    /// As [`Scanner::feed`].
+    pub fn feed_object(&mut self, chunk: &[u8]) -> Result<usize, Malformed> {
         let mut rest = chunk;
-        while let Some(&byte) = rest.first() {
+        while let Some(&byte) = rest.first().filter(|_| self.state != State::Done) {
             let taken = self.step(byte, rest)?;
             let (seen, tail) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
             self.keep(seen);
-            self.offset = self
-                .offset
-                .saturating_add(u64::try_from(seen.len()).unwrap_or(u64::MAX));
+            self.go(seen.len());
             self.close_value();
             rest = tail;
         }
-        Ok(())
+        Ok(chunk.len().saturating_sub(rest.len()))
     }
 
     /// The value of the `index`-th key, once it is complete.
@@ -140,11 +217,26 @@ impl Scanner {
             .filter(|field| field.end.is_some())
     }
 
+    /// The value of the `index`-th key, complete or not.
+    #[must_use]
+    pub fn begun(&self, index: usize) -> Option<&Field> {
+        self.fields.get(index)?.as_ref()
+    }
+
+    /// The flags of all marks that were noticed.
+    #[must_use]
+    pub fn noticed(&self) -> u32 {
+        self.noticed
+    }
+
     /// Where the value begins that is being read, if it is looked for and not overlong.
     #[must_use]
     pub fn open_since(&self) -> Option<u64> {
-        let field = self.fields.get(self.current?)?.as_ref()?;
-        (field.end.is_none() && !field.overlong).then_some(field.start)
+        let open = |level: &Level| {
+            let field = self.fields.get(level.current?)?.as_ref()?;
+            (field.end.is_none() && !field.overlong).then_some(field.start)
+        };
+        self.levels.iter().find_map(open)
     }
 
     /// Offset of the object's closing brace, once it was seen.
@@ -159,22 +251,26 @@ impl Scanner {
         self.offset
     }
 
+    fn go(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.offset = self.offset.saturating_add(bytes);
+    }
+
     /// Takes one step at `byte`, the first of `rest`: how many bytes it used up (none if the byte ends a literal).
     fn step(&mut self, byte: u8, rest: &[u8]) -> Result<usize, Malformed> {
-        let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         match (self.state, byte) {
             (State::InKey, _) => return self.in_key(rest),
             (State::InString, _) => return Ok(self.in_string(rest)),
             (State::InNested, _) => return Ok(self.in_nested(rest)),
             (State::InLiteral, _) => return self.in_literal(rest),
-            _ if space => {}
-            (State::Start, b'{') => self.state = State::FirstKey,
+            _ if is_space(&byte) => {}
+            (State::Start, b'{') => self.open_object(u64::MAX),
             (State::Start, _) => return Err(Malformed::NotAnObject),
-            (State::FirstKey | State::Key, b'"') => self.open_key(),
-            (State::FirstKey | State::AfterValue, b'}') => {
-                self.end = Some(self.offset);
-                self.state = State::Done;
+            (State::FirstKey | State::Key, b'"') => {
+                self.state = State::InKey;
+                self.key.clear();
             }
+            (State::FirstKey | State::AfterValue, b'}') => self.close_object(),
             (State::Colon, b':') => self.state = State::Value,
             (State::AfterValue, b',') => self.state = State::Key,
             (State::Value, _) => self.open_value(byte)?,
@@ -183,67 +279,98 @@ impl Scanner {
         Ok(1)
     }
 
-    fn open_key(&mut self) {
-        self.state = State::InKey;
-        self.key.clear();
-        self.key_overlong = false;
+    fn open_object(&mut self, keys: u64) {
+        self.state = State::FirstKey;
+        self.levels.push(Level {
+            keys,
+            ..Level::default()
+        });
+    }
+
+    fn close_object(&mut self) {
+        self.levels.pop();
+        self.state = State::AfterValue;
+        if self.levels.is_empty() {
+            self.end = Some(self.offset);
+            self.state = State::Done;
+        }
     }
 
     fn in_key(&mut self, rest: &[u8]) -> Result<usize, Malformed> {
         let (taken, closed) = string_end(&mut self.escaped, rest);
-        let text = rest.get(..taken).unwrap_or_default();
-        if self.key.len().saturating_add(text.len()) > MAX_KEY {
-            self.key_overlong = true;
-        } else {
-            self.key.extend(text);
-        }
+        self.key.push(rest.get(..taken).unwrap_or_default());
         if closed {
             self.state = State::Colon;
-            self.current = self.look_up()?;
+            self.look_up()?;
         }
         Ok(taken)
     }
 
-    /// The index of the key that was just read, its closing quote included.
-    fn look_up(&self) -> Result<Option<usize>, Malformed> {
-        let raw = self.key.strip_suffix(b"\"").filter(|_| !self.key_overlong);
-        let Some(raw) = raw else { return Ok(None) };
-        let unescaped;
-        let name = if raw.contains(&b'\\') {
-            let quoted = [b"\"", raw, b"\""].concat();
-            unescaped = serde_json::from_slice::<String>(&quoted).map_err(|_| Malformed::Syntax)?;
-            unescaped.as_bytes()
-        } else {
-            raw
+    /// Finds out whether the key that was just read is looked for.
+    fn look_up(&mut self) -> Result<(), Malformed> {
+        let depth = self.levels.len().saturating_sub(1);
+        let Some(level) = self.levels.last_mut() else {
+            return Ok(());
         };
-        let found = self.keys.iter().position(|key| folds_to(name, key.name));
-        let Some(index) = found else { return Ok(None) };
-        let exact = self
-            .keys
-            .get(index)
-            .is_some_and(|key| name == key.name.as_bytes());
-        let repeated = self.fields.get(index).is_some_and(Option::is_some);
-        match self.repeats {
-            Repeats::Refuse if repeated || !exact => Err(Malformed::AmbiguousKey),
-            _ => Ok(exact.then_some(index)),
+        (level.inside, level.current, self.nested.marks) = (0, None, 0);
+        let unescaped;
+        let name = match self.key.text() {
+            None => return Ok(()),
+            Some(raw) if raw.contains(&b'\\') => {
+                unescaped = unescape(raw).ok_or(Malformed::Syntax)?;
+                unescaped.as_bytes()
+            }
+            Some(raw) => raw,
+        };
+        let (mut same, mut similar) = (0, 0);
+        for (index, key) in self.shape.keys.iter().enumerate() {
+            let Some(spelled) = key.path.get(depth).filter(|_| level.keys & bit(index) != 0) else {
+                continue;
+            };
+            if spelled.split('|').any(|known| name == known.as_bytes()) {
+                same |= bit(index);
+                match key.path.len().saturating_sub(1) == depth {
+                    true => level.current = Some(index),
+                    false => level.inside |= bit(index),
+                }
+            } else if spelled.split('|').any(|known| folds_to(name, known)) {
+                similar |= bit(index);
+            }
         }
+        let is_ambiguous = similar != 0 || level.seen & same != 0;
+        if is_ambiguous && self.repeats == Repeats::Refuse {
+            return Err(Malformed::AmbiguousKey);
+        }
+        level.seen |= same;
+        if depth == 0 {
+            self.nested.marks = marks_under(self.shape.marks, name);
+        }
+        Ok(())
     }
 
     fn open_value(&mut self, byte: u8) -> Result<(), Malformed> {
-        self.state = match byte {
-            b'"' => State::InString,
-            b'{' | b'[' => State::InNested,
-            b'}' | b']' | b',' | b':' => return Err(Malformed::Syntax),
-            _ => State::InLiteral,
-        };
-        self.depth = 1;
-        self.nested_string = false;
         let start = self.offset;
-        if let Some(slot) = self.current.and_then(|index| self.fields.get_mut(index)) {
+        let level = self.levels.last();
+        let (inside, current) = level.map_or((0, None), |level| (level.inside, level.current));
+        if let Some(slot) = current.and_then(|index| self.fields.get_mut(index)) {
             *slot = Some(Field {
                 start,
                 ..Field::default()
             });
+        }
+        match byte {
+            b'{' if inside != 0 => self.open_object(inside),
+            b'"' => self.state = State::InString,
+            b'{' | b'[' => {
+                self.state = State::InNested;
+                self.nested = Nested {
+                    depth: 1,
+                    marks: self.nested.marks,
+                    ..Nested::default()
+                };
+            }
+            b'}' | b']' | b',' | b':' => return Err(Malformed::Syntax),
+            _ => self.state = State::InLiteral,
         }
         Ok(())
     }
@@ -257,33 +384,80 @@ impl Scanner {
     }
 
     fn in_nested(&mut self, rest: &[u8]) -> usize {
-        if self.nested_string {
+        if self.nested.in_string {
             let (taken, closed) = string_end(&mut self.escaped, rest);
-            self.nested_string = !closed;
+            if self.nested.marks != 0 {
+                self.nested.word.push(rest.get(..taken).unwrap_or_default());
+            }
+            if closed {
+                self.nested.in_string = false;
+                self.notice_type();
+            }
             return taken;
         }
         for (at, &byte) in rest.iter().enumerate() {
             match byte {
                 b'"' => {
-                    self.nested_string = true;
+                    self.nested.in_string = true;
+                    self.nested.word.clear();
                     return at.saturating_add(1);
                 }
-                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'{' | b'[' => self.nested.depth = self.nested.depth.saturating_add(1),
                 b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
+                    self.nested.depth = self.nested.depth.saturating_sub(1);
+                    if self.nested.depth == 0 {
                         self.state = State::AfterValue;
                         return at.saturating_add(1);
                     }
                 }
-                _ => {}
+                b':' if self.nested.marks != 0 => self.notice_key(),
+                b',' if self.nested.depth == 1 => self.count_comma(),
+                _ => continue,
             }
+            self.nested.is_type &= byte == b':';
         }
         rest.len()
     }
 
+    fn count_comma(&mut self) {
+        let current = self.levels.last().and_then(|level| level.current);
+        if let Some(Some(field)) = current.and_then(|index| self.fields.get_mut(index)) {
+            field.commas = field.commas.saturating_add(1);
+        }
+    }
+
+    /// The string that was read last is a key.
+    fn notice_key(&mut self) {
+        let is_mark =
+            |sign: Sign, word: &[u8]| matches!(sign, Sign::Key(name) if word == name.as_bytes());
+        let (flags, is_type) = self
+            .nested
+            .word
+            .with_text(|word| (self.flags(|sign| is_mark(sign, word)), word == b"type"));
+        self.noticed |= flags;
+        self.nested.is_type = is_type;
+    }
+
+    /// A string was read that may be the value of a `type`.
+    fn notice_type(&mut self) {
+        if !std::mem::take(&mut self.nested.is_type) {
+            return;
+        }
+        let is_mark =
+            |sign: Sign, word: &[u8]| matches!(sign, Sign::Type(name) if word == name.as_bytes());
+        let word = &self.nested.word;
+        self.noticed |= word.with_text(|word| self.flags(|sign| is_mark(sign, word)));
+    }
+
+    /// The flags of those marks that count here and whose sign is so.
+    fn flags(&self, is_so: impl Fn(Sign) -> bool) -> u32 {
+        let here = self.shape.marks.iter().enumerate();
+        here.filter(|&(index, mark)| self.nested.marks & bit(index) != 0 && is_so(mark.sign))
+            .fold(0, |flags, (_, mark)| flags | mark.flags)
+    }
+
     fn in_literal(&mut self, rest: &[u8]) -> Result<usize, Malformed> {
-        let ends = |byte: &u8| matches!(byte, b',' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+        let ends = |byte: &u8| matches!(byte, b',' | b'}') || is_space(byte);
         let taken = rest.iter().position(ends).unwrap_or(rest.len());
         let literal = rest.get(..taken).unwrap_or_default();
         if literal
@@ -298,21 +472,19 @@ impl Scanner {
         Ok(taken)
     }
 
-    /// Keeps the bytes that belong to the value that is being read.
+    /// Keeps the bytes that belong to the values that are being read.
     fn keep(&mut self, seen: &[u8]) {
-        let Some(index) = self.current else { return };
-        let limit = self.keys.get(index).map_or(0, |key| key.limit);
-        let Some(Some(field)) = self.fields.get_mut(index) else {
-            return;
-        };
-        if field.end.is_some() || self.offset < field.start || field.overlong {
-            return;
-        }
-        if field.raw.len().saturating_add(seen.len()) > limit {
-            field.overlong = true;
-            field.raw = Vec::new();
-        } else {
-            field.raw.extend(seen);
+        for index in self.levels.iter().filter_map(|level| level.current) {
+            let limit = self.shape.keys.get(index).map_or(0, |key| key.limit);
+            let Some(Some(field)) = self.fields.get_mut(index) else {
+                continue;
+            };
+            if field.end.is_some() || self.offset < field.start || field.overlong {
+                continue;
+            }
+            let room = limit.saturating_sub(field.raw.len());
+            field.overlong = seen.len() > room;
+            field.raw.extend(seen.iter().take(room));
         }
     }
 
@@ -321,13 +493,64 @@ impl Scanner {
         if self.state != State::AfterValue {
             return;
         }
-        let Some(index) = self.current.take() else {
+        let Some(index) = self
+            .levels
+            .last_mut()
+            .and_then(|level| level.current.take())
+        else {
             return;
         };
         if let Some(Some(field)) = self.fields.get_mut(index) {
             field.end = Some(self.offset);
         }
     }
+}
+
+impl Word {
+    fn clear(&mut self) {
+        self.raw.clear();
+        self.overlong = false;
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        if self.overlong || self.raw.len().saturating_add(text.len()) > MAX_WORD {
+            self.overlong = true;
+        } else {
+            self.raw.extend(text);
+        }
+    }
+
+    /// What stands before the closing quote; `None` if that is longer than anything that is looked for.
+    fn text(&self) -> Option<&[u8]> {
+        self.raw.strip_suffix(b"\"").filter(|_| !self.overlong)
+    }
+
+    /// Calls `look` with the text, unescaped; with nothing, if it is overlong or no text.
+    fn with_text<T>(&self, look: impl Fn(&[u8]) -> T) -> T {
+        match self.text() {
+            Some(raw) if raw.contains(&b'\\') => look(unescape(raw).unwrap_or_default().as_bytes()),
+            raw => look(raw.unwrap_or_default()),
+        }
+    }
+}
+
+fn is_space(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn bit(index: usize) -> u64 {
+    u32::try_from(index).map_or(0, |index| 1_u64.checked_shl(index).unwrap_or(0))
+}
+
+/// The marks in the value of this top-level key, a bit each.
+fn marks_under(marks: &[Mark], name: &[u8]) -> u64 {
+    let here = marks.iter().enumerate();
+    here.filter(|(_, mark)| mark.under.as_bytes() == name)
+        .fold(0, |bits, (index, _)| bits | bit(index))
+}
+
+fn unescape(raw: &[u8]) -> Option<String> {
+    serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
 }
 
 /// Whether some parser takes `name` for `key`: without regard to case, as Go's does, by the rules of Unicode (K is the
@@ -365,7 +588,8 @@ fn string_end(escaped: &mut bool, bytes: &[u8]) -> (usize, bool) {
 /// The text of a complete string value; `None` for any other value, or bad escapes.
 #[must_use]
 pub fn text(field: &Field) -> Option<String> {
-    serde_json::from_slice(&field.raw).ok()
+    let whole = Some(&field.raw).filter(|_| !field.overlong);
+    serde_json::from_slice(whole?).ok()
 }
 
 #[cfg(test)]
@@ -376,17 +600,36 @@ mod tests {
 
     const KEYS: &[Key] = &[
         Key {
-            name: "model",
+            path: &["model"],
             limit: 64,
         },
         Key {
-            name: "n",
+            path: &["n"],
+            limit: 8,
+        },
+        Key {
+            path: &["config|cfg", "max|most"],
             limit: 8,
         },
     ];
+    const SHAPE: Shape = Shape {
+        keys: KEYS,
+        marks: &[
+            Mark {
+                under: "messages",
+                sign: Sign::Type("image"),
+                flags: 1,
+            },
+            Mark {
+                under: "messages",
+                sign: Sign::Key("inline"),
+                flags: 2,
+            },
+        ],
+    };
 
     fn scan(chunks: &[&[u8]]) -> Result<Scanner, Malformed> {
-        let mut scanner = Scanner::new(KEYS, Repeats::Refuse);
+        let mut scanner = Scanner::new(SHAPE, Repeats::Refuse);
         for chunk in chunks {
             scanner.feed(chunk)?;
         }
@@ -483,8 +726,90 @@ mod tests {
         let scanner = scan(&[body.as_bytes()]).unwrap();
         for index in [0, 1] {
             let field = scanner.value(index).unwrap();
-            assert!(field.overlong && field.raw.is_empty() && field.end.is_some());
+            assert!(field.overlong && field.end.is_some());
+            assert_eq!(field.raw.len(), KEYS[index].limit);
         }
+    }
+
+    #[test]
+    fn a_key_in_an_object_is_found_in_any_of_its_spellings_and_in_no_other_place() {
+        let max = |body: &str| {
+            scan(&[body.as_bytes()]).map(|scanner| {
+                let raw = scanner.value(2).map(|field| field.raw.clone());
+                raw.map(|raw| String::from_utf8(raw).unwrap())
+            })
+        };
+        let found = Ok(Some("5".to_owned()));
+        assert_eq!(max(r#"{"config":{"a":{"max":1},"max":5}}"#), found);
+        assert_eq!(max(r#"{"cfg" : { "most" : 5 } }"#), found);
+        assert_eq!(
+            max(r#"{"x":{"config":{"max":5}},"max":5,"config":[{"max":5}]}"#),
+            Ok(None)
+        );
+        assert_eq!(max(r#"{"config":{},"x":{"max":5}}"#), Ok(None));
+        assert_eq!(max(r#"{"config":null}"#), Ok(None));
+        for twice in [
+            r#"{"config":{"max":1},"cfg":{}}"#,
+            r#"{"config":{"max":1,"most":2}}"#,
+            r#"{"config":{"Max":1}}"#,
+            r#"{"Config":{"x":1}}"#,
+        ] {
+            assert_eq!(max(twice), Err(Malformed::AmbiguousKey), "{twice}");
+        }
+        assert_eq!(max(r#"{"config":{"max":1"#), Err(Malformed::Truncated));
+        assert_eq!(max(r#"{"config":{"max":1]}"#), Err(Malformed::Syntax));
+    }
+
+    #[test]
+    fn marks_are_noticed_anywhere_in_their_value_and_never_in_a_text() {
+        for (body, image, inline) in [
+            (
+                r#"{"messages":[{"content":[{"type":"image","x":{"inline":1}}]}]}"#,
+                true,
+                true,
+            ),
+            (
+                r#"{"messages":[{"ty\u0070e" : "im\u0061ge"}]}"#,
+                true,
+                false,
+            ),
+            (
+                r#"{"messages":[{"type":"text","text":"image"},"inline",{"a":"type","b":"image"}]}"#,
+                false,
+                false,
+            ),
+            (
+                r#"{"messages":[{"type":{"a":"image"}},{"type":["image"]},{"type":"images"}]}"#,
+                false,
+                false,
+            ),
+            (
+                r#"{"messages":["{\"type\":\"image\",\"inline\":1}"]}"#,
+                false,
+                false,
+            ),
+            (
+                r#"{"tools":[{"type":"image","inline":1}],"messages":[]}"#,
+                false,
+                false,
+            ),
+        ] {
+            for split in 0..=body.len() {
+                let (head, tail) = body.as_bytes().split_at(split);
+                let scanner = scan(&[head, tail]).unwrap();
+                let expected = u32::from(image) | u32::from(inline) << 1;
+                assert_eq!(scanner.noticed(), expected, "{body} split at {split}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_object_is_told() {
+        let mut scanner = Scanner::new(SHAPE, Repeats::TakeLast);
+        assert_eq!(scanner.feed_object(br#"{"n":"#), Ok(5));
+        assert_eq!(scanner.feed_object(br#"{}} , {"n":1}"#), Ok(3));
+        assert_eq!(scanner.feed_object(b"x"), Ok(0));
+        assert!(scanner.closing_brace().is_some());
     }
 
     #[test]
@@ -499,7 +824,7 @@ mod tests {
 
     #[test]
     fn in_a_response_the_last_of_two_counts() {
-        let mut scanner = Scanner::new(KEYS, Repeats::TakeLast);
+        let mut scanner = Scanner::new(SHAPE, Repeats::TakeLast);
         scanner
             .feed(br#"{"model":"a","Model":"b","model":"c"}"#)
             .unwrap();

@@ -5,19 +5,24 @@
 //! 1. The token bucket must hold the request's cells.
 //! 2. The tier starts at the one that was asked for, and goes down to the lowest whose low-water mark the remaining
 //!    budget has crossed, or to the last one while the bucket is under its own mark. Never up.
+//!    A tier that cannot serve the request is passed over, in favour of the next better one.
 //! 3. The first tier from there whose reservation the budget can hold serves.
-//! 4. Where none can, the plan's overdraft may admit the request on the last tier.
-//! 5. Where several limits refuse, the strictest is told: never, spent, not yet, held.
+//! 4. Where none can, the plan may limit the request's output to what the budget still holds, on the lowest tier.
+//! 5. Where that does not help, the plan's overdraft may admit the request on the last tier.
+//! 6. Where several limits refuse, the strictest is told: never, spent, not yet, held.
 //!
 //! A tenant that must not be downgraded only ever gets the tier it asks for.
 
+mod ask;
+
 use std::time::Duration;
 
+pub use ask::{Ask, Scope};
+
 use crate::bucket::{NotNow, Quota};
-use crate::estimate::Estimate;
 use crate::ledger::Budget;
 use crate::record::Record;
-use crate::tier::{Ladder, Place, Price};
+use crate::tier::Ladder;
 use crate::units::{Cost, Ppm, Timestamp};
 
 /// What a plan grants, with a tenant's own settings applied.
@@ -33,6 +38,9 @@ pub struct Limits {
     pub never_downgrade: bool,
     /// Takes the place of the last tier's own mark.
     pub low_water_mark: Option<Ppm>,
+    /// Rather than to be refused for what its answer may cost, a request may have its output limited to what the budget
+    /// still holds, if that is at least so many tokens.
+    pub min_output_tokens: Option<u64>,
 }
 
 /// What happens when the budget is spent.
@@ -58,17 +66,6 @@ impl Limits {
     }
 }
 
-/// What a request asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// `None` for a model on no ladder, which keeps its name.
-    pub place: Option<Place<'a>>,
-    /// What it may cost.
-    pub estimate: Estimate,
-    /// What a model on no ladder costs.
-    pub unlisted_price: Option<&'a Price>,
-}
-
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -76,8 +73,10 @@ pub enum Decision {
     Admit {
         /// Never above the tier that was asked for.
         tier: usize,
-        /// Why it is lower, if it is.
+        /// Why it is lower, or why it is not although it should be.
         reason: Option<Reason>,
+        /// Tokens that each of its answers may have at the most, if that is limited.
+        most_output: Option<u64>,
         /// What to reserve on the budget.
         reserve: Cost,
     },
@@ -90,7 +89,7 @@ pub enum Decision {
     },
 }
 
-/// Why a request is served at a lower tier than it asked for.
+/// Why a request is served at a lower tier than it asked for, or why it keeps its own although it should not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Less of the budget remains than the tier's low-water mark, or than the asked tier would cost.
@@ -99,6 +98,14 @@ pub enum Reason {
     BucketLow,
     /// The budget is spent and the overdraft serves.
     BudgetExhausted,
+    /// It keeps its model: the lower tiers cannot do what it needs.
+    Unsupported,
+    /// It keeps its model: what it needs was not known when it had to be sent on.
+    Unread,
+    /// It keeps its model: that is one of a kind, such as a tuned one.
+    Bound,
+    /// It keeps its model: it is signed, so that nothing in it may change.
+    Signed,
 }
 
 /// Why a request is not served. From the mildest to the strictest.
@@ -118,8 +125,15 @@ pub enum Refusal {
 /// Decides about a request. `record` must be as of `now` (see [`crate::admission`]).
 #[must_use]
 pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
-    let bucket = check_bucket(limits, ask, record, now);
-    match (bucket, choose(limits, ask, record, now)) {
+    let decision = choose(limits, ask, record, now);
+    let most_output = match decision {
+        Decision::Admit { most_output, .. } => most_output,
+        Decision::Refuse { tier, .. } => ask.most_output(tier),
+    };
+    match (
+        check_bucket(limits, ask, most_output, record, now),
+        decision,
+    ) {
         (Ok(()), decision) => decision,
         (Err(bucket), Decision::Refuse { tier, refusal }) => Decision::Refuse {
             tier,
@@ -129,7 +143,7 @@ pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -
     }
 }
 
-/// Whether a request whose tier is settled still fits now that its cost is known better.
+/// Whether a request whose tier and longest answer are settled still fits now that its cost is known better.
 ///
 /// # Errors
 /// The refusal, where it does not.
@@ -137,11 +151,12 @@ pub fn recheck(
     limits: &Limits,
     ask: &Ask<'_>,
     tier: usize,
+    most_output: Option<u64>,
     record: &Record,
     now: Timestamp,
 ) -> Result<Cost, Refusal> {
-    check_bucket(limits, ask, record, now)?;
-    let cost = ask.cost(tier);
+    check_bucket(limits, ask, most_output, record, now)?;
+    let cost = ask.cost(tier, most_output);
     let Some(budget) = &limits.budget else {
         return Ok(cost);
     };
@@ -169,6 +184,7 @@ pub fn spent_out(limits: &Limits, record: &Record, now: Timestamp) -> Option<Ref
 fn check_bucket(
     limits: &Limits,
     ask: &Ask<'_>,
+    most_output: Option<u64>,
     record: &Record,
     now: Timestamp,
 ) -> Result<(), Refusal> {
@@ -176,63 +192,93 @@ fn check_bucket(
         return Ok(());
     };
     quota
-        .check(record.bucket, ask.estimate.cells(), now)
+        .check(record.bucket, ask.limited(most_output).cells(), now)
         .map_err(|not_now| match not_now {
             NotNow::ExceedsBurst => Refusal::ExceedsBurst,
             NotNow::Wait(wait) => Refusal::BucketEmpty(wait),
         })
 }
 
-/// Rules 2 to 4.
+/// Rules 2 to 5.
 fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
-    let asked = ask.place.map_or(0, |place| place.asked);
+    let asked = ask.asked();
     let ladder = ask
         .place
         .map(|place| place.ladder)
         .filter(|_| !limits.never_downgrade);
     let (marked, reason) = ladder.map_or((asked, None), |ladder| {
-        mark(limits, ladder, asked, record, now)
+        let (marked, reason) = mark(limits, ladder, asked, record, now);
+        nearest(ask, marked, reason)
     });
-    let last = ladder.map_or(asked, |ladder| ladder.last().max(asked));
+    let admit = |tier, reason, most_output| Decision::Admit {
+        tier,
+        reason,
+        most_output,
+        reserve: ask.cost(tier, most_output),
+    };
     let Some(budget) = &limits.budget else {
-        return Decision::Admit {
-            tier: marked,
-            reason,
-            reserve: ask.cost(marked),
-        };
+        return admit(marked, reason, ask.most_output(marked));
     };
-    let fitting = (marked..=last)
-        .find(|&tier| fits(budget, record, budget.initial_budget, ask.cost(tier), now).is_ok());
+    let last = ladder.map_or(asked, |ladder| ladder.last().max(asked));
+    let holds = |tier, most, limit| fits(budget, record, limit, ask.cost(tier, most), now);
+    let mut able = (marked..=last).filter(|&tier| ask.fits(tier));
+    let fitting =
+        able.find(|&tier| holds(tier, ask.most_output(tier), budget.initial_budget).is_ok());
     if let Some(tier) = fitting {
-        let reason = if tier > marked {
-            Some(Reason::BudgetLow)
-        } else {
-            reason
-        };
-        return Decision::Admit {
-            tier,
-            reason,
-            reserve: ask.cost(tier),
-        };
+        let reason = reason
+            .filter(|_| tier == marked)
+            .or_else(|| (tier > marked).then_some(Reason::BudgetLow));
+        return admit(tier, reason, ask.most_output(tier));
     }
-    let reserve = ask.cost(last);
-    let limit = if ladder.is_some() {
-        limits.most(budget)
-    } else {
-        budget.initial_budget
+    let lowest = (marked..=last)
+        .rev()
+        .find(|&tier| ask.fits(tier))
+        .unwrap_or(marked);
+    if let Some(most) = shortened(limits, ask, lowest, budget, record) {
+        return admit(lowest, Some(Reason::BudgetLow), Some(most));
+    }
+    let limit = match ladder {
+        Some(ladder) if lowest >= ladder.last() => limits.most(budget),
+        _ => budget.initial_budget,
     };
-    let verdict = fits(budget, record, limit, reserve, now);
-    match verdict {
-        Ok(()) => Decision::Admit {
-            tier: last,
-            reason: Some(Reason::BudgetExhausted),
-            reserve,
-        },
+    match holds(lowest, ask.most_output(lowest), limit) {
+        Ok(()) => admit(
+            lowest,
+            Some(Reason::BudgetExhausted),
+            ask.most_output(lowest),
+        ),
         Err(refusal) => Decision::Refuse {
             tier: marked,
             refusal,
         },
     }
+}
+
+/// The nearest tier from `marked` upwards that can serve the request. If that is the one that it asks for, the reason is
+/// why no lower one can.
+fn nearest(ask: &Ask<'_>, marked: usize, reason: Option<Reason>) -> (usize, Option<Reason>) {
+    let asked = ask.asked();
+    let tier = (asked..=marked)
+        .rev()
+        .find(|&tier| ask.fits(tier))
+        .unwrap_or(asked);
+    let kept = ask.scope.reason.filter(|_| tier == asked && marked > asked);
+    (tier, kept.or(reason))
+}
+
+/// The longest answer with which the budget still holds the request, if that is long enough to be of use.
+fn shortened(
+    limits: &Limits,
+    ask: &Ask<'_>,
+    tier: usize,
+    budget: &Budget,
+    record: &Record,
+) -> Option<u64> {
+    let least = limits.min_output_tokens?.max(ask.scope.least_output?);
+    let room = budget.headroom(&record.account, budget.initial_budget);
+    let most = ask.most_within(tier, budget.unit, room)?;
+    let most = ask.most_output(tier).map_or(most, |limit| limit.min(most));
+    (most >= least).then_some(most)
 }
 
 /// The lowest tier whose mark is crossed, and why; the asked one if none is.
@@ -297,30 +343,6 @@ fn fits(
 fn exhausted(budget: &Budget, now: Timestamp) -> Refusal {
     let end = budget.period.at(now).end;
     Refusal::BudgetExhausted((end != Timestamp::MAX).then(|| end.since(now)))
-}
-
-impl Ask<'_> {
-    /// What to reserve at a tier.
-    fn cost(&self, tier: usize) -> Cost {
-        self.estimate.ceiling(self.price(tier))
-    }
-
-    /// The price at a tier.
-    #[must_use]
-    pub fn price(&self, tier: usize) -> Option<&Price> {
-        match &self.place {
-            Some(place) => place
-                .ladder
-                .tiers
-                .get(tier)
-                .and_then(|tier| tier.price.as_ref()),
-            None => self.unlisted_price,
-        }
-    }
-
-    fn is_last(&self, tier: usize) -> bool {
-        self.place.is_some_and(|place| tier >= place.ladder.last())
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::{Api, Fault};
+use crate::api::{Fault, Problem, Wire};
 use crate::headers::{self, Header};
 use crate::policy::Refusal;
 use crate::units::Timestamp;
@@ -60,7 +60,7 @@ impl Denial {
     /// The answer to the client. The wait of a held budget is spread by the time of day, so that those who wait for
     /// the same moment do not come back at once.
     #[must_use]
-    pub fn reply(self, api: Api, now: Timestamp) -> Reply {
+    pub fn reply(self, wire: &dyn Wire, now: Timestamp) -> Reply {
         let status = match self {
             Self::TenantRequired => 401,
             Self::TenantUnknown => 403,
@@ -68,22 +68,35 @@ impl Denial {
             Self::Limit(_) => 429,
             Self::Unavailable => 503,
         };
+        let (wait, may_retry) = self.retry(now);
         let mut headers = vec![("content-type", "application/json".to_owned())];
-        match self {
-            Self::Limit(Refusal::BucketEmpty(wait)) => headers.extend(headers::retry_after(wait)),
-            Self::Limit(Refusal::BudgetHeld) => headers.extend(headers::retry_after(jittered(now))),
-            Self::Limit(Refusal::BudgetExhausted(wait)) => {
-                headers.extend(wait.into_iter().flat_map(headers::retry_after));
-                headers.push(headers::do_not_retry());
-            }
-            Self::Limit(Refusal::ExceedsBurst) => headers.push(headers::do_not_retry()),
-            _ => {}
+        headers.extend(wait.into_iter().flat_map(headers::retry_after));
+        if !may_retry {
+            headers.push(headers::do_not_retry());
         }
+        let error = wire.error(&Problem {
+            status,
+            code: self.code(),
+            message: &self.message(),
+            retry_after_ms: wait.filter(|_| may_retry).map(headers::millis_up),
+        });
+        headers.extend(error.headers);
         Reply {
             status,
             details: format!("bursar_{}", self.reason()),
             headers,
-            body: api.error_body(status, self.code(), &self.message()),
+            body: error.body,
+        }
+    }
+
+    /// How long to wait before another try, if that is known, and whether a client should try again by itself.
+    fn retry(self, now: Timestamp) -> (Option<Duration>, bool) {
+        match self {
+            Self::Limit(Refusal::BucketEmpty(wait)) => (Some(wait), true),
+            Self::Limit(Refusal::BudgetHeld) => (Some(jittered(now)), true),
+            Self::Limit(Refusal::BudgetExhausted(wait)) => (wait, false),
+            Self::Limit(Refusal::ExceedsBurst) => (None, false),
+            _ => (None, true),
         }
     }
 
@@ -128,11 +141,20 @@ fn jittered(now: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Endpoint;
+    use crate::tenant::Headers;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    fn reply(denial: Denial) -> Reply {
+        let post = [(":method", "POST"), (":path", "/v1/chat/completions")];
+        let post = post.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        let endpoint = Endpoint::of(&Headers(post.to_vec())).unwrap();
+        denial.reply(endpoint.wire, Timestamp::from_secs(7))
+    }
+
     fn headers(denial: Denial) -> Vec<(&'static str, String)> {
-        let reply = denial.reply(Api::OpenAiChat, Timestamp::from_secs(7));
+        let reply = reply(denial);
         assert_eq!(reply.details, format!("bursar_{}", denial.reason()));
         reply
             .headers
@@ -142,7 +164,7 @@ mod tests {
     }
 
     fn code(denial: Denial) -> (u16, String) {
-        let reply = denial.reply(Api::OpenAiChat, Timestamp::from_secs(7));
+        let reply = reply(denial);
         let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
         (
             reply.status,

@@ -2,11 +2,12 @@
 //!
 //! Lines end with LF, CRLF or a bare CR, also when CRLF is cut in two; an empty line ends an event; of
 //! the fields only `data` is of interest (WHATWG HTML, "Server-sent events", 9.2.6, read 2026-11-22).
+//! An event's data is handed on as it comes, so that it may be of any length.
 
 use memchr::memchr2;
 
-/// Longest event that is looked at. Beyond it an event passes unread.
-pub const MAX_EVENT: usize = 256 * 1024;
+/// Longest event that can still be taken out of the stream, in bytes as it stands there.
+pub const MAX_DROPPED: usize = 64 * 1024;
 
 /// Whether an event goes on to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,127 +18,208 @@ pub enum Verdict {
     Drop,
 }
 
+/// Reads what events say.
+pub trait Judge {
+    /// More of the current event's data. Its lines are joined by LF.
+    fn data(&mut self, bytes: &[u8]);
+
+    /// The current event is complete.
+    fn end(&mut self) -> Verdict;
+}
+
 /// Splits a stream into its events.
 #[derive(Clone, Debug, Default)]
 pub struct Events {
-    /// Bytes of the event so far, as they came.
-    raw: Vec<u8>,
-    /// Where its current line begins in `raw`.
-    line: usize,
-    /// Its `data` lines so far, joined by LF.
-    data: Option<Vec<u8>>,
-    /// The last byte was a CR that ended a line: an LF now belongs to it.
-    after_cr: bool,
-    /// The event is longer than [`MAX_EVENT`]; what came of it has gone on.
-    overlong: bool,
+    /// Where it is in the current line.
+    line: Line,
     /// The current line is not empty.
     has_text: bool,
+    /// The current event has data.
+    has_data: bool,
+    /// The last byte was a CR that ended a line: an LF now belongs to it.
+    after_cr: bool,
+    /// Keeps the current event back, where events may be taken out.
+    keeper: Option<Keeper>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Line {
+    /// So many bytes of a byte order mark were read: only at the start of the stream.
+    Mark(usize),
+    /// So many bytes of `data` were read.
+    Name(usize),
+    /// After the colon: a space now is not part of the value.
+    Colon,
+    /// In the value of a `data` line.
+    Value,
+    /// In a line that is of no interest.
+    #[default]
+    Other,
+}
+
+const MARK: &[u8] = b"\xef\xbb\xbf";
+const NAME: &[u8] = b"data";
+
+/// The bytes of the current event, until it is known whether it goes on.
+#[derive(Clone, Debug, Default)]
+struct Keeper {
+    raw: Vec<u8>,
+    /// The event is longer than [`MAX_DROPPED`]; what came of it has gone on.
+    overlong: bool,
     /// What became of the last event, for the LF that may still follow it.
     last: Option<Verdict>,
 }
 
 impl Events {
-    /// Reads on; gives each complete event's data to `judge`, and the bytes of the kept ones to `output`.
+    /// A splitter for a new stream. `drops`: events may be taken out of it.
+    #[must_use]
+    pub fn new(drops: bool) -> Self {
+        Self {
+            line: Line::Mark(0),
+            keeper: drops.then(Keeper::default),
+            ..Self::default()
+        }
+    }
+
+    /// Whether events may be taken out.
+    #[must_use]
+    pub fn drops(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Reads on. What goes on to the client in the place of the chunk, where events may be taken out.
     ///
-    /// The bytes of an incomplete event are kept back, which delays nothing that a client could use.
-    pub fn feed(
-        &mut self,
-        chunk: &[u8],
-        output: &mut Vec<u8>,
-        mut judge: impl FnMut(&[u8]) -> Verdict,
-    ) {
+    /// The bytes of an incomplete event are kept back then, which delays nothing that a client could use.
+    pub fn feed(&mut self, chunk: &[u8], judge: &mut impl Judge) -> Option<Vec<u8>> {
+        let mut output = Vec::new();
         let mut rest = chunk;
         if self.after_cr && rest.first() == Some(&b'\n') {
             self.after_cr = false;
-            self.late_lf(output);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.late_lf(&mut output);
+            }
             rest = rest.get(1..).unwrap_or_default();
         }
         while !rest.is_empty() {
             let (line, ending, tail) = next_line(rest);
             self.after_cr = ending == b"\r" && tail.is_empty();
-            self.push(line, ending, output);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.push(line, ending, &mut output);
+            }
+            self.has_text |= !line.is_empty();
+            self.read(line, judge);
             if !ending.is_empty() {
-                self.end_line(ending.len(), output, &mut judge);
+                self.end_line(&mut output, judge);
             }
             rest = tail;
         }
+        self.keeper.as_ref().map(|_| output)
     }
 
-    /// The stream has ended: an event that no empty line ended is judged all the same.
-    pub fn finish(&mut self, output: &mut Vec<u8>, mut judge: impl FnMut(&[u8]) -> Verdict) {
-        if !self.raw.is_empty() || self.data.is_some() {
-            self.end_line(0, output, &mut judge);
-            self.end_event(output, &mut judge);
+    /// The stream has ended: an event that no empty line ended is judged all the same. What of it goes on.
+    pub fn finish(&mut self, judge: &mut impl Judge) -> Vec<u8> {
+        let mut output = Vec::new();
+        if std::mem::take(&mut self.has_text) {
+            self.end_value(judge);
+        }
+        self.end_event(&mut output, judge);
+        output
+    }
+
+    /// Reads a part of a line.
+    fn read(&mut self, mut part: &[u8], judge: &mut impl Judge) {
+        while let Some((&byte, tail)) = part.split_first() {
+            self.line = match self.line {
+                Line::Mark(seen) if MARK.get(seen) == Some(&byte) => {
+                    Line::Mark(seen.saturating_add(1))
+                }
+                Line::Mark(seen) if seen == 0 || seen == MARK.len() => {
+                    self.line = Line::Name(0);
+                    continue;
+                }
+                Line::Name(seen) if NAME.get(seen) == Some(&byte) => {
+                    Line::Name(seen.saturating_add(1))
+                }
+                Line::Name(seen) if seen == NAME.len() && byte == b':' => {
+                    self.begin_value(judge);
+                    Line::Colon
+                }
+                Line::Colon if byte == b' ' => Line::Value,
+                Line::Colon | Line::Value => {
+                    judge.data(part);
+                    self.line = Line::Value;
+                    return;
+                }
+                Line::Mark(_) | Line::Name(_) | Line::Other => {
+                    self.line = Line::Other;
+                    return;
+                }
+            };
+            part = tail;
         }
     }
 
+    fn begin_value(&mut self, judge: &mut impl Judge) {
+        if std::mem::replace(&mut self.has_data, true) {
+            judge.data(b"\n");
+        }
+    }
+
+    /// A line that is just `data` has an empty value.
+    fn end_value(&mut self, judge: &mut impl Judge) {
+        if matches!(self.line, Line::Name(seen) if seen == NAME.len()) {
+            self.begin_value(judge);
+        }
+        self.line = Line::Name(0);
+    }
+
+    fn end_line(&mut self, output: &mut Vec<u8>, judge: &mut impl Judge) {
+        self.end_value(judge);
+        if !std::mem::take(&mut self.has_text) {
+            self.end_event(output, judge);
+        }
+    }
+
+    fn end_event(&mut self, output: &mut Vec<u8>, judge: &mut impl Judge) {
+        let verdict = match std::mem::take(&mut self.has_data) {
+            true => judge.end(),
+            false => Verdict::Keep,
+        };
+        if let Some(keeper) = &mut self.keeper {
+            keeper.end(verdict, output);
+        }
+    }
+}
+
+impl Keeper {
     /// An LF that came in another chunk than the CR before it.
     fn late_lf(&mut self, output: &mut Vec<u8>) {
         if self.overlong {
             output.push(b'\n');
         } else if !self.raw.is_empty() {
             self.raw.push(b'\n');
-            self.line = self.raw.len();
         } else if self.last != Some(Verdict::Drop) {
             output.push(b'\n');
         }
     }
 
     fn push(&mut self, line: &[u8], ending: &[u8], output: &mut Vec<u8>) {
-        self.has_text |= !line.is_empty();
         self.raw.extend(line);
         self.raw.extend(ending);
-        if self.raw.len() > MAX_EVENT {
-            self.overlong = true;
-            self.data = None;
-        }
+        self.overlong |= self.raw.len() > MAX_DROPPED;
         if self.overlong {
             output.append(&mut self.raw);
-            self.line = 0;
         }
     }
 
-    /// A line is complete; `ending` is the length of what ended it.
-    fn end_line(
-        &mut self,
-        ending: usize,
-        output: &mut Vec<u8>,
-        judge: &mut impl FnMut(&[u8]) -> Verdict,
-    ) {
-        let has_text = std::mem::take(&mut self.has_text);
-        if self.overlong {
-            if !has_text {
-                self.overlong = false;
-                self.last = Some(Verdict::Keep);
-            }
-            return;
+    fn end(&mut self, verdict: Verdict, output: &mut Vec<u8>) {
+        if std::mem::take(&mut self.overlong) || verdict == Verdict::Keep {
+            output.append(&mut self.raw);
+            self.last = Some(Verdict::Keep);
+        } else {
+            self.raw.clear();
+            self.last = Some(Verdict::Drop);
         }
-        if !has_text && ending > 0 {
-            self.end_event(output, judge);
-            return;
-        }
-        let end = self.raw.len().saturating_sub(ending);
-        let line = self.raw.get(self.line..end).unwrap_or_default();
-        if let Some(value) = data_of(line) {
-            match &mut self.data {
-                Some(data) => {
-                    data.push(b'\n');
-                    data.extend(value);
-                }
-                None => self.data = Some(value.to_vec()),
-            }
-        }
-        self.line = self.raw.len();
-    }
-
-    fn end_event(&mut self, output: &mut Vec<u8>, judge: &mut impl FnMut(&[u8]) -> Verdict) {
-        let verdict = self.data.take().map_or(Verdict::Keep, |data| judge(&data));
-        if verdict == Verdict::Keep {
-            output.extend(&self.raw);
-        }
-        self.raw.clear();
-        self.line = 0;
-        self.last = Some(verdict);
     }
 }
 
@@ -152,39 +234,45 @@ fn next_line(bytes: &[u8]) -> (&[u8], &[u8], &[u8]) {
     (line, ending, tail)
 }
 
-/// The value of a `data` line.
-fn data_of(line: &[u8]) -> Option<&[u8]> {
-    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-    let value = line.strip_prefix(b"data")?;
-    match value.split_first() {
-        None => Some(value),
-        Some((b':', value)) => Some(value.strip_prefix(b" ").unwrap_or(value)),
-        Some(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// The events' data and the output, where events with `drop` in them are taken out.
-    fn run(chunks: &[&[u8]]) -> (Vec<String>, String) {
-        let (mut events, mut output, mut seen) = (Events::default(), Vec::new(), Vec::new());
-        let mut judge = |data: &[u8]| {
-            seen.push(String::from_utf8_lossy(data).into_owned());
-            if data.starts_with(b"drop") {
+    /// Collects events; those that begin with `drop` are to be taken out.
+    #[derive(Default)]
+    struct Seen(Vec<String>, Vec<u8>);
+
+    impl Judge for Seen {
+        fn data(&mut self, bytes: &[u8]) {
+            self.1.extend(bytes);
+        }
+
+        fn end(&mut self) -> Verdict {
+            let data = String::from_utf8(std::mem::take(&mut self.1)).unwrap();
+            let verdict = if data.starts_with("drop") {
                 Verdict::Drop
             } else {
                 Verdict::Keep
-            }
-        };
-        for chunk in chunks {
-            events.feed(chunk, &mut output, &mut judge);
+            };
+            self.0.push(data);
+            verdict
         }
-        events.finish(&mut output, &mut judge);
-        (seen, String::from_utf8(output).unwrap())
+    }
+
+    /// The events' data and the output.
+    fn run(chunks: &[&[u8]]) -> (Vec<String>, String) {
+        let (mut events, mut output, mut seen) = (Events::new(true), Vec::new(), Seen::default());
+        let (mut reader, mut read) = (Events::new(false), Seen::default());
+        for chunk in chunks {
+            output.extend(events.feed(chunk, &mut seen).unwrap());
+            assert_eq!(reader.feed(chunk, &mut read), None);
+        }
+        output.extend(events.finish(&mut seen));
+        assert_eq!(reader.finish(&mut read), b"");
+        assert_eq!(read.0, seen.0);
+        (seen.0, String::from_utf8(output).unwrap())
     }
 
     // cases.md 17
@@ -224,24 +312,30 @@ mod tests {
 
     // cases.md 26
     #[test]
-    fn a_huge_event_passes_unread_and_the_next_one_is_found() {
-        let huge = format!("data: {}\ndata: drop\n\n", "x".repeat(MAX_EVENT));
-        let stream = format!("{huge}data: b\n\n");
+    fn a_huge_event_is_read_as_it_passes_and_the_next_one_is_found() {
+        let data = format!("drop{}", "x".repeat(MAX_DROPPED));
+        let stream = format!("data: {data}\n\ndata: b\n\n");
         for size in [1_000, 65_536, stream.len()] {
             let chunks: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
             let (seen, output) = run(&chunks);
-            assert_eq!(seen, ["b"], "chunks of {size}");
+            assert_eq!(seen, [data.as_str(), "b"], "chunks of {size}");
             assert_eq!(output, stream);
         }
     }
 
     #[test]
     fn memory_is_bounded_in_an_event_that_never_ends() {
-        let (mut events, mut output) = (Events::default(), Vec::new());
-        for _ in 0..100 {
-            events.feed(&[b'x'; 65_536], &mut output, |_| Verdict::Drop);
-        }
-        assert_eq!(output.len(), 100 * 65_536);
-        assert!(events.raw.is_empty());
+        let (mut events, mut seen) = (Events::new(true), Seen::default());
+        let passed: usize = (0..100)
+            .map(|_| events.feed(&[b'x'; 65_536], &mut seen).unwrap().len())
+            .sum();
+        assert_eq!(passed, 100 * 65_536);
+        assert!(events.keeper.unwrap().raw.is_empty());
+    }
+
+    #[test]
+    fn only_lines_of_data_count() {
+        let stream = "dat: 1\ndatas: 2\n data: 3\ndata : 4\n\ndata:  5\ndata\n\n";
+        assert_eq!(run(&[stream.as_bytes()]).0, [" 5\n"]);
     }
 }

@@ -10,6 +10,8 @@ pub struct Price {
     pub input: u64,
     /// Input tokens that it had.
     pub cached_input: u64,
+    /// Input tokens that it cached now.
+    pub cache_write: u64,
     /// Output tokens, reasoning included.
     pub output: u64,
 }
@@ -18,9 +20,11 @@ impl Price {
     /// The price of a usage, rounded up to a whole micro. What was not reported costs nothing.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> Micros {
+        let written = usage.cache_write.unwrap_or_default();
         let parts = [
-            (usage.fresh_input(), self.input),
+            (usage.fresh_input().map(|fresh| fresh - written), self.input),
             (usage.cached_input, self.cached_input),
+            (usage.cache_write, self.cache_write),
             (usage.output, self.output),
         ];
         let sum = parts.iter().fold(0_u128, |sum, &(tokens, price)| {
@@ -36,8 +40,60 @@ impl Price {
         Self {
             input: self.input.max(other.input),
             cached_input: self.cached_input.max(other.cached_input),
+            cache_write: self.cache_write.max(other.cache_write),
             output: self.output.max(other.output),
         }
+    }
+}
+
+/// What a request needs of the model that serves it, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs(pub u32);
+
+impl Needs {
+    /// Nothing in particular.
+    pub const NONE: Self = Self(0);
+    /// It calls tools.
+    pub const TOOLS: Self = Self(1);
+    /// It reads more than text: images, files, sound.
+    pub const IMAGES: Self = Self(1 << 1);
+    /// Its output keeps to a schema.
+    pub const STRUCTURED_OUTPUT: Self = Self(1 << 2);
+    /// It can be told to think.
+    pub const THINKING: Self = Self(1 << 3);
+    /// It takes thoughts that were signed for the model that began the conversation.
+    pub const SIGNED_THINKING: Self = Self(1 << 4);
+    /// It goes on with a prompt that the provider has cached for one model.
+    pub const CACHED_PROMPT: Self = Self(1 << 5);
+    /// All of that.
+    pub const ALL: Self = Self((1 << 6) - 1);
+    /// What only the model has with which it began.
+    const OWN: Self = Self(Self::SIGNED_THINKING.0 | Self::CACHED_PROMPT.0);
+
+    /// These, if that is so.
+    #[must_use]
+    pub const fn when(self, is_so: bool) -> Self {
+        if is_so { self } else { Self::NONE }
+    }
+
+    /// Whether none of these is missing in `others`.
+    #[must_use]
+    pub const fn are_in(self, others: Self) -> bool {
+        self.0 & !others.0 == 0
+    }
+
+    /// All but `others`.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+}
+
+impl std::ops::BitOr for Needs {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -52,6 +108,15 @@ pub struct Tier {
     pub price: Option<Price>,
     /// Its low-water mark: the tier applies while less than this fraction of the budget remains.
     pub below: Option<Ppm>,
+    /// What its model can do.
+    pub supports: Needs,
+    /// The longest answer it gives, in tokens.
+    pub max_output_tokens: Option<u64>,
+}
+
+impl Tier {
+    /// What a model can do of which nothing is said: all but going on with what another one has begun.
+    pub const USUAL: Needs = Needs::ALL.without(Needs::OWN);
 }
 
 /// Tiers, the best first, and the models that start on it.
@@ -77,6 +142,14 @@ impl Ladder {
     #[must_use]
     pub fn last(&self) -> usize {
         self.tiers.len().saturating_sub(1)
+    }
+
+    /// Whether some tier gives answers of a limited length only.
+    #[must_use]
+    pub fn limits_output(&self) -> bool {
+        self.tiers
+            .iter()
+            .any(|tier| tier.max_output_tokens.is_some())
     }
 
     /// The model that goes upstream: the top tier and the asked one keep the model that was asked for.
@@ -135,6 +208,8 @@ mod tests {
             model: (*model).to_owned(),
             price: None,
             below: None,
+            supports: Tier::USUAL,
+            max_output_tokens: None,
         };
         Ladder {
             matches: matches.iter().map(|&glob| glob.to_owned()).collect(),
@@ -190,17 +265,24 @@ mod tests {
         let price = Price {
             input: 2_500_000,
             cached_input: 1_250_000,
+            cache_write: 3_125_000,
             output: 10_000_000,
         };
         let usage = |input, cached, output| Usage {
             input: Some(Tokens(input)),
             cached_input: Some(Tokens(cached)),
+            cache_write: None,
             output: Some(Tokens(output)),
         };
         assert_eq!(
             price.of(&usage(1_000, 400, 100)),
             Micros(1_500 + 500 + 1_000)
         );
+        let written = Usage {
+            cache_write: Some(Tokens(200)),
+            ..usage(1_000, 400, 100)
+        };
+        assert_eq!(price.of(&written), Micros(1_000 + 500 + 625 + 1_000));
         assert_eq!(price.of(&usage(1, 0, 0)), Micros(3));
         assert_eq!(price.of(&usage(0, 0, 0)), Micros(0));
         assert_eq!(price.of(&usage(u64::MAX, 0, u64::MAX)), Micros(u64::MAX));

@@ -1,8 +1,10 @@
 //! What a provider says a request used, read from its response as it passes.
 
-use crate::api::Api;
-use crate::json::{Repeats, Scanner};
-use crate::sse::{Events, Verdict};
+use crate::api::Wire;
+use crate::eventstream::{Frames, Part};
+use crate::json::{Malformed, Repeats, Scanner};
+use crate::sse::{Events, Judge, Verdict};
+use crate::tenant::Headers;
 use crate::tier::Price;
 use crate::units::{Cost, Micros, Tokens};
 
@@ -11,8 +13,10 @@ use crate::units::{Cost, Micros, Tokens};
 pub struct Usage {
     /// Prompt tokens, the cached ones included.
     pub input: Option<Tokens>,
-    /// Prompt tokens that the provider had cached. Invariant: no more than `input`.
+    /// Prompt tokens that the provider read from its cache. Invariant: with `cache_write`, no more than `input`.
     pub cached_input: Option<Tokens>,
+    /// Prompt tokens that the provider wrote to its cache, and charges for that.
+    pub cache_write: Option<Tokens>,
     /// Output tokens, reasoning included.
     pub output: Option<Tokens>,
 }
@@ -27,19 +31,50 @@ impl Usage {
         }
     }
 
-    /// Prompt tokens that the provider had not cached.
+    /// Prompt tokens that the provider had not cached, whether or not it cached them now.
     #[must_use]
     pub fn fresh_input(&self) -> Option<Tokens> {
         Some(self.input? - self.cached_input.unwrap_or_default())
     }
 
-    /// This usage, with what was not reported taken from `estimate`.
+    /// Both together.
     #[must_use]
-    pub fn or(self, estimate: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
+        let sum = |one: Option<Tokens>, other: Option<Tokens>| match (one, other) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
         Self {
-            input: self.input.or(estimate.input),
-            cached_input: self.cached_input,
-            output: self.output.or(estimate.output),
+            input: sum(self.input, other.input),
+            cached_input: sum(self.cached_input, other.cached_input),
+            cache_write: sum(self.cache_write, other.cache_write),
+            output: sum(self.output, other.output),
+        }
+    }
+
+    /// What two reports of one response say together, each of which may tell a part. They are running totals, so the
+    /// later one counts, and the prompt's cannot fall.
+    #[must_use]
+    fn after(self, earlier: Self) -> Self {
+        Self {
+            input: self.input.max(earlier.input),
+            cached_input: self.cached_input.max(earlier.cached_input),
+            cache_write: self.cache_write.max(earlier.cache_write),
+            output: self.output.or(earlier.output),
+        }
+    }
+
+    /// This usage, without cached tokens that its input does not have.
+    #[must_use]
+    pub fn consistent(self) -> Self {
+        let cached_input = self
+            .cached_input
+            .map(|cached| cached.min(self.input.unwrap_or_default()));
+        let room = self.input.unwrap_or_default() - cached_input.unwrap_or_default();
+        Self {
+            cached_input,
+            cache_write: self.cache_write.map(|written| written.min(room)),
+            ..self
         }
     }
 
@@ -55,35 +90,61 @@ impl Usage {
 pub struct EventFacts {
     /// Usage, if it has one.
     pub usage: Option<Usage>,
-    /// It has no content besides the usage.
+    /// It has no content besides the usage, and only comes if it was asked for.
     pub usage_only: bool,
-    /// It is the provider's mark of the stream's end.
-    pub is_end: bool,
+    /// No later event says anything about usage.
+    pub is_last: bool,
 }
 
 /// Reads one response.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    api: Api,
     body: Body,
-    /// The newest usage that was reported.
-    usage: Option<Usage>,
-    /// The provider has said its last about usage.
-    is_final: bool,
+    told: Told,
     /// Bytes of the body so far.
     bytes: u64,
-    /// Takes out the event that carries nothing but usage, for a client that did not ask for it.
-    drops_usage: bool,
-    content: Content,
 }
 
 #[derive(Clone, Debug)]
 enum Body {
+    /// One JSON object.
     Json(Box<Scanner>),
+    /// A JSON array of events.
+    Array(Array),
+    /// Server-sent events.
     Events(Events),
+    /// An AWS event stream.
+    Frames(Frames),
     /// Compressed, or of a type that carries no usage.
     Opaque,
 }
+
+/// What the response has said so far.
+#[derive(Clone, Debug)]
+struct Told {
+    wire: &'static dyn Wire,
+    event: Event,
+    /// The usage that was reported.
+    usage: Option<Usage>,
+    /// The provider has said its last about usage.
+    is_final: bool,
+    content: Content,
+}
+
+/// The event that is being read.
+#[derive(Clone, Debug, Default)]
+struct Event {
+    /// `None` before it begins.
+    scanner: Option<Scanner>,
+    /// It is no JSON object.
+    is_other: bool,
+    /// Its first bytes.
+    head: Vec<u8>,
+    length: u64,
+}
+
+/// What ends a stream of OpenAI's: no JSON.
+const DONE: &[u8] = b"[DONE]";
 
 /// What a stream's events say of its output's length, where no usage does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,67 +155,94 @@ struct Content {
 }
 
 impl Reader {
-    /// A reader for the response with these headers.
+    /// A reader for the response with these headers. `drops_usage`: the event that carries nothing but usage is taken out,
+    /// for a client that did not ask for it.
     #[must_use]
-    pub fn new(api: Api, content_type: &[u8], content_encoding: &[u8], drops_usage: bool) -> Self {
+    pub fn new(wire: &'static dyn Wire, response: &Headers, drops_usage: bool) -> Self {
+        let header = |name| response.only(name).unwrap_or_default();
+        let content_type = header("content-type");
+        let encoding = header("content-encoding");
         let is = |prefix: &[u8]| {
             content_type
                 .get(..prefix.len())
                 .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
         };
-        let plain =
-            content_encoding.is_empty() || content_encoding.eq_ignore_ascii_case(b"identity");
-        let body = if plain && is(b"text/event-stream") {
-            Body::Events(Events::default())
-        } else if plain && (is(b"application/json") || content_type.is_empty()) {
+        let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity");
+        let body = if !is_plain {
+            Body::Opaque
+        } else if is(b"text/event-stream") {
+            Body::Events(Events::new(drops_usage))
+        } else if is(b"application/vnd.amazon.eventstream") {
+            Body::Frames(Frames::default())
+        } else if is(b"application/json") || content_type.is_empty() {
             // Some servers leave the type out; what is no JSON is found out by reading.
-            Body::Json(Box::new(Scanner::new(
-                api.response_keys(),
-                Repeats::TakeLast,
-            )))
+            let scanner = Scanner::new(wire.response(), Repeats::TakeLast);
+            Body::Json(Box::new(scanner))
         } else {
             Body::Opaque
         };
+        let usage = wire.usage_of_headers(response);
         Self {
-            api,
             body,
-            usage: None,
-            is_final: false,
+            told: Told {
+                wire,
+                event: Event::default(),
+                usage,
+                is_final: usage.is_some_and(|usage| usage.is_whole()),
+                content: Content::default(),
+            },
             bytes: 0,
-            drops_usage,
-            content: Content::default(),
         }
     }
 
     /// Whether [`Reader::feed`] may change the body's length.
     #[must_use]
     pub fn changes_length(&self) -> bool {
-        self.drops_usage && matches!(self.body, Body::Events(_))
+        matches!(&self.body, Body::Events(events) if events.drops())
     }
 
     /// Reads on. What goes on to the client: `None` for the chunk as it is.
     pub fn feed(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
-        let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        self.bytes = self.bytes.saturating_add(length);
+        let is_first = self.bytes == 0;
+        self.bytes = self.bytes.saturating_add(length(chunk));
+        let told = &mut self.told;
         match std::mem::replace(&mut self.body, Body::Opaque) {
             Body::Opaque => None,
             Body::Json(mut scanner) => {
-                // What is no JSON after all stays opaque.
-                if scanner.feed(chunk).is_ok() {
-                    self.usage = self.api.usage_of_body(&scanner);
-                    self.is_final = self.usage.is_some_and(|usage| usage.is_whole());
-                    self.body = Body::Json(scanner);
+                match scanner.feed(chunk) {
+                    Ok(()) => {
+                        told.whole(&scanner);
+                        self.body = Body::Json(scanner);
+                    }
+                    Err(Malformed::NotAnObject) if is_first => {
+                        self.body = Array::default()
+                            .feed(chunk, told)
+                            .map_or(Body::Opaque, Body::Array);
+                    }
+                    // What is no JSON after all stays opaque.
+                    Err(_) => {}
                 }
                 None
             }
+            Body::Array(array) => {
+                self.body = array.feed(chunk, told).map_or(Body::Opaque, Body::Array);
+                None
+            }
+            Body::Frames(mut frames) => {
+                frames.feed(chunk, &mut |part| told.frame(part));
+                self.body = Body::Frames(frames);
+                None
+            }
             Body::Events(mut events) => {
-                let mut output = Vec::new();
-                events.feed(chunk, &mut output, |data| self.judge(data));
-                if is_end {
-                    events.finish(&mut output, |data| self.judge(data));
-                }
+                let output = events.feed(chunk, told);
+                let rest = if is_end {
+                    events.finish(told)
+                } else {
+                    Vec::new()
+                };
                 self.body = Body::Events(events);
-                (self.drops_usage && output != chunk).then_some(output)
+                let output = output.map(|output| [output, rest].concat());
+                output.filter(|output| output != chunk)
             }
         }
     }
@@ -162,7 +250,7 @@ impl Reader {
     /// The usage that was reported so far, and whether the provider has said its last about it.
     #[must_use]
     pub fn reported(&self) -> (Option<Usage>, bool) {
-        (self.usage, self.is_final)
+        (self.told.usage, self.told.is_final)
     }
 
     /// How many output tokens came, told from what was seen.
@@ -175,40 +263,147 @@ impl Reader {
             events,
             bytes,
             shortest,
-        } = self.content;
+        } = self.told.content;
         match &self.body {
-            Body::Events(_) => {
+            Body::Events(_) | Body::Array(_) | Body::Frames(_) => {
                 let overhead = shortest.unwrap_or(0).saturating_mul(events);
                 Tokens(events.max(bytes.saturating_sub(overhead) / 4))
             }
             Body::Json(_) | Body::Opaque => Tokens(self.bytes.div_ceil(4)),
         }
     }
+}
 
-    fn judge(&mut self, data: &[u8]) -> Verdict {
-        let facts = self.api.event(data);
-        if facts.usage.is_some() {
-            self.usage = facts.usage;
+impl Told {
+    /// A response that is one JSON object was read as far as this.
+    fn whole(&mut self, scanner: &Scanner) {
+        if let Some(usage) = self.wire.usage(scanner) {
+            let usage = usage.after(self.usage.unwrap_or_default());
+            self.usage = Some(usage);
+            self.is_final = usage.is_whole();
         }
-        self.is_final |= facts.is_end || facts.usage.is_some() && facts.usage_only;
-        if facts.usage_only {
-            return if self.drops_usage {
-                Verdict::Drop
-            } else {
-                Verdict::Keep
-            };
+    }
+
+    fn frame(&mut self, part: Part<'_>) {
+        match part {
+            Part::Begin { .. } => self.event.clear(),
+            Part::Payload(bytes) => self.data(bytes),
+            Part::End => {
+                self.end();
+            }
         }
-        if !facts.is_end {
-            let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-            let Content {
-                events,
-                bytes,
-                shortest,
-            } = &mut self.content;
-            *events = events.saturating_add(1);
-            *bytes = bytes.saturating_add(length);
-            *shortest = Some(shortest.map_or(length, |shortest| shortest.min(length)));
+    }
+
+    /// Takes note of what an event says; whether it says nothing but usage.
+    fn note(&mut self, facts: EventFacts) -> bool {
+        if let Some(usage) = facts.usage {
+            self.usage = Some(usage.after(self.usage.unwrap_or_default()));
+        }
+        self.is_final |= facts.is_last;
+        facts.usage_only
+    }
+}
+
+impl Judge for Told {
+    fn data(&mut self, bytes: &[u8]) {
+        self.event.read(self.wire, bytes);
+    }
+
+    fn end(&mut self) -> Verdict {
+        let is_done = self.event.head.trim_ascii() == DONE;
+        let facts = match &self.event.scanner {
+            Some(scanner) if !self.event.is_other => self.wire.event(scanner),
+            _ => EventFacts {
+                is_last: is_done,
+                ..EventFacts::default()
+            },
+        };
+        let length = self.event.length;
+        self.event.clear();
+        if self.note(facts) {
+            return Verdict::Drop;
+        }
+        if !is_done {
+            self.content.add(length);
         }
         Verdict::Keep
     }
+}
+
+impl Content {
+    fn add(&mut self, length: u64) {
+        self.events = self.events.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(length);
+        self.shortest = Some(
+            self.shortest
+                .map_or(length, |shortest| shortest.min(length)),
+        );
+    }
+}
+
+impl Event {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn read(&mut self, wire: &'static dyn Wire, bytes: &[u8]) {
+        self.length = self.length.saturating_add(length(bytes));
+        let room = DONE.len().saturating_add(2).saturating_sub(self.head.len());
+        self.head.extend(bytes.iter().take(room));
+        let scanner = self
+            .scanner
+            .get_or_insert_with(|| Scanner::new(wire.events(), Repeats::TakeLast));
+        if !self.is_other {
+            self.is_other = scanner.feed(bytes).is_err();
+        }
+    }
+}
+
+/// A JSON array of events, as Gemini streams without `alt=sse`.
+#[derive(Clone, Debug, Default)]
+struct Array {
+    has_begun: bool,
+    is_in_event: bool,
+}
+
+impl Array {
+    /// Reads on; `None` if it is no array of objects.
+    fn feed(mut self, chunk: &[u8], told: &mut Told) -> Option<Self> {
+        let mut rest = chunk;
+        while let Some((&byte, tail)) = rest.split_first() {
+            match byte {
+                _ if self.is_in_event => {}
+                b'[' if !self.has_begun => self.has_begun = true,
+                b'{' if self.has_begun => self.is_in_event = true,
+                b',' | b']' if self.has_begun => {}
+                _ if byte.is_ascii_whitespace() => {}
+                _ => return None,
+            }
+            rest = match self.is_in_event {
+                true => rest.get(self.event(rest, told)?..)?,
+                false => tail,
+            };
+        }
+        Some(self)
+    }
+
+    /// Reads on in an event: how many bytes that took.
+    fn event(&mut self, bytes: &[u8], told: &mut Told) -> Option<usize> {
+        let wire = told.wire;
+        let scanner = told
+            .event
+            .scanner
+            .get_or_insert_with(|| Scanner::new(wire.events(), Repeats::TakeLast));
+        let taken = scanner.feed_object(bytes).ok()?;
+        told.event.length = scanner.offset();
+        if scanner.closing_brace().is_some() {
+            self.is_in_event = false;
+            told.end();
+        }
+        Some(taken)
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

@@ -441,6 +441,19 @@ fn without_a_tenant_a_request_is_refused_passed_or_someone_elses() {
     assert_eq!(call(json!({"tenant": "acme"})), (None, 1));
 }
 
+#[test]
+fn a_limit_below_zero_is_none_and_zero_is_zero() {
+    let held = |limit: &str| {
+        let proxy = Proxy::new(&with(|config| {
+            config["plans"]["small"]["budget"]["initial_budget"] = 9_999.into();
+        }));
+        let body = format!(r#"{{"model":"gpt-4o","max_tokens":{limit}}}"#);
+        proxy.chat("acme", &body);
+        held(&proxy, "acme") - body.len() as u64
+    };
+    assert_eq!([held("-1"), held("0"), held("7")], [1_024, 0, 7]);
+}
+
 // cases.md 30, 43
 #[test]
 fn a_body_that_is_not_what_it_should_be_is_refused_and_nothing_stays_held() {
@@ -457,7 +470,7 @@ fn a_body_that_is_not_what_it_should_be_is_refused_and_nothing_stays_held() {
         r#"{"x":1}"#,
         r#"{"model":"gpt-4o","max_tokens":1,"max_completion_tokens":"50000"}"#,
         r#"{"model":"gpt-4o","max_tokens":1.5}"#,
-        r#"{"model":"gpt-4o","max_tokens":0}"#,
+        r#"{"model":"gpt-4o","max_tokens":-1.5}"#,
         r#"{"model":"gpt-4o","n":-1}"#,
         r#"{"model":"gpt-4o","stream":"true"}"#,
         r#"{"model":"gpt-4o","stream":1}"#,

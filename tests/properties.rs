@@ -18,7 +18,7 @@ use std::num::NonZeroU64;
 use bursar::bucket::{Bucket, NotNow, Quota};
 use bursar::eventstream::{Frames, Kind, Part};
 use bursar::record::Record;
-use bursar::sse::{Events, Verdict};
+use bursar::sse::{Events, Judge, Verdict};
 use bursar::units::{Ppm, Timestamp};
 use proptest::prelude::*;
 use proxy::{Call, Proxy, usage};
@@ -51,6 +51,25 @@ fn any_json() -> impl Strategy<Value = Value> {
             prop::collection::btree_map(text.clone(), inner, 0..4).prop_map(|map| json!(map)),
         ]
     })
+}
+
+/// Collects events; every second one is to be taken out.
+#[derive(Default)]
+struct Seen(Vec<Vec<u8>>, Vec<u8>);
+
+impl Judge for Seen {
+    fn data(&mut self, bytes: &[u8]) {
+        self.1.extend(bytes);
+    }
+
+    fn end(&mut self) -> Verdict {
+        self.0.push(std::mem::take(&mut self.1));
+        if self.0.last().unwrap().len().is_multiple_of(2) {
+            Verdict::Keep
+        } else {
+            Verdict::Drop
+        }
+    }
 }
 
 fn config(hold: bool) -> Value {
@@ -110,16 +129,12 @@ proptest! {
     ) {
         let stream: String = lines.iter().zip(&ends).flat_map(|(line, end)| [line.as_str(), *end]).collect();
         let run = |chunks: &[&[u8]]| {
-            let (mut events, mut output, mut seen) = (Events::default(), Vec::new(), Vec::new());
-            let mut judge = |data: &[u8]| {
-                seen.push(data.to_vec());
-                if data.len().is_multiple_of(2) { Verdict::Keep } else { Verdict::Drop }
-            };
+            let (mut events, mut output, mut seen) = (Events::new(true), Vec::new(), Seen::default());
             for chunk in chunks {
-                events.feed(chunk, &mut output, &mut judge);
+                output.extend(events.feed(chunk, &mut seen).unwrap());
             }
-            events.finish(&mut output, &mut judge);
-            (seen, output)
+            output.extend(events.finish(&mut seen));
+            (seen.0, output)
         };
         prop_assert_eq!(run(&chunks(stream.as_bytes(), &cuts)), run(&[stream.as_bytes()]));
     }

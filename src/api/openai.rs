@@ -1,123 +1,304 @@
-//! OpenAI chat completions: <https://platform.openai.com/docs/api-reference/chat>, and the shapes that
-//! the official Python SDK of November 2026 sends and reads.
+//! OpenAI's chat completions, completions and embeddings, and every server that speaks like it
+//! (<https://platform.openai.com/docs/api-reference>; shapes as the official Python SDK of November 2026 has them).
 
 use serde_json::{Map, Value};
 
-use super::{Facts, Fault};
-use crate::json::{Field, Key, Malformed, Repeats, Scanner, text};
-use crate::number::Number;
+use super::read::{
+    MODEL, count, flag, is_given, key, long_key, object, output_limit, over_all, tokens,
+};
+use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use crate::json::{Field, Mark, Scanner, Shape, Sign};
 use crate::rewrite::Edit;
+use crate::tier::{Needs, Tier};
 use crate::units::Tokens;
 use crate::usage::{EventFacts, Usage};
 
-/// Keys of a request, in the order of the constants below.
-pub(super) const REQUEST_KEYS: &[Key] = &[
-    // 256 bytes of name, each of which may be escaped.
-    Key {
-        name: "model",
-        limit: 6 * 256 + 2,
-    },
-    Key {
-        name: "stream",
-        limit: 16,
-    },
-    Key {
-        name: "stream_options",
-        limit: 1_024,
-    },
-    Key {
-        name: "max_tokens",
-        limit: 32,
-    },
-    Key {
-        name: "max_completion_tokens",
-        limit: 32,
-    },
-    Key {
-        name: "n",
-        limit: 32,
-    },
-];
-const MODEL: usize = 0;
+/// Chat completions.
+#[derive(Debug)]
+pub(super) struct Chat;
+
+/// Completions without a chat.
+#[derive(Debug)]
+pub(super) struct Completions;
+
+/// Embeddings.
+#[derive(Debug)]
+pub(super) struct Embeddings;
+
+/// Longest `stream_options` that make sense.
+const MAX_OPTIONS: usize = 1_024;
+
 const STREAM: usize = 1;
 const STREAM_OPTIONS: usize = 2;
 const MAX_TOKENS: usize = 3;
-const MAX_COMPLETION_TOKENS: usize = 4;
-const N: usize = 5;
+const N: usize = 4;
 
-const MAX_MODEL: usize = 256;
+/// In the order of the constants above and below.
+const CHAT: Shape = Shape {
+    keys: &[
+        MODEL,
+        key(&["stream"]),
+        long_key(&["stream_options"], MAX_OPTIONS),
+        key(&["max_tokens"]),
+        key(&["n"]),
+        key(&["max_completion_tokens"]),
+        key(&["tools"]),
+        key(&["functions"]),
+        key(&["response_format", "type"]),
+        key(&["reasoning_effort"]),
+    ],
+    marks: &[
+        mark(Sign::Type("image_url"), Needs::IMAGES),
+        mark(Sign::Type("input_audio"), Needs::IMAGES),
+        mark(Sign::Type("file"), Needs::IMAGES),
+        mark(Sign::Type("video_url"), Needs::IMAGES),
+        mark(Sign::Key("tool_calls"), Needs::TOOLS),
+    ],
+};
+const MAX_COMPLETION_TOKENS: usize = 5;
+const TOOLS: usize = 6;
+const FUNCTIONS: usize = 7;
+const FORMAT: usize = 8;
+const EFFORT: usize = 9;
 
-/// Keys of a response or of a stream's event.
-pub(super) const RESPONSE_KEYS: &[Key] = &[
-    Key {
-        name: "usage",
-        limit: 16 * 1024,
-    },
-    // Enough to tell an empty list from any other.
-    Key {
-        name: "choices",
-        limit: 16,
-    },
-];
+const COMPLETIONS: Shape = Shape {
+    keys: &[
+        MODEL,
+        key(&["stream"]),
+        long_key(&["stream_options"], MAX_OPTIONS),
+        key(&["max_tokens"]),
+        key(&["n"]),
+        key(&["best_of"]),
+        key(&["prompt"]),
+    ],
+    marks: &[],
+};
+const BEST_OF: usize = 5;
+const PROMPT: usize = 6;
+
+const EMBEDDINGS: Shape = Shape {
+    keys: &[MODEL],
+    marks: &[],
+};
+
+/// Of a response or of a stream's event.
+const ANSWER: Shape = Shape {
+    keys: &[
+        long_key(&["usage"], 16 * 1_024),
+        // Enough to tell an empty list from any other.
+        key(&["choices"]),
+    ],
+    marks: &[],
+};
 const USAGE: usize = 0;
 const CHOICES: usize = 1;
 
 const INCLUDE_USAGE: &str = "include_usage";
 
-pub(super) fn facts(scanner: &Scanner) -> Result<Option<Facts>, Fault> {
-    let Some(field) = scanner.value(MODEL) else {
-        return if scanner.closing_brace().is_some() {
-            Err(Fault::NoModel)
-        } else {
-            Ok(None)
-        };
-    };
-    let model = text(field)
-        .filter(|model| model.len() <= MAX_MODEL)
-        .ok_or(Fault::ModelNotText)?;
-    let choices = count(scanner, N)?.unwrap_or(1);
-    // Which of the two an upstream honours is its own affair: reserve for the larger one.
-    let limit = count(scanner, MAX_TOKENS)?.max(count(scanner, MAX_COMPLETION_TOKENS)?);
-    Ok(Some(Facts {
-        model,
-        model_span: (field.start, field.end.unwrap_or(field.start)),
-        output_limit: limit.map(|limit| Tokens(limit.saturating_mul(choices))),
-        choices,
-        stream: streams(scanner)?,
-        asks_usage: options(scanner)?.is_some_and(|options| includes_usage(&options)),
-    }))
-}
-
-/// A whole number of at least 1; `None` if it is absent or `null`.
-///
-/// Anything else is refused, not passed over: upstreams are lenient in different ways (`"5"`, `5e4`), and what we did
-/// not understand we would not have reserved.
-fn count(scanner: &Scanner, index: usize) -> Result<Option<u64>, Fault> {
-    let Some(field) = scanner.value(index).filter(|field| field.raw != b"null") else {
-        return Ok(None);
-    };
-    let number: Option<Number> = serde_json::from_slice(&field.raw).ok();
-    let count = number.and_then(Number::whole).filter(|&count| count > 0);
-    count.map(Some).ok_or(Fault::NotACount)
-}
-
-fn streams(scanner: &Scanner) -> Result<bool, Fault> {
-    match scanner
-        .value(STREAM)
-        .map_or(b"null".as_slice(), |field| &field.raw)
-    {
-        b"true" => Ok(true),
-        b"false" | b"null" => Ok(false),
-        _ => Err(Fault::StreamNotBool),
+const fn mark(sign: Sign, needs: Needs) -> Mark {
+    Mark {
+        under: "messages",
+        sign,
+        flags: needs.0,
     }
 }
 
+impl Wire for Chat {
+    fn request(&self) -> Shape {
+        CHAT
+    }
+
+    fn possible_needs(&self) -> Needs {
+        Tier::USUAL
+    }
+
+    fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
+        let choices = count(body, N, "n")?.unwrap_or(1);
+        let limit = output_limit(body, self.output_limits(), CHAT.keys)?;
+        let asked = Needs::TOOLS.when(is_given(body, TOOLS) || is_given(body, FUNCTIONS))
+            | Needs::STRUCTURED_OUTPUT.when(is_structured(body, FORMAT))
+            | Needs::THINKING.when(is_given(body, EFFORT) && !is_word(body, EFFORT, "none"));
+        Ok(Facts {
+            output_limit: over_all(limit, choices),
+            choices,
+            needs: asked | Needs(body.noticed()),
+            ..streaming(body)?
+        })
+    }
+
+    fn output_limits(&self) -> OutputLimits {
+        OutputLimits {
+            keys: &[MAX_TOKENS, MAX_COMPLETION_TOKENS],
+            object: None,
+            may_be_text: false,
+            // Which of the two a model takes cannot be known: each is refused by some.
+            name: None,
+        }
+    }
+
+    fn ask_usage(&self, body: &Scanner) -> Option<Edit> {
+        ask_usage(body)
+    }
+
+    fn response(&self) -> Shape {
+        ANSWER
+    }
+
+    fn usage(&self, body: &Scanner) -> Option<Usage> {
+        object(body, USAGE).map(|usage| usage_of(&usage))
+    }
+
+    fn event(&self, event: &Scanner) -> EventFacts {
+        event_facts(self.usage(event), event)
+    }
+
+    fn error(&self, problem: &Problem<'_>) -> ErrorReply {
+        error(problem)
+    }
+}
+
+impl Wire for Completions {
+    fn request(&self) -> Shape {
+        COMPLETIONS
+    }
+
+    fn possible_needs(&self) -> Needs {
+        Needs::NONE
+    }
+
+    fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
+        let each = count(body, N, "n")?.max(count(body, BEST_OF, "best_of")?);
+        let choices = each.unwrap_or(1).saturating_mul(prompts(body));
+        let limit = output_limit(body, self.output_limits(), COMPLETIONS.keys)?;
+        Ok(Facts {
+            output_limit: over_all(limit, choices),
+            choices,
+            ..streaming(body)?
+        })
+    }
+
+    fn output_limits(&self) -> OutputLimits {
+        OutputLimits {
+            keys: &[MAX_TOKENS],
+            object: None,
+            may_be_text: false,
+            name: Some("max_tokens"),
+        }
+    }
+
+    fn ask_usage(&self, body: &Scanner) -> Option<Edit> {
+        ask_usage(body)
+    }
+
+    fn response(&self) -> Shape {
+        ANSWER
+    }
+
+    fn usage(&self, body: &Scanner) -> Option<Usage> {
+        Chat.usage(body)
+    }
+
+    fn event(&self, event: &Scanner) -> EventFacts {
+        Chat.event(event)
+    }
+
+    fn error(&self, problem: &Problem<'_>) -> ErrorReply {
+        error(problem)
+    }
+}
+
+impl Wire for Embeddings {
+    fn request(&self) -> Shape {
+        EMBEDDINGS
+    }
+
+    fn possible_needs(&self) -> Needs {
+        Needs::NONE
+    }
+
+    fn facts(&self, _: &Scanner) -> Result<Facts, Fault> {
+        Ok(Facts {
+            output_limit: Some(Tokens(0)),
+            ..Facts::default()
+        })
+    }
+
+    fn output_limits(&self) -> OutputLimits {
+        OutputLimits {
+            keys: &[],
+            object: None,
+            may_be_text: false,
+            name: None,
+        }
+    }
+
+    fn response(&self) -> Shape {
+        ANSWER
+    }
+
+    fn usage(&self, body: &Scanner) -> Option<Usage> {
+        let usage = Chat.usage(body)?;
+        Some(Usage {
+            output: usage.input.map(|_| Tokens(0)),
+            ..usage
+        })
+    }
+
+    fn event(&self, event: &Scanner) -> EventFacts {
+        Chat.event(event)
+    }
+
+    /// Two models' vectors cannot be compared.
+    fn can_exchange(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
+    fn error(&self, problem: &Problem<'_>) -> ErrorReply {
+        error(problem)
+    }
+}
+
+/// How many prompts there are: a list of numbers is one that was made tokens of already.
+fn prompts(body: &Scanner) -> u64 {
+    let Some(field) = body.begun(PROMPT) else {
+        return 1;
+    };
+    let mut bytes = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match (bytes.next(), bytes.next()) {
+        (Some(b'['), Some(b'"' | b'[')) => field.commas.saturating_add(1),
+        _ => 1,
+    }
+}
+
+fn is_word(body: &Scanner, index: usize, word: &str) -> bool {
+    let value = body.value(index).and_then(crate::json::text);
+    value.is_some_and(|value| value == word)
+}
+
+/// Whether the type of a format promises a shape.
+pub(super) fn is_structured(body: &Scanner, index: usize) -> bool {
+    is_given(body, index) && !is_word(body, index, "text")
+}
+
+/// What chat and plain completions say alike about streaming.
+fn streaming(body: &Scanner) -> Result<Facts, Fault> {
+    let asks = options(body)?.is_some_and(|options| includes_usage(&options));
+    let stream = flag(body, STREAM, "stream")?;
+    Ok(Facts {
+        stream,
+        hides_usage: stream && !asks,
+        ..Facts::default()
+    })
+}
+
 /// `stream_options`, empty if it is `null`.
-fn options(scanner: &Scanner) -> Result<Option<Map<String, Value>>, Fault> {
-    let Some(field) = scanner.value(STREAM_OPTIONS) else {
+fn options(body: &Scanner) -> Result<Option<Map<String, Value>>, Fault> {
+    let Some(field) = body.value(STREAM_OPTIONS) else {
         return Ok(None);
     };
-    let options: Option<Option<Map<String, Value>>> = serde_json::from_slice(&field.raw).ok();
+    let whole = Some(&field.raw).filter(|_| !field.overlong);
+    let options: Option<Option<Map<String, Value>>> =
+        whole.and_then(|raw| serde_json::from_slice(raw).ok());
     options
         .map(|options| Some(options.unwrap_or_default()))
         .ok_or(Fault::OptionsNotObject)
@@ -131,16 +312,16 @@ fn includes_usage(options: &Map<String, Value>) -> bool {
 ///
 /// A stream that does not report its usage could only be settled by an estimate. Where the options stand before `stream`
 /// they may have to go on before that is known, so they are changed in any case: they mean nothing without it.
-pub(super) fn ask_usage(scanner: &Scanner) -> Option<Edit> {
-    let (start, end, with) = match (options(scanner).ok()?, scanner.value(STREAM_OPTIONS)) {
+fn ask_usage(body: &Scanner) -> Option<Edit> {
+    let (start, end, with) = match (options(body).ok()?, body.value(STREAM_OPTIONS)) {
         (Some(options), _) if includes_usage(&options) => return None,
         (Some(mut options), Some(field)) => {
             options.insert(INCLUDE_USAGE.to_owned(), Value::Bool(true));
             (field.start, field.end?, Value::Object(options).to_string())
         }
-        _ if streams(scanner) != Ok(true) => return None,
+        _ if flag(body, STREAM, "stream") != Ok(true) => return None,
         _ => {
-            let brace = scanner.closing_brace()?;
+            let brace = body.closing_brace()?;
             let with = format!(",\"stream_options\":{{\"{INCLUDE_USAGE}\":true}}");
             (brace, brace, with)
         }
@@ -152,55 +333,44 @@ pub(super) fn ask_usage(scanner: &Scanner) -> Option<Edit> {
     })
 }
 
-pub(super) fn usage_of_body(scanner: &Scanner) -> Option<Usage> {
-    let usage: Value = serde_json::from_slice(&scanner.value(USAGE)?.raw).ok()?;
-    usage.is_object().then(|| usage_of(&usage))
-}
-
-/// Reads a `usage` object. Reasoning tokens are part of `completion_tokens`.
+/// Reads a `usage` object. Cached and reasoning tokens are part of the sums; where reasoning stands beside
+/// `completion_tokens` (as xAI has it), it is in `total_tokens` all the same.
 fn usage_of(usage: &Value) -> Usage {
-    let tokens = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).map(Tokens);
     let input = tokens(usage, "prompt_tokens");
     let total = tokens(usage, "total_tokens");
-    let output = tokens(usage, "completion_tokens").or_else(|| Some(total? - input?));
-    let cached = usage
-        .get("prompt_tokens_details")
-        .and_then(|details| tokens(details, "cached_tokens"));
+    let rest = total.zip(input).map(|(total, input)| total - input);
+    let detail = |key| tokens(usage.get("prompt_tokens_details")?, key);
+    let cached = detail("cached_tokens").or_else(|| tokens(usage, "prompt_cache_hit_tokens"));
     Usage {
         input,
-        cached_input: cached.map(|cached| cached.min(input.unwrap_or_default())),
-        output,
+        cached_input: cached,
+        cache_write: detail("cache_write_tokens"),
+        output: tokens(usage, "completion_tokens").max(rest),
     }
+    .consistent()
 }
 
-pub(super) fn event(data: &[u8]) -> EventFacts {
-    if data.trim_ascii() == b"[DONE]" {
-        return EventFacts {
-            is_end: true,
-            ..EventFacts::default()
-        };
-    }
-    let mut scanner = Scanner::new(RESPONSE_KEYS, Repeats::TakeLast);
-    if scanner.feed(data) == Err(Malformed::NotAnObject) {
-        return EventFacts::default();
-    }
-    let usage = usage_of_body(&scanner);
+fn event_facts(usage: Option<Usage>, event: &Scanner) -> EventFacts {
     let empty = |field: &Field| {
-        field
-            .raw
-            .trim_ascii()
-            .strip_prefix(b"[")
-            .map(<[u8]>::trim_ascii)
-            == Some(b"]")
+        let list = field.raw.trim_ascii().strip_prefix(b"[");
+        list.map(<[u8]>::trim_ascii) == Some(b"]")
     };
+    let usage_only = usage.is_some() && event.value(CHOICES).is_some_and(empty);
     EventFacts {
         usage,
-        usage_only: usage.is_some() && scanner.value(CHOICES).is_some_and(empty),
-        is_end: false,
+        usage_only,
+        is_last: usage_only,
     }
 }
 
-pub(super) fn error_body(status: u16, code: &str, message: &str) -> String {
+/// The shape of an error, in all of OpenAI's APIs.
+pub(super) fn error(problem: &Problem<'_>) -> ErrorReply {
+    let &Problem {
+        status,
+        code,
+        message,
+        ..
+    } = problem;
     let kind = match (status, code) {
         (_, "insufficient_quota") => "insufficient_quota",
         (429, _) => "rate_limit_error",
@@ -210,5 +380,8 @@ pub(super) fn error_body(status: u16, code: &str, message: &str) -> String {
         _ => "invalid_request_error",
     };
     let error = serde_json::json!({"message": message, "type": kind, "param": null, "code": code});
-    serde_json::json!({ "error": error }).to_string()
+    ErrorReply {
+        body: serde_json::json!({ "error": error }).to_string(),
+        headers: Vec::new(),
+    }
 }

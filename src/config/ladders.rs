@@ -1,16 +1,19 @@
 //! Ladders, their tiers and prices: names that are unique and marks that fall.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
-use super::raw::{RawLadder, RawPrice, RawTier};
-use super::{Parsed, mark, wrong};
+use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
+use super::{Parsed, mark, whole, wrong};
 use crate::number::Number;
-use crate::tier::{Ladder, Price, Tier};
+use crate::tier::{Ladder, Needs, Price, Tier};
 use crate::units::Ppm;
 
 /// Names of tiers stand in headers and labels.
 const TIER_NAME: &str =
     "a tier's name is 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, and not `unlisted`";
+
+const MAX_TIERS: usize = 16;
 
 pub(super) fn ladders(
     tiers: Option<Vec<RawTier>>,
@@ -57,8 +60,8 @@ pub(super) fn ladders(
 }
 
 fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
-    if raw.is_empty() {
-        return wrong(path, "a ladder has at least one tier");
+    if !(1..=MAX_TIERS).contains(&raw.len()) {
+        return wrong(path, format!("a ladder has 1 to {MAX_TIERS} tiers"));
     }
     let mut tiers: Vec<Tier> = Vec::with_capacity(raw.len());
     let mut above: Option<Ppm> = None;
@@ -108,14 +111,33 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
             .price
             .map(|raw| price(&raw, &format!("{path}.price")))
             .transpose()?;
+        let most = tier.max_output_tokens;
         tiers.push(Tier {
             name: tier.name,
             model: tier.model,
             price,
             below,
+            supports: tier.supports.map_or(Tier::USUAL, |needs| supported(&needs)),
+            max_output_tokens: most
+                .map(|most| whole(most, &format!("{path}.max_output_tokens")))
+                .transpose()?
+                .map(NonZeroU64::get),
         });
     }
     Ok(tiers)
+}
+
+fn supported(needs: &[RawNeed]) -> Needs {
+    needs.iter().fold(Needs::NONE, |all, need| {
+        all | match need {
+            RawNeed::Tools => Needs::TOOLS,
+            RawNeed::Images => Needs::IMAGES,
+            RawNeed::StructuredOutput => Needs::STRUCTURED_OUTPUT,
+            RawNeed::Thinking => Needs::THINKING,
+            RawNeed::SignedThinking => Needs::SIGNED_THINKING,
+            RawNeed::CachedPrompt => Needs::CACHED_PROMPT,
+        }
+    })
 }
 
 /// USD per million tokens, as USD micros per million tokens.
@@ -133,6 +155,9 @@ fn price(raw: &RawPrice, path: &str) -> Parsed<Price> {
         cached_input: raw
             .cached_input
             .map_or(Ok(input), |number| part(number, "cached_input"))?,
+        cache_write: raw
+            .cache_write
+            .map_or(Ok(input), |number| part(number, "cache_write"))?,
         output: part(raw.output, "output")?,
     })
 }

@@ -1,5 +1,6 @@
 //! What plans and tenants may use: budgets, token buckets and what happens when they run low.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted};
@@ -48,6 +49,7 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
         on_exhausted: own.on_exhausted.or(plan.on_exhausted),
         never_downgrade: own.never_downgrade.or(plan.never_downgrade),
         low_water_mark: own.low_water_mark.or(plan.low_water_mark),
+        min_output_tokens: own.min_output_tokens.or(plan.min_output_tokens),
     }
 }
 
@@ -87,6 +89,11 @@ impl RawLimits {
                 .low_water_mark
                 .map(|raw| mark(raw, &format!("{path}.low_water_mark")))
                 .transpose()?,
+            min_output_tokens: self
+                .min_output_tokens
+                .map(|raw| whole(raw, &format!("{path}.min_output_tokens")))
+                .transpose()?
+                .map(NonZeroU64::get),
         })
     }
 }

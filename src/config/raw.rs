@@ -135,6 +135,29 @@ keys! {
         pub price: Option<RawPrice>,
         /// The tier's low-water mark: it serves while less than this fraction of the budget remains.
         pub below: Option<Number>,
+        /// All that its model can do besides text. A request that needs more keeps a better tier. Default: all but
+        /// `signed_thinking` and `cached_prompt`.
+        pub supports: Option<Vec<RawNeed>>,
+        /// The longest answer it gives, in tokens: a larger limit in a request is lowered to this.
+        pub max_output_tokens: Option<Number>,
+    }
+
+    /// What a request may need of a model.
+    #[derive(Copy)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RawNeed {
+        /// Calling tools.
+        Tools,
+        /// Reading more than text: images, files, sound.
+        Images,
+        /// Keeping its output to a schema.
+        StructuredOutput,
+        /// Being told to think, or how much.
+        Thinking,
+        /// Going on with thoughts that were signed for another model.
+        SignedThinking,
+        /// Going on with a prompt that the provider has cached for another model.
+        CachedPrompt,
     }
 
     /// USD per million tokens.
@@ -144,7 +167,9 @@ keys! {
         pub input: Number,
         /// Input tokens that the provider had cached. Default: as `input`.
         pub cached_input: Option<Number>,
-        /// Output tokens.
+        /// Input tokens that the provider caches now. Default: as `input`.
+        pub cache_write: Option<Number>,
+        /// Output tokens, reasoning included.
         pub output: Number,
     }
 
@@ -162,6 +187,9 @@ keys! {
         pub never_downgrade: Option<bool>,
         /// Takes the place of the last tier's `below`.
         pub low_water_mark: Option<Number>,
+        /// Rather than to refuse a request for what its answer may cost, limit its output to what the budget still holds, if
+        /// that is at least so many tokens.
+        pub min_output_tokens: Option<Number>,
     }
 
     /// What may be spent in a window.
@@ -232,6 +260,8 @@ keys! {
         pub never_downgrade: Option<bool>,
         /// As in a plan.
         pub low_water_mark: Option<Number>,
+        /// As in a plan.
+        pub min_output_tokens: Option<Number>,
     }
 }
 
@@ -244,6 +274,7 @@ impl RawTenant {
             on_exhausted: self.on_exhausted.clone(),
             never_downgrade: self.never_downgrade,
             low_water_mark: self.low_water_mark,
+            min_output_tokens: self.min_output_tokens,
         }
     }
 }

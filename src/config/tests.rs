@@ -83,7 +83,7 @@ fn faults_of_shape_name_their_path() {
         "/plans/gold/budgets",
         serde_json::json!({}),
         "plans.gold.budgets: unknown field `budgets`, expected one of `budget`, `bucket`, `on_exhausted`, \
-         `never_downgrade`, `low_water_mark`",
+         `never_downgrade`, `low_water_mark`, `min_output_tokens`",
     );
     rejects_at(
         "/plans/gold/budget/initial_budget",
@@ -166,7 +166,7 @@ fn impossible_values_name_their_path() {
             "\"gpt-4o\"",
             "tiers[1].model: `gpt-4o` is also tiers[0].model: a model has one place",
         ),
-        ("/tiers", "[]", "tiers: a ladder has at least one tier"),
+        ("/tiers", "[]", "tiers: a ladder has 1 to 16 tiers"),
         (
             "/ladders",
             "[]",
@@ -293,6 +293,7 @@ fn a_model_on_no_ladder_costs_as_much_as_the_dearest_tier() {
     let expected = Price {
         input: 2_500_000,
         cached_input: 2_500_000,
+        cache_write: 2_500_000,
         output: 10_000_000,
     };
     assert_eq!(config.unlisted_price, Some(expected));

@@ -102,19 +102,13 @@ impl Sent {
         let limits = record.map(|record| headers::limits(&self.payer.plan.limits, record, now));
         let mut headers = limits.unwrap_or_default();
         headers.extend(headers::decided(&self.decided()));
+        headers.extend(self.limited_to.map(headers::max_output_tokens));
         headers
     }
 
     /// A reader for the response with these headers.
     pub(super) fn reader(&self, response: &Headers) -> Reader {
-        let header = |name| response.only(name).unwrap_or_default();
-        let asked_for_us = self.facts.stream && !self.facts.asks_usage;
-        Reader::new(
-            self.api,
-            header("content-type"),
-            header("content-encoding"),
-            asked_for_us,
-        )
+        Reader::new(self.endpoint.wire, response, self.facts.hides_usage)
     }
 }
 

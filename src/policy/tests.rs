@@ -2,8 +2,9 @@ use std::num::NonZeroU64;
 
 use super::*;
 use crate::bucket::Bucket;
+use crate::estimate::Estimate;
 use crate::ledger::{Account, Unit, tokens};
-use crate::tier::Tier;
+use crate::tier::{Place, Price, Tier};
 use crate::units::{Micros, Tokens};
 use crate::window::Period;
 #[cfg(target_arch = "wasm32")]
@@ -19,9 +20,12 @@ fn ladder() -> Ladder {
         price: Some(Price {
             input: price * 1_000_000,
             cached_input: 0,
+            cache_write: 0,
             output: price * 1_000_000,
         }),
         below: below.map(Ppm),
+        supports: Tier::USUAL,
+        max_output_tokens: None,
     };
     Ladder {
         matches: Vec::new(),
@@ -78,6 +82,7 @@ fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decisi
             choices: 1,
         },
         unlisted_price: None,
+        scope: Scope::default(),
     };
     decide(limits, &ask, record, NOW)
 }
@@ -217,6 +222,7 @@ fn a_tier_that_costs_too_much_gives_way_to_one_that_fits() {
             tier,
             reason,
             reserve,
+            ..
         } => Some((tier, reason, reserve.usd.0)),
         Decision::Refuse { .. } => None,
     };
@@ -338,6 +344,7 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
             choices: 1,
         },
         unlisted_price: None,
+        scope: Scope::default(),
     };
     let admitted = decide(&limits, &ask, &spent(999), NOW);
     assert_eq!(
@@ -345,6 +352,7 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
         Decision::Admit {
             tier: 0,
             reason: None,
+            most_output: None,
             reserve: tokens(1)
         }
     );

@@ -1,0 +1,197 @@
+//! A request's path as some upstream might see it, and the model in it.
+//!
+//! A tenant must not slip past the meter by spelling a path in another way: query left out, escapes undone, path
+//! parameters (`;x`), empty and dot segments left out, backslashes taken for slashes, nothing blank at the end (a route of
+//! Starlette's, and so of FastAPI's, takes a last line feed), letter case of no matter. A spelling that the upstream does
+//! not know after all answers 404, and the reservation is returned.
+
+/// One segment, and where it stands in the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// Escapes undone, parameters left out.
+    pub(super) text: Vec<u8>,
+    /// Where each byte of the text begins.
+    starts: Vec<usize>,
+    end: usize,
+}
+
+impl Segment {
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.text.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Splits at the last colon, as Google's paths have it: `gemini-2.5-pro:generateContent`.
+    pub(super) fn verb(&self) -> Option<(&[u8], &[u8])> {
+        let colon = self.text.iter().rposition(|&byte| byte == b':')?;
+        let (name, verb) = self.text.split_at_checked(colon)?;
+        Some((name, verb.get(1..)?))
+    }
+}
+
+/// A model that is named by the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathModel {
+    /// Escapes undone.
+    pub name: String,
+    /// The path as it came.
+    path: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// It is one of a kind (a tuned model, an endpoint), and no other model's name can take its place.
+    pub is_own: bool,
+}
+
+impl PathModel {
+    /// The model that these segments (at least one) name, joined by slashes.
+    pub(super) fn new(path: &[u8], segments: &[Segment]) -> Option<Self> {
+        let texts: Vec<&[u8]> = segments
+            .iter()
+            .map(|segment| segment.text.as_slice())
+            .collect();
+        Some(Self {
+            name: String::from_utf8_lossy(&texts.join(&b'/')).into_owned(),
+            path: path.to_vec(),
+            start: *segments.first()?.starts.first()?,
+            end: segments.last()?.end,
+            is_own: false,
+        })
+    }
+
+    /// The model before the colon of this segment.
+    pub(super) fn before_verb(path: &[u8], segment: &Segment) -> Option<Self> {
+        let (name, _) = segment.verb()?;
+        Some(Self {
+            name: String::from_utf8_lossy(name).into_owned(),
+            path: path.to_vec(),
+            start: *segment.starts.first()?,
+            end: *segment.starts.get(name.len())?,
+            is_own: false,
+        })
+    }
+
+    /// The path with another model in the place of this one; its name is escaped but for what is plain in any path
+    /// (RFC 3986, 2.3).
+    #[must_use]
+    pub fn path_for(&self, model: &str) -> String {
+        let part =
+            |range: Option<&[u8]>| String::from_utf8_lossy(range.unwrap_or_default()).into_owned();
+        let mut path = part(self.path.get(..self.start));
+        for byte in model.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) {
+                path.push(byte.into());
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        path + &part(self.path.get(self.end..))
+    }
+}
+
+/// The segments of a path.
+pub(super) fn segments(path: &[u8]) -> Vec<Segment> {
+    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
+    let plain = unescaped(path.get(..end.unwrap_or(path.len())).unwrap_or_default());
+    let mut segments: Vec<Segment> = Vec::new();
+    for part in plain.split(|byte| matches!(byte.value, b'/' | b'\\')) {
+        let part = part
+            .split(|byte| byte.value == b';')
+            .next()
+            .unwrap_or_default();
+        let Some(last) = part.last() else {
+            continue;
+        };
+        let text: Vec<u8> = part.iter().map(|byte| byte.value).collect();
+        match text.as_slice() {
+            b"." => {}
+            b".." => {
+                segments.pop();
+            }
+            _ => segments.push(Segment {
+                text,
+                starts: part.iter().map(|byte| byte.start).collect(),
+                end: last.end,
+            }),
+        }
+    }
+    trim(&mut segments);
+    segments
+}
+
+/// Takes what is blank from the end.
+fn trim(segments: &mut Vec<Segment>) {
+    let is_blank = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
+    while let Some(last) = segments.last_mut() {
+        while last.text.last().is_some_and(is_blank) {
+            last.text.pop();
+        }
+        if !last.text.is_empty() {
+            break;
+        }
+        segments.pop();
+    }
+}
+
+/// A byte, and where it stands in the path.
+#[derive(Clone, Copy)]
+struct Plain {
+    value: u8,
+    start: usize,
+    end: usize,
+}
+
+fn unescaped(path: &[u8]) -> Vec<Plain> {
+    let mut plain = Vec::with_capacity(path.len());
+    let mut start = 0_usize;
+    while let Some((&byte, tail)) = path.get(start..).and_then(<[u8]>::split_first) {
+        let escaped = match (byte, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        let (value, length) = escaped.map_or((byte, 1), |(high, low)| (high << 4 | low, 3));
+        let end = start.saturating_add(length);
+        plain.push(Plain { value, start, end });
+        start = end;
+    }
+    plain
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_model_is_exchanged_and_nothing_else_of_the_path() {
+        let path = b"/a/../model/arn%3Aaws%2Fx.y;p/converse?q=%2F";
+        let segments = segments(path);
+        let texts: Vec<_> = segments
+            .iter()
+            .map(|segment| String::from_utf8_lossy(&segment.text))
+            .collect();
+        assert_eq!(texts, ["model", "arn:aws", "x.y", "converse"]);
+        let model = PathModel::new(path, &segments[1..3]).unwrap();
+        assert_eq!(model.name, "arn:aws/x.y");
+        assert_eq!(
+            model.path_for("b:c/d e"),
+            "/a/../model/b%3Ac%2Fd%20e;p/converse?q=%2F"
+        );
+    }
+
+    #[test]
+    fn a_verb_stays_where_it_is() {
+        let path = b"/v1/models/gemini%2D2%3agenerateContent?alt=sse";
+        let segments = segments(path);
+        let model = PathModel::before_verb(path, segments.last().unwrap()).unwrap();
+        assert_eq!(model.name, "gemini-2");
+        assert_eq!(
+            model.path_for("lite"),
+            "/v1/models/lite%3agenerateContent?alt=sse"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! Reading and changing the values of a body that most APIs have in common.
+
+use serde_json::Value;
+
+use super::{Fault, OutputLimits, Wire};
+use crate::json::{Field, Key, Scanner, text};
+use crate::number::Number;
+use crate::rewrite::Edit;
+use crate::units::Tokens;
+
+/// Room for a number, however it is written.
+const NUMBER: usize = 32;
+
+/// Longest model name, in bytes.
+const MAX_MODEL: usize = 256;
+
+/// A key whose value is looked at whole: a number, a word.
+pub(super) const fn key(path: &'static [&'static str]) -> Key {
+    Key {
+        path,
+        limit: NUMBER,
+    }
+}
+
+/// A key whose value may be so long.
+pub(super) const fn long_key(path: &'static [&'static str], limit: usize) -> Key {
+    Key { path, limit }
+}
+
+/// The key of the model's name, each byte of which may be escaped.
+pub(super) const MODEL: Key = long_key(&["model"], 6 * MAX_MODEL + 2);
+
+/// The model that the body names, and where; `None` while it was not read.
+///
+/// # Errors
+/// [`Fault`] if there is none, or it is no name.
+pub fn body_model(body: &Scanner) -> Result<Option<(String, &Field)>, Fault> {
+    let Some(field) = body.value(0) else {
+        return match body.closing_brace() {
+            Some(_) => Err(Fault::NoModel),
+            None => Ok(None),
+        };
+    };
+    let name = text(field).filter(|name| name.len() <= MAX_MODEL);
+    name.map(|name| Some((name, field)))
+        .ok_or(Fault::ModelNotText)
+}
+
+/// A whole number of at least 1; `None` if it is absent or `null`.
+///
+/// Anything else is refused, not passed over: upstreams are lenient in different ways (`5e4`, a text), and what we did
+/// not understand we would not have reserved.
+pub(super) fn count(
+    body: &Scanner,
+    index: usize,
+    name: &'static str,
+) -> Result<Option<u64>, Fault> {
+    counted(digits(body, index), name)
+}
+
+/// As [`count`], where a number may also stand in a text, as in protocol buffers.
+pub(super) fn count_or_text(
+    body: &Scanner,
+    index: usize,
+    name: &'static str,
+) -> Result<Option<u64>, Fault> {
+    counted(digits(body, index).map(bare), name)
+}
+
+fn counted(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fault> {
+    let Some(digits) = digits else {
+        return Ok(None);
+    };
+    let count = whole(digits).filter(|&count| count > 0);
+    count.map(Some).ok_or(Fault::NotACount(name))
+}
+
+/// A limit of the output: a whole number, or `None` where there is no limit: it is absent, `null`, or negative, as some
+/// servers have it.
+fn limit(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fault> {
+    let Some(digits) = digits else {
+        return Ok(None);
+    };
+    let is_open = digits.strip_prefix(b"-").and_then(whole).is_some();
+    match whole(digits) {
+        _ if is_open => Ok(None),
+        Some(limit) => Ok(Some(limit)),
+        None => Err(Fault::NotALimit(name)),
+    }
+}
+
+/// The bytes of a value that should be a number, if it is neither absent nor `null`; nothing of one that is overlong.
+fn digits(body: &Scanner, index: usize) -> Option<&[u8]> {
+    let field = body.value(index).filter(|field| field.raw != b"null")?;
+    Some(field.raw.as_slice())
+        .filter(|_| !field.overlong)
+        .or(Some(b""))
+}
+
+/// What stands between quotes, if there are any.
+fn bare(digits: &[u8]) -> &[u8] {
+    let text = digits.strip_prefix(b"\"");
+    text.and_then(|text| text.strip_suffix(b"\""))
+        .unwrap_or(digits)
+}
+
+impl OutputLimits {
+    fn digits<'a>(&self, body: &'a Scanner, index: usize) -> Option<&'a [u8]> {
+        let digits = digits(body, index);
+        digits.map(|digits| {
+            if self.may_be_text {
+                bare(digits)
+            } else {
+                digits
+            }
+        })
+    }
+}
+
+fn whole(digits: &[u8]) -> Option<u64> {
+    let number: Option<Number> = serde_json::from_slice(digits).ok();
+    number.and_then(Number::whole)
+}
+
+/// True, or false if it is absent or `null`.
+pub(super) fn flag(body: &Scanner, index: usize, name: &'static str) -> Result<bool, Fault> {
+    match body
+        .value(index)
+        .map_or(b"null".as_slice(), |field| &field.raw)
+    {
+        b"true" => Ok(true),
+        b"false" | b"null" => Ok(false),
+        _ => Err(Fault::NotABool(name)),
+    }
+}
+
+/// Whether there is something: not `null`, and no empty list, object or text.
+pub(super) fn is_given(body: &Scanner, index: usize) -> bool {
+    body.begun(index).is_some_and(|field| {
+        let plain: Vec<u8> = field
+            .raw
+            .iter()
+            .copied()
+            .filter(|byte| !byte.is_ascii_whitespace())
+            .collect();
+        field.overlong || !matches!(plain.as_slice(), b"null" | b"[]" | b"{}" | b"\"\"")
+    })
+}
+
+/// The largest of the output limits that the body gives, for one answer.
+pub(super) fn output_limit(
+    body: &Scanner,
+    limits: OutputLimits,
+    shape: &[Key],
+) -> Result<Option<u64>, Fault> {
+    // Which of several an upstream honours is its own affair: reserve for the largest one.
+    limits
+        .keys
+        .iter()
+        .try_fold(None, |largest: Option<u64>, &index| {
+            let name = shape
+                .get(index)
+                .and_then(|key| key.path.last())
+                .copied()
+                .unwrap_or_default();
+            let name = name.split('|').next().unwrap_or_default();
+            Ok(limit(limits.digits(body, index), name)?.max(largest))
+        })
+}
+
+/// The limit of all answers together.
+pub(super) fn over_all(limit: Option<u64>, choices: u64) -> Option<Tokens> {
+    limit.map(|limit| Tokens(limit.saturating_mul(choices.max(1))))
+}
+
+/// The edits that bring every output limit of a body that was read down to `most`, or add one where there is none.
+#[must_use]
+pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
+    let limits = wire.output_limits();
+    let given: Vec<&Field> = limits
+        .keys
+        .iter()
+        .filter(|&&index| digits(body, index).is_some())
+        .filter_map(|&index| body.value(index))
+        .collect();
+    if given.is_empty() {
+        return added(body, limits, most).into_iter().collect();
+    }
+    let is_within = |field: &&Field| whole(bare(&field.raw)).is_some_and(|limit| limit <= most);
+    let too_large = given.into_iter().filter(|field| !is_within(field));
+    too_large
+        .filter_map(|field| replaced(field, most.to_string()))
+        .collect()
+}
+
+fn replaced(field: &Field, with: String) -> Option<Edit> {
+    Some(Edit {
+        start: field.start,
+        end: field.end?,
+        with: with.into_bytes(),
+    })
+}
+
+fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
+    let entry = format!("\"{}\":{most}", limits.name?);
+    let Some((index, object)) = limits.object else {
+        return inserted(body.closing_brace()?, format!(",{entry}"));
+    };
+    let Some(field) = body.value(index) else {
+        return inserted(body.closing_brace()?, format!(",\"{object}\":{{{entry}}}"));
+    };
+    match (field.raw.first(), is_given(body, index)) {
+        (Some(b'{'), true) => inserted(field.start.saturating_add(1), format!("{entry},")),
+        _ => replaced(field, format!("{{{entry}}}")),
+    }
+}
+
+fn inserted(at: u64, with: String) -> Option<Edit> {
+    Some(Edit {
+        start: at,
+        end: at,
+        with: with.into_bytes(),
+    })
+}
+
+/// A number of tokens in an object.
+pub(super) fn tokens(object: &Value, key: &str) -> Option<Tokens> {
+    object.get(key).and_then(Value::as_u64).map(Tokens)
+}
+
+/// The value of a key that is an object.
+pub(super) fn object(body: &Scanner, index: usize) -> Option<Value> {
+    let field = body.value(index).filter(|field| !field.overlong)?;
+    let value: Value = serde_json::from_slice(&field.raw).ok()?;
+    value.is_object().then_some(value)
+}

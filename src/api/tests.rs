@@ -1,0 +1,164 @@
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+fn endpoint(method: &str, path: &str) -> Option<Endpoint> {
+    let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    Endpoint::of(&Headers(vec![pair(":method", method), pair(":path", path)]))
+}
+
+/// The wire format, and the model in the path.
+fn found(path: &str) -> Option<(String, Option<String>)> {
+    let endpoint = endpoint("POST", path)?;
+    Some((
+        format!("{:?}", endpoint.wire),
+        endpoint.model.map(|model| model.name),
+    ))
+}
+
+// cases.md 28
+#[test]
+fn only_posts_to_known_endpoints_are_metered() {
+    for path in [
+        "/v1/models",
+        "/healthz",
+        "/",
+        "",
+        "/v1/chat/completions/abc",
+        "/v1/xchat",
+        "/chat/completionsx",
+        "/v1/messages/count_tokens",
+        "/v1/messages/batches",
+        "/v1/threads/t1/messages",
+        "/v1/responses/r1/cancel",
+        "/v1/responses/input_tokens",
+        "/v1beta/models/gemini-2.5-pro:countTokens",
+        "/v1beta/models/gemini-2.5-pro",
+        "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict",
+        "/model/m/count-tokens",
+        "/model/invoke",
+        "/guardrail/g/version/1/apply",
+    ] {
+        assert_eq!(found(path), None, "{path}");
+    }
+    for method in ["GET", "HEAD", "OPTIONS", "CONNECT", ""] {
+        assert!(endpoint(method, "/v1/chat/completions").is_none());
+    }
+}
+
+#[test]
+fn another_spelling_of_a_path_is_metered_too() {
+    for path in [
+        "/v1/chat/completions",
+        "/openai/v1/chat/completions?x=/y",
+        "/v1/chat/completions/",
+        "/v1//chat///completions",
+        "/v1/chat/%63ompletions",
+        "/v1/chat%2Fcompletions",
+        "/v1/Chat/Completions",
+        "/v1/chat/completions%0a",
+        "/v1/chat/completions%0D%0a/%20/",
+        "/v1/chat/completions;x=1",
+        "/v1;x/chat;y=%2f/completions;/",
+        "/v1/chat/./x/%2e%2e/completions/.",
+        "/v1\\chat%5ccompletions",
+    ] {
+        assert_eq!(found(path), Some(("Chat".to_owned(), None)), "{path}");
+    }
+    // An upstream that is careless about letter case must not be a way around the meter.
+    assert!(endpoint("Post", "/v1/chat/completions").is_some());
+}
+
+// cases.md 34
+#[test]
+fn each_provider_is_known_by_its_paths() {
+    for (path, wire, model) in [
+        ("/v1/completions", "Completions", None),
+        ("/v1/responses", "Responses { compacts: false }", None),
+        (
+            "/v1/responses/compact",
+            "Responses { compacts: true }",
+            None,
+        ),
+        ("/v1/embeddings", "Embeddings", None),
+        ("/v1/messages?beta=true", "Messages", None),
+        ("/anthropic/v1/messages", "Messages", None),
+        ("/openai/v1/chat/completions", "Chat", None),
+        (
+            "/openai/deployments/my%20gpt/chat/completions?api-version=1",
+            "Chat",
+            Some("my gpt"),
+        ),
+        (
+            "/openai/deployments/d/completions",
+            "Completions",
+            Some("d"),
+        ),
+        ("/openai/deployments/d/embeddings", "Embeddings", Some("d")),
+        (
+            "/v1beta/models/gemini-2.5-pro:generateContent",
+            "Gemini",
+            Some("gemini-2.5-pro"),
+        ),
+        (
+            "/v1/models/gemini-2.5-pro%3AstreamGenerateContent?alt=sse",
+            "Gemini",
+            Some("gemini-2.5-pro"),
+        ),
+        (
+            "/v1/projects/p/locations/l/publishers/google/models/g:generateContent",
+            "Gemini",
+            Some("g"),
+        ),
+        (
+            "/v1/projects/p/locations/l/endpoints/123:streamGenerateContent",
+            "Gemini",
+            Some("123"),
+        ),
+        (
+            "/v1/projects/p/locations/l/publishers/anthropic/models/claude@1:streamRawPredict",
+            "Messages",
+            Some("claude@1"),
+        ),
+        (
+            "/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict",
+            "Chat",
+            Some("m"),
+        ),
+        (
+            "/model/anthropic.claude-v2%3A1/converse",
+            "Converse",
+            Some("anthropic.claude-v2:1"),
+        ),
+        ("/model/m/converse-stream", "Converse", Some("m")),
+        (
+            "/model/arn:aws:bedrock:us-east-1:1:inference-profile/p/invoke",
+            "Invoke",
+            Some("arn:aws:bedrock:us-east-1:1:inference-profile/p"),
+        ),
+        ("/model/m/invoke-with-response-stream", "Invoke", Some("m")),
+    ] {
+        let expected = Some((wire.to_owned(), model.map(str::to_owned)));
+        assert_eq!(found(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_signed_request_is_known() {
+    let signed = |authorization: &str, path: &str| {
+        let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let headers = [
+            (":method", "POST"),
+            (":path", path),
+            ("authorization", authorization),
+        ];
+        let headers = headers
+            .iter()
+            .map(|(name, value)| pair(name, value))
+            .collect();
+        Endpoint::of(&Headers(headers)).unwrap().is_signed
+    };
+    assert!(signed("AWS4-HMAC-SHA256 Credential=x", "/model/m/converse"));
+    assert!(signed("", "/model/m/converse?X-Amz-Signature=x"));
+    assert!(!signed("Bearer x", "/model/m/converse"));
+}

@@ -1,0 +1,510 @@
+//! A request whose body is being read: tier → rewrite.
+
+use super::refusal::{About, refuse};
+use super::response::refused;
+use super::scope::{depends_on_rest, scope};
+use super::*;
+use crate::admission::{Amended, Outcome};
+use crate::api::{Fault, body_model, limit_output};
+use crate::json::{Malformed, Repeats, Scanner};
+use crate::payer::Done;
+use crate::policy::Ask;
+use crate::rewrite::{Passing, new_length};
+use crate::tier::place;
+
+/// A request whose body is being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    endpoint: Endpoint,
+    payer: Payer,
+    scanner: Scanner,
+    /// The length that the client promised, if it did.
+    length: Option<u64>,
+    body: Body,
+    /// The headers have not gone on yet.
+    headers_held: bool,
+    /// A limit of the output may have to be lowered, so that it must not go on before the admission.
+    keeps_limits: bool,
+    /// Bytes that may be kept back for the admission.
+    room: u64,
+    /// The admission, once `model` was read.
+    pub(super) sent: Option<Box<Sent>>,
+    /// Headers of a response that came before the admission.
+    early: Option<Headers>,
+}
+
+/// How the body goes on.
+#[derive(Debug)]
+enum Body {
+    /// Not before it is complete.
+    Held,
+    /// As it is read.
+    Passing(Passing),
+}
+
+/// What a request asks for, as far as it was read.
+struct Request {
+    model: String,
+    facts: Facts,
+}
+
+impl Reading {
+    /// A request of which only the headers are here. `length`: what they promise.
+    pub(super) fn new(
+        config: &Config,
+        endpoint: Endpoint,
+        payer: Payer,
+        length: Option<u64>,
+    ) -> Self {
+        let is_short = length.is_some_and(|length| length <= config.hold_bytes);
+        let limits_output = payer.plan.limits.min_output_tokens.is_some()
+            || config.ladders.iter().any(|ladder| ladder.limits_output());
+        Self {
+            scanner: Scanner::new(endpoint.wire.request(), Repeats::Refuse),
+            payer,
+            length,
+            body: if config.hold_headers && is_short {
+                Body::Held
+            } else {
+                Body::Passing(Passing::default())
+            },
+            headers_held: config.hold_headers,
+            keeps_limits: limits_output && !endpoint.is_signed,
+            room: config.hold_bytes,
+            sent: None,
+            early: None,
+            endpoint,
+        }
+    }
+
+    /// What changes in the headers whatever the body says.
+    pub(super) fn header_changes(&self) -> Vec<HeaderChange> {
+        if self.endpoint.is_signed {
+            // Any header may be part of what is signed; and no edit will make the length a lie.
+            return Vec::new();
+        }
+        // A compressed answer could not be read.
+        let mut changes = vec![HeaderChange::Set("accept-encoding", "identity".to_owned())];
+        if matches!(self.body, Body::Passing(_)) {
+            // A rewrite may change it, and a stale one would make the rest of this body the next request.
+            changes.push(HeaderChange::Remove(b"content-length".to_vec()));
+        }
+        changes
+    }
+
+    /// Whether the headers wait for the body. A model in the path must be decided about before they go on.
+    pub(super) fn begin(
+        &mut self,
+        config: &Config,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        if self.headers_held {
+            return Ok(Step::pause());
+        }
+        let Some(request) = self
+            .request()
+            .map_err(|fault| self.invalid(config, fault, store, now))?
+        else {
+            return Ok(Step::default());
+        };
+        let mut step = self.admit(config, request, store, now)?;
+        step.headers.extend(self.decided_headers());
+        Ok(step)
+    }
+
+    /// The whole JSON object was read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.scanner.closing_brace().is_some()
+    }
+
+    /// The upstream answers although it cannot know yet what it is asked.
+    pub(super) fn answered_early(&mut self, response: &Headers) {
+        self.early = Some(response.clone());
+    }
+
+    /// Reads on. `Err` is the step of a request that is refused.
+    pub(super) fn read(
+        &mut self,
+        config: &Config,
+        chunk: &[u8],
+        is_end: bool,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        let was_complete = self.is_complete();
+        let scanned = self.scanner.feed(chunk);
+        scanned.map_err(|malformed| self.invalid(config, Fault::Body(malformed), store, now))?;
+        let is_complete = self.is_complete();
+        if is_end && !is_complete {
+            return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
+        }
+        if !is_complete && matches!(self.body, Body::Held) {
+            return Ok(Step::pause());
+        }
+        let mut step = Step::default();
+        let request = self.request();
+        let request = request.map_err(|fault| self.invalid(config, fault, store, now))?;
+        let waits = request
+            .as_ref()
+            .is_some_and(|request| self.waits(config, request));
+        if let Some(request) = request.filter(|_| !waits) {
+            match &mut self.sent {
+                None => step = self.admit(config, request, store, now)?,
+                Some(sent) if is_complete && !was_complete && !sent.is_settled => {
+                    step = self.amend(config, request, store, now)?;
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(sent) = self.sent.as_mut().filter(|_| is_complete && !was_complete) {
+            sent.note_limit(&self.scanner);
+            step = step.reporting(sent.admitted());
+        }
+        self.forward(chunk, &mut step);
+        self.headers_held = false;
+        Ok(step)
+    }
+
+    /// What is asked for; `None` while the model is not known.
+    fn request(&self) -> Result<Option<Request>, Fault> {
+        let model = match &self.endpoint.model {
+            Some(model) => Some(model.name.clone()),
+            None if self.endpoint.wire.may_omit_model(&self.scanner)
+                && self.scanner.value(0).is_none() =>
+            {
+                self.is_complete().then(String::new)
+            }
+            None => body_model(&self.scanner)?.map(|(name, _)| name),
+        };
+        let Some(model) = model else { return Ok(None) };
+        let facts = self.endpoint.wire.facts(&self.scanner)?;
+        Ok(Some(Request { model, facts }))
+    }
+
+    /// Whether the admission waits for more of the body, which is kept back here as far as there is room.
+    fn waits(&self, config: &Config, request: &Request) -> bool {
+        if self.sent.is_some() || self.is_complete() || self.endpoint.model.is_some() {
+            return false;
+        }
+        let place = place(&config.ladders, &request.model);
+        let kept = self
+            .first_kept()
+            .map_or(0, |start| self.scanner.offset().saturating_sub(start));
+        let limits = &self.payer.plan.limits;
+        let may_depend = limits.min_output_tokens.is_some()
+            || !limits.never_downgrade && depends_on_rest(&self.endpoint, place);
+        kept < self.room && may_depend
+    }
+
+    /// Where the first value begins that the admission may change: the model, or a limit of the output.
+    fn first_kept(&self) -> Option<u64> {
+        let wire = self.endpoint.wire;
+        let model = self.endpoint.model.is_none().then_some(0);
+        let limits = wire.output_limits();
+        let limits = limits.keys.iter().filter(|_| self.keeps_limits);
+        let starts = model
+            .iter()
+            .chain(limits)
+            .filter_map(|&index| self.scanner.begun(index).map(|field| field.start));
+        starts.min()
+    }
+
+    /// From where on the body must be kept back.
+    fn keep_from(&self) -> Option<u64> {
+        if self.sent.is_some() {
+            return self.scanner.open_since();
+        }
+        let is_within = |start: &u64| self.scanner.offset().saturating_sub(*start) < self.room;
+        let kept = self.first_kept().filter(is_within);
+        kept.into_iter().chain(self.scanner.open_since()).min()
+    }
+
+    /// Lets the body go on, changed where it must be, and the headers with it.
+    fn forward(&mut self, chunk: &[u8], step: &mut Step) {
+        let edits = self.edits();
+        let keep_from = self.keep_from();
+        match &mut self.body {
+            Body::Held => {
+                if let Some(length) = self.length.filter(|_| !edits.is_empty()) {
+                    let length = new_length(length, &edits).to_string();
+                    step.headers
+                        .push(HeaderChange::Set("content-length", length));
+                }
+                if !edits.is_empty() {
+                    step.body = BodyChange::Edit(edits);
+                }
+                // What may follow is white space; it passes.
+                let mut passing = Passing::default();
+                passing.skip(self.scanner.offset());
+                self.body = Body::Passing(passing);
+            }
+            Body::Passing(passing) => {
+                if let Some(bytes) = passing.pass(chunk, &edits, keep_from) {
+                    step.body = BodyChange::Replace(bytes);
+                }
+            }
+        }
+        if self.headers_held {
+            step.headers.extend(self.decided_headers());
+        }
+    }
+
+    /// What the decision changes in the request's headers.
+    fn decided_headers(&self) -> Vec<HeaderChange> {
+        let Some(sent) = &self.sent else {
+            return Vec::new();
+        };
+        let mut changes = vec![HeaderChange::Set(headers::TIER, sent.tier.clone())];
+        if let Some(model) = self.endpoint.model.as_ref().filter(|_| sent.is_changed()) {
+            changes.push(HeaderChange::Set(":path", model.path_for(&sent.model)));
+        }
+        changes
+    }
+
+    /// The edits that are known so far, sorted.
+    fn edits(&self) -> Vec<Edit> {
+        if self.endpoint.is_signed {
+            return Vec::new();
+        }
+        let wire = self.endpoint.wire;
+        let mut edits: Vec<Edit> = wire.ask_usage(&self.scanner).into_iter().collect();
+        if let Some(sent) = &self.sent {
+            edits.extend(sent.model_edit(&self.scanner));
+            let most = sent.admission.most_output;
+            edits.extend(
+                most.iter()
+                    .flat_map(|&most| limit_output(wire, &self.scanner, most)),
+            );
+        }
+        edits.sort_by_key(|edit| edit.start);
+        edits
+    }
+
+    /// Chooses a tier and reserves.
+    fn admit(
+        &mut self,
+        config: &Config,
+        request: Request,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        let ask = self.ask(config, &request);
+        let Done { report, troubles } =
+            admission::admit(store, &self.payer, &ask, config.failure_mode, now);
+        let so_far = Step {
+            troubles,
+            ..Step::default()
+        };
+        let wire = self.endpoint.wire;
+        let admission = match report {
+            Outcome::Admitted(admission) => admission,
+            Outcome::Refused(refused) => {
+                let about = Some(About {
+                    record: &refused.record,
+                    tier: tier_name(&ask, refused.tier),
+                    requested_model: &request.model,
+                    model: model_at(&ask, refused.tier, &request.model),
+                });
+                let denial = Denial::Limit(refused.refusal);
+                let step = refuse(wire, denial, Some(&self.payer), about, now);
+                return Err(Box::new(step.reporting(so_far)));
+            }
+            Outcome::Unavailable => {
+                let step = refuse(wire, Denial::Unavailable, Some(&self.payer), None, now);
+                return Err(Box::new(step.reporting(so_far)));
+            }
+        };
+        let mut sent = Sent::new(
+            self.endpoint.clone(),
+            self.payer.clone(),
+            admission,
+            request,
+            &ask,
+        );
+        let mut step = so_far;
+        if let Some(response) = self.early.take() {
+            match refused(&response) {
+                Some(exit) => step = step.reporting(sent.settle(config, store, exit, now)),
+                None => sent.reader = Some(sent.reader(&response)),
+            }
+        }
+        self.sent = Some(Box::new(sent));
+        Ok(step)
+    }
+
+    /// The body is complete and was admitted before it was: what it may cost is known better now.
+    fn amend(
+        &mut self,
+        config: &Config,
+        request: Request,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Result<Step, Box<Step>> {
+        let ask = self.ask(config, &request);
+        let wire = self.endpoint.wire;
+        let Some(sent) = &mut self.sent else {
+            return Ok(Step::default());
+        };
+        let Done { report, troubles } = admission::amend(
+            store,
+            &self.payer,
+            &mut sent.admission,
+            &ask,
+            config.failure_mode,
+            now,
+        );
+        sent.estimate = ask.limited(sent.admission.most_output);
+        sent.facts = request.facts;
+        let so_far = Step {
+            troubles,
+            ..Step::default()
+        };
+        let step = match report {
+            Amended::Held => return Ok(so_far),
+            Amended::Refused(refusal, record) => {
+                let about = Some(About {
+                    record: &record,
+                    tier: &sent.tier,
+                    requested_model: &sent.requested_model,
+                    model: &sent.model,
+                });
+                refuse(wire, Denial::Limit(refusal), Some(&self.payer), about, now)
+            }
+            Amended::Unavailable => {
+                let returned = sent.settle(config, store, Exit::Unsent, now);
+                refuse(wire, Denial::Unavailable, Some(&self.payer), None, now).reporting(returned)
+            }
+        };
+        Err(Box::new(step.reporting(so_far)))
+    }
+
+    fn ask<'a>(&self, config: &'a Config, request: &Request) -> Ask<'a> {
+        let place = place(&config.ladders, &request.model);
+        let is_read = self.is_complete();
+        Ask {
+            place,
+            estimate: self.estimate(&request.facts),
+            unlisted_price: config.unlisted_price.as_ref(),
+            scope: scope(
+                &self.endpoint,
+                &request.facts,
+                &request.model,
+                place,
+                is_read,
+            ),
+        }
+    }
+
+    /// What the request may cost, by what was read of it. Before the body is complete an output limit may still
+    /// come, so none is taken for granted: whatever it is, it is reserved before the last byte goes on.
+    fn estimate(&self, facts: &Facts) -> Estimate {
+        let is_complete = self.is_complete();
+        Estimate {
+            body_bytes: self.length.unwrap_or(0).max(self.scanner.offset()),
+            output_limit: facts
+                .output_limit
+                .or_else(|| (!is_complete).then_some(Tokens(0))),
+            choices: facts.choices,
+        }
+    }
+
+    /// Refuses a body that is not what it should be, and returns what is held for it.
+    fn invalid(
+        &mut self,
+        config: &Config,
+        fault: Fault,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Box<Step> {
+        let denial = Denial::InvalidBody(fault);
+        let step = refuse(self.endpoint.wire, denial, Some(&self.payer), None, now);
+        let returned = self
+            .sent
+            .take()
+            .map(|mut sent| sent.settle(config, store, Exit::Unsent, now));
+        Box::new(step.reporting(returned.unwrap_or_default()))
+    }
+}
+
+impl Sent {
+    fn new(
+        endpoint: Endpoint,
+        payer: Payer,
+        admission: Admission,
+        request: Request,
+        ask: &Ask<'_>,
+    ) -> Self {
+        let tier = admission.tier;
+        Self {
+            endpoint,
+            tier: tier_name(ask, tier).to_owned(),
+            model: model_at(ask, tier, &request.model).to_owned(),
+            price: ask.price(tier).copied(),
+            asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
+            estimate: ask.limited(admission.most_output),
+            payer,
+            admission,
+            requested_model: request.model,
+            facts: request.facts,
+            limited_to: None,
+            reader: None,
+            is_settled: false,
+        }
+    }
+
+    /// Another model serves than the one that was asked for.
+    fn is_changed(&self) -> bool {
+        self.model != self.requested_model
+    }
+
+    /// The model in the body, even where the path names it: a server behind might heed either.
+    fn model_edit(&self, body: &Scanner) -> Option<Edit> {
+        if !self.is_changed() || !self.endpoint.wire.names_model() {
+            return None;
+        }
+        let field = body.value(0)?;
+        Some(Edit {
+            start: field.start,
+            end: field.end?,
+            with: serde_json::Value::from(self.model.as_str())
+                .to_string()
+                .into_bytes(),
+        })
+    }
+
+    /// The body is complete: whether its output was limited is to be told.
+    fn note_limit(&mut self, body: &Scanner) {
+        let most = self.admission.most_output;
+        let wire = self.endpoint.wire;
+        self.limited_to = most.filter(|&most| !limit_output(wire, body, most).is_empty());
+    }
+
+    /// What is counted and told once the admission is final.
+    fn admitted(&self) -> Step {
+        let tenant = label(&self.payer);
+        let limits = &self.payer.plan.limits;
+        let record = self.admission.record.as_ref();
+        let decided = self.decided();
+        let mut fields = self.payer.identified();
+        fields.extend(telemetry::decided(&decided));
+        fields.extend(record.and_then(|record| telemetry::left(limits, record)));
+        Step {
+            metrics: vec![telemetry::request(tenant, &self.tier, decided.decision)],
+            fields,
+            ..Step::default()
+        }
+    }
+}
+
+/// The model that goes upstream at a tier.
+fn model_at<'a>(ask: &Ask<'a>, tier: usize, requested: &'a str) -> &'a str {
+    ask.place.map_or(requested, |place| {
+        place.ladder.model_for(place.asked, tier, requested)
+    })
+}
+
+fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {
+    let tier = ask.place.and_then(|place| place.ladder.tiers.get(tier));
+    tier.map_or(telemetry::UNLISTED, |tier| &tier.name)
+}

@@ -1,0 +1,66 @@
+//! A request that is refused: what is answered, counted and told.
+
+use super::*;
+use crate::api::Wire;
+use crate::record::Record;
+
+/// What is known about a refused request.
+pub(super) struct About<'a> {
+    /// The state that refuses it.
+    pub(super) record: &'a Record,
+    /// The tier that it would have been served at; empty if that was not reached.
+    pub(super) tier: &'a str,
+    /// The model that was asked for, and the one that would have been sent.
+    pub(super) requested_model: &'a str,
+    pub(super) model: &'a str,
+}
+
+impl<'a> About<'a> {
+    /// Of a request that was refused before it was read.
+    pub(super) fn state(record: &'a Record) -> Self {
+        Self {
+            record,
+            tier: "",
+            requested_model: "",
+            model: "",
+        }
+    }
+}
+
+/// Refuses a request.
+pub(super) fn refuse(
+    wire: &dyn Wire,
+    denial: Denial,
+    payer: Option<&Payer>,
+    about: Option<About<'_>>,
+    now: Timestamp,
+) -> Step {
+    let mut reply = denial.reply(wire, now);
+    let tenant = payer.map_or(telemetry::UNCONFIGURED, label);
+    let mut metrics = vec![telemetry::throttled(tenant, denial.reason())];
+    let known = about.as_ref();
+    let told = Decided {
+        tier: known.map_or("", |about| about.tier),
+        requested_model: known.map_or("", |about| about.requested_model),
+        model: known.map_or("", |about| about.model),
+        decision: if denial.is_throttle() { "throttle" } else { "" },
+        reason: denial.reason(),
+    };
+    if denial.is_throttle() {
+        metrics.push(telemetry::request(tenant, told.tier, told.decision));
+    }
+    if let (Some(payer), Some(about)) = (payer, known) {
+        reply
+            .headers
+            .extend(headers::limits(&payer.plan.limits, about.record, now));
+    }
+    reply.headers.extend(headers::decided(&told));
+    let mut fields = payer.map_or_else(Vec::new, Payer::identified);
+    fields.extend(telemetry::decided(&told));
+    Step {
+        next: Next::Reply(reply),
+        metrics,
+        fields,
+        ..Step::default()
+    }
+}
