@@ -294,10 +294,7 @@ fn mark(
         let remaining = budget.remaining(&record.account);
         (0..=last).rev().find(|&tier| {
             let own = ladder.tiers.get(tier).and_then(|tier| tier.below);
-            let below = limits
-                .low_water_mark
-                .filter(|_| tier == last && tier > 0)
-                .or(own);
+            let below = limits.low_water_mark.filter(|_| tier == last).or(own);
             below.is_some_and(|below| below.is_above(remaining, budget.initial_budget))
         })
     });

@@ -81,32 +81,28 @@ impl Window {
 
 /// The window of `length` seconds around `secs`, where windows start `lead` seconds before the epoch.
 fn aligned(secs: u64, length: u64, lead: u64) -> Window {
-    let into = secs.saturating_add(lead).checked_rem(length).unwrap_or(0);
-    // Before the first whole window after the epoch the start saturates to the epoch itself.
-    let end = secs.saturating_sub(into).saturating_add(length);
-    let end = if into > secs {
-        length.saturating_sub(lead)
-    } else {
-        end
-    };
+    let shifted = secs.saturating_add(lead);
+    let start = shifted.saturating_sub(shifted.checked_rem(length).unwrap_or(0));
+    // A window that starts before the epoch is cut there.
+    let at = |shifted: u64| Timestamp::from_secs(shifted.saturating_sub(lead));
     Window {
-        start: Timestamp::from_secs(secs.saturating_sub(into)),
-        end: Timestamp::from_secs(end),
+        start: at(start),
+        end: at(start.saturating_add(length)),
     }
 }
 
 /// The month that the `day`-th day since the epoch is in.
 fn month(day: u64) -> Window {
     let (year, month) = civil(day);
-    let (next_year, next_month) = if month == 12 {
-        (year.saturating_add(1), 1)
+    let next = if month == LAST_MONTH {
+        (year.saturating_add(1), 0)
     } else {
         (year, month.saturating_add(1))
     };
-    let midnight = |year, month| Timestamp::from_secs(first_day(year, month).saturating_mul(DAY));
+    let midnight = |(year, month)| Timestamp::from_secs(first_day(year, month).saturating_mul(DAY));
     Window {
-        start: midnight(year, month),
-        end: midnight(next_year, next_month),
+        start: midnight((year, month)),
+        end: midnight(next),
     }
 }
 
@@ -114,7 +110,10 @@ fn month(day: u64) -> Window {
 const ERA_SHIFT: u64 = 719_468;
 const DAYS_PER_ERA: u64 = 146_097;
 
-/// Year and month (1 to 12) of a day since the epoch.
+/// February, since the months of a year are counted from March, which is 0.
+const LAST_MONTH: u64 = 11;
+
+/// Year and month of a day since the epoch, where a year begins in March.
 fn civil(day: u64) -> (u64, u64) {
     let shifted = day.saturating_add(ERA_SHIFT);
     let era = shifted / DAYS_PER_ERA;
@@ -125,49 +124,27 @@ fn civil(day: u64) -> (u64, u64) {
         .saturating_sub(of_era / 1_460)
         .saturating_sub(of_era / 146_096);
     let year_of_era = corrected / 365;
-    let before = year_of_era
-        .saturating_mul(365)
-        .saturating_add(year_of_era / 4)
-        .saturating_sub(year_of_era / 100);
-    let day_of_year = of_era.saturating_sub(before);
-    let from_march = day_of_year.saturating_mul(5).saturating_add(2) / 153;
-    let month = if from_march < 10 {
-        from_march.saturating_add(3)
-    } else {
-        from_march.saturating_sub(9)
-    };
-    let year = era.saturating_mul(400).saturating_add(year_of_era);
-    let year = if month <= 2 {
-        year.saturating_add(1)
-    } else {
-        year
-    };
-    (year, month)
+    let day_of_year = of_era.saturating_sub(days_before(year_of_era));
+    let month = day_of_year.saturating_mul(5).saturating_add(2) / 153;
+    (era.saturating_mul(400).saturating_add(year_of_era), month)
 }
 
-/// The first day of a month, counted from the epoch.
+/// The first day of a month, counted from the epoch; year and month as [`civil`] has them.
 fn first_day(year: u64, month: u64) -> u64 {
-    let year = if month <= 2 {
-        year.saturating_sub(1)
-    } else {
-        year
-    };
-    let era = year / 400;
-    let year_of_era = year % 400;
-    let from_march = if month > 2 {
-        month.saturating_sub(3)
-    } else {
-        month.saturating_add(9)
-    };
-    let day_of_year = from_march.saturating_mul(153).saturating_add(2) / 5;
-    let of_era = year_of_era
+    let day_of_year = month.saturating_mul(153).saturating_add(2) / 5;
+    (year / 400)
+        .saturating_mul(DAYS_PER_ERA)
+        .saturating_add(days_before(year % 400))
+        .saturating_add(day_of_year)
+        .saturating_sub(ERA_SHIFT)
+}
+
+/// Days of an era before this year of it.
+fn days_before(year_of_era: u64) -> u64 {
+    year_of_era
         .saturating_mul(365)
         .saturating_add(year_of_era / 4)
         .saturating_sub(year_of_era / 100)
-        .saturating_add(day_of_year);
-    era.saturating_mul(DAYS_PER_ERA)
-        .saturating_add(of_era)
-        .saturating_sub(ERA_SHIFT)
 }
 
 /// Reads a duration such as `"90s"`, `"1m"`, `"36h"`: digits, then `ms`, `s`, `m`, `h` or `d`.
