@@ -288,6 +288,9 @@ mod tests {
             Err(NotNow::Wait(Duration::from_millis(1_001)))
         );
         assert_eq!(quota.check(bucket, 0, at(3_599_999)), Ok(()));
+        // So is a minute, and no more.
+        assert_eq!(quota.refilled(bucket, at(3_540_000)), bucket);
+        assert_eq!(quota.refilled(bucket, at(3_539_999)).since, at(3_539_999));
     }
 
     #[test]

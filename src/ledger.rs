@@ -357,8 +357,13 @@ mod tests {
         let mut new_day = account(at(0)).at(&every(Period::Day), at(DAY));
         let reservation = new_day.reserve(tokens(10), &budget(1_000), at(DAY));
         new_day.settle(&reservation, tokens(10));
-        let seen_late = new_day.clone().at(&every(Period::Day), at(DAY - 1));
-        assert_eq!(seen_late, new_day);
+        for before in [1, 60] {
+            let seen_late = new_day.clone().at(&every(Period::Day), at(DAY - before));
+            assert_eq!(seen_late, new_day);
+        }
+        // More than a minute is no race: the clock was set back.
+        let set_back = new_day.at(&every(Period::Day), at(DAY - 61));
+        assert_eq!(set_back.window, Period::Day.at(at(0)));
     }
 
     #[test]
@@ -390,6 +395,9 @@ mod tests {
 
     #[test]
     fn each_window_has_a_stamp_unlike_the_one_before() {
+        let wrapped = Timestamp::from_nanos(((1 << 32) + 7) * 1_000);
+        assert_eq!(generation_after(0, wrapped), 7);
+        assert_eq!(generation_after(7, wrapped), 8);
         for micros in [0, 7, u64::from(u32::MAX), u64::from(u32::MAX) + 8] {
             let now = Timestamp::from_nanos(micros * 1_000);
             let first = generation_after(1 << 31, now);

@@ -10,7 +10,10 @@ mod proxy;
 #[path = "support/store.rs"]
 mod store;
 
-use bursar::store::tenant_key;
+use std::time::Duration;
+
+use bursar::record::Record;
+use bursar::store::{owner_of, slot_keys, tenant_key};
 use bursar::units::Cost;
 use proxy::{Proxy, usage};
 use serde_json::{Value, json};
@@ -66,6 +69,8 @@ fn a_request_is_reserved_for_then_settled_by_what_was_used() {
     assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 16));
     call.end();
     assert_eq!(spent(&proxy, "acme"), 16);
+    assert_eq!(call.fields["bursar_tenant"], "acme");
+    assert_eq!(call.fields["bursar_plan"], "small");
     assert_eq!(call.fields["bursar_settled_by"], "usage");
     assert_eq!(call.fields["bursar_remaining"], "984");
     assert_eq!(
@@ -720,6 +725,20 @@ fn a_reservation_outlives_a_slow_answer_and_not_a_trap() {
 }
 
 #[test]
+fn a_reservation_is_renewed_when_half_of_its_time_is_over_and_not_with_each_event() {
+    let proxy = Proxy::new(&with(|config| config["reservation_expiry"] = "60s".into()));
+    let mut slow = proxy.chat("acme", STREAMED);
+    slow.answer_headers("200", &[("content-type", "text/event-stream")]);
+    let since = || proxy.record("acme").account.holds[0].since;
+    let first = since();
+    for (millis, late) in [(29_999, 0), (1, 30_000), (29_999, 30_000)] {
+        proxy.pass_millis(millis);
+        slow.answer_chunk(b"data: {\"choices\":[{}]}\n\n", false);
+        assert_eq!(since().since(first), Duration::from_millis(late));
+    }
+}
+
+#[test]
 fn every_exit_is_counted_by_its_cause_and_leaves_nothing_held() {
     type Way = fn(&Proxy);
     let ways: [(&str, Way); 6] = [
@@ -765,17 +784,21 @@ fn tenants_that_are_not_configured_share_bounded_keys_and_one_label() {
     }
     assert!(proxy.store.keys() <= 4_097);
     assert_eq!(proxy.chat("acme", BODY).refused(), None);
-    // The next day the slots are free again: one that came too late for a slot now has one, with a budget of its own.
+    // The next day the slots are free again: those that came too late for one now have one, with a budget of their own.
     proxy.pass_millis(86_400_000);
-    let call = proxy.served("made-up-5999", BODY, 10, 0);
-    assert_eq!(call.fields["bursar_remaining"], "990");
+    for n in 5_980..6_000 {
+        let call = proxy.served(&format!("made-up-{n}"), BODY, 10, 0);
+        assert_eq!(call.fields["bursar_remaining"], "990");
+        let gauge = format!("bursar_budget_remaining.tenant=.=made-up-{n};.;");
+        assert_eq!(proxy.metric(&gauge), 0);
+    }
     assert_eq!(
         proxy.metric("bursar_settlements_total.by=.=usage;.;"),
         6_000
             - proxy.metric(
                 "bursar_throttled_total.tenant=.=unconfigured;.;reason=.=budget_exhausted;.;"
             )
-            + 1
+            + 20
     );
 }
 
@@ -1088,28 +1111,60 @@ fn cached_tokens_are_never_more_than_the_prompt() {
     assert_eq!(spent(&proxy, "acme"), 6);
 }
 
+/// An id that looks for a slot where `alice` does.
+fn who_shares_a_slot_with_alice(name: &str) -> String {
+    let first = |name: &str| slot_keys(owner_of(name)).remove(0);
+    (0..)
+        .map(|n| format!("{name}-{n}"))
+        .find(|id| first(id) == first("alice"))
+        .unwrap()
+}
+
+#[test]
+fn a_stranger_keeps_the_slot_that_holds_its_spend_though_a_better_one_falls_free() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenant"] = json!({"unknown": {"plan": "small"}});
+    }));
+    let bob = who_shares_a_slot_with_alice("bob");
+    let mut alice = proxy.chat("alice", BODY);
+    proxy.served(&bob, BODY, 10, 0);
+    alice.answer_headers("500", &[]);
+    let call = proxy.served(&bob, BODY, 10, 0);
+    assert_eq!(call.fields["bursar_remaining"], "980");
+}
+
+#[test]
+fn a_stranger_without_a_budget_leaves_its_slot_when_its_bucket_is_full_again() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenant"] = json!({"unknown": {"plan": "slow"}});
+        config["plans"]["slow"] = json!({"bucket": {"tokens_per_window": 100, "window": "10s"}});
+    }));
+    let bob = who_shares_a_slot_with_alice("bob");
+    proxy.served("alice", BODY, 50, 0);
+    proxy.pass_millis(5_000);
+    proxy.served(&bob, BODY, 50, 0);
+    let slot = proxy.store.value(&slot_keys(owner_of("alice"))[0]).unwrap();
+    assert_eq!(Record::decode(&slot).unwrap().owner, owner_of(&bob));
+}
+
 // cases.md 44
 #[test]
 fn two_strangers_who_share_a_slot_never_touch_each_others_record() {
     let proxy = Proxy::new(&with(|config| {
         config["tenant"] = json!({"unknown": {"plan": "small"}});
     }));
-    let first = |name: &str| bursar::store::slot_keys(bursar::store::owner_of(name)).remove(0);
-    let bob = (0..)
-        .map(|n| format!("bob-{n}"))
-        .find(|bob| first(bob) == first("alice"))
-        .unwrap();
+    let bob = who_shares_a_slot_with_alice("bob");
     let left = |call: &proxy::Call<'_>| call.fields["bursar_remaining"].clone();
     proxy.served("alice", BODY, 300, 0);
-    assert_eq!(left(&proxy.served(&bob, BODY, 10, 0)), "990");
+    let call = proxy.served(&bob, BODY, 10, 0);
+    // Nor do they race for it: a request that finds no record would pass unmetered.
+    assert_eq!(call.response_header("x-bursar-reason"), None);
+    assert_eq!(left(&call), "990");
     assert_eq!(left(&proxy.served("alice", BODY, 10, 0)), "690");
     // Alice is in flight when the window ends; Bob takes the slot that she has left idle.
     let mut late = proxy.chat("alice", BODY);
     proxy.pass_millis(86_400_000);
-    let carol = (0..)
-        .map(|n| format!("carol-{n}"))
-        .find(|carol| first(carol) == first("alice"))
-        .unwrap();
+    let carol = who_shares_a_slot_with_alice("carol");
     proxy.served(&carol, BODY, 700, 0);
     late.answer_json(&usage(500, 0));
     late.end();

@@ -370,3 +370,36 @@ fn even_a_request_that_costs_nothing_needs_a_budget_that_is_not_spent() {
     assert!(spent_out(&limits, &spent(1_000), NOW).is_some());
     assert_eq!(spent_out(&limits, &spent(999), NOW), None);
 }
+
+#[test]
+fn only_the_last_tier_is_checked_again_against_the_overdraft() {
+    let limits = Limits {
+        on_exhausted: OnExhausted::Degrade {
+            overdraft: Ppm(100_000),
+        },
+        ..budget(1_000, Unit::Tokens)
+    };
+    let ladder = ladder();
+    let listed = Some(Place {
+        ladder: &ladder,
+        asked: 0,
+    });
+    for (place, tier, used, fits) in [
+        (listed, 1, 1_050, false),
+        (listed, 2, 1_050, true),
+        (listed, 2, 1_051, false),
+        (None, 0, 1_050, false),
+    ] {
+        let ask = Ask {
+            place,
+            estimate: Estimate {
+                body_bytes: 0,
+                output_limit: Some(Tokens(50)),
+                choices: 1,
+            },
+            unlisted_price: None,
+        };
+        let checked = recheck(&limits, &ask, tier, &spent(used), NOW);
+        assert_eq!(checked.is_ok(), fits, "{tier} {used}");
+    }
+}
