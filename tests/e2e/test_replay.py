@@ -1,4 +1,4 @@
-"""`make replay`: a trace over twenty tenants, and a crowd. Its exit status is 1 if a budget was overspent or the books disagree."""
+"""`make replay`: a trace, a crowd, a hot tenant, a flood. Its exit status is 1 if a budget was overspent or the books disagree."""
 
 import os
 import subprocess
@@ -10,13 +10,18 @@ AGREE = "The books agree to the token and the micro-dollar"
 NOBODY = "Overspent by: nobody."
 
 
-def replay(*words):
+def run(*words):
     """What it printed; it has to succeed."""
     env = dict(os.environ, ENVOY=render.envoy_binary())
     done = subprocess.run([sys.executable, str(ROOT / "tests/replay"), *words], env=env, cwd=str(ROOT),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
     told = done.stdout.decode()
     assert done.returncode == 0, told
+    return told
+
+
+def replay(*words):
+    told = run(*words)
     assert AGREE in told and NOBODY in told, told
     return told
 
@@ -47,3 +52,14 @@ def test_of_a_thousand_requests_at_once_as_many_are_served_as_the_budget_is_wort
     assert (spent, admitted, held) == (budget, "100", "900"), told
     _, budget, spent, admitted, held, *_ = row(told, "patient")
     assert int(spent.replace(",", "")) <= int(budget.replace(",", "")) and int(admitted) > 90 and held == "0", told
+
+
+# case 1
+def test_workers_that_race_for_one_tenants_record_lose_no_update():
+    assert "No update was lost" in run("--hot", "4000")
+
+
+# case 44
+def test_made_up_tenants_cost_bounded_memory_and_displace_nobody():
+    told = run("--made-up", "20000")
+    assert "kept their own accounts" in told and row(told, "20,000"), told

@@ -3,8 +3,11 @@
     python tests/replay [TRACE.csv]      columns TIMESTAMP, ContextTokens, GeneratedTokens; else a trace of its own
     python tests/replay --isolation      twice, with and without the noisy tenant
     python tests/replay --crowd          a thousand requests at once on a budget worth a hundred
+    python tests/replay --hot            one tenant, as fast as 1, 2 and 4 workers can
+    python tests/replay --made-up        a million tenants that nobody configured
+    python tests/replay --configured     up to a hundred thousand tenants that somebody did
 
-The exit status is 1 if a budget was overspent or the books disagree.
+The exit status is 1 if a budget was overspent or the books disagree, or if made-up tenants cost others anything but time.
 """
 
 import argparse
@@ -14,7 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
 
+import configured  # noqa: E402
 import crowd  # noqa: E402
+import hot  # noqa: E402
+import made_up  # noqa: E402
 import tables  # noqa: E402
 import workload  # noqa: E402
 from play import run  # noqa: E402
@@ -35,6 +41,9 @@ def arguments():
     parser.add_argument("--streaming", action="store_true", help="bursar with hold_headers: false")
     parser.add_argument("--isolation", action="store_true", help="with and without the noisy tenant")
     parser.add_argument("--crowd", action="store_true", help="the crowd instead of a trace")
+    parser.add_argument("--hot", type=int, nargs="?", const=50_000, metavar="N", help="one tenant's N requests (default: %(const)s)")
+    parser.add_argument("--made-up", type=int, nargs="?", const=1_000_000, metavar="N", help="so many ids (default: %(const)s)")
+    parser.add_argument("--configured", action="store_true", help="up to 100,000 tenants in the configuration")
     return parser.parse_args()
 
 
@@ -43,6 +52,13 @@ def main():
     allow_many_sockets()
     if options.crowd:
         return report_crowd()
+    if options.hot:
+        return report_hot(options.hot)
+    if options.made_up:
+        return report_made_up(options.made_up)
+    if options.configured:
+        configured.print_rows(configured.run())
+        return 0
     rows = workload.read_trace(options.trace, options.limit) if options.trace else workload.synthetic_trace(options.requests)
     seconds = pace(options, rows)
     requests = workload.spread(rows, seconds, not options.without_max_tokens, options.bytes_per_token)
@@ -113,6 +129,25 @@ def report_crowd():
     print()
     tables.print_books(bursar, witnesses, crowds, faults)
     return verdict([each.tenant for each in crowds if witnesses.spent(each.tenant, "tokens") > each.budget], faults)
+
+
+def report_hot(count):
+    print(f"{count:,} requests each as fast as they go: of one tenant, and for comparison of {hot.MANY}.\n", flush=True)
+    results = [hot.run(count, workers) for workers in hot.WORKERS] + [hot.run(count, hot.WORKERS[-1], hot.MANY)]
+    hot.print_results(results)
+    lost = [str(result.workers) for result in results if result.lost()]
+    print(f"Updates were lost with {', '.join(lost)} workers." if lost else "No update was lost: the books agree to the token.")
+    return 1 if lost else 0
+
+
+def report_made_up(count):
+    print(f"Requests of {count:,} tenant ids, one each, that nobody configured and a plan allows "
+          "(a million takes about four minutes).\n", flush=True)
+    rounds, faults = made_up.run(count)
+    made_up.print_rounds(rounds)
+    print(*[f"  {fault}" for fault in faults[:20]] or [f"{len(made_up.RECENT)} of them who had asked before kept their own accounts, "
+                                                  "to the token; all that the others used is in the metrics."], sep="\n")
+    return 1 if faults else 0
 
 
 def verdict(overspent_by, faults):
