@@ -398,8 +398,9 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
                 choices: 1,
             },
             unlisted_price: None,
+            scope: Scope::default(),
         };
-        let checked = recheck(&limits, &ask, tier, &spent(used), NOW);
+        let checked = recheck(&limits, &ask, tier, None, &spent(used), NOW);
         assert_eq!(checked.is_ok(), fits, "{tier} {used}");
     }
 }
