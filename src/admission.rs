@@ -161,7 +161,10 @@ pub fn admit(
     }
     Done {
         report: without_state(OVERFLOW_KEY.to_owned(), ask, mode, now),
-        troubles,
+        troubles: troubles.and(Troubles {
+            given_up: 1,
+            ..Troubles::default()
+        }),
     }
 }
 
@@ -376,7 +379,11 @@ pub fn renew(
             }
             troubles
         }
-        Err(troubles) => troubles,
+        // It is tried again with the next chunk.
+        Err(troubles) => Troubles {
+            given_up: 0,
+            ..troubles
+        },
     }
 }
 

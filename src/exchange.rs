@@ -255,7 +255,10 @@ impl Sent {
             // It must not be lost: once more, at the end of the exchange.
             self.is_settled = false;
             return Step {
-                troubles: settled.troubles,
+                troubles: Troubles {
+                    given_up: 0,
+                    ..settled.troubles
+                },
                 ..Step::default()
             };
         }

@@ -146,11 +146,16 @@ impl Payer {
                 conflicts,
             }) => Ok(Done {
                 report,
-                troubles: Troubles { conflicts, corrupt },
+                troubles: Troubles {
+                    conflicts,
+                    corrupt,
+                    given_up: 0,
+                },
             }),
             Err(Contended { conflicts }) => Err(Troubles {
                 conflicts,
                 corrupt: false,
+                given_up: 1,
             }),
         }
     }

@@ -33,6 +33,8 @@ pub struct Troubles {
     pub conflicts: u64,
     /// There was a value under the tenant's key that is no record: truncated, older, or another plugin's.
     pub corrupt: bool,
+    /// Steps that were given up: a request that was decided about without our state, or a settlement that was lost.
+    pub given_up: u64,
 }
 
 impl Troubles {
@@ -42,6 +44,7 @@ impl Troubles {
         Self {
             conflicts: self.conflicts.saturating_add(other.conflicts),
             corrupt: self.corrupt || other.corrupt,
+            given_up: self.given_up.saturating_add(other.given_up),
         }
     }
 }

@@ -76,10 +76,11 @@ pub fn throttled(tenant: &str, reason: &str) -> Metric {
 
 /// Something was wrong with our own state, or nothing (the counters are there all the same).
 #[must_use]
-pub fn troubles(troubles: &Troubles) -> [Metric; 2] {
+pub fn troubles(troubles: &Troubles) -> [Metric; 3] {
     [
         add("bursar_state_conflicts_total", &[], troubles.conflicts),
         add("bursar_state_corrupt_total", &[], troubles.corrupt.into()),
+        add("bursar_state_given_up_total", &[], troubles.given_up),
     ]
 }
 
@@ -308,11 +309,13 @@ mod tests {
         assert_eq!(
             troubles(&Troubles {
                 conflicts: 3,
-                corrupt: true
+                corrupt: true,
+                given_up: 2,
             }),
             [
                 Metric::Add("bursar_state_conflicts_total".to_owned(), 3),
                 Metric::Add("bursar_state_corrupt_total".to_owned(), 1),
+                Metric::Add("bursar_state_given_up_total".to_owned(), 2),
             ]
         );
     }

@@ -654,6 +654,7 @@ fn without_our_state_the_failure_mode_decides_and_what_was_used_counts_all_the_s
         Some("budget_unavailable")
     );
     assert_eq!(spent(&proxy, "acme"), 20);
+    assert_eq!(proxy.metric("bursar_state_given_up_total"), 1);
 
     let proxy = Proxy::new(&with(|config| config["failure_mode"] = "deny".into()));
     proxy.store.set_down(true);
@@ -661,6 +662,20 @@ fn without_our_state_the_failure_mode_decides_and_what_was_used_counts_all_the_s
         proxy.chat("acme", BODY).refused(),
         Some((503, "budget_unavailable"))
     );
+    assert_eq!(proxy.metric("bursar_state_given_up_total"), 1);
+}
+
+#[test]
+fn a_settlement_is_tried_twice_and_counted_where_it_is_lost_all_the_same() {
+    for (lost, given_up, left) in [(256, 0, 0), (512, 1, RESERVED)] {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", BODY);
+        proxy.store.lose(lost);
+        call.answer_json(&usage(10, 10));
+        call.end();
+        assert_eq!(proxy.metric("bursar_state_given_up_total"), given_up);
+        assert_eq!(held(&proxy, "acme"), left);
+    }
 }
 
 // cases.md 46
