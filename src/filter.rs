@@ -158,11 +158,16 @@ impl HttpContext for Filter {
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
         let host = Rc::clone(&self.host);
-        let Some(exchange) = &mut self.exchange else {
+        let Some(exchange) = self
+            .exchange
+            .as_mut()
+            .filter(|exchange| exchange.awaits_response())
+        else {
             return Action::Continue;
         };
-        let step = exchange.finish(&*host, host.now());
-        self.apply(step, Map::Response, Buffer::ResponseBody, 0)
+        let trailers = host.headers(Map::ResponseTrailers);
+        let step = exchange.response_trailers(&trailers, &*host, host.now());
+        self.apply(step, Map::ResponseTrailers, Buffer::ResponseBody, 0)
     }
 
     fn on_log(&mut self) {

@@ -36,6 +36,7 @@ pub(crate) enum Map {
     Request = 0,
     RequestTrailers = 1,
     Response = 2,
+    ResponseTrailers = 3,
 }
 
 /// Which bytes.

@@ -972,6 +972,8 @@ fn names_that_only_we_may_set_are_taken_from_requests_trailers_and_responses() {
         call.response_header("x-ratelimit-limit-tokens"),
         Some("1000")
     );
+    call.answer_trailers(&[("x-bursar-reason", "evil"), ("x-sum", "1")]);
+    assert_eq!(call.response_trailers, [("x-sum".into(), "1".into())]);
 }
 
 #[test]
@@ -986,14 +988,25 @@ fn a_settlement_that_could_not_be_written_is_tried_again_at_the_end() {
     assert_eq!(proxy.metric("bursar_settlements_total.by=.=usage;.;"), 1);
 }
 
+// cases.md 19, 23
 #[test]
 fn the_last_event_counts_though_only_trailers_or_a_cut_end_it() {
-    let proxy = Proxy::new(&config());
-    let mut call = proxy.chat("acme", STREAMED);
-    call.answer_headers("200", &[("content-type", "text/event-stream")]);
-    call.answer_chunk(USAGE_EVENT.trim_end().as_bytes(), false);
-    call.end();
-    assert_eq!(spent(&proxy, "acme"), 25);
+    type End = fn(&mut proxy::Call<'_>);
+    let ends: [(&str, End); 2] = [
+        ("answered", |call| call.answer_trailers(&[])),
+        ("cut", |_| {}),
+    ];
+    for (cause, end) in ends {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", STREAMED);
+        call.answer_headers("200", &[("content-type", "text/event-stream")]);
+        call.answer_chunk(USAGE_EVENT.trim_end().as_bytes(), false);
+        end(&mut call);
+        call.end();
+        assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 25));
+        let exits = proxy.metric(&format!("bursar_exits_total.cause=.={cause};.;"));
+        assert_eq!(exits, 1, "{cause}");
+    }
 }
 
 #[test]

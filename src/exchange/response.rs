@@ -85,6 +85,22 @@ impl Exchange {
         step
     }
 
+    /// The response ends with trailers, after its body. The headers of the step are the trailers'.
+    ///
+    /// What is kept back of an event that no empty line ended is not sent: the body cannot be added to any more, and
+    /// a client discards such an event (WHATWG HTML, 9.2.6).
+    pub fn response_trailers(
+        &mut self,
+        trailers: &Headers,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Step {
+        let mut step = self.response_body(&[], true, store, now);
+        step.body = BodyChange::Keep;
+        step.headers = foreign(trailers);
+        step
+    }
+
     /// The admitted request, whether or not all of it has gone on: an upstream may answer before.
     fn sent(&mut self) -> Option<&mut Sent> {
         match &mut self.stage {

@@ -55,6 +55,7 @@ pub struct Call<'a> {
     /// What the client got from the upstream.
     pub response_headers: Vec<(String, String)>,
     pub response_body: Vec<u8>,
+    pub response_trailers: Vec<(String, String)>,
     pub fields: BTreeMap<&'static str, String>,
     held: Vec<u8>,
 }
@@ -119,6 +120,7 @@ impl Proxy {
             reply: None,
             response_headers: Vec::new(),
             response_body: Vec::new(),
+            response_trailers: Vec::new(),
             fields: BTreeMap::new(),
             held: Vec::new(),
         };
@@ -201,6 +203,22 @@ impl Call<'_> {
             BodyChange::Replace(bytes) => self.response_body.extend(bytes),
             BodyChange::Edit(_) => panic!("a response is never held"),
         }
+        self.note(&step);
+    }
+
+    /// Ends the answer with trailers.
+    pub fn answer_trailers(&mut self, trailers: &[(&str, &str)]) {
+        let mut all: Vec<_> = trailers
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let step =
+            self.exchange
+                .response_trailers(&as_headers(&all), &self.proxy.store, self.proxy.now());
+        // The host has no buffer any more that could be changed.
+        assert_eq!(step.body, BodyChange::Keep);
+        change(&mut all, &step.headers);
+        self.response_trailers = all;
         self.note(&step);
     }
 
