@@ -160,17 +160,10 @@ impl Exchange {
                 next: Next::Continue,
                 ..*step
             },
-            Stage::Reading(reading) => reading.sent.map_or_else(Step::default, |mut sent| {
-                sent.settle(&self.config, store, Exit::Unsent, now)
+            Stage::Reading(reading) => reading.sent.map_or_else(Step::default, |sent| {
+                sent.leave(&self.config, store, Exit::Unsent, now)
             }),
-            Stage::Sent(mut sent) => {
-                let exit = if sent.reader.is_some() {
-                    Exit::Cut
-                } else {
-                    Exit::Unanswered
-                };
-                sent.end(&self.config, store, exit, now)
-            }
+            Stage::Sent(sent) => sent.leave(&self.config, store, Exit::Unanswered, now),
         }
     }
 }
@@ -216,11 +209,16 @@ impl Sent {
         (estimate, SettledBy::Estimate)
     }
 
-    /// Settles with the last that can be known: an event that nothing ended may tell the usage.
-    fn end(&mut self, config: &Config, store: &impl Store, exit: Exit, now: Timestamp) -> Step {
-        if let Some(reader) = &mut self.reader {
-            reader.feed(&[], true);
-        }
+    /// Settles with the last that can be known. `exit`: the cause, unless an answer had begun: then an event that
+    /// nothing ended may tell the usage.
+    fn leave(mut self, config: &Config, store: &impl Store, exit: Exit, now: Timestamp) -> Step {
+        let exit = match &mut self.reader {
+            Some(reader) => {
+                reader.feed(&[], true);
+                Exit::Cut
+            }
+            None => exit,
+        };
         self.settle_or_wait(config, store, exit, true, now)
     }
 

@@ -947,6 +947,20 @@ fn an_early_refusal_of_the_upstream_returns_all_and_takes_nothing_again() {
     }
 }
 
+// cases.md 23
+#[test]
+fn an_early_answer_that_is_cut_is_charged_though_the_request_was_not_over() {
+    let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+    let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+    call.send_chunk(STREAMED.as_bytes(), false);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    call.answer_chunk(b"data: {\"choices\":[{}]}\n\n", false);
+    call.end();
+    assert_eq!(call.fields["bursar_settled_by"], "estimate");
+    assert_eq!((held(&proxy, "acme"), spent(&proxy, "acme")), (0, 12 + 1));
+    assert_eq!(proxy.metric("bursar_exits_total.cause=.=cut;.;"), 1);
+}
+
 #[test]
 fn names_that_only_we_may_set_are_taken_from_requests_trailers_and_responses() {
     let proxy = Proxy::new(&config());
