@@ -177,6 +177,29 @@ fn an_empty_bucket_says_when_to_the_millisecond() {
     drop(reserved);
 }
 
+// cases.md 13
+#[test]
+fn a_budget_larger_than_its_bucket_can_be_spent_to_the_last_token() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tenants"]["acme"]["bucket"] = json!({"tokens_per_window": 100, "window": "10s"});
+    }));
+    for served in 0..10 {
+        if served > 0 {
+            assert_eq!(
+                proxy.chat("acme", BODY).refused(),
+                Some((429, "bucket_empty"))
+            );
+            proxy.pass_millis(10_000);
+        }
+        assert_eq!(proxy.served("acme", BODY, 60, 40).refused(), None);
+    }
+    assert_eq!(spent(&proxy, "acme"), 1000);
+    assert_eq!(
+        proxy.chat("acme", BODY).refused(),
+        Some((429, "budget_exhausted"))
+    );
+}
+
 // cases.md 10
 #[test]
 fn a_refused_request_charges_nothing_anywhere() {

@@ -16,6 +16,7 @@ from harness.wait import let_pass
 PLANS = {
     "plain": {"budget": budget(1_000_000)},
     "refilling": {"bucket": bucket(1_000, "2s")},
+    "patient": {"bucket": bucket(1_000, "1s"), "budget": budget(4_000)},
     "hourly": {"bucket": bucket(1_000, "1h")},
     "capped": {"bucket": bucket(100_000, "1h", burst=200)},
     "daily": {"budget": budget(1_000, "day")},
@@ -186,6 +187,22 @@ def test_a_bucket_refills_after_a_long_idle_and_holds_no_more_than_its_burst(rig
     rig.spend(tenant, 1_000)
     again = rig.chat(tenant, max_tokens=900)
     assert (again.status, again.header("x-bursar-reason")) == (429, "bucket_empty")
+
+
+# case 13
+def test_a_budget_larger_than_its_bucket_can_be_spent_to_the_last_token(rig):
+    tenant, statuses = rig.tenant("patient"), []
+    for _ in range(4):
+        response = rig.chat(tenant, usage=(900, 100))
+        while response.status == 429:
+            is_refused(rig, response, 429, "rate_limit_exceeded", "bucket_empty")
+            let_pass(int(response.header("retry-after-ms")) / 1000)
+            response = rig.chat(tenant, usage=(900, 100))
+        statuses.append(response.status)
+        rig.log(response)
+    assert statuses == [200] * 4
+    assert rig.remaining(tenant) == 0
+    is_refused(rig, rig.chat(tenant), 429, "insufficient_quota", "budget_exhausted")
 
 
 def test_a_request_larger_than_the_bucket_can_ever_hold_is_told_so(rig):
