@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness import answers
+from harness import answers, envoy
 from harness.config import bucket, budget, plugin_config
 from harness.http import head
 from harness.rig import CHAT, HOLDING, MODES, chat_body
@@ -22,10 +22,8 @@ RETRIED = "/retried/v1/chat/completions"
 
 
 def add_retried_route(doc):
-    routes = doc["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
-    policy = {"retry_on": "5xx", "num_retries": 2, "retry_back_off": {"base_interval": "0.001s"}}
-    routes["virtual_hosts"][0]["routes"].insert(0, {
-        "match": {"prefix": "/retried/"}, "route": {"cluster": "llm", "timeout": "0s", "retry_policy": policy}})
+    envoy.add_route(doc, "/retried/", route=envoy.to(retry_policy={
+        "retry_on": "5xx", "num_retries": 2, "retry_back_off": {"base_interval": "0.001s"}}))
 
 
 @pytest.fixture(scope="module", params=MODES)

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from . import metrics
-from .wait import until
+from .wait import DEADLINE_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "envoy"))
@@ -45,6 +45,30 @@ def document(plugin_config, upstream_port, hold_headers=True, wasm=WASM, change=
     if change:
         change(doc)
     return doc
+
+
+def to(cluster="llm", **more):
+    """A route's action that passes requests on."""
+    return dict({"cluster": cluster, "timeout": "0s"}, **more)
+
+
+def add_route(doc, prefix, **route):
+    """What is done with the paths that begin with `prefix`."""
+    routes = render.hcm(doc)["route_config"]["virtual_hosts"][0]["routes"]
+    routes.insert(0, dict({"match": {"prefix": prefix}}, **route))
+
+
+def add_cluster(doc, name, *ports, **more):
+    endpoints = [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+                 for port in ports]
+    render.clusters(doc).append(dict({"name": name, "type": "STATIC", "load_assignment": {
+        "cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}}, **more))
+
+
+def protocol_options(**options):
+    """HttpProtocolOptions of a cluster, as its typed_extension_protocol_options want them."""
+    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {kind: dict({"@type": f"type.googleapis.com/{kind}"}, **options)}
 
 
 def with_mode(plugin_config, hold_headers):
@@ -149,7 +173,7 @@ class Envoy:
     # --- what Envoy tells ---
 
     def admin(self, path, method="GET"):
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=START_SECONDS)
         try:
             connection.request(method, path)
             return connection.getresponse().read().decode()
@@ -190,7 +214,7 @@ class Envoy:
 
     # --- exchanging the configuration while it runs ---
 
-    def update(self, plugin_config, accepted=True, drained=True):
+    def update(self, plugin_config, accepted=True, drained=True, seconds=DEADLINE_SECONDS):
         """Exchanges the plugin configuration by LDS; returns when Envoy has taken it (or, if so expected, refused it),
         and with `drained` when no worker has the old one any more."""
         counter = "^listener_manager.lds.update_" + ("success$" if accepted else "rejected$")
@@ -199,7 +223,7 @@ class Envoy:
         render.set_plugin_config(self.doc, with_mode(plugin_config, hold_headers))
         self.lds_version += 1
         self._write_lds(self.doc)
-        until(lambda: self.stat(counter) > before, counter)
+        until(lambda: self.stat(counter) > before, counter, seconds)
         if drained:
             self.wait_drained()
 

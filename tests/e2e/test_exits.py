@@ -1,0 +1,251 @@
+"""Every way a request may end: counted once by its cause, and nothing stays held."""
+
+import contextlib
+import json
+import socket
+
+import pytest
+
+from harness import answers, envoy, metrics
+from harness.config import bucket, budget, plugin_config
+from harness.rig import CHAT, HOLDING, MODES, STREAMING, chat_body
+from harness.wait import until
+
+BUDGET = 1_000_000
+BUCKET = 100_000   # of which no cell comes back within a test
+PLANS = {"both": {"budget": budget(BUDGET), "bucket": bucket(BUCKET, "30d")}}
+USAGE = answers.usage(1234, 56)
+REPLY = "x-later-filter"   # says when the filter behind bursar answers, and with which status
+
+LATER_FILTER = f"""
+function envoy_on_request(handle)
+  local when, status = (handle:headers():get("{REPLY}") or ""):match("(%a+) (%d+)")
+  if when == "body" then
+    handle:body()   -- waits for all of it
+  end
+  if when then
+    handle:respond({{[":status"] = status, ["content-type"] = "text/plain"}}, "said by a later filter")
+  end
+end
+"""
+
+
+def add_ways_out(closed_port):
+    def change(doc):
+        envoy.add_route(doc, "/timeout/", route=envoy.to(timeout="0.5s"))
+        envoy.add_route(doc, "/retried/", route=envoy.to(retry_policy={
+            "retry_on": "5xx,reset", "num_retries": 2, "retry_back_off": {"base_interval": "0.001s"}}))
+        for name, ports in (("refused", [closed_port]), ("empty", [])):
+            envoy.add_cluster(doc, name, *ports)
+            envoy.add_route(doc, f"/{name}/", route=envoy.to(name))
+        envoy.add_route(doc, "/direct/", direct_response={"status": 403})
+        add_later_filters(doc)
+
+    return change
+
+
+def add_later_filters(doc):
+    kind = f"{envoy.render.EXTENSIONS}.filters.http"
+    envoy.render.http_filters(doc)[1:1] = [
+        {"name": "lua", "typed_config": {
+            "@type": f"{kind}.lua.v3.Lua", "default_source_code": {"inline_string": LATER_FILTER}}},
+        {"name": "buffer", "disabled": True, "typed_config": {
+            "@type": f"{kind}.buffer.v3.Buffer", "max_request_bytes": 1}},
+    ]
+    # On no other path, since it waits for the whole body.
+    envoy.add_route(doc, "/buffered/", route=envoy.to(), typed_per_filter_config={"buffer": {
+        "@type": f"{kind}.buffer.v3.BufferPerRoute", "buffer": {"max_request_bytes": 50_000}}})
+
+
+@pytest.fixture(scope="module", params=MODES)
+def rig(start_rig, request):
+    # Bound but not listening: whoever connects is refused, and nobody else gets the port.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        yield start_rig(plugin_config(PLANS), mode=request.param, change=add_ways_out(closed.getsockname()[1]))
+
+
+def counts(rig):
+    """How many requests ended by each cause, and how many were settled by what."""
+    now = rig.envoy.metrics()
+    labels = {dict(labels).get(label) for _, labels in now for label in ("cause", "by")} - {None}
+    return {label: metrics.total(now, "bursar_exits_total", cause=label)
+            + metrics.total(now, "bursar_settlements_total", by=label) for label in labels}
+
+
+@contextlib.contextmanager
+def ends(rig, cause, by):
+    """What happens within must end one request, by this cause (or none, if it was never admitted)."""
+    before = counts(rig)
+    yield
+    after = counts(rig)
+    grown = {label: after[label] - before.get(label, 0) for label in after if after[label] != before.get(label, 0)}
+    assert grown == ({cause: 1, by: 1} if cause else {})
+
+
+def body_of(cells):
+    """A request that takes exactly so many cells."""
+    return next(body for body in (chat_body(max_tokens=cells - prompt) for prompt in range(cells))
+                if -(-len(body) // 4) + json.loads(body)["max_tokens"] == cells)
+
+
+def holds_nothing(rig, tenant, charged):
+    """What was not charged can be had, to the last token, from the budget and from the bucket."""
+    assert rig.left(tenant) == BUDGET - charged
+    assert rig.post(tenant, body_of(BUCKET - charged + 1)).status == 429
+    assert rig.post(tenant, body_of(BUCKET - charged)).status == 200
+
+
+def one_event_and_then(gate):
+    return answers.Answer([answers.stream("gpt-4o", USAGE)[0], gate.passed],
+                          headers=[("content-type", "text/event-stream")], framing="chunked")
+
+
+# --- the router answers, or breaks off ---
+
+
+# case 24
+def test_a_route_timeout_before_an_answer(rig):
+    tenant, gate = rig.tenant("both"), answers.Gate()
+    with ends(rig, "upstream_failed", "none"):
+        response = rig.post(tenant, chat_body(), answer=answers.Silence(gate), path="/timeout" + CHAT)
+        entry = rig.log(response)
+    gate.open()
+    assert (response.status, entry["details"]) == (504, "response_timeout")
+    assert entry["charged"] == 0
+    holds_nothing(rig, tenant, 0)
+
+
+# case 24
+def test_a_route_timeout_within_an_answer(rig):
+    tenant, gate = rig.tenant("both"), answers.Gate()
+    with ends(rig, "cut", "estimate"):
+        response = rig.post(tenant, chat_body(stream=True), answer=one_event_and_then(gate), path="/timeout" + CHAT)
+        entry = rig.log(response)
+    gate.open()
+    assert (response.status, response.cut, entry["details"]) == (200, True, "response_timeout")
+    assert 0 < entry["charged"] < 1_000
+    holds_nothing(rig, tenant, entry["charged"])
+
+
+# case 24
+@pytest.mark.parametrize("way,details", [("refused", "connection_refused"), ("empty", "no_healthy_upstream")])
+def test_an_upstream_that_cannot_be_reached(rig, way, details):
+    tenant = rig.tenant("both")
+    # Without an endpoint the router answers as soon as it has the headers: in streaming mode before the model was read.
+    admitted = rig.mode == HOLDING or way == "refused"
+    with ends(rig, "upstream_failed" if admitted else None, "none"):
+        response = rig.post(tenant, chat_body(), path=f"/{way}{CHAT}")
+        entry = rig.log(response)
+    assert response.status == 503
+    assert details in entry["details"].lower(), entry
+    assert entry["charged"] == (0 if admitted else None)
+    holds_nothing(rig, tenant, 0)
+
+
+# case 29
+@pytest.mark.parametrize("last", ["served", "failed"])
+def test_retries_are_one_request_whatever_becomes_of_them(rig, last):
+    tenant = rig.tenant("both")
+    final = answers.json_answer("gpt-4o", USAGE) if last == "served" else answers.error(503)
+    cause, by, charged = ("answered", "usage", 1290) if last == "served" else ("upstream_failed", "none", 0)
+    with ends(rig, cause, by):
+        response = rig.post(tenant, chat_body(), answer=[answers.error(500), answers.Reset(), final],
+                            path="/retried" + CHAT)
+        entry = rig.log(response)
+    assert (entry["settled_by"], entry["charged"]) == (by, charged)
+    assert len(rig.upstream.of(response.id)) == 3
+    holds_nothing(rig, tenant, charged)
+
+
+# --- a later filter answers ---
+
+
+@pytest.mark.parametrize("status,cause", [(403, "upstream_refused"), (503, "upstream_failed")])
+@pytest.mark.parametrize("phase", ["headers", "body"])
+def test_a_refusal_by_a_later_filter(rig, phase, status, cause):
+    tenant = rig.tenant("both")
+    # In streaming mode the headers go on before the model was read, and so before the admission.
+    admitted = rig.mode == HOLDING or phase == "body"
+    with ends(rig, cause if admitted else None, "none"):
+        response = rig.chat(tenant, headers=[(REPLY, f"{phase} {status}")])
+        entry = rig.log(response)
+    assert (response.status, response.body) == (status, b"said by a later filter")
+    assert rig.upstream.begun_of(response.id) == []
+    assert entry["charged"] == (0 if admitted else None)
+    holds_nothing(rig, tenant, 0)
+
+
+# Where bursar has held the headers, Envoy's buffer filter does not refuse (seen in 1.40).
+@pytest.mark.parametrize("rig", [STREAMING], indirect=True)
+def test_a_later_filter_that_finds_the_body_too_long(rig):
+    tenant = rig.tenant("both")
+    with ends(rig, "upstream_refused", "none"):
+        response = rig.post(tenant, chat_body(text="x" * 200_000), path="/buffered" + CHAT)
+        entry = rig.log(response)
+    assert (response.status, entry["details"], entry["charged"]) == (413, "request_payload_too_large", 0)
+    assert rig.upstream.begun_of(response.id) == []
+    holds_nothing(rig, tenant, 0)
+
+
+def test_a_direct_response_of_the_route(rig):
+    tenant = rig.tenant("both")
+    with ends(rig, "upstream_refused" if rig.mode == HOLDING else None, "none"):
+        response = rig.post(tenant, chat_body(), path="/direct" + CHAT)
+        rig.log(response)
+    assert response.status == 403
+    holds_nothing(rig, tenant, 0)
+
+
+# --- Envoy drains ---
+
+
+def open_stream(rig, tenant, gate, rest=()):
+    """A stream whose first event has come: (connection, test id, answer so far)."""
+    answer = one_event_and_then(gate)
+    answer.parts.extend(rest)
+    test_id, connection = rig.new_id(answer), rig.connect()
+    rig.send(connection, test_id, tenant, [chat_body(stream=True)])
+    response = connection.read_head()
+    connection.read_body(response, upto=answer.parts[0])
+    return connection, test_id, response
+
+
+def refuses_connections(rig):
+    try:
+        rig.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("how", ["/healthcheck/fail", "/drain_listeners?graceful"])
+def test_a_stream_that_ends_while_envoy_drains(start_rig, how):
+    rig = start_rig(plugin_config(PLANS))
+    tenant, gate = rig.tenant("both"), answers.Gate()
+    with ends(rig, "answered", "usage"):
+        connection, test_id, response = open_stream(rig, tenant, gate, answers.stream("gpt-4o", USAGE)[1:])
+        rig.envoy.admin(how, method="POST")
+        if "drain_listeners" in how:
+            until(lambda: refuses_connections(rig), "the listener to be gone")
+        gate.open()
+        connection.read_body(response)
+        entry = rig.envoy.logged(test_id)
+    connection.close()
+    assert (response.cut, response.body.endswith(b"data: [DONE]\n\n")) == (False, True)
+    assert (entry["settled_by"], entry["charged"], entry["remaining"]) == ("usage", 1290, BUDGET - 1290)
+    assert rig.remaining(tenant) == BUDGET - 1290
+
+
+def test_a_stream_that_outlives_the_drain_of_its_configuration(start_rig):
+    rig = start_rig(plugin_config(PLANS), lds=True)
+    tenant, gate = rig.tenant("both"), answers.Gate()
+    with ends(rig, "cut", "estimate"):
+        connection, test_id, response = open_stream(rig, tenant, gate)
+        rig.envoy.update(plugin_config({"both": dict(PLANS["both"], low_water_mark=0.1)}))
+        entry = rig.envoy.logged(test_id)
+    assert connection.read_body(response).cut
+    connection.close()
+    gate.open()
+    assert 0 < entry["charged"] < 1_000
+    holds_nothing(rig, tenant, entry["charged"])
