@@ -15,12 +15,12 @@ class Answer:
     With `edges` the next part leaves only when Envoy has read the one before, so each part is one read of Envoy's.
     `framing`: "length" (content-length), "chunked" (a chunk per part), "close" (until the connection ends).
     `then`: "keep", "close" or "reset" the connection once all parts are out; with "length" the declared length
-    is `length` if given, so that an answer can be cut short.
+    is `length` if given, so that an answer can be cut short. `trailers` need "chunked".
     `usage` is what this answer reports, for the tally.
     """
 
     def __init__(self, parts, status=200, headers=(), framing="length", edges=False, then="keep", length=None,
-                 usage=None):
+                 usage=None, trailers=()):
         self.parts = [parts] if isinstance(parts, bytes) else list(parts)
         self.status = status
         self.headers = list(headers)
@@ -29,10 +29,10 @@ class Answer:
         self.then = then
         self.length = length
         self.usage = usage
+        self.trailers = list(trailers)
 
     def head(self):
-        lines = [f"HTTP/1.1 {self.status} Scripted"]
-        lines += [f"{name}: {value}" for name, value in self.headers]
+        lines = [f"HTTP/1.1 {self.status} Scripted"] + lines_of(self.headers)
         if self.framing == "length":
             size = sum(len(part) for part in self.parts if isinstance(part, bytes))
             lines.append(f"content-length: {size if self.length is None else self.length}")
@@ -40,7 +40,15 @@ class Answer:
             lines.append("transfer-encoding: chunked")
         else:
             lines.append("connection: close")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return "".join(line + "\r\n" for line in lines + [""]).encode("latin-1")
+
+    def tail(self):
+        """What follows the last chunk."""
+        return "".join(line + "\r\n" for line in lines_of(self.trailers) + [""]).encode("latin-1")
+
+
+def lines_of(fields):
+    return [f"{name}: {value}" for name, value in fields]
 
 
 class Silence:

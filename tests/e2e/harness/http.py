@@ -3,7 +3,7 @@
 import json
 import socket
 
-from .message import Message
+from .message import Message, fields
 from .wait import DEADLINE_SECONDS, until
 
 
@@ -106,8 +106,7 @@ class Connection:
     def read_head(self):
         """The next answer's status and headers."""
         line, *lines = self._upto(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        headers = [tuple(part.strip() for part in text.split(":", 1)) for text in lines]
-        return Response(int(line.split(" ")[1]), headers)
+        return Response(int(line.split(" ")[1]), fields(lines))
 
     def read_interim(self):
         """The status of an interim answer such as 100."""
@@ -127,14 +126,18 @@ class Connection:
         if response.header("transfer-encoding") == "chunked":
             while not (upto and upto in response.body):
                 size = int(self._upto(b"\r\n"), 16)
+                if size == 0:
+                    response.trailers = self._trailers()
+                    return
                 response.body += self._exactly(response, size)
                 self._exactly(response, 2)
-                if size == 0:
-                    return
         elif response.header("content-length") is not None:
             response.body += self._exactly(response, int(response.header("content-length")) - len(response.body))
         else:
             self._read_to_end(response)
+
+    def _trailers(self):
+        return fields(iter(lambda: self._upto(b"\r\n").decode("latin-1"), ""))
 
     def _read_to_end(self, response):
         try:

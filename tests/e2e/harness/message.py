@@ -4,11 +4,12 @@ import json
 
 
 class Message:
-    """Headers in their order, and the body's bytes."""
+    """Headers in their order, the body's bytes, and the trailers behind it."""
 
     def __init__(self, headers):
         self.headers = headers
         self.body = b""
+        self.trailers = []
 
     def all(self, name):
         return [value for key, value in self.headers if key.lower() == name]
@@ -19,3 +20,8 @@ class Message:
 
     def json(self):
         return json.loads(self.body)
+
+
+def fields(lines):
+    """The names and values of header or trailer lines."""
+    return [tuple(part.strip() for part in line.split(":", 1)) for line in lines]

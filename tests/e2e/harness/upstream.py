@@ -6,7 +6,7 @@ import threading
 from collections import Counter, defaultdict
 
 from . import answers
-from .message import Message
+from .message import Message, fields
 from .wait import until
 
 TEST_ID = "x-test-id"
@@ -65,13 +65,13 @@ class Reader:
         return b"".join(pieces)
 
     def chunked(self):
+        """The body and the trailers."""
         body = []
         while True:
             size = int(self.upto(b"\r\n").split(b";")[0], 16)
             if size == 0:
-                while self.upto(b"\r\n"):
-                    pass
-                return b"".join(body)
+                trailers = iter(lambda: self.upto(b"\r\n").decode("latin-1"), "")
+                return b"".join(body), fields(trailers)
             body.append(self.exactly(size))
             self.upto(b"\r\n")
 
@@ -158,7 +158,7 @@ class Upstream:
 
     def _read(self, reader, number):
         line, *lines = reader.upto(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        headers = [tuple(part.strip() for part in text.split(":", 1)) for text in lines]
+        headers = fields(lines)
         request = Request(number, line, headers)
         with self._lock:
             self.begun.append(request)
@@ -168,7 +168,7 @@ class Upstream:
             self._send(reader.sock, self.early[request.header(TEST_ID)])
             raise Ended
         if (request.header("transfer-encoding") or "").lower() == "chunked":
-            request.body = reader.chunked()
+            request.body, request.trailers = reader.chunked()
         else:
             request.body = reader.exactly(int(request.header("content-length") or 0))
         request.surplus = reader.left_over()
@@ -224,7 +224,7 @@ class Upstream:
             else:
                 self._put(sock, part, answer.edges)
         if answer.framing == "chunked" and answer.then == "keep":
-            self._put(sock, b"0\r\n\r\n", answer.edges)
+            self._put(sock, b"0\r\n" + answer.tail(), answer.edges)
 
     def _put(self, sock, data, edge):
         """With `edge`, returns only when Envoy has read `data`. Envoy reads a socket until it is empty and counts
