@@ -147,6 +147,32 @@ def test_a_bad_update_keeps_the_old_configuration_serving(rig):
     assert rig.remaining(tenant) == 1_000 - 100 - 8 * 15
 
 
+def ten_megabytes_of_tenants(**over):
+    """Each with a limit of its own, besides those on the plan."""
+    config = plugin_config(GOLD)
+    config["tenants"].update({f"tenant-{number}": {"budget": budget(1_000 + number)} for number in range(111_000)})
+    config["tenants"].update(over)
+    assert len(json.dumps(config)) > 10_000_000
+    return config
+
+
+# case 45
+def test_ten_megabytes_of_tenants_are_loaded_or_refused_by_name(rig):
+    tenant = rig.tenant("gold")
+    rig.spend(tenant, 100)
+    rig.envoy.update(ten_megabytes_of_tenants(last={"plan": "gold"}), seconds=60)
+    responses = [rig.chat("tenant-99999") for _ in range(8)]   # on both workers
+    assert {response.header("x-ratelimit-limit-tokens") for response in responses} == {"100999"}
+    assert rig.chat("last").status == 200
+    assert rig.chat("nobody").status == 403
+    assert rig.left(tenant) == 1_000 - 100
+
+    rig.envoy.update(ten_megabytes_of_tenants(last={"plan": "silver"}), accepted=False, seconds=60)
+    assert "tenants.last.plan: " in rig.envoy.log()
+    assert rig.chat("last").status == 200
+    assert rig.left(tenant) == 1_000 - 100
+
+
 # case 6
 def test_a_request_in_flight_while_the_limit_changes_is_settled_once(rig):
     tenant, gate = rig.tenant("gold"), answers.Gate()
