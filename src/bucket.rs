@@ -273,6 +273,7 @@ mod tests {
         );
     }
 
+    // cases.md 8
     #[test]
     fn a_clock_set_back_by_an_hour_delays_nothing_by_an_hour() {
         let quota = quota(60, 60);

@@ -287,6 +287,7 @@ mod tests {
         }
     }
 
+    // cases.md 9
     #[test]
     fn a_reservation_is_held_and_then_replaced_by_what_was_used() {
         let mut account = account(at(0));
@@ -366,6 +367,7 @@ mod tests {
         assert_eq!(set_back.window, Period::Day.at(at(0)));
     }
 
+    // cases.md 8
     #[test]
     fn a_clock_set_back_by_a_month_keeps_the_spend_and_returns_to_the_calendar() {
         let mut account = account(at(40 * DAY));
@@ -406,6 +408,7 @@ mod tests {
         }
     }
 
+    // cases.md 4
     #[test]
     fn a_renewed_reservation_lives_on() {
         let mut account = account(at(0));

@@ -182,6 +182,7 @@ mod tests {
     const MARCH_2024: u64 = 1_709_251_200;
     const FEBRUARY_2024: u64 = 1_706_745_600;
 
+    // cases.md 8
     #[test]
     fn an_hour_and_a_day_start_on_the_hour_and_at_midnight() {
         let noon = LEAP_DAY_2024 + 12 * HOUR + 61;
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(window(Period::Day, noon), (LEAP_DAY_2024, MARCH_2024));
     }
 
+    // cases.md 8
     #[test]
     fn a_week_starts_on_monday() {
         let monday = LEAP_DAY_2024 - 3 * DAY;
@@ -201,6 +203,7 @@ mod tests {
         assert_eq!(window(Period::Week, 0), (0, 4 * DAY));
     }
 
+    // cases.md 8
     #[test]
     fn a_month_has_its_own_length_in_leap_years_too() {
         assert_eq!(

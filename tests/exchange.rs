@@ -762,6 +762,7 @@ fn a_reservation_outlives_a_slow_answer_and_not_a_trap() {
     );
 }
 
+// cases.md 3, 24
 #[test]
 fn a_reservation_is_renewed_when_half_of_its_time_is_over_and_not_with_each_event() {
     let proxy = Proxy::new(&with(|config| config["reservation_expiry"] = "60s".into()));

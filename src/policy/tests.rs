@@ -267,6 +267,7 @@ fn an_overdraft_serves_at_the_last_tier_only() {
     ));
 }
 
+// cases.md 12
 #[test]
 fn of_several_refusals_the_strictest_is_told() {
     let limits = bucket(budget(1_000, Unit::Tokens));

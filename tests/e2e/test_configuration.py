@@ -188,6 +188,46 @@ def test_a_request_in_flight_while_the_limit_changes_is_settled_once(rig):
     assert rig.log(rig.chat(tenant))["remaining"] == 10_000 - 42 - 15
 
 
+def named(tenant_limits):
+    """A change of the configuration that gives the one tenant `tenant_limits`."""
+    return lambda tenant: plugin_config(GOLD, tenants={tenant: tenant_limits})
+
+
+CHANGES = {
+    "limit_raised": (named({"budget": budget(5_000)}), 5_000),
+    "limit_lowered": (named({"budget": budget(700)}), 700),
+    "window_changed": (named({"budget": budget(1_000, "month")}), 1_000),
+    "another_plan": (lambda tenant: plugin_config({"platinum": {"budget": budget(3_000)}},
+                                                  tenants={tenant: {"plan": "platinum"}}), 3_000),
+    "another_ladder": (lambda tenant: plugin_config(GOLD, tiers=[{"name": "only", "model": "gpt-5"}],
+                                                    tenants={tenant: {"plan": "gold"}}), 1_000),
+    "removed": (lambda tenant: plugin_config(GOLD, tenants={}), None),
+}
+
+
+# case 6, case 7
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_what_was_spent_and_is_in_flight_outlives_a_change_of_the_configuration(rig, change):
+    config, limit = CHANGES[change]
+    tenant, gate = rig.tenant("gold"), answers.Gate()
+    rig.spend(tenant, 400)
+    test_id = rig.new_id(answers.json_answer("gpt-4o", answers.usage(190, 10), before=gate.passed))
+    with rig.connect() as connection:
+        rig.send(connection, test_id, tenant, [chat_body()])
+        gate.wait_until_reached()
+        rig.envoy.update(config(tenant), drained=False)
+        gate.open()
+        assert connection.read().status == 200
+    assert rig.envoy.logged(test_id)["charged"] == 200
+    rig.envoy.wait_drained()
+    if limit is None:
+        assert rig.chat(tenant).code == "tenant_unknown"
+    else:
+        assert rig.left(tenant) == limit - 600
+    rig.envoy.update(plugin_config(GOLD))
+    assert rig.left(tenant) == 1_000 - 600
+
+
 # case 6, case 7
 def test_no_request_fails_and_none_is_lost_while_the_configuration_changes_under_load(rig):
     tenant, changed = rig.tenant("gold"), threading.Event()

@@ -9,7 +9,7 @@ import pytest
 from harness import answers, envoy, metrics
 from harness.config import bucket, budget, plugin_config
 from harness.rig import CHAT, HOLDING, MODES, STREAMING, chat_body
-from harness.wait import until
+from harness.wait import let_pass, until
 
 BUDGET = 1_000_000
 BUCKET = 100_000   # of which no cell comes back within a test
@@ -195,6 +195,32 @@ def test_a_direct_response_of_the_route(rig):
         rig.log(response)
     assert response.status == 403
     holds_nothing(rig, tenant, 0)
+
+
+# --- the answer takes long ---
+
+
+# case 4
+def test_an_answer_that_comes_slowly_keeps_what_it_holds(start_rig):
+    rig = start_rig(plugin_config(PLANS, reservation_expiry="3s"))
+    tenant, body = rig.tenant("both"), chat_body(stream=True)
+    words = [f"word-{number} " for number in range(8)]
+    gates = [answers.Gate() for _ in words]
+    answer = answers.sse_answer("gpt-4o", USAGE, words=words)
+    for place, gate in enumerate(gates):
+        answer.parts.insert(2 * place + 1, gate.passed)   # behind each word
+    test_id = rig.new_id(answer)
+    with rig.connect() as connection:
+        rig.send(connection, test_id, tenant, [body])
+        response = connection.read_head()
+        for word, gate in zip(words, gates):
+            connection.read_body(response, upto=word.encode())
+            assert rig.left(tenant) == BUDGET - len(body) - 10
+            let_pass(0.5)
+            gate.open()
+        connection.read_body(response)
+    assert rig.envoy.logged(test_id)["charged"] == 1290
+    holds_nothing(rig, tenant, 1290)
 
 
 # --- Envoy drains ---

@@ -81,7 +81,7 @@ def ends(rig, tenant, test_id, cause, by, charged, had=INITIAL):
 # --- trailers ---
 
 
-# case 19, case 21
+# case 19, case 21, case 42
 @pytest.mark.parametrize("stream,parts,seen,by,charged", [
     (False, [answers.completion("gpt-4o", USAGE)], answers.completion("gpt-4o", USAGE), "usage", 1290),
     (False, [answers.completion("gpt-4o", None)], answers.completion("gpt-4o", None), "estimate", None),

@@ -23,6 +23,9 @@ PLANS = {
     "monthly": {"budget": budget(1_000, "month")},
     "once": {"budget": budget(1_000)},
     "short": {"budget": budget(1_000, "3s")},
+    "tight_budget": {"budget": budget(1_000), "bucket": bucket(100_000, "1h")},
+    "tight_bucket": {"budget": budget(100_000), "bucket": bucket(1_000, "1h")},
+    "tight_both": {"budget": budget(1_000), "bucket": bucket(1_000, "1h")},
     "narrow": {"budget": budget(len(chat_body()) + 150)},
 }
 
@@ -116,6 +119,7 @@ def test_a_body_that_is_no_chat_request_is_400(rig, name, framing):
         assert rig.upstream.begun_of(response.id) == []
 
 
+# case 43
 def test_a_post_without_a_body_is_400(rig):
     test_id = rig.new_id()
     with rig.connect() as connection:
@@ -151,6 +155,22 @@ def test_a_refusal_in_mid_ladder_tells_the_limit_too(rig):
     assert response.header("x-ratelimit-limit-tokens") == "1000"
     assert 0 <= int(response.header("x-ratelimit-remaining-tokens")) <= 5
     assert response.header("ratelimit-policy") == '"bucket";q=1000;w=3600'
+
+
+# case 12
+@pytest.mark.parametrize("plan,code,reason", [
+    ("tight_budget", "insufficient_quota", "budget_exhausted"),
+    ("tight_bucket", "rate_limit_exceeded", "bucket_empty"),
+    ("tight_both", "insufficient_quota", "budget_exhausted"),
+])
+def test_of_two_limits_both_apply_and_the_strictest_is_told(rig, plan, code, reason):
+    tenant = rig.tenant(plan)
+    admitted = rig.spend(tenant, 1_000)
+    refused = rig.chat(tenant)
+    is_refused(rig, refused, 429, code, reason)
+    for response in (admitted, refused):
+        assert response.header("x-ratelimit-limit-tokens") == "1000"
+        assert {part.split(";")[0] for part in response.header("ratelimit-policy").split(", ")} == {'"budget"', '"bucket"'}
 
 
 def test_the_request_after_the_wait_passes_and_none_before(rig):
@@ -194,12 +214,12 @@ def test_a_budget_larger_than_its_bucket_can_be_spent_to_the_last_token(rig):
     tenant, statuses = rig.tenant("patient"), []
     for _ in range(4):
         response = rig.chat(tenant, usage=(900, 100))
-        while response.status == 429:
+        if response.status == 429:
             is_refused(rig, response, 429, "rate_limit_exceeded", "bucket_empty")
             let_pass(int(response.header("retry-after-ms")) / 1000)
             response = rig.chat(tenant, usage=(900, 100))
-        statuses.append(response.status)
         rig.log(response)
+        statuses.append(response.status)
     assert statuses == [200] * 4
     assert rig.remaining(tenant) == 0
     is_refused(rig, rig.chat(tenant), 429, "insufficient_quota", "budget_exhausted")
@@ -225,6 +245,7 @@ def test_a_throttled_client_keeps_its_connection(rig):
 # --- the budget ---
 
 
+# case 9
 def test_a_budget_held_by_a_request_in_flight_is_429_with_a_short_wait(rig):
     tenant, gate = rig.tenant("narrow"), answers.Gate()
     first = rig.new_id(answers.json_answer("gpt-4o", answers.usage(5, 5), before=gate.passed))
@@ -324,6 +345,20 @@ def test_a_spent_budget_is_whole_again_when_its_window_ends(rig):
     assert 1 <= wait <= 3
     let_pass(asked + wait - time.monotonic() + 0.002)
     assert rig.chat(tenant).status == 200
+
+
+# case 8
+def test_a_request_in_flight_when_its_window_ends_is_no_charge_to_the_next(rig):
+    tenant, gate = rig.tenant("short"), answers.Gate()
+    test_id = rig.new_id(answers.json_answer("gpt-4o", answers.usage(800, 100), before=gate.passed))
+    with rig.connect() as connection:
+        rig.send(connection, test_id, tenant, [chat_body()])
+        gate.wait_until_reached()
+        let_pass(3.0)
+        gate.open()
+        assert connection.read().status == 200
+    assert rig.envoy.logged(test_id)["charged"] == 900
+    assert rig.left(tenant) == 1_000
 
 
 # --- what a refusal costs and touches ---

@@ -130,8 +130,8 @@ def json_answer(model, reported, before=None, **how):
     return Answer(parts, headers=[("content-type", "application/json")], usage=reported, **how)
 
 
-def sse_answer(model, reported, **how):
-    return Answer(stream(model, reported), headers=[("content-type", "text/event-stream")],
+def sse_answer(model, reported, words=TEXT, **how):
+    return Answer(stream(model, reported, words), headers=[("content-type", "text/event-stream")],
                   framing="chunked", usage=reported, **how)
 
 
