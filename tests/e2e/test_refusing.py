@@ -355,6 +355,7 @@ def test_a_request_in_flight_when_its_window_ends_is_no_charge_to_the_next(rig):
         rig.send(connection, test_id, tenant, [chat_body()])
         gate.wait_until_reached()
         let_pass(3.0)
+        assert rig.left(tenant) == 1_000   # nor does it hold anything in the new window
         gate.open()
         assert connection.read().status == 200
     assert rig.envoy.logged(test_id)["charged"] == 900
