@@ -1,63 +1,21 @@
 """aimock, a stand-in for the OpenAI API that knows nothing of us, driven by the unmodified openai SDK."""
 
-import http.client
-import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import openai
 import pytest
 
+from harness.aimock import INPUT, OUTPUT, PROMPT, TEXT, Aimock
 from harness.config import budget, plugin_config
-from harness.envoy import ROOT, render
+from harness.envoy import render
 from harness.rig import MODES
 from harness.upstream import TEST_ID
-from harness.wait import until
 
-PACKAGE = Path(os.environ.get("AIMOCK_DIR") or ROOT / "target/tools/node_modules/@copilotkit/aimock")
-NODE = os.environ.get("NODE") or shutil.which("node")
-USAGE = {"prompt_tokens": 321, "completion_tokens": 45, "total_tokens": 366}
-FIXTURES = {"fixtures": [{"match": {"userMessage": "hello"},
-                          "response": {"content": "Hello! How can I help you today?", "usage": USAGE}}]}
-HELLO = [{"role": "user", "content": "hello"}]
+HELLO = [{"role": "user", "content": PROMPT}]
 INITIAL = 100_000
-
-
-class Aimock:
-    """The `llmock` command on a port of its own choice, and its journal."""
-
-    def __init__(self, folder):
-        fixtures = folder / "fixtures.json"
-        fixtures.write_text(json.dumps(FIXTURES))
-        self.out = folder / "aimock.log"
-        with open(str(self.out), "wb") as out:
-            self.process = subprocess.Popen([NODE, str(PACKAGE / "dist/cli.js"), "-p", "0", "-f", str(fixtures)],
-                                            stdout=out, stderr=subprocess.STDOUT)
-        self.port = until(self._port, "aimock to listen")
-
-    def _port(self):
-        assert self.process.poll() is None, self.out.read_text()
-        text = self.out.read_text()
-        return int(text.rsplit("http://127.0.0.1:", 1)[1].split()[0]) if "listening on" in text else None
-
-    def journal(self, test_id):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request("GET", "/__aimock/journal")
-        entries = json.loads(connection.getresponse().read())
-        connection.close()
-        return [entry for entry in entries if entry["headers"].get(TEST_ID) == test_id]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
+TOTAL = INPUT + OUTPUT
 
 
 @pytest.fixture(scope="module")
 def aimock(tmp_path_factory):
-    assert NODE, "node is not on PATH; set NODE=/path/to/node"
-    assert PACKAGE.is_dir(), f"{PACKAGE} does not exist; set AIMOCK_DIR, or let `make test` set it up"
     mock = Aimock(tmp_path_factory.mktemp("aimock"))
     yield mock
     mock.stop()
@@ -84,15 +42,15 @@ def test_usage_is_settled_to_the_token(rig, options):
     tenant, test_id = rig.tenant("gold"), rig.new_id()
     answer = create(rig, tenant, test_id, **options)
     if "stream" not in options:
-        assert answer.usage.total_tokens == 366
+        assert answer.usage.total_tokens == TOTAL
     else:
         chunks = list(answer)
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert text == "Hello! How can I help you today?"
+        assert text == TEXT
         assert all(chunk.choices for chunk in chunks) == ("stream_options" not in options)
     entry = rig.envoy.logged(test_id)
-    assert (entry["charged"], entry["settled_by"]) == (366, "usage")
-    assert rig.remaining(tenant) == INITIAL - 366
+    assert (entry["charged"], entry["settled_by"]) == (TOTAL, "usage")
+    assert rig.remaining(tenant) == INITIAL - TOTAL
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
@@ -105,4 +63,4 @@ def test_a_downgrade_stands_in_aimocks_journal(rig, aimock, stream):
     assert model == "gpt-4o-mini"
     assert [entry["body"]["model"] for entry in aimock.journal(first)] == ["gpt-4o"]
     assert [entry["body"]["model"] for entry in aimock.journal(second)] == ["gpt-4o-mini"]
-    assert rig.envoy.logged(second)["charged"] == 366
+    assert rig.envoy.logged(second)["charged"] == TOTAL

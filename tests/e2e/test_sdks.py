@@ -1,0 +1,198 @@
+"""Every provider's official SDK, unmodified, streamed and not, with aimock as the upstream where it has the API."""
+
+import pytest
+
+from harness import aimock, envoy, sdks, wires
+from harness.config import bucket, budget, plugin_config
+from harness.rig import HOLDING, MODES
+from harness.upstream import TEST_ID
+
+INITIAL = 100_000
+REPORTED = (aimock.INPUT, aimock.OUTPUT)
+PLANS = {
+    "ample": {"budget": budget(INITIAL)},
+    "low": {"budget": budget(INITIAL), "low_water_mark": 1.0},   # the lower tier as soon as anything is spent
+    "daily": {"budget": budget(1_000, "day")},
+    "slow": {"bucket": bucket(1_000, "1h")},
+}
+TO_AIMOCK = "x-test-upstream"
+CALLS = [pytest.param(sdk, stream, id=f"{sdk}-{'stream' if stream else 'whole'}")
+         for sdk in sdks.ALL for stream in sdk.forms]
+INVALID = [call for call in CALLS if call.values[0].can_be_invalid]
+
+
+@pytest.fixture(scope="module")
+def mock(tmp_path_factory):
+    mock = aimock.Aimock(tmp_path_factory.mktemp("aimock"))
+    yield mock
+    mock.stop()
+
+
+@pytest.fixture(scope="module", params=MODES)
+def stage(start_rig, request, mock):
+    def add_aimock(doc):
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": mock.port}}
+        envoy.render.clusters(doc).append({
+            "name": "aimock", "type": "STATIC", "load_assignment": {
+                "cluster_name": "aimock", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}})
+        asked = {"name": TO_AIMOCK, "string_match": {"exact": "aimock"}}
+        envoy.render.hcm(doc)["route_config"]["virtual_hosts"][0]["routes"].insert(0, {
+            "match": {"prefix": "/", "headers": [asked]}, "route": {"cluster": "aimock", "timeout": "0s"}})
+
+    config = plugin_config(PLANS, ladders=sdks.ladders())
+    del config["tiers"]
+    return Stage(start_rig(config, mode=request.param, change=add_aimock), mock)
+
+
+class Stage:
+    """SDKs that call through Envoy, aimock or the scripted upstream behind it."""
+
+    def __init__(self, rig, mock):
+        self.rig, self.mock = rig, mock
+
+    def call(self, sdk, tenant, stream, **how):
+        """Has the SDK call; returns the test id and what it got. Raises what the SDK raises."""
+        test_id, headers = self.prepare(sdk, tenant, stream)
+        return test_id, sdk.ask(self.url, headers, stream, **how)
+
+    def refused(self, sdk, tenant, stream, status, **how):
+        """The same for a call that must be refused; returns what the SDK's error tells."""
+        error, word = sdk.errors[status]
+        test_id, headers = self.prepare(sdk, tenant, stream)
+        with pytest.raises(error) as raised:
+            sdk.ask(self.url, headers, stream, **how)
+        refused = sdk.refused(raised.value)
+        assert (refused.error, refused.status) == (error, status)
+        assert word is None or refused.word == word
+        self.rig.envoy.logged(test_id)
+        self.never_reached_the_upstream(test_id)
+        return refused
+
+    def prepare(self, sdk, tenant, stream):
+        from_aimock = sdk.aimock_serves[stream]
+        test_id = self.rig.new_id(None if from_aimock else sdk.wire(REPORTED, stream))
+        headers = {TEST_ID: test_id, TO_AIMOCK: "aimock" if from_aimock else "scripted"}
+        if tenant is not None:
+            headers["x-tenant-id"] = tenant
+        return test_id, headers
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.rig.envoy.port}"
+
+    def never_reached_the_upstream(self, test_id):
+        journal = self.mock.journal(test_id)
+        if self.rig.mode == HOLDING:
+            assert (journal, self.rig.upstream.begun_of(test_id)) == ([], [])
+        else:
+            # The headers may have left before the body was read; aimock journals what was broken off, without a body.
+            assert (list(filter(None, (entry["body"] for entry in journal))), self.rig.upstream.of(test_id)) == ([], [])
+
+    def sent(self, test_id):
+        """What reached the upstream: (path without its model, the model in the path, the model in the body)."""
+        seen = [(entry["path"], entry["body"]) for entry in self.mock.journal(test_id)]
+        seen += [(request.target, request.json()) for request in self.rig.upstream.of(test_id)]
+        return [sdks.path_and_model(path) + ((body or {}).get("model"),) for path, body in seen]
+
+
+def told(got):
+    return {name: got.headers.get(f"x-bursar-{name}")
+            for name in ("tier", "model", "requested-model", "decision", "reason")}
+
+
+def models(stage, test_id):
+    """The names that the one request to the upstream had for its model, decoded; aimock repeats the path's as the body's."""
+    (path, in_path, in_body), = stage.sent(test_id)
+    names = {sdks.urllib.parse.unquote(name) for name in (in_path, in_body) if name is not None}
+    assert names, path
+    return path, names
+
+
+@pytest.mark.parametrize("sdk,stream", CALLS)
+def test_a_call_is_served_by_the_model_that_was_asked_for_and_settled_to_the_token(stage, sdk, stream):
+    tenant = stage.rig.tenant("ample")
+    test_id, got = stage.call(sdk, tenant, stream)
+    assert got.text == aimock.TEXT == wires.TEXT
+    assert models(stage, test_id)[1] == {sdk.top}
+    assert told(got) == {"tier": "top", "model": sdk.top, "requested-model": sdk.top, "decision": "admit", "reason": None}
+    is_settled(stage.rig, tenant, test_id, got.usage, sdk.top)
+
+
+def is_settled(rig, tenant, test_id, usage, model):
+    """The books say what the SDK was told, and nothing else."""
+    given, made = usage
+    entry = rig.envoy.logged(test_id)
+    assert (entry["input_tokens"], entry["output_tokens"]) == (given, made)
+    assert (entry["charged"], entry["settled_by"]) == (given + made, "usage")
+    assert rig.tokens(tenant=tenant, model=model) == {"input": given, "cached_input": 0, "output": made}
+    assert rig.tokens(tenant=tenant) == {"input": given, "cached_input": 0, "output": made}
+    assert rig.remaining(tenant) == INITIAL - given - made
+
+
+@pytest.mark.parametrize("sdk,stream", CALLS)
+def test_a_downgrade_stands_in_what_the_upstream_saw_and_is_told(stage, sdk, stream):
+    plain, tenant = stage.rig.tenant("ample"), stage.rig.tenant("low")
+    first, _ = stage.call(sdk, plain, stream)
+    stage.rig.spend(tenant, 100)
+    second, got = stage.call(sdk, tenant, stream)
+    assert got.text == aimock.TEXT
+    path, names = models(stage, second)
+    assert (path, names) == (models(stage, first)[0], {sdk.lower})
+    assert told(got) == {"tier": "low", "model": sdk.lower, "requested-model": sdk.top, "decision": "downgrade",
+                         "reason": "budget_low"}
+    entry = stage.rig.envoy.logged(second)
+    assert (entry["charged"], entry["settled_by"]) == (sum(got.usage), "usage")
+    assert stage.rig.remaining(tenant) == INITIAL - 100 - sum(got.usage)
+
+
+# case 38
+@pytest.mark.parametrize("sdk,stream", CALLS)
+def test_a_spent_budget_raises_the_sdks_own_rate_limit_error(stage, sdk, stream):
+    tenant = stage.rig.tenant("daily")
+    stage.rig.spend(tenant, 1_000)
+    refused = stage.refused(sdk, tenant, stream, 429)
+    assert not sdk.has_code or refused.code == "insufficient_quota"
+    assert refused.headers["x-bursar-reason"] == "budget_exhausted"
+    assert refused.headers["x-should-retry"] == "false"
+    assert 0 < int(refused.headers["retry-after"]) <= 86_400
+    assert stage.rig.tokens(tenant=tenant) == {"input": 1_000, "cached_input": 0, "output": 0}
+
+
+# case 38
+@pytest.mark.parametrize("sdk,stream", CALLS)
+def test_an_empty_bucket_raises_the_sdks_own_rate_limit_error(stage, sdk, stream):
+    tenant = stage.rig.tenant("slow")
+    stage.rig.spend(tenant, 1_300)
+    refused = stage.refused(sdk, tenant, stream, 429)
+    assert not sdk.has_code or refused.code == "rate_limit_exceeded"
+    assert refused.headers["x-bursar-reason"] == "bucket_empty"
+    # 300 cells are owed, and 3,600 s bring 1,000.
+    assert 1_000 < int(refused.headers["retry-after"]) <= 3_600
+    assert "x-should-retry" not in refused.headers
+
+
+@pytest.mark.parametrize("tenant,status,code", [(None, 401, "tenant_required"), ("nobody", 403, "tenant_unknown")])
+@pytest.mark.parametrize("sdk,stream", CALLS)
+def test_a_caller_without_a_known_tenant_gets_what_the_provider_would_say(stage, sdk, stream, tenant, status, code):
+    refused = stage.refused(sdk, tenant, stream, status)
+    assert not sdk.has_code or refused.code == code
+
+
+@pytest.mark.parametrize("sdk,stream", INVALID)
+def test_a_body_that_cannot_be_metered_is_a_bad_request(stage, sdk, stream):
+    refused = stage.refused(sdk, stage.rig.tenant("ample"), stream, 400, limit=sdks.NO_LIMIT)
+    assert not sdk.has_code or refused.code == "invalid_request_body"
+
+
+# --- Bedrock with a signature ---
+
+
+@pytest.mark.parametrize("stream", sdks.SIGNED.forms)
+def test_a_signed_request_keeps_its_model_and_is_told_why(stage, stream):
+    tenant = stage.rig.tenant("low")
+    stage.rig.spend(tenant, 100)
+    test_id, got = stage.call(sdks.SIGNED, tenant, stream)
+    assert models(stage, test_id)[1] == {sdks.SIGNED.top}
+    assert (got.headers["x-bursar-model"], got.headers["x-bursar-decision"]) == (sdks.SIGNED.top, "admit")
+    assert got.headers["x-bursar-reason"] == "signed_request"
+    assert stage.rig.envoy.logged(test_id)["charged"] == sum(got.usage)
