@@ -62,6 +62,12 @@ class Reset:
     """No answer: the connection is reset as soon as the request has been read."""
 
 
+class Echo:
+    """Takes the upgrade that was asked for, and says back whatever comes, until the client is gone."""
+
+    HEAD = b"HTTP/1.1 101 Scripted\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+
+
 class Gate:
     """A door in an answer: `gate.passed` as a part waits there until the test calls `open()`."""
 

@@ -185,6 +185,11 @@ class Envoy:
         lines = self.admin(f"/stats?filter={pattern}").splitlines()
         return sum(int(line.rsplit(": ", 1)[1]) for line in lines)
 
+    def resident_bytes(self):
+        """The memory that the process has, as the operating system counts it."""
+        told = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], check=True, capture_output=True, text=True)
+        return int(told.stdout) * 1024
+
     def read_from_upstream(self):
         return self.stat("upstream_cx_rx_bytes_total$")
 

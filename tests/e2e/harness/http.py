@@ -108,6 +108,13 @@ class Connection:
         line, *lines = self._upto(b"\r\n\r\n").decode("latin-1").split("\r\n")
         return Response(int(line.split(" ")[1]), fields(lines))
 
+    def read_bytes(self, size):
+        """The next bytes, whatever they are."""
+        while len(self.buffer) < size:
+            self._fill()
+        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        return taken
+
     def read_interim(self):
         """The status of an interim answer such as 100."""
         return int(self._upto(b"\r\n\r\n").split(b" ")[1])

@@ -64,6 +64,12 @@ class Reader:
             got += len(pieces[-1])
         return b"".join(pieces)
 
+    def whatever_comes(self):
+        if not self.buffer:
+            self.fill()
+        taken, self.buffer = self.buffer, b""
+        return taken
+
     def chunked(self):
         """The body and the trailers."""
         body = []
@@ -185,6 +191,10 @@ class Upstream:
         if isinstance(answer, answers.Silence):
             answer.gate.passed()
             return False
+        if isinstance(answer, answers.Echo):
+            sock.sendall(answer.HEAD)
+            while True:   # until `Ended`
+                sock.sendall(reader.whatever_comes())
         self._tally(answer.usage)
         self._send(sock, answer)
         if answer.then == "reset":
