@@ -109,5 +109,5 @@ def test_asking_for_an_upgrade_is_no_way_around_the_meter(rig):
             ("content-length", len(body)), ("connection", "Upgrade"), ("upgrade", "websocket")])) + body)
         connection.sock.shutdown(socket.SHUT_WR)
         rig.envoy.logged(test_id)
-    assert b"".join(request.body for request in rig.upstream.begun_of(test_id)) == b""
+    assert [request.body + request.surplus for request in rig.upstream.begun_of(test_id)] in ([], [b""])
     assert rig.tokens(tenant=tenant) == {"input": 100_000, "cached_input": 0, "output": 0}

@@ -128,6 +128,12 @@ class Upstream:
         with self._lock:
             return [request for request in self.begun if request.header(TEST_ID) == test_id]
 
+    def forget(self, test_id):
+        """Drops the requests of one test id, for tests that send more than should be kept."""
+        with self._lock:
+            self.requests = [request for request in self.requests if request.header(TEST_ID) != test_id]
+            self.begun = [request for request in self.begun if request.header(TEST_ID) != test_id]
+
     def stop(self):
         self._listener.close()
         with self._lock:
