@@ -22,8 +22,9 @@ from . import aimock, wires
 
 MESSAGES = [{"role": "user", "content": aimock.PROMPT}]
 LIMIT = 50
-NO_LIMIT = -1        # an output limit that makes a body invalid; every SDK sends it on
+NO_LIMIT = 1.5       # an output limit that makes a body invalid; every SDK sends it on
 TOKEN = "test"
+EVERYTHING = ("tools", "images", "structured_output", "thinking", "signed_thinking")
 # Where a path names the model, up to the `/` or `:` behind it.
 IN_PATH = re.compile(r"(/deployments/|/models?/)([^/]+?)(?=/|:[a-zA-Z]+(?:\?|$))")
 
@@ -38,7 +39,7 @@ class Got(NamedTuple):
 
 class Refused(NamedTuple):
     """What an SDK's error tells: its class, the HTTP status, the provider's word for it, and bursar's code if it has a
-    place for that."""
+    place for that and the SDK shows it."""
 
     error: type
     status: int
@@ -70,9 +71,10 @@ class Sdk:
     forms = (False, True)
     aimock_serves = (True, True)
     wire = None
+    supports = EVERYTHING    # what the ladder says of the lower model
     errors = None         # status -> (class, the provider's word)
-    has_code = True       # whether an error body has a place for bursar's code
     can_be_invalid = True
+    is_exchangeable = True   # whether another model's answer would do as well
 
     def __init__(self, name, top, lower, **how):
         self.name, self.top, self.lower = name, top, lower
@@ -163,6 +165,7 @@ class OpenAiEmbeddings(OpenAi):
     forms = (False,)
     wire = staticmethod(wires.embedding)
     can_be_invalid = False
+    is_exchangeable = False
 
     def ask(self, url, headers, stream=False, limit=LIMIT):
         raw = self.client(url, headers).embeddings.with_raw_response.create(model=self.top, input=aimock.PROMPT)
@@ -201,11 +204,9 @@ class Anthropic(Sdk):
         return Got(text, (given[0], made[-1]), lower_case(raw.headers))
 
     def refused(self, error):
-        body = error.body if isinstance(error.body, dict) else {}
-        inner = body.get("error") if isinstance(body.get("error"), dict) else {}
-        assert not self.has_code or body.get("type") == "error", body
-        return Refused(type(error), error.status_code, inner.get("type"), inner.get("code"),
-                       lower_case(error.response.headers))
+        assert error.body["type"] == "error", error.body
+        inner = error.body["error"]
+        return Refused(type(error), error.status_code, inner["type"], inner["code"], lower_case(error.response.headers))
 
 
 class AnthropicVertex(Anthropic):
@@ -221,8 +222,11 @@ class AnthropicBedrock(Anthropic):
     # aimock's frames are not wrapped in `bytes`, and the SDK sees no event.
     aimock_serves = (True, False)
     wire = staticmethod(wires.invoke)
-    has_code = False
     errors = {status: (error, None) for status, (error, _) in Anthropic.errors.items()}
+
+    def refused(self, error):
+        assert error.body["message"]   # in Bedrock's shape
+        return Refused(type(error), error.status_code, None, error.body["code"], lower_case(error.response.headers))
 
     def client(self, url, headers):
         return anthropic.AnthropicBedrock(base_url=url, api_key=TOKEN, aws_region="us-east-1", max_retries=0,
@@ -283,9 +287,8 @@ class BedrockConverse(Sdk):
     # aimock's `contentBlockStart` has an empty `start`, which botocore refuses.
     aimock_serves = (True, False)
     wire = staticmethod(wires.converse)
-    has_code = False
     errors = {400: (botocore.exceptions.ClientError, "ValidationException"),
-              401: (botocore.exceptions.ClientError, "UnrecognizedClientException"),
+              401: (botocore.exceptions.ClientError, "AccessDeniedException"),
               403: (botocore.exceptions.ClientError, "AccessDeniedException"),
               429: (botocore.exceptions.ClientError, "ThrottlingException")}
 
@@ -338,6 +341,8 @@ class SignedBedrockConverse(BedrockConverse):
         return client
 
 
+# The ladder does not say of its lower model that it can do everything.
+CAREFUL = Gemini("careful_gemini", "gemini-3-pro", "gemini-3-flash", supports=None)
 SIGNED = SignedBedrockConverse("signed_bedrock_converse", "us.amazon.nova-pro-v1:0", "us.amazon.nova-lite-v1:0")
 ALL = [
     OpenAiChat("openai_chat", "gpt-4o", "gpt-4o-mini"),
@@ -365,6 +370,7 @@ ALL = [
 
 def ladders():
     """A ladder for each pair of models."""
-    pairs = dict.fromkeys((sdk.top, sdk.lower) for sdk in ALL)
-    return [{"tiers": [{"name": "top", "model": top}, {"name": "low", "model": lower, "below": 0.5}]}
-            for top, lower in pairs]
+    pairs = dict.fromkeys((sdk.top, sdk.lower, sdk.supports) for sdk in [*ALL, CAREFUL])
+    return [{"tiers": [{"name": "top", "model": top},
+                       dict({"name": "low", "model": lower, "below": 0.5}, **({"supports": supports} if supports else {}))]}
+            for top, lower, supports in pairs]
