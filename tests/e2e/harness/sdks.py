@@ -74,6 +74,7 @@ class Sdk:
     supports = EVERYTHING    # what the ladder says of the lower model
     errors = None         # status -> (class, the provider's word)
     can_be_invalid = True
+    unpacks = True           # a compressed answer
     is_exchangeable = True   # whether another model's answer would do as well
 
     def __init__(self, name, top, lower, **how):
@@ -287,6 +288,7 @@ class BedrockConverse(Sdk):
     # aimock's `contentBlockStart` has an empty `start`, which botocore refuses.
     aimock_serves = (True, False)
     wire = staticmethod(wires.converse)
+    unpacks = False
     errors = {400: (botocore.exceptions.ClientError, "ValidationException"),
               401: (botocore.exceptions.ClientError, "AccessDeniedException"),
               403: (botocore.exceptions.ClientError, "AccessDeniedException"),
@@ -344,6 +346,7 @@ class SignedBedrockConverse(BedrockConverse):
 # The ladder does not say of its lower model that it can do everything.
 CAREFUL = Gemini("careful_gemini", "gemini-3-pro", "gemini-3-flash", supports=None)
 SIGNED = SignedBedrockConverse("signed_bedrock_converse", "us.amazon.nova-pro-v1:0", "us.amazon.nova-lite-v1:0")
+PROFILE = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/"
 ALL = [
     OpenAiChat("openai_chat", "gpt-4o", "gpt-4o-mini"),
     OpenAiCompletions("openai_completions", "gpt-3.5-turbo-instruct", "davinci-002"),
@@ -365,6 +368,7 @@ ALL = [
     Gemini("gemini_v1", "gemini-2.5-pro", "gemini-2.5-flash", version="v1", aimock_serves=(False, False)),
     VertexGemini("vertex_gemini", "gemini-2.5-pro", "gemini-2.5-flash"),
     BedrockConverse("bedrock_converse", SIGNED.top, SIGNED.lower),
+    BedrockConverse("bedrock_converse_arn", PROFILE + SIGNED.top, PROFILE + SIGNED.lower),
 ]
 
 
