@@ -1,8 +1,10 @@
 """Every provider's official SDK, unmodified, streamed and not, with aimock as the upstream where it has the API."""
 
+import gzip
+
 import pytest
 
-from harness import aimock, envoy, sdks, wires
+from harness import aimock, answers, envoy, sdks, wires
 from harness.config import bucket, budget, plugin_config
 from harness.rig import HOLDING, MODES
 from harness.upstream import TEST_ID
@@ -50,13 +52,13 @@ class Stage:
     def __init__(self, rig, mock):
         self.rig, self.mock = rig, mock
 
-    def call(self, sdk, tenant, stream, **how):
-        """Has the SDK call; returns the test id and what it got. Raises what the SDK raises."""
-        test_id, headers = self.prepare(sdk, tenant, stream)
-        return test_id, sdk.ask(self.url, headers, stream, **how)
+    def call(self, sdk, tenant, stream, answer=None):
+        """Has the SDK call; returns the test id and what it got. `answer`: what the scripted upstream says."""
+        test_id, headers = self.prepare(sdk, tenant, stream, answer)
+        return test_id, sdk.ask(self.url, headers, stream)
 
     def refused(self, sdk, tenant, stream, status, **how):
-        """The same for a call that must be refused; returns what the SDK's error tells."""
+        """What the SDK's error tells of a call that must be refused."""
         error, word = sdk.errors[status]
         test_id, headers = self.prepare(sdk, tenant, stream)
         with pytest.raises(error) as raised:
@@ -68,9 +70,9 @@ class Stage:
         self.never_reached_the_upstream(test_id)
         return refused
 
-    def prepare(self, sdk, tenant, stream):
-        from_aimock = sdk.aimock_serves[stream]
-        test_id = self.rig.new_id(None if from_aimock else sdk.wire(REPORTED, stream))
+    def prepare(self, sdk, tenant, stream, answer=None):
+        from_aimock = answer is None and sdk.aimock_serves[stream]
+        test_id = self.rig.new_id(None if from_aimock else answer or sdk.wire(REPORTED, stream))
         headers = {TEST_ID: test_id, TO_AIMOCK: "aimock" if from_aimock else "scripted"}
         if tenant is not None:
             headers["x-tenant-id"] = tenant
@@ -208,6 +210,32 @@ def test_a_caller_without_a_known_tenant_gets_what_the_provider_would_say(stage,
 def test_a_body_that_cannot_be_metered_is_a_bad_request(stage, sdk, stream):
     refused = stage.refused(sdk, stage.rig.tenant("ample"), stream, 400, limit=sdks.NO_LIMIT)
     assert refused.code in ("invalid_request_body", None)
+
+
+# --- an answer that cannot be read ---
+
+
+def compressed(answer):
+    """In one part, so that no framing of it can be seen through the compression."""
+    packed = gzip.compress(b"".join(answer.parts))
+    return answers.Answer([packed], headers=answer.headers + [("content-encoding", "gzip")], framing=answer.framing)
+
+
+# case 25
+@pytest.mark.parametrize("sdk,stream", [
+    call for call in CALLS if call.values[0].wire and call.values[0].unpacks])
+def test_an_answer_compressed_in_spite_of_identity_reaches_the_sdk_and_is_charged_by_estimate(stage, sdk, stream):
+    tenant = stage.rig.tenant("ample")
+    answer = compressed(sdk.wire(REPORTED, stream))
+    in_headers = any("token-count" in name for name, _ in answer.headers)
+    test_id, got = stage.call(sdk, tenant, stream, answer=answer)
+    assert got.text == aimock.TEXT
+    (request,) = stage.rig.upstream.of(test_id)
+    assert request.all("accept-encoding") == ["identity"]
+    entry = stage.rig.envoy.logged(test_id)
+    assert entry["settled_by"] == ("usage" if in_headers else "estimate")
+    assert entry["charged"] == sum(REPORTED) if in_headers else 0 < entry["charged"] < 1_000
+    assert stage.rig.remaining(tenant) == INITIAL - entry["charged"]
 
 
 # --- Bedrock with a signature ---
