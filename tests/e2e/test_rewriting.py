@@ -6,9 +6,9 @@ import pytest
 
 from harness.config import budget, plugin_config
 from harness.http import chunked, head
-from harness.rig import CHAT, HOLDING, MODES, chat_body
+from harness.rig import CHAT, HOLDING, MODES, STREAMING, chat_body
 
-PLANS = {"ample": {"budget": budget(1_000_000_000)}}
+PLANS = {"ample": {"budget": budget(1_000_000_000)}, "spent": {"budget": budget(1_000)}}
 
 # `@` stands for the value of `model`.
 BODIES = {
@@ -160,6 +160,41 @@ def test_a_client_that_expects_100_continue_gets_it_and_is_served(rig, lower):
         connection.send(body)
         assert connection.read().status == 200
     assert [each.body for each in rig.upstream.of(test_id)] == [with_model(BODIES["first"], '"gpt-4o-mini"')]
+
+
+def expecting(rig, tenant, body, path=CHAT):
+    """A request of which the client sends the body only after a 100: (test id, interim status, answer)."""
+    test_id = rig.new_id()
+    headers = rig.headers(tenant, test_id, more=[("content-length", len(body)), ("expect", "100-continue")])
+    with rig.connect() as connection:
+        connection.send(head("POST", path, headers))
+        interim = connection.read_interim()
+        if interim == 100:
+            connection.send(body)
+        return test_id, interim, connection.read() if interim == 100 else None
+
+
+def test_a_client_that_expects_100_continue_is_refused_with_the_body_in_hand(rig):
+    tenant = rig.tenant("spent")
+    rig.spend(tenant, 1_000)
+    test_id, interim, response = expecting(rig, tenant, chat_body())
+    if interim == 100:
+        assert (response.status, response.code) == (429, "insufficient_quota")
+    else:
+        # Where no headers are held, a spent budget is told before anything is sent.
+        assert (interim, rig.mode) == (429, STREAMING)
+    assert rig.upstream.of(test_id) == []
+
+
+def test_an_expectation_is_envoys_and_not_the_upstreams(rig, lower):
+    body = b'{"contents":[{"parts":[{"text":"Hi"}]}]}'
+    for path in (CHAT, "/v1beta/models/gemini-2.5-pro:generateContent"):
+        sent = chat_body() if path == CHAT else body
+        test_id, interim, response = expecting(rig, lower, sent, path)
+        assert (interim, response.status) == (100, 200)
+        (request,) = rig.upstream.of(test_id)
+        assert request.header("expect") is None
+        is_framed_rightly(rig, request)
 
 
 def test_pipelined_requests_are_each_rewritten(rig, lower):
