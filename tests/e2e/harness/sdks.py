@@ -24,7 +24,7 @@ MESSAGES = [{"role": "user", "content": aimock.PROMPT}]
 LIMIT = 50
 NO_LIMIT = 1.5       # an output limit that makes a body invalid; every SDK sends it on
 TOKEN = "test"
-EVERYTHING = ("tools", "images", "structured_output", "thinking", "signed_thinking")
+EVERYTHING = ("tools", "images", "structured_output", "thinking", "signed_thinking", "cached_prompt")
 # Where a path names the model, up to the `/` or `:` behind it.
 IN_PATH = re.compile(r"(/deployments/|/models?/)([^/]+?)(?=/|:[a-zA-Z]+(?:\?|$))")
 
@@ -73,6 +73,7 @@ class Sdk:
     wire = None
     supports = EVERYTHING    # what the ladder says of the lower model
     errors = None         # status -> (class, the provider's word)
+    spent = None          # the provider's word for a budget that is spent, if it is not that of any 429
     can_be_invalid = True
     unpacks = True           # a compressed answer
     is_exchangeable = True   # whether another model's answer would do as well
@@ -293,6 +294,7 @@ class BedrockConverse(Sdk):
               401: (botocore.exceptions.ClientError, "AccessDeniedException"),
               403: (botocore.exceptions.ClientError, "AccessDeniedException"),
               429: (botocore.exceptions.ClientError, "ThrottlingException")}
+    spent = "ServiceQuotaExceededException"   # which AWS's SDKs do not try again
 
     def client(self, url, headers):
         # An API key (a bearer token) is not signed over; botocore takes one over TLS only, so it stands in a header here.
