@@ -31,7 +31,7 @@ pub(super) fn scope(
     let unfit = tiers.iter().rev().fold(0_u64, |bits, tier| {
         bits << 1 | u64::from(!is_fit(&tier.model, tier.supports))
     });
-    let unsupported = if is_read {
+    let unsupported = if is_read || !depends_on_rest(endpoint, place) {
         Reason::Unsupported
     } else {
         Reason::Unread
