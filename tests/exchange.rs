@@ -469,6 +469,58 @@ fn without_a_tenant_a_request_is_refused_passed_or_someone_elses() {
     assert_eq!(call(json!({"tenant": "acme"})), (None, 1));
 }
 
+// cases.md 37
+#[test]
+fn a_conversation_goes_down_the_ladder_and_never_back_within_a_window() {
+    let proxy = Proxy::new(&config());
+    let mut tiers = Vec::new();
+    for _ in 0..48 {
+        let call = proxy.served("acme", BODY, 15, 5);
+        tiers.push(call.fields["bursar_tier"].clone());
+        proxy.pass_millis(60_000);
+    }
+    let mut steps = tiers.clone();
+    steps.dedup();
+    assert_eq!(steps, ["default", "standard", "compact"]);
+    // A new window begins at the top again.
+    proxy.pass_millis(86_400_000);
+    let call = proxy.served("acme", BODY, 15, 5);
+    assert_eq!(call.fields["bursar_tier"], "default");
+}
+
+// cases.md 35
+#[test]
+fn a_request_that_a_lower_tier_would_break_keeps_the_nearest_better_one() {
+    let proxy = Proxy::new(&with(|config| {
+        config["tiers"][1]["supports"] = json!(["tools"]);
+        config["tiers"][2]["supports"] = json!([]);
+    }));
+    proxy.served("acme", BODY, 820, 0);
+    let ask = |more: &str| {
+        let body = BODY.replace("\"messages\"", &format!("{more},\"messages\""));
+        let call = proxy.chat("acme", &body);
+        let told = |key: &str| call.fields.get(key).cloned().unwrap_or_default();
+        let step = [
+            told("bursar_tier"),
+            told("bursar_decision"),
+            told("bursar_reason"),
+        ];
+        let mut call = call;
+        call.answer_headers("503", &[]);
+        call.end();
+        step
+    };
+    assert_eq!(ask(r#""x":1"#), ["compact", "downgrade", "budget_low"]);
+    assert_eq!(
+        ask(r#""tools":[{}]"#),
+        ["standard", "downgrade", "budget_low"]
+    );
+    assert_eq!(
+        ask(r#""response_format":{"type":"json_schema"}"#),
+        ["default", "admit", "tier_unsupported"]
+    );
+}
+
 #[test]
 fn a_limit_below_zero_is_none_and_zero_is_zero() {
     let held = |limit: &str| {

@@ -169,6 +169,7 @@ fn needs(names: &Value) -> Needs {
         .fold(Needs::NONE, |all, name| all | one(name))
 }
 
+// cases.md 35
 fn check_facts(case: &Case) {
     let limit = case.expected("output_limit").as_u64().map(Tokens);
     for chunks in splits(case.body()) {
@@ -274,7 +275,7 @@ fn check_rewriting(case: &Case) {
     }
 }
 
-// cases.md 15 to 22
+// cases.md 15, 16, 18, 19, 20, 21, 22, 27
 fn check_answer(case: &Case) {
     let proxy = proxy(case, true);
     let answer = case.answer();
