@@ -159,13 +159,16 @@ impl Endpoint {
         }
         let path = header(":path");
         let segments = segments(path);
-        let (wire, model) = google(path, &segments)
-            .or_else(|| amazon(path, &segments))
+        let amazon = amazon(path, &segments);
+        // Elsewhere a signature means nothing, and would be a tenant's way to be left as it is.
+        let is_signed = amazon.is_some() && is_signed(header("authorization"), path);
+        let (wire, model) = amazon
+            .or_else(|| google(path, &segments))
             .or_else(|| by_last_names(path, &segments))?;
         Some(Self {
             wire,
             model,
-            is_signed: is_signed(header("authorization"), path),
+            is_signed,
         })
     }
 }
@@ -252,14 +255,17 @@ fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
     Some((wire, deployment))
 }
 
-/// Whether AWS's Signature Version 4 covers the request
+/// Whether AWS's Signature Version 4 covers the request, in its header or else in its query
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
+///
+/// The signature is believed: a proxy that signs requests itself has to take a client's own from them before.
 fn is_signed(authorization: &[u8], path: &[u8]) -> bool {
-    let in_query = |name: &[u8]| {
-        path.windows(name.len())
-            .any(|part| part.eq_ignore_ascii_case(name))
-    };
-    authorization.trim_ascii_start().starts_with(b"AWS4-") || in_query(b"X-Amz-Signature=")
+    let query = path.splitn(2, |byte| *byte == b'?').nth(1);
+    let mut parameters = query.unwrap_or_default().split(|byte| *byte == b'&');
+    match authorization.trim_ascii_start() {
+        b"" => parameters.any(|parameter| parameter.starts_with(b"X-Amz-Signature=")),
+        authorization => authorization.starts_with(b"AWS4-"),
+    }
 }
 
 /// Why a body is not what its path promises.

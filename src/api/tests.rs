@@ -159,6 +159,14 @@ fn a_signed_request_is_known() {
         Endpoint::of(&Headers(headers)).unwrap().is_signed
     };
     assert!(signed("AWS4-HMAC-SHA256 Credential=x", "/model/m/converse"));
-    assert!(signed("", "/model/m/converse?X-Amz-Signature=x"));
-    assert!(!signed("Bearer x", "/model/m/converse"));
+    assert!(signed("", "/model/m/invoke?x=1&X-Amz-Signature=x"));
+    for (authorization, path) in [
+        ("", "/model/m/converse"),
+        ("", "/model/X-Amz-Signature=x/converse?x=X-Amz-Signature=x"),
+        ("Bearer x", "/model/m/converse"),
+        ("Bearer x", "/model/m/converse?X-Amz-Signature=x"),
+        ("AWS4-HMAC-SHA256 Credential=x", "/v1/chat/completions"),
+    ] {
+        assert!(!signed(authorization, path), "{authorization} {path}");
+    }
 }

@@ -1,0 +1,78 @@
+//! Ways around the meter, the downgrade and the limits that tenants may try, each shut.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed set-up is a failed test"
+)]
+
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/store.rs"]
+mod store;
+
+use proxy::{Call, Proxy};
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A ladder for every model, and `acme` with 10,000 tokens a day.
+fn config() -> Value {
+    json!({
+        "ladders": [{"match": ["*"], "tiers": [
+            {"name": "best", "model": "best"},
+            {"name": "light", "model": "light", "below": 0.5},
+        ]}],
+        "tenants": {"acme": {"budget": {"initial_budget": 10_000, "window": "day"}}},
+    })
+}
+
+fn with(change: impl Fn(&mut Value)) -> Proxy {
+    let mut config = config();
+    change(&mut config);
+    Proxy::new(&config)
+}
+
+/// A request of `acme` in these chunks.
+fn post<'a>(proxy: &'a Proxy, path: &str, more: &[(&str, &str)], chunks: &[&str]) -> Call<'a> {
+    let mut headers = vec![
+        (":method", "POST"),
+        (":path", path),
+        ("x-tenant-id", "acme"),
+    ];
+    headers.extend(more);
+    let mut call = proxy.request(&headers, false);
+    let chunks: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.as_bytes()).collect();
+    call.send(&chunks);
+    call
+}
+
+fn held(proxy: &Proxy) -> u64 {
+    proxy.record("acme").account.held().tokens.0
+}
+
+fn spend(proxy: &Proxy, tokens: u64) {
+    proxy.served("acme", r#"{"model":"light","max_tokens":1}"#, tokens, 0);
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+// Only Amazon's APIs are signed: a signature on any other request is a tenant's trick.
+#[test]
+fn a_signature_that_means_nothing_to_the_upstream_keeps_nothing_as_it_is() {
+    let body = r#"{"model":"best","max_tokens":10,"stream":true}"#;
+    for (path, authorization) in [
+        (CHAT, "AWS4-HMAC-SHA256 Credential=x"),
+        ("/v1/chat/completions?X-Amz-Signature=x", "Bearer x"),
+        ("/X-Amz-Signature=/../v1/chat/completions", "Bearer x"),
+    ] {
+        let proxy = with(|_| {});
+        spend(&proxy, 6_000);
+        let call = post(&proxy, path, &[("authorization", authorization)], &[body]);
+        assert_eq!(call.upstream_header("accept-encoding"), Some("identity"));
+        assert_eq!(
+            call.upstream_text(),
+            r#"{"model":"light","max_tokens":10,"stream":true,"stream_options":{"include_usage":true}}"#,
+            "{path}"
+        );
+    }
+}
