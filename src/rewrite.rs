@@ -52,6 +52,12 @@ pub struct Passing {
 }
 
 impl Passing {
+    /// Offset of the first byte that has not gone on.
+    #[must_use]
+    pub fn gone(&self) -> u64 {
+        self.base
+    }
+
     /// The first `length` bytes of the body have gone on already.
     pub fn skip(&mut self, length: u64) {
         self.base = length;

@@ -76,3 +76,29 @@ fn a_signature_that_means_nothing_to_the_upstream_keeps_nothing_as_it_is() {
         );
     }
 }
+
+// What has gone on cannot be lowered any more, so no lower limit may be counted on.
+#[test]
+fn a_limit_that_went_on_before_the_model_was_known_is_reserved_as_it_stands() {
+    let proxy = with(|config| {
+        config["hold_bytes"] = 1_000.into();
+        config["ladders"][0]["tiers"][0]["max_output_tokens"] = 100.into();
+        config["tenants"]["acme"]["min_output_tokens"] = 50.into();
+    });
+    let filler = "x".repeat(1_500);
+    let late = [
+        r#"{"max_tokens":5000,"x":""#,
+        &filler,
+        r#"","model":"best"}"#,
+    ];
+    let mut call = post(&proxy, CHAT, &[], &late);
+    assert_eq!(call.upstream_text(), late.concat());
+    assert_eq!(held(&proxy), late.concat().len() as u64 + 5_000);
+    call.answer_headers("200", &[("content-type", "application/json")]);
+    assert_eq!(call.response_header("x-bursar-max-output-tokens"), None);
+    call.answer_headers("500", &[]);
+    let dear = late.concat().replace("5000", "9000");
+    let (head, tail) = dear.split_at(1_400);
+    let call = post(&proxy, CHAT, &[], &[head, tail]);
+    assert_eq!(call.refused(), Some((429, "budget_exhausted")));
+}

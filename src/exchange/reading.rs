@@ -210,6 +210,16 @@ impl Reading {
         starts.min()
     }
 
+    /// Whether a limit of the output has gone on, so that it cannot be lowered any more.
+    fn has_let_a_limit_go(&self) -> bool {
+        let Body::Passing(passing) = &self.body else {
+            return false;
+        };
+        let limits = self.endpoint.wire.output_limits().keys.iter();
+        let mut begun = limits.filter_map(|&index| self.scanner.begun(index));
+        begun.any(|field| field.start < passing.gone())
+    }
+
     /// From where on the body must be kept back.
     fn keep_from(&self) -> Option<u64> {
         if self.sent.is_some() {
@@ -289,7 +299,10 @@ impl Reading {
         store: &impl Store,
         now: Timestamp,
     ) -> Result<Step, Box<Step>> {
-        let ask = self.ask(config, &request);
+        let mut ask = self.ask(config, &request);
+        if self.has_let_a_limit_go() {
+            ask.scope.least_output = None;
+        }
         let Done { report, troubles } =
             admission::admit(store, &self.payer, &ask, config.failure_mode, now);
         let so_far = Step {
