@@ -102,3 +102,17 @@ fn a_limit_that_went_on_before_the_model_was_known_is_reserved_as_it_stands() {
     let call = post(&proxy, CHAT, &[], &[head, tail]);
     assert_eq!(call.refused(), Some((429, "budget_exhausted")));
 }
+
+// It was not known yet that there is no limit to lower when the model had to be decided about.
+#[test]
+fn a_limit_that_cannot_be_told_is_not_counted_on() {
+    let proxy = with(|config| {
+        config["hold_bytes"] = 1_000.into();
+        config["ladders"][0]["tiers"][0]["max_output_tokens"] = 100.into();
+    });
+    let filler = "x".repeat(1_500);
+    let chunks = [r#"{"model":"best","x":""#, &filler, "\"}"];
+    let call = post(&proxy, CHAT, &[], &chunks);
+    assert_eq!(call.upstream_text(), chunks.concat());
+    assert_eq!(held(&proxy), chunks.concat().len() as u64 + 1_024);
+}

@@ -359,6 +359,10 @@ impl Reading {
         let Some(sent) = &mut self.sent else {
             return Ok(Step::default());
         };
+        if ask.scope.least_output.is_none() {
+            // There is nothing to lower after all.
+            sent.admission.most_output = None;
+        }
         let Done { report, troubles } = admission::amend(
             store,
             &self.payer,
