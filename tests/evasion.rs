@@ -103,6 +103,36 @@ fn a_limit_that_went_on_before_the_model_was_known_is_reserved_as_it_stands() {
     assert_eq!(call.refused(), Some((429, "budget_exhausted")));
 }
 
+#[test]
+fn a_limit_is_put_into_an_object_though_its_beginning_has_gone_on() {
+    let filler = r#""stopSequences":["a long one","and another"],"topK":40"#;
+    for (path, name, key) in [
+        (
+            "/v1beta/models/best:generateContent",
+            "generationConfig",
+            "maxOutputTokens",
+        ),
+        ("/model/best/converse", "inferenceConfig", "maxTokens"),
+    ] {
+        let body = format!(r#"{{"{name}":{{{filler}}} ,"z":1}}"#);
+        let expected = format!(r#"{{"{name}":{{{filler},"{key}":100}} ,"z":1}}"#);
+        for split in 1..body.len() {
+            let proxy = with(|config| {
+                config["ladders"][0]["tiers"][0]["max_output_tokens"] = 100.into();
+            });
+            let (head, tail) = body.split_at(split);
+            let mut call = post(&proxy, path, &[], &[head, tail]);
+            assert_eq!(call.upstream_text(), expected, "split at {split}");
+            assert_eq!(held(&proxy), body.len() as u64 + 100);
+            call.answer_headers("200", &[]);
+            assert_eq!(
+                call.response_header("x-bursar-max-output-tokens"),
+                Some("100")
+            );
+        }
+    }
+}
+
 // It was not known yet that there is no limit to lower when the model had to be decided about.
 #[test]
 fn a_limit_that_cannot_be_told_is_not_counted_on() {

@@ -210,7 +210,8 @@ fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
         return inserted(body.closing_brace()?, format!(",\"{object}\":{{{entry}}}"));
     };
     match (field.raw.first(), is_given(body, index)) {
-        (Some(b'{'), true) => inserted(field.start.saturating_add(1), format!("{entry},")),
+        // At its end: its beginning may have gone on.
+        (Some(b'{'), true) => inserted(field.end?.saturating_sub(1), format!(",{entry}")),
         _ => replaced(field, format!("{{{entry}}}")),
     }
 }
