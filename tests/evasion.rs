@@ -133,6 +133,35 @@ fn a_limit_is_put_into_an_object_though_its_beginning_has_gone_on() {
     }
 }
 
+#[test]
+fn a_limit_of_null_is_replaced_and_not_given_twice() {
+    let limited = |path: &str, body: &str| {
+        let proxy = with(|config| {
+            config["ladders"][0]["tiers"][0]["max_output_tokens"] = 100.into();
+        });
+        let (head, tail) = body.split_at(body.len() / 2);
+        post(&proxy, path, &[], &[head, tail])
+            .upstream_text()
+            .to_owned()
+    };
+    for (path, body) in [
+        (
+            "/v1/responses",
+            r#"{"model":"best","max_output_tokens":null,"input":"x"}"#,
+        ),
+        (
+            "/v1/completions",
+            r#"{"max_tokens": null, "model":"best","prompt":"x"}"#,
+        ),
+        (
+            "/v1/models/best:generateContent",
+            r#"{"generation_config":{"max_output_tokens":null,"topK":1}}"#,
+        ),
+    ] {
+        assert_eq!(limited(path, body), body.replace("null", "100"));
+    }
+}
+
 // It was not known yet that there is no limit to lower when the model had to be decided about.
 #[test]
 fn a_limit_that_cannot_be_told_is_not_counted_on() {

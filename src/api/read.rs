@@ -203,6 +203,10 @@ fn replaced(field: &Field, with: String) -> Option<Edit> {
 
 fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
     let entry = format!("\"{}\":{most}", limits.name?);
+    // A key that says `null` must not stand twice.
+    if let Some(null) = limits.keys.iter().find_map(|&index| body.value(index)) {
+        return replaced(null, most.to_string());
+    }
     let Some((index, object)) = limits.object else {
         return inserted(body.closing_brace()?, format!(",{entry}"));
     };
