@@ -134,6 +134,24 @@ fn a_limit_is_put_into_an_object_though_its_beginning_has_gone_on() {
 }
 
 #[test]
+fn prompts_are_counted_however_they_are_set() {
+    let space = " ".repeat(40);
+    for (prompt, prompts) in [
+        (format!(r#"[{space}"a","b","c"]"#), 3),
+        (format!("[\"a\",{space}\"b\"]"), 2),
+        (format!("[{space}[1,2],[3]]"), 2),
+        (r#""a, b""#.to_owned(), 1),
+        ("[1,2,3]".to_owned(), 1),
+    ] {
+        let proxy = with(|_| {});
+        let body = format!(r#"{{"model":"best","max_tokens":100,"prompt":{prompt}}}"#);
+        let call = post(&proxy, "/v1/completions", &[], &[&body]);
+        assert_eq!(call.refused(), None);
+        assert_eq!(held(&proxy), body.len() as u64 + prompts * 100, "{prompt}");
+    }
+}
+
+#[test]
 fn a_limit_of_null_is_replaced_and_not_given_twice() {
     let limited = |path: &str, body: &str| {
         let proxy = with(|config| {

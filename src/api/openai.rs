@@ -265,7 +265,8 @@ fn prompts(body: &Scanner) -> u64 {
     };
     let mut bytes = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
     match (bytes.next(), bytes.next()) {
-        (Some(b'['), Some(b'"' | b'[')) => field.commas.saturating_add(1),
+        // Where too much white space hides what is listed, the larger number counts.
+        (Some(b'['), Some(b'"' | b'[') | None) => field.commas.saturating_add(1),
         _ => 1,
     }
 }
