@@ -95,7 +95,7 @@ pub struct Facts {
     pub stream: bool,
     /// A stream tells its usage only if it is asked to, and the client does not ask.
     pub hides_usage: bool,
-    /// The answer comes later, by another request.
+    /// The answer is made without the client, who may fetch it with another request.
     pub is_deferred: bool,
     /// What a model must be able to do.
     pub needs: Needs,

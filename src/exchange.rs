@@ -196,7 +196,7 @@ impl Sent {
             return (reported, SettledBy::Usage);
         }
         let seen = match reader {
-            // The answer that came is not the one that was asked for.
+            // The rest of the answer is not seen here.
             Some(_) if self.facts.is_deferred => self.estimate.output(),
             Some(reader) => reader.estimated_output(),
             None => Tokens(0),

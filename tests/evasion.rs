@@ -151,6 +151,23 @@ fn prompts_are_counted_however_they_are_set() {
     }
 }
 
+// It goes on without the client, who may come back for the answer with another request.
+#[test]
+fn a_background_answer_that_is_not_waited_for_is_charged_as_it_was_reserved() {
+    let answer = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"usage\":null}}\n\n";
+    let end = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}}\n\n";
+    let body = r#"{"model":"best","background":true,"stream":true,"max_output_tokens":2000}"#;
+    for (events, output) in [(answer.to_owned(), 2_000), ([answer, end].concat(), 4)] {
+        let proxy = with(|_| {});
+        let mut call = post(&proxy, "/v1/responses", &[], &[body]);
+        call.answer_headers("200", &[("content-type", "text/event-stream")]);
+        call.answer_chunk(events.as_bytes(), false);
+        call.end();
+        assert_eq!(call.fields["bursar_output_tokens"], output.to_string());
+        assert_eq!(held(&proxy), 0);
+    }
+}
+
 #[test]
 fn a_limit_of_null_is_replaced_and_not_given_twice() {
     let limited = |path: &str, body: &str| {

@@ -87,11 +87,10 @@ impl Wire for Responses {
         let asked = Needs::TOOLS.when(is_given(body, TOOLS))
             | Needs::STRUCTURED_OUTPUT.when(is_structured(body, FORMAT))
             | Needs::THINKING.when(is_given(body, REASONING));
-        let stream = flag(body, STREAM, "stream")?;
         Ok(Facts {
             output_limit: over_all(limit, 1),
-            stream,
-            is_deferred: flag(body, BACKGROUND, "background")? && !stream,
+            stream: flag(body, STREAM, "stream")?,
+            is_deferred: flag(body, BACKGROUND, "background")?,
             needs: asked | Needs(body.noticed()),
             least_output: if self.compacts { 1 } else { LEAST_OUTPUT },
             ..Facts::default()
