@@ -168,6 +168,19 @@ fn a_background_answer_that_is_not_waited_for_is_charged_as_it_was_reserved() {
     }
 }
 
+// A stored prompt brings a model of its own, which no ladder knows.
+#[test]
+fn a_model_that_is_not_named_is_neither_exchanged_nor_said_to_be() {
+    let proxy = with(|_| {});
+    spend(&proxy, 6_000);
+    let body = r#"{"prompt":{"id":"p"},"max_output_tokens":20}"#;
+    let mut call = post(&proxy, "/v1/responses", &[], &[body]);
+    assert_eq!(call.upstream_text(), body);
+    call.answer_headers("200", &[]);
+    assert_eq!(call.response_header("x-bursar-decision"), Some("admit"));
+    assert_eq!(call.response_header("x-bursar-reason"), Some("model_bound"));
+}
+
 #[test]
 fn a_limit_of_null_is_replaced_and_not_given_twice() {
     let limited = |path: &str, body: &str| {

@@ -14,7 +14,8 @@ pub(super) fn scope(
 ) -> Scope {
     let pinned = if endpoint.is_signed {
         Some(Reason::Signed)
-    } else if endpoint.model.as_ref().is_some_and(|model| model.is_own) {
+    } else if requested.is_empty() || endpoint.model.as_ref().is_some_and(|model| model.is_own) {
+        // A model that is not named comes with a stored prompt.
         Some(Reason::Bound)
     } else {
         None
