@@ -168,6 +168,31 @@ fn a_background_answer_that_is_not_waited_for_is_charged_as_it_was_reserved() {
     }
 }
 
+// A body without a length is held as far as one with a length would be.
+#[test]
+fn leaving_the_length_out_does_not_keep_the_model() {
+    for (path, body) in [
+        (
+            "/v1/models/best:generateContent",
+            r#"{"generationConfig":{"maxOutputTokens":9}}"#,
+        ),
+        (
+            "/model/best/converse",
+            r#"{"inferenceConfig":{"maxTokens":9}}"#,
+        ),
+    ] {
+        let proxy = with(|config| config["hold_headers"] = true.into());
+        spend(&proxy, 6_000);
+        let (head, tail) = body.split_at(5);
+        let call = post(&proxy, path, &[], &[head, tail]);
+        assert_eq!(
+            call.upstream_header(":path"),
+            Some(path.replace("best", "light").as_str())
+        );
+        assert_eq!(call.upstream_header("x-bursar-tier"), Some("light"));
+    }
+}
+
 // A stored prompt brings a model of its own, which no ladder knows.
 #[test]
 fn a_model_that_is_not_named_is_neither_exchanged_nor_said_to_be() {
@@ -222,4 +247,52 @@ fn a_limit_that_cannot_be_told_is_not_counted_on() {
     let call = post(&proxy, CHAT, &[], &chunks);
     assert_eq!(call.upstream_text(), chunks.concat());
     assert_eq!(held(&proxy), chunks.concat().len() as u64 + 1_024);
+}
+
+#[test]
+fn a_body_without_a_length_that_is_too_long_to_be_held_goes_on_changed() {
+    let (before, after) = ("x".repeat(90), "y".repeat(400));
+    let body = format!(r#"{{"a":"{before}","max_tokens":300,"model":"best","b":"{after}"}}"#);
+    let lower = body.replace("best", "light");
+    for (path, room, size) in [CHAT, "/v1/messages"].iter().flat_map(|path| {
+        (90..150).flat_map(move |room| [1, 40, 150].map(|size| (path, room, size)))
+    }) {
+        let proxy = with(|config| {
+            config["hold_headers"] = true.into();
+            config["hold_bytes"] = room.into();
+            let tiers = &mut config["ladders"][0]["tiers"];
+            tiers[1]["max_output_tokens"] = 100.into();
+            tiers[1]["supports"] = json!([
+                "tools",
+                "images",
+                "structured_output",
+                "thinking",
+                "signed_thinking"
+            ]);
+            // What this one cannot do is not known to be needed before the end.
+            tiers
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"name": "least", "model": "least", "supports": []}));
+        });
+        spend(&proxy, 6_000);
+        let chunks: Vec<&str> = body
+            .as_bytes()
+            .chunks(size)
+            .map(|chunk| std::str::from_utf8(chunk).unwrap())
+            .collect();
+        let call = post(&proxy, path, &[], &chunks);
+        let output = if call.upstream_text() == lower {
+            300
+        } else {
+            100
+        };
+        let limited = lower.replace("300", &output.to_string());
+        assert_eq!(
+            call.upstream_text(),
+            limited,
+            "{path}, room {room}, chunks of {size}"
+        );
+        assert_eq!(held(&proxy), body.len() as u64 + output);
+    }
 }

@@ -36,7 +36,7 @@ pub(super) struct Reading {
 /// How the body goes on.
 #[derive(Debug)]
 enum Body {
-    /// Not before it is complete.
+    /// Not before it is complete, or too long.
     Held,
     /// As it is read.
     Passing(Passing),
@@ -56,7 +56,7 @@ impl Reading {
         payer: Payer,
         length: Option<u64>,
     ) -> Self {
-        let is_short = length.is_some_and(|length| length <= config.hold_bytes);
+        let is_short = length.is_none_or(|length| length <= config.hold_bytes);
         let limits_output = payer.plan.limits.min_output_tokens.is_some()
             || config.ladders.iter().any(|ladder| ladder.limits_output());
         Self {
@@ -139,7 +139,7 @@ impl Reading {
         if is_end && !is_complete {
             return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
         }
-        if !is_complete && matches!(self.body, Body::Held) {
+        if matches!(self.body, Body::Held) && self.holds_on() {
             return Ok(Step::pause());
         }
         let mut step = Step::default();
@@ -166,6 +166,13 @@ impl Reading {
         Ok(step)
     }
 
+    /// Whether a held body waits for more. One without a length may become too long for that: then it goes on after the
+    /// value that is being read.
+    fn holds_on(&self) -> bool {
+        let has_room = self.length.is_some() || self.scanner.offset() < self.room;
+        !self.is_complete() && (has_room || self.scanner.open_since().is_some())
+    }
+
     /// What is asked for; `None` while the model is not known.
     fn request(&self) -> Result<Option<Request>, Fault> {
         let model = match &self.endpoint.model {
@@ -184,7 +191,8 @@ impl Reading {
 
     /// Whether the admission waits for more of the body, which is kept back here as far as there is room.
     fn waits(&self, config: &Config, request: &Request) -> bool {
-        if self.sent.is_some() || self.is_complete() || self.endpoint.model.is_some() {
+        let must_go = self.is_complete() || matches!(self.body, Body::Held);
+        if self.sent.is_some() || must_go || self.endpoint.model.is_some() {
             return false;
         }
         let place = place(&config.ladders, &request.model);
