@@ -114,6 +114,8 @@ pub struct OutputLimits {
     pub may_be_text: bool,
     /// The name under which one is added; `None` if none can be.
     pub name: Option<&'static str>,
+    /// Another key, which may stand behind them, may forbid to lower them so far.
+    pub have_floor: bool,
 }
 
 /// An error of ours.

@@ -111,6 +111,7 @@ impl Wire for Messages {
             object: None,
             may_be_text: false,
             name: Some("max_tokens"),
+            have_floor: true,
         }
     }
 

@@ -34,6 +34,11 @@ const CONVERSE: Shape = Shape {
         key(&["additionalModelRequestFields", "thinking"]),
         key(&["additionalModelRequestFields", "reasoning_config"]),
         key(&["additionalModelRequestFields", "max_tokens"]),
+        key(&[
+            "additionalModelRequestFields",
+            "reasoning_config",
+            "budget_tokens",
+        ]),
     ],
     marks: &[
         mark(Sign::Key("image"), Needs::IMAGES),
@@ -53,6 +58,7 @@ const THINKING_BUDGET: usize = 4;
 const THINKING: usize = 5;
 const REASONING: usize = 6;
 const OWN_MAX_TOKENS: usize = 7;
+const REASONING_BUDGET: usize = 8;
 
 /// What the bodies of several vendors have: Anthropic, Mistral and Cohere; OpenAI; Meta; Amazon's Nova; Amazon's Titan.
 const INVOKE: Shape = Shape {
@@ -124,7 +130,12 @@ impl Wire for Converse {
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
         let limit = output_limit(body, self.output_limits(), CONVERSE.keys)?;
-        let budget = count(body, THINKING_BUDGET, "thinking.budget_tokens")?;
+        let thinking = count(body, THINKING_BUDGET, "thinking.budget_tokens")?;
+        let budget = thinking.max(count(
+            body,
+            REASONING_BUDGET,
+            "reasoning_config.budget_tokens",
+        )?);
         let asked = Needs::TOOLS.when(is_given(body, TOOLS))
             | Needs::STRUCTURED_OUTPUT.when(is_given(body, OUTPUT))
             | Needs::THINKING.when(is_given(body, THINKING) || is_given(body, REASONING));
@@ -142,6 +153,7 @@ impl Wire for Converse {
             object: Some((CONFIG, "inferenceConfig")),
             may_be_text: false,
             name: Some("maxTokens"),
+            have_floor: true,
         }
     }
 
@@ -204,6 +216,7 @@ impl Wire for Invoke {
             may_be_text: false,
             // Which name it has is the model's own affair.
             name: None,
+            have_floor: true,
         }
     }
 

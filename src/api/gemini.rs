@@ -102,6 +102,7 @@ impl Wire for Gemini {
             object: Some((CONFIG, "generationConfig")),
             may_be_text: true,
             name: Some("maxOutputTokens"),
+            have_floor: false,
         }
     }
 

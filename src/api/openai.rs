@@ -133,6 +133,7 @@ impl Wire for Chat {
             may_be_text: false,
             // Which of the two a model takes cannot be known: each is refused by some.
             name: None,
+            have_floor: false,
         }
     }
 
@@ -183,6 +184,7 @@ impl Wire for Completions {
             object: None,
             may_be_text: false,
             name: Some("max_tokens"),
+            have_floor: false,
         }
     }
 
@@ -229,6 +231,7 @@ impl Wire for Embeddings {
             object: None,
             may_be_text: false,
             name: None,
+            have_floor: false,
         }
     }
 

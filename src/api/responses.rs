@@ -103,6 +103,7 @@ impl Wire for Responses {
             object: None,
             may_be_text: false,
             name: (!self.compacts).then_some("max_output_tokens"),
+            have_floor: false,
         }
     }
 

@@ -205,33 +205,46 @@ impl Reading {
         kept < self.room && may_depend
     }
 
-    /// Where the first value begins that the admission may change: the model, or a limit of the output.
+    /// Where the first value begins that may still have to be changed: the model, until the admission; a limit of the
+    /// output, for as long as it is not known how far it is to be lowered.
     fn first_kept(&self) -> Option<u64> {
-        let wire = self.endpoint.wire;
-        let model = self.endpoint.model.is_none().then_some(0);
-        let limits = wire.output_limits();
-        let limits = limits.keys.iter().filter(|_| self.keeps_limits);
-        let starts = model
-            .iter()
-            .chain(limits)
-            .filter_map(|&index| self.scanner.begun(index).map(|field| field.start));
-        starts.min()
+        let limits = self.endpoint.wire.output_limits();
+        let (model, may_lower) = match &self.sent {
+            None => (self.endpoint.model.is_none(), self.keeps_limits),
+            Some(sent) => (
+                false,
+                limits.have_floor && sent.admission.most_output.is_some(),
+            ),
+        };
+        let object = limits.object.map(|(index, _)| index);
+        let limits = limits.keys.iter().copied().chain(object);
+        let kept = model
+            .then_some(0)
+            .into_iter()
+            .chain(limits.filter(|_| may_lower));
+        let starts = kept.filter_map(|index| self.scanner.begun(index).map(|field| field.start));
+        starts.filter(|&start| start >= self.gone()).min()
+    }
+
+    /// Offset of the first byte that has not gone on.
+    fn gone(&self) -> u64 {
+        match &self.body {
+            Body::Held => 0,
+            Body::Passing(passing) => passing.gone(),
+        }
     }
 
     /// Whether a limit of the output has gone on, so that it cannot be lowered any more.
     fn has_let_a_limit_go(&self) -> bool {
-        let Body::Passing(passing) = &self.body else {
-            return false;
-        };
         let limits = self.endpoint.wire.output_limits().keys.iter();
         let mut begun = limits.filter_map(|&index| self.scanner.begun(index));
-        begun.any(|field| field.start < passing.gone())
+        begun.any(|field| field.start < self.gone())
     }
 
     /// From where on the body must be kept back.
     fn keep_from(&self) -> Option<u64> {
-        if self.sent.is_some() {
-            return self.scanner.open_since();
+        if self.is_complete() {
+            return None;
         }
         let is_within = |start: &u64| self.scanner.offset().saturating_sub(*start) < self.room;
         let kept = self.first_kept().filter(is_within);
@@ -367,10 +380,9 @@ impl Reading {
         let Some(sent) = &mut self.sent else {
             return Ok(Step::default());
         };
-        if ask.scope.least_output.is_none() {
-            // There is nothing to lower after all.
-            sent.admission.most_output = None;
-        }
+        // It may have no limit after all, or one that cannot be lowered so far.
+        let most = sent.admission.most_output.zip(ask.scope.least_output);
+        sent.admission.most_output = most.map(|(most, least)| most.max(least));
         let Done { report, troubles } = admission::amend(
             store,
             &self.payer,
