@@ -155,8 +155,11 @@ struct Word {
     overlong: bool,
 }
 
-/// No name that is looked for is longer than 26 bytes, and an escape makes six bytes of one.
-const MAX_WORD: usize = 6 * 26;
+/// Longest name that can be looked for, in bytes.
+pub(crate) const MAX_NAME: usize = 32;
+
+/// An escape makes six bytes of one; then comes the closing quote.
+const MAX_WORD: usize = 6 * MAX_NAME + 1;
 
 impl Scanner {
     /// A scanner for a new body.

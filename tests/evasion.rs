@@ -296,3 +296,15 @@ fn a_body_without_a_length_that_is_too_long_to_be_held_goes_on_changed() {
         assert_eq!(held(&proxy), body.len() as u64 + output);
     }
 }
+
+#[test]
+fn a_key_may_be_escaped_in_all_of_its_letters() {
+    let escaped: String = "additionalModelRequestFields"
+        .bytes()
+        .map(|byte| format!("\\u{byte:04x}"))
+        .collect();
+    let proxy = with(|_| {});
+    let body = format!(r#"{{"{escaped}":{{"max_tokens":3000}}}}"#);
+    post(&proxy, "/model/best/converse", &[], &[&body]);
+    assert_eq!(held(&proxy), body.len() as u64 + 3_000);
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::json::Sign;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -168,5 +169,32 @@ fn a_signed_request_is_known() {
         ("AWS4-HMAC-SHA256 Credential=x", "/v1/chat/completions"),
     ] {
         assert!(!signed(authorization, path), "{authorization} {path}");
+    }
+}
+
+#[test]
+fn every_name_that_is_looked_for_can_be_found() {
+    let wires: [&dyn Wire; 8] = [
+        &openai::Chat,
+        &openai::Completions,
+        &openai::Embeddings,
+        &responses::Responses { compacts: false },
+        &anthropic::Messages,
+        &gemini::Gemini,
+        &bedrock::Converse,
+        &bedrock::Invoke,
+    ];
+    for wire in wires {
+        for shape in [wire.request(), wire.response(), wire.events()] {
+            let keys = shape.keys.iter().flat_map(|key| key.path);
+            let marks = shape.marks.iter().map(|mark| match mark.sign {
+                Sign::Key(name) | Sign::Type(name) => name,
+            });
+            let names = keys.flat_map(|key| key.split('|')).chain(marks);
+            for name in names {
+                assert!(name.len() <= crate::json::MAX_NAME, "{name}");
+            }
+            assert!(shape.keys.len() <= 64 && shape.marks.len() <= 64);
+        }
     }
 }
