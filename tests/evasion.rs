@@ -308,3 +308,12 @@ fn a_key_may_be_escaped_in_all_of_its_letters() {
     post(&proxy, "/model/best/converse", &[], &[&body]);
     assert_eq!(held(&proxy), body.len() as u64 + 3_000);
 }
+
+// Cohere's name for the number of answers.
+#[test]
+fn generations_are_answers() {
+    let proxy = with(|_| {});
+    let body = r#"{"prompt":"x","max_tokens":100,"num_generations":5}"#;
+    post(&proxy, "/model/cohere.command/invoke", &[], &[body]);
+    assert_eq!(held(&proxy), body.len() as u64 + 500);
+}

@@ -72,6 +72,7 @@ const INVOKE: Shape = Shape {
         key(&["n"]),
         key(&["tools"]),
         key(&["toolConfig"]),
+        key(&["num_generations"]),
     ],
     marks: anthropic::MARKS,
 };
@@ -79,6 +80,7 @@ const INVOKE_THINKING_BUDGET: usize = 5;
 const INVOKE_N: usize = 6;
 const INVOKE_TOOLS: usize = 7;
 const INVOKE_TOOL_CONFIG: usize = 8;
+const INVOKE_GENERATIONS: usize = 9;
 
 const CONVERSED: Shape = Shape {
     keys: &[long_key(&["usage"], 16 * 1_024)],
@@ -194,7 +196,10 @@ impl Wire for Invoke {
     }
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
-        let choices = count(body, INVOKE_N, "n")?.unwrap_or(1);
+        // The latter is Cohere's.
+        let choices =
+            count(body, INVOKE_N, "n")?.max(count(body, INVOKE_GENERATIONS, "num_generations")?);
+        let choices = choices.unwrap_or(1);
         let limit = output_limit(body, self.output_limits(), INVOKE.keys)?;
         let budget = count(body, INVOKE_THINKING_BUDGET, "thinking.budget_tokens")?;
         let asked = Needs::TOOLS
