@@ -297,6 +297,26 @@ fn a_body_without_a_length_that_is_too_long_to_be_held_goes_on_changed() {
     }
 }
 
+// llama.cpp knows the limit by a name of its own, before all others, and takes one below zero for none.
+#[test]
+fn the_largest_of_all_limits_is_reserved_whatever_the_server_calls_it() {
+    for (path, limits, output) in [
+        (CHAT, r#""max_tokens":1,"n_predict":3000"#, 3_000),
+        (CHAT, r#""max_tokens":1,"max_completion_tokens":-1"#, 1_024),
+        (CHAT, r#""max_tokens":2000,"n_predict":-1"#, 2_000),
+        (
+            "/v1/completions",
+            r#""max_tokens":1,"n_predict":3000"#,
+            3_000,
+        ),
+    ] {
+        let proxy = with(|_| {});
+        let body = format!(r#"{{"model":"best",{limits}}}"#);
+        post(&proxy, path, &[], &[&body]);
+        assert_eq!(held(&proxy), body.len() as u64 + output, "{body}");
+    }
+}
+
 #[test]
 fn a_key_may_be_escaped_in_all_of_its_letters() {
     let escaped: String = "additionalModelRequestFields"

@@ -46,6 +46,7 @@ const CHAT: Shape = Shape {
         key(&["functions"]),
         key(&["response_format", "type"]),
         key(&["reasoning_effort"]),
+        key(&["n_predict"]),
     ],
     marks: &[
         mark(Sign::Type("image_url"), Needs::IMAGES),
@@ -60,6 +61,8 @@ const TOOLS: usize = 6;
 const FUNCTIONS: usize = 7;
 const FORMAT: usize = 8;
 const EFFORT: usize = 9;
+/// llama.cpp's own name, which it heeds before all others.
+const N_PREDICT: usize = 10;
 
 const COMPLETIONS: Shape = Shape {
     keys: &[
@@ -70,11 +73,13 @@ const COMPLETIONS: Shape = Shape {
         key(&["n"]),
         key(&["best_of"]),
         key(&["prompt"]),
+        key(&["n_predict"]),
     ],
     marks: &[],
 };
 const BEST_OF: usize = 5;
 const PROMPT: usize = 6;
+const PLAIN_N_PREDICT: usize = 7;
 
 const EMBEDDINGS: Shape = Shape {
     keys: &[MODEL],
@@ -128,10 +133,10 @@ impl Wire for Chat {
 
     fn output_limits(&self) -> OutputLimits {
         OutputLimits {
-            keys: &[MAX_TOKENS, MAX_COMPLETION_TOKENS],
+            keys: &[MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT],
             object: None,
             may_be_text: false,
-            // Which of the two a model takes cannot be known: each is refused by some.
+            // Which of them a model takes cannot be known: each is refused by some.
             name: None,
             have_floor: false,
         }
@@ -180,7 +185,7 @@ impl Wire for Completions {
 
     fn output_limits(&self) -> OutputLimits {
         OutputLimits {
-            keys: &[MAX_TOKENS],
+            keys: &[MAX_TOKENS, PLAIN_N_PREDICT],
             object: None,
             may_be_text: false,
             name: Some("max_tokens"),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Fault, OutputLimits, Wire};
+use crate::estimate::DEFAULT_OUTPUT;
 use crate::json::{Field, Key, Scanner, text};
 use crate::number::Number;
 use crate::rewrite::Edit;
@@ -148,24 +149,25 @@ pub(super) fn is_given(body: &Scanner, index: usize) -> bool {
 }
 
 /// The largest of the output limits that the body gives, for one answer.
+///
+/// Which of several an upstream honours is its own affair. Beside one that is open, another one is no limit either, but
+/// it may still be the one that is honoured.
 pub(super) fn output_limit(
     body: &Scanner,
     limits: OutputLimits,
     shape: &[Key],
 ) -> Result<Option<u64>, Fault> {
-    // Which of several an upstream honours is its own affair: reserve for the largest one.
-    limits
-        .keys
-        .iter()
-        .try_fold(None, |largest: Option<u64>, &index| {
-            let name = shape
-                .get(index)
-                .and_then(|key| key.path.last())
-                .copied()
-                .unwrap_or_default();
-            let name = name.split('|').next().unwrap_or_default();
-            Ok(limit(limits.digits(body, index), name)?.max(largest))
-        })
+    let (mut largest, mut is_open) = (None, false);
+    for &index in limits.keys {
+        let name = shape.get(index).and_then(|key| key.path.last());
+        let name = name.and_then(|name| name.split('|').next());
+        let digits = limits.digits(body, index);
+        let limit = limit(digits, name.unwrap_or_default())?;
+        is_open |= digits.is_some() && limit.is_none();
+        largest = largest.max(limit);
+    }
+    let least = if is_open { DEFAULT_OUTPUT.0 } else { 0 };
+    Ok(largest.map(|largest| largest.max(least)))
 }
 
 /// The limit of all answers together.
