@@ -203,7 +203,6 @@ impl Reader {
 
     /// Reads on. What goes on to the client: `None` for the chunk as it is.
     pub fn feed(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
-        let is_first = self.bytes == 0;
         self.bytes = self.bytes.saturating_add(length(chunk));
         let told = &mut self.told;
         match std::mem::replace(&mut self.body, Body::Opaque) {
@@ -214,7 +213,8 @@ impl Reader {
                         told.whole(&scanner);
                         self.body = Body::Json(scanner);
                     }
-                    Err(Malformed::NotAnObject) if is_first => {
+                    // Only white space came before.
+                    Err(Malformed::NotAnObject) => {
                         self.body = Array::default()
                             .feed(chunk, told)
                             .map_or(Body::Opaque, Body::Array);

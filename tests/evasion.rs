@@ -337,3 +337,27 @@ fn generations_are_answers() {
     post(&proxy, "/model/cohere.command/invoke", &[], &[body]);
     assert_eq!(held(&proxy), body.len() as u64 + 500);
 }
+
+// An array may begin after white space that came by itself.
+#[test]
+fn usage_is_found_in_an_array_that_does_not_begin_with_its_first_bytes() {
+    let proxy = with(|_| {});
+    let body = r#"{"generationConfig":{"maxOutputTokens":9}}"#;
+    let mut call = post(
+        &proxy,
+        "/v1beta/models/best:streamGenerateContent",
+        &[],
+        &[body],
+    );
+    call.answer_headers("200", &[("content-type", "application/json")]);
+    for chunk in [
+        "\n ",
+        "[{\"usageMetadata\":{\"promptTokenCount\":7,\"totalTokenCount\":9}}",
+        "]",
+    ] {
+        call.answer_chunk(chunk.as_bytes(), false);
+    }
+    call.answer_chunk(b"", true);
+    assert_eq!(call.fields["bursar_settled_by"], "usage");
+    assert_eq!(proxy.record("acme").account.spent.tokens.0, 9);
+}
