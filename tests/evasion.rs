@@ -361,3 +361,22 @@ fn usage_is_found_in_an_array_that_does_not_begin_with_its_first_bytes() {
     assert_eq!(call.fields["bursar_settled_by"], "usage");
     assert_eq!(proxy.record("acme").account.spent.tokens.0, 9);
 }
+
+// Trailers end a message as well as its last byte does.
+#[test]
+fn an_answer_that_ends_with_trailers_is_not_cut() {
+    let proxy = with(|_| {});
+    let body = r#"{"generationConfig":{"maxOutputTokens":9}}"#;
+    let path = "/v1beta/models/best:streamGenerateContent?alt=sse";
+    let mut call = post(&proxy, path, &[], &[body]);
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    call.answer_chunk(
+        b"data: {\"usageMetadata\":{\"promptTokenCount\":7,\"totalTokenCount\":9}}\n\n",
+        false,
+    );
+    call.answer_trailers(&[]);
+    call.end();
+    assert_eq!(call.fields["bursar_settled_by"], "usage");
+    assert_eq!(proxy.metric("bursar_exits_total.cause=.=answered;.;"), 1);
+    assert_eq!(proxy.metric("bursar_exits_total.cause=.=cut;.;"), 0);
+}
