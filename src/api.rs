@@ -149,6 +149,8 @@ pub struct Endpoint {
     pub model: Option<PathModel>,
     /// The request carries a signature of its path and body, so that neither may be changed.
     pub is_signed: bool,
+    /// A stream may be asked for its usage: some APIs refuse the question.
+    pub takes_options: bool,
 }
 
 impl Endpoint {
@@ -164,13 +166,16 @@ impl Endpoint {
         let amazon = amazon(path, &segments);
         // Elsewhere a signature means nothing, and would be a tenant's way to be left as it is.
         let is_signed = amazon.is_some() && is_signed(header("authorization"), path);
+        let google = google(path, &segments);
+        let takes_options = google.is_none() && !is_older_azure(path, &segments);
         let (wire, model) = amazon
-            .or_else(|| google(path, &segments))
+            .or(google)
             .or_else(|| by_last_names(path, &segments))?;
         Some(Self {
             wire,
             model,
             is_signed,
+            takes_options,
         })
     }
 }
@@ -257,15 +262,27 @@ fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
     Some((wire, deployment))
 }
 
+/// Whether it asks for a version of Azure OpenAI's API that is older than `stream_options`, which came with
+/// 2024-09-01-preview (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22). A version is a date.
+fn is_older_azure(path: &[u8], segments: &[Segment]) -> bool {
+    let mut versions = parameters(path).filter_map(|value| value.strip_prefix(b"api-version="));
+    segments.iter().any(|segment| segment.is("deployments"))
+        && versions.any(|version| version < b"2024-09".as_slice())
+}
+
+/// The parameters of a path's query.
+fn parameters(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let query = path.splitn(2, |byte| *byte == b'?').nth(1);
+    query.unwrap_or_default().split(|byte| *byte == b'&')
+}
+
 /// Whether AWS's Signature Version 4 covers the request, in its header or else in its query
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
 ///
 /// The signature is believed: a proxy that signs requests itself has to take a client's own from them before.
 fn is_signed(authorization: &[u8], path: &[u8]) -> bool {
-    let query = path.splitn(2, |byte| *byte == b'?').nth(1);
-    let mut parameters = query.unwrap_or_default().split(|byte| *byte == b'&');
     match authorization.trim_ascii_start() {
-        b"" => parameters.any(|parameter| parameter.starts_with(b"X-Amz-Signature=")),
+        b"" => parameters(path).any(|parameter| parameter.starts_with(b"X-Amz-Signature=")),
         authorization => authorization.starts_with(b"AWS4-"),
     }
 }

@@ -945,6 +945,41 @@ fn usage_is_asked_for_wherever_the_options_stand_and_however_early_they_pass() {
     }
 }
 
+// Azure's API refuses `stream_options` before 2024-09-01-preview, Mistral's (on Vertex AI) at all: neither stream could be
+// had. (openai/openai-python#1469, dnakov/anon-kode#53)
+#[test]
+fn usage_is_not_asked_of_an_api_that_does_not_know_the_question() {
+    let azure = "/openai/deployments/d/chat/completions?api-version=";
+    let vertex = "/v1/projects/p/locations/l/publishers/mistralai/models/m:streamRawPredict";
+    let body = r#"{"model":"m","max_tokens":9,"stream":true}"#;
+    for (path, is_asked) in [
+        (format!("{azure}2024-06-01"), false),
+        (format!("{azure}2023-12-01-preview&x=1"), false),
+        (format!("{azure}2024-09-01-preview"), true),
+        (format!("{azure}2024-10-21"), true),
+        (format!("{azure}preview"), true),
+        ("/openai/deployments/d/chat/completions".to_owned(), true),
+        (
+            "/v1/chat/completions?api-version=2024-06-01".to_owned(),
+            true,
+        ),
+        (vertex.to_owned(), false),
+    ] {
+        let proxy = Proxy::new(&config());
+        let headers = [
+            (":method", "POST"),
+            (":path", &path),
+            ("x-tenant-id", "acme"),
+        ];
+        let mut call = proxy.request(&headers, false);
+        call.send(&[body.as_bytes()]);
+        assert_eq!(call.upstream_text() != body, is_asked, "{path}");
+        call.answer_headers("200", &[("content-type", "text/event-stream")]);
+        call.answer_chunk(stream("").as_bytes(), true);
+        assert_eq!(call.fields["bursar_settled_by"], "estimate");
+    }
+}
+
 #[test]
 fn an_estimate_is_not_cut_to_what_the_client_said_it_would_need() {
     let proxy = Proxy::new(&config());

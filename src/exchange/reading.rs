@@ -299,7 +299,9 @@ impl Reading {
             return Vec::new();
         }
         let wire = self.endpoint.wire;
-        let mut edits: Vec<Edit> = wire.ask_usage(&self.scanner).into_iter().collect();
+        let asking = wire.ask_usage(&self.scanner);
+        let asking = asking.filter(|_| self.endpoint.takes_options);
+        let mut edits: Vec<Edit> = asking.into_iter().collect();
         if let Some(sent) = &self.sent {
             edits.extend(sent.model_edit(&self.scanner));
             let most = sent.admission.most_output;
