@@ -33,7 +33,7 @@ pub struct Mark {
 /// What to notice.
 #[derive(Clone, Copy, Debug)]
 pub enum Sign {
-    /// An object with this key.
+    /// An object with this key, and a value that is neither `null` nor an empty list.
     Key(&'static str),
     /// An object whose `type` is this.
     Type(&'static str),
@@ -146,6 +146,8 @@ struct Nested {
     word: Word,
     /// The value to come is that of a `type`.
     is_type: bool,
+    /// Flags of the key whose value is to come.
+    key: u32,
 }
 
 /// A short text that is collected over chunks, as it stands in the body.
@@ -399,6 +401,9 @@ impl Scanner {
             return taken;
         }
         for (at, &byte) in rest.iter().enumerate() {
+            if self.nested.key != 0 {
+                self.notice_value(byte);
+            }
             match byte {
                 b'"' => {
                     self.nested.in_string = true;
@@ -437,8 +442,18 @@ impl Scanner {
             .nested
             .word
             .with_text(|word| (self.flags(|sign| is_mark(sign, word)), word == b"type"));
-        self.noticed |= flags;
+        self.nested.key = flags;
         self.nested.is_type = is_type;
+    }
+
+    /// The value of a key that may be noticed begins, or its list is read on, with this byte.
+    fn notice_value(&mut self, byte: u8) {
+        match byte {
+            byte if is_space(&byte) || byte == b'[' => return,
+            b'n' | b']' => {}
+            _ => self.noticed |= self.nested.key,
+        }
+        self.nested.key = 0;
     }
 
     /// A string was read that may be the value of a `type`.
@@ -796,6 +811,15 @@ mod tests {
                 false,
                 false,
             ),
+            // SDKs and servers write keys of which there is nothing to say.
+            (
+                r#"{"messages":[{"inline" : null,"b":[{"inline":[ ]}]}]}"#,
+                false,
+                false,
+            ),
+            (r#"{"messages":[{"inline": [ {} ]}]}"#, false, true),
+            (r#"{"messages":[{"inline":{}}]}"#, false, true),
+            (r#"{"messages":[{"inline": "" }]}"#, false, true),
         ] {
             for split in 0..=body.len() {
                 let (head, tail) = body.as_bytes().split_at(split);

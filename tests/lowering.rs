@@ -127,7 +127,7 @@ const INVOKE: &str = "/model/anthropic.best/invoke";
 const NEEDY: [(&str, &str, &str); 34] = [
     (CHAT, "tools", r#""tools":[{"type":"function"}]"#),
     (CHAT, "tools", r#""functions":[{}]"#),
-    (CHAT, "tools", r#""messages":[{"tool_calls":[]}]"#),
+    (CHAT, "tools", r#""messages":[{"tool_calls":[{}]}]"#),
     (
         CHAT,
         "images",
