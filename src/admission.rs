@@ -7,13 +7,15 @@
 //! exception is a request that is still open when its reservation expires ([`crate::ledger::Hold`]).
 
 use crate::config::FailureMode;
+use crate::estimate::Estimate;
+use crate::learn::Model;
 use crate::ledger::Reservation;
 use crate::payer::{Done, Payer, Stepped, as_of};
 use crate::policy::{Ask, Decision, Reason, Refusal, decide, recheck, spent_out};
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
 use crate::telemetry::{self, Metric};
-use crate::units::{Cost, Timestamp};
+use crate::units::{Cost, Timestamp, Tokens};
 
 /// Tries before a reservation gives up. Each lost try means that another worker progressed; with four workers in a
 /// tight loop on one record about a third of the tries are lost, so this many in a row do not happen by chance.
@@ -34,9 +36,13 @@ pub struct Admission {
     pub reason: Option<Reason>,
     /// Tokens that each of its answers may have at the most, if that is limited.
     pub most_output: Option<u64>,
+    /// What it may cost, as it was reserved.
+    pub estimate: Estimate,
     /// The tenant's state just after; `None` if it could not be had.
     pub record: Option<Record>,
     key: String,
+    /// The model that serves it.
+    model: Model,
     /// What is held on the budget, if there is one and our state could be had.
     reservation: Option<Reservation>,
     /// What is held in the token bucket.
@@ -116,6 +122,7 @@ enum Verdict {
         tier: usize,
         reason: Option<Reason>,
         most_output: Option<u64>,
+        estimate: Estimate,
         reservation: Option<Reservation>,
     },
     Refused {
@@ -176,7 +183,6 @@ fn admit_at(
     now: Timestamp,
     key: &str,
 ) -> Result<Done<Option<Outcome>>, Troubles> {
-    let cells = |most_output| ask.limited(most_output).cells();
     let step = |record: Record, corrupt: bool| {
         let mut record = as_of(payer.limits(), record, now);
         if corrupt && mode == FailureMode::Deny {
@@ -197,9 +203,10 @@ fn admit_at(
                 tier,
                 reason,
                 most_output,
+                estimate,
                 reserve,
             } => {
-                let reservation = payer.hold(&mut record, cells(most_output), reserve, now);
+                let reservation = payer.hold(&mut record, estimate.cells(), reserve, now);
                 Stepped {
                     record,
                     write: true,
@@ -207,6 +214,7 @@ fn admit_at(
                         tier,
                         reason,
                         most_output,
+                        estimate,
                         reservation,
                     },
                 }
@@ -219,15 +227,18 @@ fn admit_at(
             tier,
             reason,
             most_output,
+            estimate,
             reservation,
         } => Outcome::Admitted(Admission {
             tier,
             reason,
             most_output,
+            estimate,
             record: Some(record),
             key: key.to_owned(),
+            model: Model::of(ask.model_at(tier)),
             reservation,
-            cells: cells(most_output),
+            cells: estimate.cells(),
             taken: now,
         }),
         Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
@@ -242,14 +253,17 @@ fn admit_at(
 
 /// What becomes of a request when our own state cannot be had.
 fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode, now: Timestamp) -> Outcome {
+    let tier = ask.place.map_or(0, |place| place.asked);
     match mode {
         FailureMode::Deny => Outcome::Unavailable,
         FailureMode::Allow => Outcome::Admitted(Admission {
-            tier: ask.place.map_or(0, |place| place.asked),
+            tier,
             reason: None,
             most_output: None,
+            estimate: ask.estimate,
             record: None,
             key,
+            model: Model::of(ask.model_at(tier)),
             reservation: None,
             cells: 0,
             taken: now,
@@ -289,7 +303,6 @@ pub fn amend(
     now: Timestamp,
 ) -> Done<Amended> {
     let most_output = admission.most_output;
-    let cells = ask.limited(most_output).cells();
     let step = |record: Record, _: bool| {
         let mut record = as_of(payer.limits(), record, now);
         payer.close(&mut record, admission, Cost::ZERO, now);
@@ -301,7 +314,10 @@ pub fn amend(
             &record,
             now,
         )
-        .map(|reserve| payer.hold(&mut record, cells, reserve, now));
+        .map(|(estimate, reserve)| {
+            let reservation = payer.hold(&mut record, estimate.cells(), reserve, now);
+            (estimate, reservation)
+        });
         Stepped {
             record,
             write: true,
@@ -311,11 +327,12 @@ pub fn amend(
     let changed = payer.change(store, &admission.key, RESERVE_TRIES, now, step);
     match changed {
         Ok(Done {
-            report: Some((record, Ok(reservation))),
+            report: Some((record, Ok((estimate, reservation)))),
             troubles,
         }) => {
+            admission.estimate = estimate;
             admission.reservation = reservation;
-            admission.cells = cells;
+            admission.cells = estimate.cells();
             admission.taken = now;
             admission.record = Some(record);
             Done {
@@ -339,6 +356,7 @@ pub fn amend(
             troubles,
         })
         | Err(troubles) => {
+            admission.estimate = ask.estimate.limited(most_output);
             let report = if mode == FailureMode::Deny {
                 Amended::Unavailable
             } else {
@@ -388,6 +406,7 @@ pub fn renew(
 }
 
 /// Replaces what is held for a request by what it used. The record after it; `None` if it could not be written.
+/// `answer`: how long each of its answers was, if that says how long answers get.
 ///
 /// The window is not rolled over here: the reservation knows its own, and the configuration may have changed since.
 pub fn settle(
@@ -395,6 +414,7 @@ pub fn settle(
     payer: &Payer,
     admission: &Admission,
     used: Cost,
+    answer: Option<Tokens>,
     now: Timestamp,
 ) -> Done<Option<Record>> {
     let step = |record: Record, _: bool| {
@@ -403,6 +423,9 @@ pub fn settle(
             None => as_of(payer.limits(), record, now),
         };
         payer.close(&mut record, admission, used, now);
+        if let Some(answer) = answer {
+            record.answers.learn(admission.model, answer);
+        }
         Stepped {
             record,
             write: true,

@@ -18,8 +18,8 @@ use std::rc::Rc;
 use crate::admission::{self, Admission, Balance};
 use crate::api::{Endpoint, Facts};
 use crate::config::Config;
-use crate::estimate::Estimate;
 use crate::headers;
+use crate::learn::Prompts;
 use crate::payer::Payer;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
@@ -27,7 +27,7 @@ use crate::rewrite::Edit;
 use crate::store::{Store, Troubles};
 use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement};
 use crate::tenant::Headers;
-use crate::tier::Price;
+use crate::tier::{Needs, Price};
 use crate::units::{Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
 use reading::Reading;
@@ -89,6 +89,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Exchange {
     config: Rc<Config>,
+    prompts: Rc<Prompts>,
     stage: Stage,
 }
 
@@ -120,8 +121,9 @@ struct Sent {
     /// Price of the tier that serves, and of the one that was asked for.
     price: Option<Price>,
     asked_price: Option<Price>,
-    /// What it may cost, by what is known of it.
-    estimate: Estimate,
+    /// What its prompt teaches, and of which ladder.
+    prompts: Rc<Prompts>,
+    ladder: Option<usize>,
     /// Tokens that each answer may have, where the request asked for more.
     limited_to: Option<u64>,
     /// The response, once its headers were seen.
@@ -130,11 +132,12 @@ struct Sent {
 }
 
 impl Exchange {
-    /// An exchange under the configuration that is in force when it begins.
+    /// An exchange under the configuration that is in force when it begins, and what was learned under it.
     #[must_use]
-    pub fn new(config: Rc<Config>) -> Self {
+    pub fn new(config: Rc<Config>, prompts: Rc<Prompts>) -> Self {
         Self {
             config,
+            prompts,
             stage: Stage::Idle,
         }
     }
@@ -197,12 +200,14 @@ impl Sent {
         }
         let seen = match reader {
             // The rest of the answer is not seen here.
-            Some(_) if self.facts.is_deferred => self.estimate.output(),
+            Some(_) if self.facts.is_deferred => self.admission.estimate.output(),
             Some(reader) => reader.estimated_output(),
             None => Tokens(0),
         };
         let estimate = Usage {
-            input: reported.input.or_else(|| Some(self.estimate.input())),
+            input: reported
+                .input
+                .or_else(|| Some(self.admission.estimate.input())),
             output: Some(seen).max(reported.output),
             ..reported
         };
@@ -248,7 +253,9 @@ impl Sent {
         };
         let cost = usage.cost(self.price.as_ref());
         let asked = usage.cost(self.asked_price.as_ref().filter(|_| self.price.is_some()));
-        let settled = admission::settle(store, &self.payer, &self.admission, cost, now);
+        let answer = usage.output.filter(|_| by == SettledBy::Usage);
+        let answer = answer.and_then(|output| self.admission.estimate.unlimited_answer(output));
+        let settled = admission::settle(store, &self.payer, &self.admission, cost, answer, now);
         if settled.report.is_none() && !is_last {
             // It must not be lost: once more, at the end of the exchange.
             self.is_settled = false;
@@ -259,6 +266,9 @@ impl Sent {
                 },
                 ..Step::default()
             };
+        }
+        if by == SettledBy::Usage {
+            self.learn_prompt(usage);
         }
         let tenant = label(&self.payer).to_owned();
         let settlement = Settlement {
@@ -283,6 +293,19 @@ impl Sent {
         step.balance = Balance::of(&self.payer, &self.admission);
         step.troubles = settled.troubles;
         step
+    }
+
+    /// What a body's length says of its tokens. Images and the like have lengths that say nothing of a text's, and so has
+    /// a prompt that the provider keeps.
+    fn learn_prompt(&self, usage: Usage) {
+        let needs = self.facts.needs;
+        let is_text = [Needs::IMAGES, Needs::CACHED_PROMPT]
+            .iter()
+            .all(|other| !other.are_in(needs));
+        if let Some(input) = usage.input.filter(|_| is_text) {
+            let body_bytes = self.admission.estimate.body_bytes;
+            self.prompts.learn(self.ladder, body_bytes, input);
+        }
     }
 
     /// Keeps the reservation of a long answer from expiring.

@@ -10,13 +10,14 @@ use crate::admission::Balance;
 use crate::config::{Config, Missing};
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
+use crate::learn::Prompts;
 use crate::rewrite::splice;
 use crate::store::Troubles;
 use crate::telemetry::{self, Field};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| Box::new(Root { host: Rc::default(), complained: Rc::default(), config: None }));
+    proxy_wasm::set_root_context(|_| Box::new(Root { host: Rc::default(), complained: Rc::default(), configured: None }));
 }}
 
 /// One plugin configuration, on one thread.
@@ -24,7 +25,13 @@ struct Root {
     host: Rc<Host>,
     /// A corrupt record was complained about: once is enough.
     complained: Rc<Cell<bool>>,
-    config: Option<Rc<Config>>,
+    configured: Option<Configured>,
+}
+
+/// A configuration, and what this thread has learned under it.
+struct Configured {
+    config: Rc<Config>,
+    prompts: Rc<Prompts>,
 }
 
 impl Context for Root {}
@@ -43,7 +50,10 @@ impl RootContext for Root {
                 for metric in telemetry::troubles(&Troubles::default()) {
                     self.host.count(&metric);
                 }
-                self.config = Some(Rc::new(config));
+                self.configured = Some(Configured {
+                    prompts: Rc::new(Prompts::new(config.ladders.len())),
+                    config: Rc::new(config),
+                });
                 true
             }
             Err(error) => {
@@ -57,10 +67,10 @@ impl RootContext for Root {
         Some(Box::new(Filter {
             host: Rc::clone(&self.host),
             complained: Rc::clone(&self.complained),
-            exchange: self
-                .config
-                .as_ref()
-                .map(|config| Exchange::new(Rc::clone(config))),
+            exchange: self.configured.as_ref().map(|configured| {
+                let Configured { config, prompts } = configured;
+                Exchange::new(Rc::clone(config), Rc::clone(prompts))
+            }),
             held: 0,
         }))
     }

@@ -10,7 +10,7 @@
 //! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
 //! | rewrite | [`json`] finds, [`rewrite`] changes |
 //! | usage | [`usage`] reads, from JSON or [`sse`] |
-//! | settle | [`admission`] again |
+//! | settle | [`admission`] again; [`learn`] from what was reported |
 //! | report | [`headers`], [`reply`], [`telemetry`] |
 //!
 //! [`exchange`] leads a request along that way; [`config`] is what the operator wants; `host` is the only module that
@@ -26,6 +26,7 @@ pub mod units;
 pub mod window;
 
 pub mod bucket;
+pub mod learn;
 pub mod ledger;
 pub mod record;
 pub mod store;

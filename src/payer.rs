@@ -183,7 +183,6 @@ enum Found {
 /// The record with its window rolled over and its bucket refilled, as far as the limits have them.
 pub(crate) fn as_of(limits: &Limits, record: Record, now: Timestamp) -> Record {
     Record {
-        owner: record.owner,
         bucket: limits
             .bucket
             .map_or(record.bucket, |quota| quota.refilled(record.bucket, now)),
@@ -191,10 +190,11 @@ pub(crate) fn as_of(limits: &Limits, record: Record, now: Timestamp) -> Record {
             Some(budget) => record.account.at(&budget, now),
             None => record.account,
         },
+        ..record
     }
 }
 
-/// Whether nothing would be lost if the record were forgotten.
+/// Whether nothing would be lost if the record were forgotten but how long its tenant's answers are.
 fn is_idle(record: &Record) -> bool {
     record.bucket.used == 0 && record.account.spent == Cost::ZERO && record.account.holds.is_empty()
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 pub use ask::{Ask, Scope};
 
 use crate::bucket::{NotNow, Quota};
+use crate::estimate::Estimate;
 use crate::ledger::Budget;
 use crate::record::Record;
 use crate::tier::Ladder;
@@ -77,7 +78,9 @@ pub enum Decision {
         reason: Option<Reason>,
         /// Tokens that each of its answers may have at the most, if that is limited.
         most_output: Option<u64>,
-        /// What to reserve on the budget.
+        /// What it may cost.
+        estimate: Estimate,
+        /// What to reserve on the budget for that.
         reserve: Cost,
     },
     /// Do not send it.
@@ -126,14 +129,11 @@ pub enum Refusal {
 #[must_use]
 pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
     let decision = choose(limits, ask, record, now);
-    let most_output = match decision {
-        Decision::Admit { most_output, .. } => most_output,
-        Decision::Refuse { tier, .. } => ask.most_output(tier),
+    let estimate = match decision {
+        Decision::Admit { estimate, .. } => estimate,
+        Decision::Refuse { tier, .. } => ask.at(tier, ask.most_output(tier), limits, record, now),
     };
-    match (
-        check_bucket(limits, ask, most_output, record, now),
-        decision,
-    ) {
+    match (check_bucket(limits, &estimate, record, now), decision) {
         (Ok(()), decision) => decision,
         (Err(bucket), Decision::Refuse { tier, refusal }) => Decision::Refuse {
             tier,
@@ -143,7 +143,8 @@ pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -
     }
 }
 
-/// Whether a request whose tier and longest answer are settled still fits now that its cost is known better.
+/// Whether a request whose tier and longest answer are settled still fits now that its cost is known better: what it may
+/// cost, and what to reserve for that.
 ///
 /// # Errors
 /// The refusal, where it does not.
@@ -154,11 +155,12 @@ pub fn recheck(
     most_output: Option<u64>,
     record: &Record,
     now: Timestamp,
-) -> Result<Cost, Refusal> {
-    check_bucket(limits, ask, most_output, record, now)?;
-    let cost = ask.cost(tier, most_output);
+) -> Result<(Estimate, Cost), Refusal> {
+    let estimate = ask.at(tier, most_output, limits, record, now);
+    check_bucket(limits, &estimate, record, now)?;
+    let cost = ask.reserve(tier, &estimate);
     let Some(budget) = &limits.budget else {
-        return Ok(cost);
+        return Ok((estimate, cost));
     };
     let may_overdraw = ask.is_last(tier) && !limits.never_downgrade;
     let limit = if may_overdraw {
@@ -166,7 +168,7 @@ pub fn recheck(
     } else {
         budget.initial_budget
     };
-    fits(budget, record, limit, cost, now).map(|()| cost)
+    fits(budget, record, limit, cost, now).map(|()| (estimate, cost))
 }
 
 /// The refusal of a tenant that could not even send an empty request, if it is one.
@@ -183,8 +185,7 @@ pub fn spent_out(limits: &Limits, record: &Record, now: Timestamp) -> Option<Ref
 
 fn check_bucket(
     limits: &Limits,
-    ask: &Ask<'_>,
-    most_output: Option<u64>,
+    estimate: &Estimate,
     record: &Record,
     now: Timestamp,
 ) -> Result<(), Refusal> {
@@ -192,7 +193,7 @@ fn check_bucket(
         return Ok(());
     };
     quota
-        .check(record.bucket, ask.limited(most_output).cells(), now)
+        .check(record.bucket, estimate.cells(), now)
         .map_err(|not_now| match not_now {
             NotNow::ExceedsBurst => Refusal::ExceedsBurst,
             NotNow::Wait(wait) => Refusal::BucketEmpty(wait),
@@ -210,43 +211,53 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
         let (marked, reason) = mark(limits, ladder, asked, record, now);
         nearest(ask, marked, reason)
     });
-    let admit = |tier, reason, most_output| Decision::Admit {
-        tier,
-        reason,
-        most_output,
-        reserve: ask.cost(tier, most_output),
+    let usual = |tier| ask.at(tier, ask.most_output(tier), limits, record, now);
+    let admit = |tier, reason| {
+        let estimate = usual(tier);
+        Decision::Admit {
+            tier,
+            reason,
+            most_output: ask.most_output(tier),
+            estimate,
+            reserve: ask.reserve(tier, &estimate),
+        }
     };
     let Some(budget) = &limits.budget else {
-        return admit(marked, reason, ask.most_output(marked));
+        return admit(marked, reason);
     };
     let last = ladder.map_or(asked, |ladder| ladder.last().max(asked));
-    let holds = |tier, most, limit| fits(budget, record, limit, ask.cost(tier, most), now);
+    let holds = |tier, limit| {
+        let reserve = ask.reserve(tier, &usual(tier));
+        fits(budget, record, limit, reserve, now)
+    };
     let mut able = (marked..=last).filter(|&tier| ask.fits(tier));
-    let fitting =
-        able.find(|&tier| holds(tier, ask.most_output(tier), budget.initial_budget).is_ok());
+    let fitting = able.find(|&tier| holds(tier, budget.initial_budget).is_ok());
     if let Some(tier) = fitting {
         let reason = reason
             .filter(|_| tier == marked)
             .or_else(|| (tier > marked).then_some(Reason::BudgetLow));
-        return admit(tier, reason, ask.most_output(tier));
+        return admit(tier, reason);
     }
     let lowest = (marked..=last)
         .rev()
         .find(|&tier| ask.fits(tier))
         .unwrap_or(marked);
     if let Some(most) = shortened(limits, ask, lowest, budget, record) {
-        return admit(lowest, Some(Reason::BudgetLow), Some(most));
+        let estimate = usual(lowest).cut(most);
+        return Decision::Admit {
+            tier: lowest,
+            reason: Some(Reason::BudgetLow),
+            most_output: Some(most),
+            estimate,
+            reserve: ask.reserve(lowest, &estimate),
+        };
     }
     let limit = match ladder {
         Some(ladder) if lowest >= ladder.last() => limits.most(budget),
         _ => budget.initial_budget,
     };
-    match holds(lowest, ask.most_output(lowest), limit) {
-        Ok(()) => admit(
-            lowest,
-            Some(Reason::BudgetExhausted),
-            ask.most_output(lowest),
-        ),
+    match holds(lowest, limit) {
+        Ok(()) => admit(lowest, Some(Reason::BudgetExhausted)),
         Err(refusal) => Decision::Refuse {
             tier: marked,
             refusal,

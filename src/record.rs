@@ -1,7 +1,7 @@
 //! The versioned binary record of one tenant: everything that a request may charge, under one key.
 //!
-//! One record, so that one compare-and-swap charges the token bucket and the budget or neither. Layout
-//! of version 1, little-endian, lengths in bytes:
+//! One record, so that one compare-and-swap charges the token bucket and the budget or neither. Layout,
+//! little-endian, lengths in bytes:
 //!
 //! | at | length | what |
 //! |---|---|---|
@@ -13,8 +13,14 @@
 //! | 56 | 16 | spent: tokens, USD micros |
 //! | 72 | 1 | number of holds |
 //! | 73 | 24 each | hold: since, tokens, USD micros |
+//! | then | 1 | number of lengths, at least 1 |
+//! | | 12 each | length of answers: model, mean, deviation (in 1/256 tokens) |
+//!
+//! Version 1 ends with the holds, version 2 has both. A record of which no lengths are known is written as version 1, so
+//! that streams which an older module still serves beside this one can settle on it.
 
 use crate::bucket::Bucket;
+use crate::learn::{Answers, Length, MODELS, Model};
 use crate::ledger::{Account, HOLDS, Hold};
 use crate::units::{Cost, Micros, Timestamp, Tokens};
 use crate::window::Window;
@@ -28,16 +34,19 @@ pub struct Record {
     pub bucket: Bucket,
     /// State of the budget.
     pub account: Account,
+    /// How long the answers are that the tenant gets.
+    pub answers: Answers,
 }
 
-/// Bytes that are not a record of this version: truncated, older, or another plugin's.
+/// Bytes that are not a record of these versions: truncated, newer, or another plugin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt(());
 
-const MAGIC: [u8; 4] = *b"brs\x01";
+const VERSION_1: [u8; 4] = *b"brs\x01";
+const VERSION_2: [u8; 4] = *b"brs\x02";
 
 impl Record {
-    /// The bytes of this record, at most 817.
+    /// The bytes of this record, at most 914.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Account {
@@ -46,8 +55,18 @@ impl Record {
             spent,
             holds,
         } = &self.account;
-        let mut bytes = Vec::with_capacity(holds.len().saturating_mul(24).saturating_add(73));
-        bytes.extend(MAGIC);
+        let Answers(lengths) = &self.answers;
+        let room = [
+            holds.len().saturating_mul(24),
+            lengths.len().saturating_mul(12),
+        ];
+        let mut bytes =
+            Vec::with_capacity(room.iter().fold(74, |sum, &part| part.saturating_add(sum)));
+        bytes.extend(if lengths.is_empty() {
+            VERSION_1
+        } else {
+            VERSION_2
+        });
         bytes.extend(self.owner.to_le_bytes());
         bytes.extend(self.bucket.used.to_le_bytes());
         bytes.extend(self.bucket.since.as_nanos().to_le_bytes());
@@ -56,11 +75,25 @@ impl Record {
         bytes.extend(window.end.as_nanos().to_le_bytes());
         bytes.extend(generation.to_le_bytes());
         put_cost(&mut bytes, *spent);
-        let count = holds.len().min(HOLDS);
-        bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
+        let count = put_count(&mut bytes, holds.len(), HOLDS);
         for hold in holds.iter().take(count) {
             bytes.extend(hold.since.as_nanos().to_le_bytes());
             put_cost(&mut bytes, hold.cost);
+        }
+        if !lengths.is_empty() {
+            let count = put_count(&mut bytes, lengths.len(), MODELS);
+            for length in lengths.iter().take(count) {
+                let Length {
+                    model,
+                    mean,
+                    deviation,
+                } = length;
+                bytes.extend(
+                    [model.0, *mean, *deviation]
+                        .iter()
+                        .flat_map(|part| part.to_le_bytes()),
+                );
+            }
         }
         bytes
     }
@@ -71,9 +104,11 @@ impl Record {
     /// [`Corrupt`] for anything that [`Record::encode`] does not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut input = Input(bytes);
-        if input.take::<4>()? != MAGIC {
-            return Err(Corrupt(()));
-        }
+        let has_lengths = match input.take()? {
+            VERSION_1 => false,
+            VERSION_2 => true,
+            _ => return Err(Corrupt(())),
+        };
         let owner = input.u64()?;
         let bucket = Bucket {
             used: input.u64()?,
@@ -86,16 +121,12 @@ impl Record {
         };
         let generation = input.u32()?;
         let spent = input.cost()?;
-        let [count] = input.take::<1>()?;
-        let holds = (0..count)
-            .map(|_| {
-                Ok(Hold {
-                    since: input.time()?,
-                    cost: input.cost()?,
-                })
-            })
-            .collect::<Result<Vec<_>, Corrupt>>()?;
-        if !input.0.is_empty() || holds.len() > HOLDS || window.start > window.end {
+        let holds = input.list(HOLDS, Input::hold)?;
+        let lengths = match has_lengths {
+            true => input.list(MODELS, Input::length)?,
+            false => Vec::new(),
+        };
+        if !input.0.is_empty() || lengths.is_empty() == has_lengths || window.start > window.end {
             return Err(Corrupt(()));
         }
         let account = Account {
@@ -108,8 +139,16 @@ impl Record {
             owner,
             bucket,
             account,
+            answers: Answers(lengths),
         })
     }
+}
+
+/// Writes how many of a list follow, and says it.
+fn put_count(bytes: &mut Vec<u8>, length: usize, most: usize) -> usize {
+    let count = length.min(most);
+    bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
+    count
 }
 
 fn put_cost(bytes: &mut Vec<u8>, cost: Cost) {
@@ -137,6 +176,34 @@ impl Input<'_> {
 
     fn time(&mut self) -> Result<Timestamp, Corrupt> {
         self.u64().map(Timestamp::from_nanos)
+    }
+
+    /// A list of at most so many.
+    fn list<T>(
+        &mut self,
+        most: usize,
+        read: impl Fn(&mut Self) -> Result<T, Corrupt>,
+    ) -> Result<Vec<T>, Corrupt> {
+        let [count] = self.take()?;
+        if usize::from(count) > most {
+            return Err(Corrupt(()));
+        }
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    fn hold(&mut self) -> Result<Hold, Corrupt> {
+        Ok(Hold {
+            since: self.time()?,
+            cost: self.cost()?,
+        })
+    }
+
+    fn length(&mut self) -> Result<Length, Corrupt> {
+        Ok(Length {
+            model: Model(self.u32()?),
+            mean: self.u32()?,
+            deviation: self.u32()?,
+        })
     }
 
     fn cost(&mut self) -> Result<Cost, Corrupt> {
@@ -184,7 +251,63 @@ mod tests {
                 spent: tokens(1_000),
                 holds,
             },
+            answers: Answers(vec![length(8), length(9)]),
         }
+    }
+
+    fn length(model: u32) -> Length {
+        Length {
+            model: Model(model),
+            mean: 1 << 20,
+            deviation: u32::MAX,
+        }
+    }
+
+    /// As an earlier release wrote it: a tenant that has spent 1,000 tokens and holds 5.
+    const OLD: &[u8] = b"brs\x01\
+        \x03\0\0\0\0\0\0\0\
+        \x0b\0\0\0\0\0\0\0\0\xca\x9a\x3b\0\0\0\0\0\x94\x35\x77\0\0\0\0\
+        \0\xca\x9a\x3b\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\
+        \x09\0\0\0\
+        \xe8\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+        \x01\0\x5e\xd0\xb2\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+    #[test]
+    fn a_record_of_version_1_keeps_what_was_spent_and_what_is_held() {
+        let record = Record::decode(OLD).unwrap();
+        assert_eq!(record.owner, 3);
+        assert_eq!(record.bucket.used, 11);
+        assert_eq!(record.bucket.full, Timestamp::from_secs(2));
+        assert_eq!(record.account.window.end, Timestamp::MAX);
+        assert_eq!(record.account.spent, tokens(1_000));
+        assert_eq!(record.account.held(), tokens(5));
+        assert_eq!(record.account.holds[0].since, Timestamp::from_secs(3));
+        assert_eq!(record.answers, Answers::default());
+    }
+
+    #[test]
+    fn a_record_without_lengths_is_written_as_version_1_and_one_with_them_as_version_2() {
+        let mut record = Record::decode(OLD).unwrap();
+        assert_eq!(record.encode(), OLD);
+        record.answers.learn(Model(1), Tokens(300));
+        let bytes = record.encode();
+        assert_eq!(&bytes[..4], b"brs\x02");
+        assert_eq!(&bytes[4..OLD.len()], &OLD[4..]);
+        assert_eq!(bytes.len(), OLD.len() + 13);
+        assert_eq!(Record::decode(&bytes), Ok(record));
+        // Neither is the other with another number.
+        assert_eq!(
+            Record::decode(&[b"brs\x01", &bytes[4..]].concat()),
+            Err(Corrupt(()))
+        );
+        assert_eq!(
+            Record::decode(&[b"brs\x02", &OLD[4..]].concat()),
+            Err(Corrupt(()))
+        );
+        assert_eq!(
+            Record::decode(&[b"brs\x02", &OLD[4..], &[0]].concat()),
+            Err(Corrupt(()))
+        );
     }
 
     #[test]
@@ -198,7 +321,7 @@ mod tests {
 
     // cases.md 46
     #[test]
-    fn a_truncated_longer_older_or_foreign_value_is_no_record() {
+    fn a_truncated_longer_newer_or_foreign_value_is_no_record() {
         let bytes = record().encode();
         for end in 0..bytes.len() {
             assert_eq!(
@@ -210,9 +333,11 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert_eq!(Record::decode(&longer), Err(Corrupt(())));
-        let mut older = bytes;
-        older[3] = 0;
-        assert_eq!(Record::decode(&older), Err(Corrupt(())));
+        for version in [0, 3, 255] {
+            let mut other = bytes.clone();
+            other[3] = version;
+            assert_eq!(Record::decode(&other), Err(Corrupt(())));
+        }
         assert_eq!(Record::decode(b"{\"tokens\": 5}"), Err(Corrupt(())));
     }
 
@@ -230,9 +355,16 @@ mod tests {
                 holds,
                 ..Account::default()
             },
+            answers: Answers(vec![length(1); MODELS]),
             ..Record::default()
         };
-        assert_eq!(record.encode().len(), 817);
+        assert_eq!(record.encode().len(), 914);
+        let most = Answers(vec![length(1); MODELS + 1]);
+        let longer = Record {
+            answers: most,
+            ..record.clone()
+        };
+        assert_eq!(longer.encode(), record.encode());
     }
 
     #[test]
@@ -254,6 +386,15 @@ mod tests {
         assert_eq!(Record::decode(&bytes), Ok(most));
         bytes[72] += 1;
         bytes.extend([0; 24]);
+        assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
+        let lengths = Answers(vec![length(1); MODELS]);
+        let mut bytes = Record {
+            answers: lengths,
+            ..Record::default()
+        }
+        .encode();
+        bytes[73] += 1;
+        bytes.extend([0; 12]);
         assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
         let mut backwards = record();
         backwards.account.window = Window {

@@ -133,6 +133,8 @@ pub struct Ladder {
 pub struct Place<'a> {
     /// The ladder.
     pub ladder: &'a Ladder,
+    /// Its index.
+    pub index: usize,
     /// Index into its tiers.
     pub asked: usize,
 }
@@ -165,15 +167,23 @@ impl Ladder {
 /// Finds the ladder of a model: the one that names it, else the first one with a glob that matches.
 #[must_use]
 pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<Place<'a>> {
-    let named = ladders.iter().find_map(|ladder| {
+    let mut indexed = ladders.iter().enumerate();
+    let named = indexed.clone().find_map(|(index, ladder)| {
         let asked = ladder.tiers.iter().position(|tier| tier.model == model)?;
-        Some(Place { ladder, asked })
+        Some(Place {
+            ladder,
+            index,
+            asked,
+        })
     });
     named.or_else(|| {
-        let ladder = ladders
-            .iter()
-            .find(|ladder| ladder.matches.iter().any(|glob| matches(glob, model)))?;
-        Some(Place { ladder, asked: 0 })
+        let (index, ladder) =
+            indexed.find(|(_, ladder)| ladder.matches.iter().any(|glob| matches(glob, model)))?;
+        Some(Place {
+            ladder,
+            index,
+            asked: 0,
+        })
     })
 }
 

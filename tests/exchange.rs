@@ -1355,3 +1355,263 @@ fn a_settlement_under_an_old_configuration_does_not_carry_spend_into_the_next_wi
         "999"
     );
 }
+
+/// Two ladders, and limits that are far away.
+fn ample() -> Value {
+    let unlimited = json!({
+        "budget": {"initial_budget": 1e9, "window": "day"},
+        "bucket": {"tokens_per_window": 1e9, "window": "1s"}
+    });
+    json!({
+        "hold_headers": true,
+        "ladders": [
+            {"match": ["gpt-*"], "tiers": [{"name": "default", "model": "gpt-4o"}, {"name": "compact", "model": "gpt-4o-mini", "below": 0.2}]},
+            {"tiers": [{"name": "sonnet", "model": "claude"}]}
+        ],
+        "tenants": {"acme": unlimited, "globex": unlimited}
+    })
+}
+
+/// A prompt of 3,000 bytes and some.
+fn prompt(model: &str, limit: &str) -> String {
+    let text = "x".repeat(3_000);
+    format!(r#"{{"model":"{model}",{limit}"messages":[{{"role":"user","content":"{text}"}}]}}"#)
+}
+
+/// What a request takes of a bucket that is full otherwise.
+fn cells(proxy: &Proxy, tenant: &str, body: &str) -> u64 {
+    proxy.pass_millis(10_000);
+    let mut call = proxy.chat(tenant, body);
+    let used = proxy.record(tenant).bucket.used;
+    call.answer_headers("500", &[]);
+    call.end();
+    used
+}
+
+/// What a request holds on a budget on which nothing is held otherwise.
+fn reserved(proxy: &Proxy, tenant: &str, body: &str) -> u64 {
+    let mut call = proxy.chat(tenant, body);
+    let held = held(proxy, tenant);
+    call.answer_headers("500", &[]);
+    call.end();
+    held
+}
+
+#[test]
+fn the_cells_of_a_prompt_follow_what_was_reported_on_its_ladder_and_the_reservation_stays_a_ceiling()
+ {
+    let proxy = Proxy::new(&ample());
+    let limit = r#""max_tokens":10,"#;
+    let (body, other) = (prompt("gpt-4o", limit), prompt("claude", limit));
+    let length = body.len() as u64;
+    let unlisted = prompt("llama", limit);
+    assert_eq!(cells(&proxy, "acme", &body), length.div_ceil(4) + 10);
+    for _ in 0..300 {
+        proxy.served("acme", &body, length / 3, 10);
+    }
+    for tenant in ["acme", "globex"] {
+        let cells = |body: &str| cells(&proxy, tenant, body);
+        assert_eq!(cells(&body), length / 3 + 10);
+        assert_eq!(cells(&prompt("gpt-4o-mini", limit)), length / 3 + 2 + 10);
+        assert_eq!(cells(&other), length.div_ceil(4) + 10);
+        assert_eq!(cells(&unlisted), length.div_ceil(4) + 10);
+        assert_eq!(reserved(&proxy, tenant, &body), length + 10);
+    }
+    // So is the input of a request of which none is reported.
+    let before = spent(&proxy, "globex");
+    proxy.chat("globex", &body).end();
+    assert_eq!(spent(&proxy, "globex") - before, length / 3);
+    // A new configuration begins with the prior.
+    proxy.configure(&ample());
+    assert_eq!(cells(&proxy, "acme", &body), length.div_ceil(4) + 10);
+}
+
+#[test]
+fn prompts_with_images_cached_ones_and_estimates_teach_nothing_of_text() {
+    let proxy = Proxy::new(&ample());
+    let body = prompt("gpt-4o", r#""max_tokens":10,"#);
+    let expected = cells(&proxy, "acme", &body);
+    let image = body.replace(
+        r#""content":""#,
+        r#""content":[{"type":"image_url","image_url":{"url":"data:"}}],"x":""#,
+    );
+    for _ in 0..100 {
+        proxy.served("acme", &image, 100, 10);
+        // The client leaves before the usage.
+        proxy.chat("acme", &body).end();
+        let mut refused = proxy.chat("acme", &body);
+        refused.answer_headers("400", &[("content-type", "application/json")]);
+        refused.answer_chunk(usage(1, 1).as_bytes(), true);
+    }
+    assert_eq!(cells(&proxy, "acme", &body), expected);
+    let generate = "/v1beta/models/gpt-4o:generateContent";
+    let body = format!(r#"{{"cachedContent":"c","x":"{}"}}"#, "x".repeat(3_000));
+    for _ in 0..100 {
+        let mut call = proxy.request(
+            &[
+                (":method", "POST"),
+                (":path", generate),
+                ("x-tenant-id", "acme"),
+                ("content-length", &body.len().to_string()),
+            ],
+            false,
+        );
+        call.send(&[body.as_bytes()]);
+        call.answer_json(
+            r#"{"usageMetadata":{"promptTokenCount":100000,"candidatesTokenCount":1}}"#,
+        );
+        assert_eq!(call.fields["bursar_settled_by"], "usage");
+    }
+    assert_eq!(
+        cells(&proxy, "acme", &prompt("gpt-4o", r#""max_tokens":10,"#)),
+        expected
+    );
+}
+
+#[test]
+fn the_output_reserved_without_a_limit_follows_the_tenants_own_answers_from_that_model() {
+    let proxy = Proxy::new(&ample());
+    let body = prompt("gpt-4o", "");
+    let length = body.len() as u64;
+    let mini = prompt("gpt-4o-mini", "");
+    assert_eq!(reserved(&proxy, "acme", &body), length + 1_024);
+    for _ in 0..100 {
+        proxy.served("acme", &body, length.div_ceil(4), 300);
+        proxy.served("globex", &body, length.div_ceil(4), 9_000);
+    }
+    assert_eq!(reserved(&proxy, "acme", &body), length + 300);
+    assert_eq!(cells(&proxy, "acme", &body), length.div_ceil(4) + 300);
+    assert_eq!(reserved(&proxy, "globex", &body), length + 9_000);
+    // Another model of the same ladder, and a limit that the request names.
+    assert_eq!(reserved(&proxy, "acme", &mini), mini.len() as u64 + 1_024);
+    let limited = prompt("gpt-4o", r#""max_tokens":2000,"#);
+    assert_eq!(
+        reserved(&proxy, "acme", &limited),
+        limited.len() as u64 + 2_000
+    );
+    // Each of several answers may be as long, and teaches as much.
+    let three = prompt("gpt-4o", r#""n":3,"#);
+    for _ in 0..20 {
+        proxy.served("acme", &three, 700, 900);
+    }
+    assert_eq!(reserved(&proxy, "acme", &three), three.len() as u64 + 900);
+    // It is the tenant's state and outlives the configuration and the day.
+    proxy.configure(&ample());
+    proxy.pass_millis(86_400_000);
+    assert_eq!(reserved(&proxy, "acme", &body), length + 300);
+}
+
+#[test]
+fn a_body_that_passes_is_reserved_for_by_what_was_learned_too() {
+    let mut config = ample();
+    config["hold_headers"] = false.into();
+    let proxy = Proxy::new(&config);
+    let body = prompt("gpt-4o", "");
+    for _ in 0..100 {
+        proxy.served("acme", &body, 700, 300);
+    }
+    let mut call = proxy.post(&[
+        ("x-tenant-id", "acme"),
+        ("content-length", &body.len().to_string()),
+    ]);
+    call.send_chunk(&body.as_bytes()[..100], false);
+    assert_eq!(held(&proxy, "acme"), body.len() as u64);
+    call.send_chunk(&body.as_bytes()[100..], true);
+    assert_eq!(held(&proxy, "acme"), body.len() as u64 + 300);
+}
+
+#[test]
+fn answers_that_were_limited_cut_or_not_reported_teach_nothing_of_length() {
+    let proxy = Proxy::new(&ample());
+    let body = prompt("gpt-4o", "");
+    for _ in 0..50 {
+        proxy.served("acme", &prompt("gpt-4o", r#""max_tokens":5,"#), 700, 5);
+        proxy.chat("acme", &body).end();
+        let mut silent = proxy.chat("acme", &body);
+        silent.answer_json(r#"{"choices":[]}"#);
+        silent.end();
+        let mut failed = proxy.chat("acme", &body);
+        failed.answer_headers("500", &[]);
+        failed.end();
+    }
+    assert_eq!(reserved(&proxy, "acme", &body), body.len() as u64 + 1_024);
+}
+
+#[test]
+fn the_model_that_serves_is_the_one_that_is_learned_of() {
+    let mut config = ample();
+    config["tenants"]["acme"] =
+        json!({"budget": {"initial_budget": 1e6, "window": "day"}, "low_water_mark": 1});
+    let proxy = Proxy::new(&config);
+    proxy.served("acme", &prompt("gpt-4o", r#""max_tokens":5,"#), 1, 0);
+    for _ in 0..100 {
+        let call = proxy.served("acme", &prompt("gpt-4o", ""), 700, 300);
+        assert_eq!(call.upstream_header("x-bursar-tier"), Some("compact"));
+    }
+    let mini = prompt("gpt-4o-mini", "");
+    assert_eq!(reserved(&proxy, "acme", &mini), mini.len() as u64 + 300);
+    config["tenants"]["acme"]["never_downgrade"] = true.into();
+    proxy.configure(&config);
+    let body = prompt("gpt-4o", "");
+    assert_eq!(reserved(&proxy, "acme", &body), body.len() as u64 + 1_024);
+}
+
+#[test]
+fn a_flood_of_models_cannot_grow_the_record_nor_touch_another_tenants() {
+    let proxy = Proxy::new(&ample());
+    let body = prompt("gpt-4o", "");
+    for _ in 0..50 {
+        proxy.served("globex", &body, 700, 300);
+    }
+    let others = proxy.store.value(&tenant_key("globex"));
+    for n in 0..2_000 {
+        proxy.served("acme", &format!(r#"{{"model":"made-up-{n}"}}"#), 1, 9_000);
+    }
+    assert!(proxy.store.value(&tenant_key("acme")).unwrap().len() <= 914);
+    assert_eq!(proxy.store.value(&tenant_key("globex")), others);
+    // Nor do strangers who get the slot of another: they begin with the prior.
+    assert_eq!(reserved(&proxy, "acme", &body), body.len() as u64 + 1_024);
+}
+
+#[test]
+fn long_answers_in_the_past_refuse_nothing_that_the_prior_admits() {
+    let limited = |budget: u64, bucket: u64| {
+        let mut config = ample();
+        config["tenants"]["acme"] = json!({
+            "budget": {"initial_budget": budget, "window": "day"},
+            "bucket": {"tokens_per_window": bucket, "window": "1s"}
+        });
+        config
+    };
+    let body = r#"{"model":"gpt-4o"}"#;
+    let length = body.len() as u64;
+    for (budget, bucket, held_then) in [
+        (1_000_000, 1_000_000, length + 9_000),
+        // What is left of the budget.
+        (5_000, 1_000_000, 5_000),
+        (length + 1_025, 1_000_000, length + 1_025),
+        (length + 1_024, 1_000_000, length + 1_024),
+        // What is left in the bucket: but for five cells of prompt.
+        (1_000_000, 3_005, length + 3_000),
+        (1_000_000, 1_029, length + 1_024),
+    ] {
+        let proxy = Proxy::new(&limited(10_000_000, 10_000_000));
+        for _ in 0..100 {
+            proxy.served("acme", body, 5, 9_000);
+        }
+        proxy.pass_millis(86_400_000);
+        proxy.configure(&limited(budget, bucket));
+        let mut first = proxy.chat("acme", body);
+        assert_eq!(first.refused(), None, "{budget} {bucket}");
+        assert_eq!(held(&proxy, "acme"), held_then, "{budget} {bucket}");
+        first.answer_json(&usage(5, 5));
+        proxy.pass_millis(1_000);
+        let again = proxy.chat("acme", body).refused().is_none();
+        assert_eq!(again, budget > length + 1_025, "{budget} {bucket}");
+    }
+    let proxy = Proxy::new(&limited(5_000, 1_000_000));
+    let mut first = proxy.chat("acme", body);
+    first.answer_json(&usage(5, 0));
+    let exceeding = proxy.chat("acme", &body.replace('}', r#","n":5}"#));
+    assert_eq!(exceeding.refused(), Some((429, "budget_exhausted")));
+}

@@ -17,9 +17,10 @@ use std::num::NonZeroU64;
 
 use bursar::bucket::{Bucket, NotNow, Quota};
 use bursar::eventstream::{Frames, Kind, Part};
+use bursar::learn::{Answers, BytesPerToken, Model};
 use bursar::record::Record;
 use bursar::sse::{Events, Judge, Verdict};
-use bursar::units::{Ppm, Timestamp};
+use bursar::units::{Ppm, Timestamp, Tokens};
 use proptest::prelude::*;
 use proxy::{Call, Proxy, usage};
 use serde_json::{Value, json};
@@ -142,7 +143,8 @@ proptest! {
     // cases.md 46
     #[test]
     fn a_record_is_read_as_it_was_written_or_not_at_all(bytes in prop::collection::vec(any::<u8>(), 0..140), cut in any::<bool>()) {
-        let bytes = if cut { bytes } else { [b"brs\x01".as_slice(), &bytes].concat() };
+        let version = if bytes.len() % 2 == 0 { b"brs\x01" } else { b"brs\x02" };
+        let bytes = if cut { bytes } else { [version.as_slice(), &bytes].concat() };
         if let Ok(record) = Record::decode(&bytes) {
             prop_assert_eq!(record.encode(), bytes);
         }
@@ -461,5 +463,80 @@ proptest! {
             text[at] = wrong;
             prop_assert_eq!(bursar::base64::decode(&text), None);
         }
+    }
+}
+
+/// Figures of a report, absurd ones among them.
+fn any_figure() -> impl Strategy<Value = u64> {
+    prop_oneof![0..3_000_u64, any::<u64>(), Just(0), Just(u64::MAX)]
+}
+
+fn any_bytes_per_token() -> impl Strategy<Value = BytesPerToken> {
+    let reports = prop::collection::vec((any_figure(), any_figure()), 0..60);
+    reports.prop_map(|reports| {
+        let learn = |figure: BytesPerToken, (bytes, tokens)| figure.after(bytes, Tokens(tokens));
+        reports.into_iter().fold(BytesPerToken::PRIOR, learn)
+    })
+}
+
+proptest! {
+    #[test]
+    fn bytes_per_token_stay_bounded_and_no_report_moves_them_far(
+        figure in any_bytes_per_token(), bytes in any_figure(), tokens in any_figure(),
+    ) {
+        let after = figure.after(bytes, Tokens(tokens));
+        prop_assert!((BytesPerToken::LEAST..=BytesPerToken::MOST).contains(&after));
+        let width = BytesPerToken::MOST.in_65536ths() - BytesPerToken::LEAST.in_65536ths();
+        prop_assert!(after.in_65536ths().abs_diff(figure.in_65536ths()) <= width / 16);
+    }
+
+    #[test]
+    fn more_bytes_reported_or_learned_never_mean_fewer(
+        one in any_bytes_per_token(), other in any_bytes_per_token(), bytes in any_figure(), more in any_figure(), tokens in any_figure(),
+    ) {
+        let tokens = Tokens(tokens);
+        prop_assert!(one.after(bytes, tokens) <= one.after(bytes.saturating_add(more), tokens));
+        prop_assert!(one.min(other).after(bytes, tokens) <= one.max(other).after(bytes, tokens));
+    }
+
+    #[test]
+    fn bytes_per_token_come_to_what_is_reported(figure in any_bytes_per_token(), tokens in 50..5_000_u64, per_token in 2..=8_u64) {
+        let (mut figure, seen) = (figure, per_token * 65_536);
+        for _ in 0..3_000 {
+            let before = figure.in_65536ths().abs_diff(seen);
+            figure = figure.after(tokens * per_token, Tokens(tokens));
+            prop_assert!(figure.in_65536ths().abs_diff(seen) <= before);
+        }
+        // To within what rounding leaves: half a unit of the sum by the weight.
+        prop_assert!(figure.in_65536ths().abs_diff(seen) <= 8_192 / tokens.min(1_024) + 1);
+    }
+
+    #[test]
+    fn what_is_reserved_for_an_answer_stays_bounded_and_at_most_doubles(
+        seen in prop::collection::vec((0..12_u32, any_figure()), 0..80), model in 0..12_u32, answer in any_figure(),
+    ) {
+        let mut answers = Answers::default();
+        for (model, answer) in seen {
+            answers.learn(Model(model), Tokens(answer));
+        }
+        let before = answers.expected(Model(model)).0;
+        prop_assert!((128..=16_384).contains(&before));
+        answers.learn(Model(model), Tokens(answer));
+        let after = answers.expected(Model(model)).0;
+        prop_assert!((before * 3 / 4 - 1..=before * 2 + 1).contains(&after));
+        let record = Record { answers, ..Record::default() };
+        prop_assert!(record.encode().len() <= 914);
+        prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn answers_of_a_length_come_to_be_expected_at_that_length(
+        seen in prop::collection::vec(any_figure(), 0..40), answer in 128..=16_384_u64,
+    ) {
+        let mut answers = Answers::default();
+        for answer in seen.into_iter().chain([answer; 200]) {
+            answers.learn(Model(1), Tokens(answer));
+        }
+        prop_assert_eq!(answers.expected(Model(1)), Tokens(answer));
     }
 }

@@ -6,7 +6,9 @@ use super::scope::{depends_on_rest, scope};
 use super::*;
 use crate::admission::{Amended, Outcome};
 use crate::api::{Fault, body_model, limit_output};
+use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner};
+use crate::learn::PRIOR_ANSWER;
 use crate::payer::Done;
 use crate::policy::Ask;
 use crate::rewrite::{Passing, new_length};
@@ -17,6 +19,7 @@ use crate::tier::place;
 pub(super) struct Reading {
     endpoint: Endpoint,
     payer: Payer,
+    prompts: Rc<Prompts>,
     scanner: Scanner,
     /// The length that the client promised, if it did.
     length: Option<u64>,
@@ -52,6 +55,7 @@ impl Reading {
     /// A request of which only the headers are here. `length`: what they promise.
     pub(super) fn new(
         config: &Config,
+        prompts: Rc<Prompts>,
         endpoint: Endpoint,
         payer: Payer,
         length: Option<u64>,
@@ -62,6 +66,7 @@ impl Reading {
         Self {
             scanner: Scanner::new(endpoint.wire.request(), Repeats::Refuse),
             payer,
+            prompts,
             length,
             body: if config.hold_headers && is_short {
                 Body::Held
@@ -340,7 +345,7 @@ impl Reading {
                     record: &refused.record,
                     tier: tier_name(&ask, refused.tier),
                     requested_model: &request.model,
-                    model: model_at(&ask, refused.tier, &request.model),
+                    model: ask.model_at(refused.tier),
                 });
                 let denial = Denial::Limit(refused.refusal);
                 let step = refuse(wire, denial, Some(&self.payer), about, now);
@@ -354,9 +359,10 @@ impl Reading {
         let mut sent = Sent::new(
             self.endpoint.clone(),
             self.payer.clone(),
+            Rc::clone(&self.prompts),
             admission,
-            request,
             &ask,
+            request.facts.clone(),
         );
         let mut step = so_far;
         if let Some(response) = self.early.take() {
@@ -393,8 +399,7 @@ impl Reading {
             config.failure_mode,
             now,
         );
-        sent.estimate = ask.limited(sent.admission.most_output);
-        sent.facts = request.facts;
+        sent.facts = request.facts.clone();
         let so_far = Step {
             troubles,
             ..Step::default()
@@ -418,12 +423,13 @@ impl Reading {
         Err(Box::new(step.reporting(so_far)))
     }
 
-    fn ask<'a>(&self, config: &'a Config, request: &Request) -> Ask<'a> {
+    fn ask<'a>(&self, config: &'a Config, request: &'a Request) -> Ask<'a> {
         let place = place(&config.ladders, &request.model);
         let is_read = self.is_complete();
         Ask {
+            model: &request.model,
             place,
-            estimate: self.estimate(&request.facts),
+            estimate: self.estimate(&request.facts, place.map(|place| place.index)),
             unlisted_price: config.unlisted_price.as_ref(),
             scope: scope(
                 &self.endpoint,
@@ -437,13 +443,15 @@ impl Reading {
 
     /// What the request may cost, by what was read of it. Before the body is complete an output limit may still
     /// come, so none is taken for granted: whatever it is, it is reserved before the last byte goes on.
-    fn estimate(&self, facts: &Facts) -> Estimate {
+    fn estimate(&self, facts: &Facts, ladder: Option<usize>) -> Estimate {
         let is_complete = self.is_complete();
         Estimate {
             body_bytes: self.length.unwrap_or(0).max(self.scanner.offset()),
+            bytes_per_token: self.prompts.of(ladder),
             output_limit: facts
                 .output_limit
                 .or_else(|| (!is_complete).then_some(Tokens(0))),
+            answer: Tokens(PRIOR_ANSWER),
             choices: facts.choices,
         }
     }
@@ -470,22 +478,24 @@ impl Sent {
     fn new(
         endpoint: Endpoint,
         payer: Payer,
+        prompts: Rc<Prompts>,
         admission: Admission,
-        request: Request,
         ask: &Ask<'_>,
+        facts: Facts,
     ) -> Self {
         let tier = admission.tier;
         Self {
             endpoint,
             tier: tier_name(ask, tier).to_owned(),
-            model: model_at(ask, tier, &request.model).to_owned(),
+            model: ask.model_at(tier).to_owned(),
             price: ask.price(tier).copied(),
             asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
-            estimate: ask.limited(admission.most_output),
+            prompts,
+            ladder: ask.place.map(|place| place.index),
             payer,
             admission,
-            requested_model: request.model,
-            facts: request.facts,
+            requested_model: ask.model.to_owned(),
+            facts,
             limited_to: None,
             reader: None,
             is_settled: false,
@@ -534,13 +544,6 @@ impl Sent {
             ..Step::default()
         }
     }
-}
-
-/// The model that goes upstream at a tier.
-fn model_at<'a>(ask: &Ask<'a>, tier: usize, requested: &'a str) -> &'a str {
-    ask.place.map_or(requested, |place| {
-        place.ladder.model_for(place.asked, tier, requested)
-    })
 }
 
 fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {

@@ -1,17 +1,21 @@
 //! What a request asks for, and what it costs at each tier.
 
-use super::Reason;
+use super::{Limits, Reason};
 use crate::estimate::Estimate;
+use crate::learn::{Model, PRIOR_ANSWER};
 use crate::ledger::Unit;
+use crate::record::Record;
 use crate::tier::{Place, Price};
-use crate::units::Cost;
+use crate::units::{Cost, Timestamp, Tokens};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
+    /// The model that it asks for.
+    pub model: &'a str,
     /// `None` for a model on no ladder, which keeps its name.
     pub place: Option<Place<'a>>,
-    /// What it may cost as it is.
+    /// What it may cost as it is, by what is known without the tenant's record.
     pub estimate: Estimate,
     /// What a model on no ladder costs.
     pub unlisted_price: Option<&'a Price>,
@@ -30,7 +34,15 @@ pub struct Scope {
     pub least_output: Option<u64>,
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    /// The model that goes upstream at a tier.
+    #[must_use]
+    pub fn model_at(&self, tier: usize) -> &'a str {
+        self.place.map_or(self.model, |place| {
+            place.ladder.model_for(place.asked, tier, self.model)
+        })
+    }
+
     /// Whether a tier can serve it. The asked one always can.
     pub(super) fn fits(&self, tier: usize) -> bool {
         let bit = u32::try_from(tier)
@@ -50,20 +62,59 @@ impl Ask<'_> {
         Some(tier.max_output_tokens?.max(self.scope.least_output?))
     }
 
-    /// What it may cost with answers of at most `most` tokens.
-    #[must_use]
-    pub fn limited(&self, most: Option<u64>) -> Estimate {
-        self.estimate.limited(most)
+    /// What it may cost at a tier with answers of at most `most` tokens, by what the tenant's record says of the model
+    /// there.
+    ///
+    /// Answers that were long before may make this one wait for others in flight, but a guess refuses nothing that the
+    /// prior would admit: beyond the prior, no more is reserved than there is room for. Else one long answer could shut a
+    /// tenant out whose next ones would be short, and nothing would ever be learned again.
+    pub(super) fn at(
+        &self,
+        tier: usize,
+        most: Option<u64>,
+        limits: &Limits,
+        record: &Record,
+        now: Timestamp,
+    ) -> Estimate {
+        let prior = Tokens(PRIOR_ANSWER);
+        let learned = record.answers.expected(Model::of(self.model_at(tier)));
+        let answer = if self.estimate.output_limit.is_none() && learned > prior {
+            let room = Tokens(self.room(tier, limits, record, now));
+            learned.min(room).max(prior)
+        } else {
+            learned
+        };
+        Estimate {
+            answer,
+            ..self.estimate
+        }
+        .limited(most)
     }
 
-    /// What to reserve at a tier.
-    pub(super) fn cost(&self, tier: usize, most: Option<u64>) -> Cost {
-        self.limited(most).ceiling(self.price(tier))
+    /// The longest answers that all limits have room for now.
+    fn room(&self, tier: usize, limits: &Limits, record: &Record, now: Timestamp) -> u64 {
+        let on_budget = limits.budget.map_or(u64::MAX, |budget| {
+            let left = budget.remaining(&record.account);
+            self.most_within(tier, budget.unit, left).unwrap_or(0)
+        });
+        let in_bucket = limits.bucket.map_or(u64::MAX, |quota| {
+            let left = quota.available(record.bucket, now);
+            let left = left.saturating_sub(self.estimate.input().0);
+            left.checked_div(self.estimate.choices.max(1)).unwrap_or(0)
+        });
+        on_budget.min(in_bucket)
+    }
+
+    /// What to reserve at a tier for what may be needed.
+    #[must_use]
+    pub fn reserve(&self, tier: usize, estimate: &Estimate) -> Cost {
+        estimate.ceiling(self.price(tier))
     }
 
     /// The longest answers for which the request costs no more than `room`; `None` if not even its prompt does.
     pub(super) fn most_within(&self, tier: usize, unit: Unit, room: u64) -> Option<u64> {
-        let prompt = unit.of(self.cost(tier, Some(0)));
+        let without = self.estimate.limited(Some(0));
+        let prompt = unit.of(self.reserve(tier, &without));
         let room = room.checked_sub(prompt)?;
         let tokens = match unit {
             Unit::Tokens => room,

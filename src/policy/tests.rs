@@ -3,6 +3,7 @@ use std::num::NonZeroU64;
 use super::*;
 use crate::bucket::Bucket;
 use crate::estimate::Estimate;
+use crate::learn::BytesPerToken;
 use crate::ledger::{Account, Unit, tokens};
 use crate::tier::{Place, Price, Tier};
 use crate::units::{Micros, Tokens};
@@ -68,19 +69,28 @@ fn spent(amount: u64) -> Record {
     }
 }
 
+/// No prompt, and so much output.
+fn output(tokens: u64) -> Estimate {
+    Estimate {
+        body_bytes: 0,
+        bytes_per_token: BytesPerToken::PRIOR,
+        output_limit: Some(Tokens(tokens)),
+        answer: Tokens(1_024),
+        choices: 1,
+    }
+}
+
 /// Decides about a request for the `asked`-th tier that may cost `cost` tokens.
 fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decision {
     let ladder = ladder();
     let ask = Ask {
+        model: "model-default",
         place: Some(Place {
             ladder: &ladder,
+            index: 0,
             asked,
         }),
-        estimate: Estimate {
-            body_bytes: 0,
-            output_limit: Some(Tokens(cost)),
-            choices: 1,
-        },
+        estimate: output(cost),
         unlisted_price: None,
         scope: Scope::default(),
     };
@@ -338,12 +348,9 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
         ..budget(1_000, Unit::Tokens)
     };
     let ask = Ask {
+        model: "model-default",
         place: None,
-        estimate: Estimate {
-            body_bytes: 0,
-            output_limit: Some(Tokens(1)),
-            choices: 1,
-        },
+        estimate: output(1),
         unlisted_price: None,
         scope: Scope::default(),
     };
@@ -354,6 +361,7 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
             tier: 0,
             reason: None,
             most_output: None,
+            estimate: output(1),
             reserve: tokens(1)
         }
     );
@@ -383,6 +391,7 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
     let ladder = ladder();
     let listed = Some(Place {
         ladder: &ladder,
+        index: 0,
         asked: 0,
     });
     for (place, tier, used, fits) in [
@@ -392,12 +401,9 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
         (None, 0, 1_050, false),
     ] {
         let ask = Ask {
+            model: "model-default",
             place,
-            estimate: Estimate {
-                body_bytes: 0,
-                output_limit: Some(Tokens(50)),
-                choices: 1,
-            },
+            estimate: output(50),
             unlisted_price: None,
             scope: Scope::default(),
         };

@@ -1,0 +1,162 @@
+//! How many bytes of a body make a prompt token, on each ladder.
+//!
+//! It depends on the language and on the model's vocabulary: plain English is at more than four bytes a token,
+//! Chinese at about three, and text that the client has escaped (`\u4f60`) at six to nine. One figure for each ladder:
+//! its tiers' models are of a kind. All tenants teach it, so the bounds are narrow: whatever one of them sends, what is
+//! expected of another's prompt is between half and twice the prior.
+
+use std::cell::Cell;
+
+use crate::units::Tokens;
+
+/// Bytes of a body for each of its prompt tokens, with the JSON around them. In 1/65,536, so that short prompts count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BytesPerToken(u64);
+
+const ONE: u64 = 1 << 16;
+
+/// Tokens after which what was learned before is mostly forgotten.
+const MEMORY: u64 = 1 << 14;
+
+/// Tokens that one report counts for at the most: a sixteenth of what is remembered.
+const MOST_WEIGHT: u64 = MEMORY / 16;
+
+impl BytesPerToken {
+    /// What is assumed before anything was learned: what English prose and its JSON come to.
+    pub const PRIOR: Self = Self(4 * ONE);
+    /// No language is denser in the vocabularies of today.
+    pub const LEAST: Self = Self(2 * ONE);
+    /// Text without spaces or escapes comes to less.
+    pub const MOST: Self = Self(8 * ONE);
+
+    /// The figure after a request whose body of so many bytes was reported as so many prompt tokens.
+    ///
+    /// The mean is one of tokens, not of requests: a long prompt says more than a short one. A report outside the
+    /// bounds counts as one at the bound.
+    #[must_use]
+    pub fn after(self, body_bytes: u64, input: Tokens) -> Self {
+        let bytes = u128::from(body_bytes).saturating_mul(ONE.into());
+        let Some(seen) = bytes.checked_div(input.0.into()) else {
+            return self;
+        };
+        let seen = u64::try_from(seen).unwrap_or(u64::MAX);
+        let seen = seen.clamp(Self::LEAST.0, Self::MOST.0);
+        let weight = input.0.min(MOST_WEIGHT);
+        let rest = MEMORY.saturating_sub(weight);
+        let sum = self
+            .0
+            .saturating_mul(rest)
+            .saturating_add(seen.saturating_mul(weight));
+        Self(sum.saturating_add(MEMORY / 2) / MEMORY)
+    }
+
+    /// The figure itself, in 1/65,536 bytes.
+    #[must_use]
+    pub fn in_65536ths(self) -> u64 {
+        self.0
+    }
+
+    /// The prompt tokens to expect of a body, rounded up.
+    #[must_use]
+    pub fn tokens(self, body_bytes: u64) -> Tokens {
+        let tokens = u128::from(body_bytes)
+            .saturating_mul(ONE.into())
+            .div_ceil(self.0.max(1).into());
+        Tokens(u64::try_from(tokens).unwrap_or(u64::MAX))
+    }
+}
+
+/// What one worker has learned of prompts under one configuration: a figure for each ladder, and one for all models that
+/// are on none.
+#[derive(Debug)]
+pub struct Prompts {
+    ladders: Vec<Cell<BytesPerToken>>,
+    unlisted: Cell<BytesPerToken>,
+}
+
+impl Prompts {
+    /// Nothing is learned yet, of so many ladders.
+    #[must_use]
+    pub fn new(ladders: usize) -> Self {
+        let prior = Cell::new(BytesPerToken::PRIOR);
+        Self {
+            ladders: vec![prior.clone(); ladders],
+            unlisted: prior,
+        }
+    }
+
+    /// The figure of a ladder, by its index; `None` stands for no ladder.
+    #[must_use]
+    pub fn of(&self, ladder: Option<usize>) -> BytesPerToken {
+        self.cell(ladder).get()
+    }
+
+    /// Learns from a request whose prompt was reported.
+    pub fn learn(&self, ladder: Option<usize>, body_bytes: u64, input: Tokens) {
+        let cell = self.cell(ladder);
+        cell.set(cell.get().after(body_bytes, input));
+    }
+
+    fn cell(&self, ladder: Option<usize>) -> &Cell<BytesPerToken> {
+        let own = ladder.and_then(|index| self.ladders.get(index));
+        own.unwrap_or(&self.unlisted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn after(times: usize, bytes: u64, tokens: u64) -> BytesPerToken {
+        (0..times).fold(BytesPerToken::PRIOR, |figure, _| {
+            figure.after(bytes, Tokens(tokens))
+        })
+    }
+
+    #[test]
+    fn nothing_learned_means_four_bytes_a_token() {
+        let prior = BytesPerToken::PRIOR;
+        assert_eq!(prior.tokens(0), Tokens(0));
+        assert_eq!(prior.tokens(401), Tokens(101));
+        assert_eq!(prior.tokens(u64::MAX), Tokens(1 << 62));
+    }
+
+    #[test]
+    fn a_report_moves_the_figure_by_its_share_of_the_memory() {
+        // 512 of 16,384 tokens: a thirty-second of the way from 4 to 3.
+        let figure = BytesPerToken::PRIOR.after(1_536, Tokens(512));
+        assert_eq!(figure, BytesPerToken(4 * ONE - ONE / 32));
+        // However long it is, no more than a sixteenth of it.
+        let figure = BytesPerToken::PRIOR.after(3_000_000, Tokens(1_000_000));
+        assert_eq!(figure, BytesPerToken(4 * ONE - ONE / 16));
+    }
+
+    #[test]
+    fn the_figure_comes_to_what_is_reported_again_and_again() {
+        assert_eq!(after(200, 3_000, 1_000).tokens(3_000), Tokens(1_000));
+        assert_eq!(after(2_000, 600, 100).tokens(5_990), Tokens(999));
+        // Forty requests of a thousand tokens take most of the way.
+        assert!(after(40, 3_000, 1_000).tokens(30_000) > Tokens(9_700));
+    }
+
+    #[test]
+    fn absurd_reports_end_at_the_bounds() {
+        assert_eq!(after(1_000, 0, u64::MAX).tokens(1_999), Tokens(1_000));
+        assert_eq!(after(1_000, u64::MAX, 1_024).tokens(7_999), Tokens(1_000));
+        assert_eq!(after(1_000, u64::MAX, 0), BytesPerToken::PRIOR);
+    }
+
+    #[test]
+    fn each_ladder_learns_for_itself() {
+        let prompts = Prompts::new(2);
+        prompts.learn(Some(1), 2_000, Tokens(1_000));
+        assert_eq!(prompts.of(Some(0)), BytesPerToken::PRIOR);
+        assert!(prompts.of(Some(1)) < BytesPerToken::PRIOR);
+        assert_eq!(prompts.of(None), BytesPerToken::PRIOR);
+        prompts.learn(None, 8_000, Tokens(1_000));
+        assert!(prompts.of(None) > BytesPerToken::PRIOR);
+        assert_eq!(prompts.of(Some(0)), BytesPerToken::PRIOR);
+    }
+}
