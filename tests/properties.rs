@@ -500,7 +500,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_per_token_come_to_what_is_reported(figure in any_bytes_per_token(), tokens in 50..5_000_u64, per_token in 2..=8_u64) {
+    fn bytes_per_token_come_to_what_is_reported(figure in any_bytes_per_token(), tokens in 50..5_000_u64, per_token in 2..=16_u64) {
         let (mut figure, seen) = (figure, per_token * 65_536);
         for _ in 0..3_000 {
             let before = figure.in_65536ths().abs_diff(seen);
