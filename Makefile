@@ -90,8 +90,8 @@ test-e2e: target/bursar.wasm target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## 
 
 lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	$(call say,cargo fmt and clippy)
-	@$(CARGO) fmt --check
-	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --locked --lib --target wasm32-wasip1 -- -D warnings
 	$(call say,the Python and the pinned versions)
 	@$(PY) -m ruff check --isolated --select E4,E7,E9,F --quiet --cache-dir target/ruff envoy tests
@@ -101,8 +101,9 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 schema: | $(RUST) ## write the JSON Schema of the plugin configuration anew
 	@BURSAR_WRITE_SCHEMA=1 $(CARGO) test --lib schema
 
-bench: ## the benchmark (not built yet)
-	@echo 'The benchmark is not built yet.' >&2; exit 1
+bench: | $(RUST) ## how good the estimates are: a report in target/bench/
+	$(call say,estimates of prompts against tiktoken-rs (the first time about a minute))
+	@$(CARGO) run --quiet --release --locked --package estimates
 
 clean: ## remove target/: what was built and the tools that were set up
 	rm -rf target

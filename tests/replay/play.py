@@ -10,7 +10,7 @@ from stage import Stage
 
 TWIN_EVERY = 10   # every tenth request is sent a second time, past bursar
 CONNECTIONS = 32   # opened ahead; more are opened when these are busy
-DEFAULT_OUTPUT = 1_024   # what bursar reserves where a request names no maximum
+LEAST_OUTPUT = 128   # what bursar reserves at the least where a request names no maximum: it learns how long answers are
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Result:
     def _shortfall(self, unit, outcome):
         request = outcome.request
         return sum(workload.cost(unit, model, prompt, completion)
-                   - workload.cost(unit, model, len(workload.body(request)), DEFAULT_OUTPUT)
+                   - workload.cost(unit, model, len(workload.body(request)), LEAST_OUTPUT)
                    for model, prompt, completion, _ in self.tally.get(request.id, ()))
 
     def of(self, tenant):
