@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::{Fault, OutputLimits, Wire};
-use crate::estimate::DEFAULT_OUTPUT;
 use crate::json::{Field, Key, Scanner, text};
 use crate::number::Number;
 use crate::rewrite::Edit;
@@ -166,8 +165,7 @@ pub(super) fn output_limit(
         is_open |= digits.is_some() && limit.is_none();
         largest = largest.max(limit);
     }
-    let least = if is_open { DEFAULT_OUTPUT.0 } else { 0 };
-    Ok(largest.map(|largest| largest.max(least)))
+    Ok(largest.filter(|_| !is_open))
 }
 
 /// The limit of all answers together.
