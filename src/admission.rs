@@ -8,14 +8,14 @@
 
 use crate::config::FailureMode;
 use crate::estimate::Estimate;
-use crate::learn::Model;
+use crate::learn::{Lesson, Model};
 use crate::ledger::Reservation;
 use crate::payer::{Done, Payer, Stepped, as_of};
 use crate::policy::{Ask, Decision, Reason, Refusal, decide, recheck, spent_out};
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
 use crate::telemetry::{self, Metric};
-use crate::units::{Cost, Timestamp, Tokens};
+use crate::units::{Cost, Timestamp};
 
 /// Tries before a reservation gives up. Each lost try means that another worker progressed; with four workers in a
 /// tight loop on one record about a third of the tries are lost, so this many in a row do not happen by chance.
@@ -406,7 +406,7 @@ pub fn renew(
 }
 
 /// Replaces what is held for a request by what it used. The record after it; `None` if it could not be written.
-/// `answer`: how long each of its answers was, if that says how long answers get.
+/// `lesson`: what it teaches.
 ///
 /// The window is not rolled over here: the reservation knows its own, and the configuration may have changed since.
 pub fn settle(
@@ -414,7 +414,7 @@ pub fn settle(
     payer: &Payer,
     admission: &Admission,
     used: Cost,
-    answer: Option<Tokens>,
+    lesson: Lesson,
     now: Timestamp,
 ) -> Done<Option<Record>> {
     let step = |record: Record, _: bool| {
@@ -423,9 +423,7 @@ pub fn settle(
             None => as_of(payer.limits(), record, now),
         };
         payer.close(&mut record, admission, used, now);
-        if let Some(answer) = answer {
-            record.answers.learn(admission.model, answer);
-        }
+        record.learned.learn(admission.model, lesson);
         Stepped {
             record,
             write: true,

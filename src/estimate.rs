@@ -6,8 +6,8 @@
 //!   the body. A byte-level tokenizer (as OpenAI's, Anthropic's and Llama's are) never makes more, and the
 //!   JSON around a message is longer than the few tokens that its chat template adds. Nothing that is learned lowers it.
 //! - The *token bucket* is a rate, where such a ceiling would refuse what fits. It takes the expected figure: as many
-//!   bytes a token as the ladder's prompts had lately ([`BytesPerToken`]). Settlement corrects it either way, and takes the same
-//!   figure itself where no usage is reported.
+//!   bytes a token as the tenant's prompts to that model had lately ([`BytesPerToken`]). Settlement corrects it either way, and
+//!   takes the same figure itself where no usage is reported.
 //!
 //! Output is reserved up to the limit that the request names. Where it names none, both take the length that the tenant's
 //! answers from that model had lately ([`crate::learn::Answers`]).

@@ -19,7 +19,7 @@ use crate::admission::{self, Admission, Balance};
 use crate::api::{Endpoint, Facts};
 use crate::config::Config;
 use crate::headers;
-use crate::learn::Prompts;
+use crate::learn::Lesson;
 use crate::payer::Payer;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
@@ -89,7 +89,6 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Exchange {
     config: Rc<Config>,
-    prompts: Rc<Prompts>,
     stage: Stage,
 }
 
@@ -121,9 +120,6 @@ struct Sent {
     /// Price of the tier that serves, and of the one that was asked for.
     price: Option<Price>,
     asked_price: Option<Price>,
-    /// What its prompt teaches, and of which ladder.
-    prompts: Rc<Prompts>,
-    ladder: Option<usize>,
     /// Tokens that each answer may have, where the request asked for more.
     limited_to: Option<u64>,
     /// The response, once its headers were seen.
@@ -132,12 +128,11 @@ struct Sent {
 }
 
 impl Exchange {
-    /// An exchange under the configuration that is in force when it begins, and what was learned under it.
+    /// An exchange under the configuration that is in force when it begins.
     #[must_use]
-    pub fn new(config: Rc<Config>, prompts: Rc<Prompts>) -> Self {
+    pub fn new(config: Rc<Config>) -> Self {
         Self {
             config,
-            prompts,
             stage: Stage::Idle,
         }
     }
@@ -253,9 +248,11 @@ impl Sent {
         };
         let cost = usage.cost(self.price.as_ref());
         let asked = usage.cost(self.asked_price.as_ref().filter(|_| self.price.is_some()));
-        let answer = usage.output.filter(|_| by == SettledBy::Usage);
-        let answer = answer.and_then(|output| self.admission.estimate.unlimited_answer(output));
-        let settled = admission::settle(store, &self.payer, &self.admission, cost, answer, now);
+        let lesson = match by {
+            SettledBy::Usage => self.lesson(usage),
+            SettledBy::Estimate | SettledBy::None => Lesson::default(),
+        };
+        let settled = admission::settle(store, &self.payer, &self.admission, cost, lesson, now);
         if settled.report.is_none() && !is_last {
             // It must not be lost: once more, at the end of the exchange.
             self.is_settled = false;
@@ -266,9 +263,6 @@ impl Sent {
                 },
                 ..Step::default()
             };
-        }
-        if by == SettledBy::Usage {
-            self.learn_prompt(usage);
         }
         let tenant = label(&self.payer).to_owned();
         let settlement = Settlement {
@@ -295,16 +289,19 @@ impl Sent {
         step
     }
 
-    /// What a body's length says of its tokens. Images and the like have lengths that say nothing of a text's, and so has
-    /// a prompt that the provider keeps.
-    fn learn_prompt(&self, usage: Usage) {
-        let needs = self.facts.needs;
+    /// What the reported usage teaches. The length of a body with images or the like says nothing of a text's tokens, nor
+    /// does one whose prompt the provider keeps.
+    fn lesson(&self, usage: Usage) -> Lesson {
+        let estimate = &self.admission.estimate;
         let is_text = [Needs::IMAGES, Needs::CACHED_PROMPT]
             .iter()
-            .all(|other| !other.are_in(needs));
-        if let Some(input) = usage.input.filter(|_| is_text) {
-            let body_bytes = self.admission.estimate.body_bytes;
-            self.prompts.learn(self.ladder, body_bytes, input);
+            .all(|other| !other.are_in(self.facts.needs));
+        let input = usage.input.filter(|_| is_text);
+        Lesson {
+            prompt: input.map(|input| (estimate.body_bytes, input)),
+            answer: usage
+                .output
+                .and_then(|output| estimate.unlimited_answer(output)),
         }
     }
 

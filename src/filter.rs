@@ -10,14 +10,13 @@ use crate::admission::Balance;
 use crate::config::{Config, Missing};
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
-use crate::learn::Prompts;
 use crate::rewrite::splice;
 use crate::store::Troubles;
 use crate::telemetry::{self, Field};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| Box::new(Root { host: Rc::default(), complained: Rc::default(), configured: None }));
+    proxy_wasm::set_root_context(|_| Box::new(Root { host: Rc::default(), complained: Rc::default(), config: None }));
 }}
 
 /// One plugin configuration, on one thread.
@@ -25,13 +24,7 @@ struct Root {
     host: Rc<Host>,
     /// A corrupt record was complained about: once is enough.
     complained: Rc<Cell<bool>>,
-    configured: Option<Configured>,
-}
-
-/// A configuration, and what this thread has learned under it.
-struct Configured {
-    config: Rc<Config>,
-    prompts: Rc<Prompts>,
+    config: Option<Rc<Config>>,
 }
 
 impl Context for Root {}
@@ -50,10 +43,7 @@ impl RootContext for Root {
                 for metric in telemetry::troubles(&Troubles::default()) {
                     self.host.count(&metric);
                 }
-                self.configured = Some(Configured {
-                    prompts: Rc::new(Prompts::new(config.ladders.len())),
-                    config: Rc::new(config),
-                });
+                self.config = Some(Rc::new(config));
                 true
             }
             Err(error) => {
@@ -67,10 +57,10 @@ impl RootContext for Root {
         Some(Box::new(Filter {
             host: Rc::clone(&self.host),
             complained: Rc::clone(&self.complained),
-            exchange: self.configured.as_ref().map(|configured| {
-                let Configured { config, prompts } = configured;
-                Exchange::new(Rc::clone(config), Rc::clone(prompts))
-            }),
+            exchange: self
+                .config
+                .as_ref()
+                .map(|config| Exchange::new(Rc::clone(config))),
             held: 0,
         }))
     }

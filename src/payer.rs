@@ -194,7 +194,7 @@ pub(crate) fn as_of(limits: &Limits, record: Record, now: Timestamp) -> Record {
     }
 }
 
-/// Whether nothing would be lost if the record were forgotten but how long its tenant's answers are.
+/// Whether nothing would be lost if the record were forgotten but what its tenant's requests taught.
 fn is_idle(record: &Record) -> bool {
     record.bucket.used == 0 && record.account.spent == Cost::ZERO && record.account.holds.is_empty()
 }

@@ -13,14 +13,13 @@
 //! | 56 | 16 | spent: tokens, USD micros |
 //! | 72 | 1 | number of holds |
 //! | 73 | 24 each | hold: since, tokens, USD micros |
-//! | then | 1 | number of lengths, at least 1 |
-//! | | 12 each | length of answers: model, mean, deviation (in 1/256 tokens) |
+//! | then | 1 | number of models, at least 1 |
+//! | | 16 each | model, bytes a token (in 1/65,536), mean and deviation of answers (in 1/256 tokens) |
 //!
-//! Version 1 ends with the holds, version 2 has both. A record of which no lengths are known is written as version 1, so
-//! that streams which an older module still serves beside this one can settle on it.
+//! Version 1 ends with the holds, version 2 has both. A record that has learned nothing is written as version 1.
 
 use crate::bucket::Bucket;
-use crate::learn::{Answers, Length, MODELS, Model};
+use crate::learn::{Answers, BytesPerToken, Figures, Learned, MODELS, Model};
 use crate::ledger::{Account, HOLDS, Hold};
 use crate::units::{Cost, Micros, Timestamp, Tokens};
 use crate::window::Window;
@@ -34,8 +33,8 @@ pub struct Record {
     pub bucket: Bucket,
     /// State of the budget.
     pub account: Account,
-    /// How long the answers are that the tenant gets.
-    pub answers: Answers,
+    /// What the tenant's requests taught.
+    pub learned: Learned,
 }
 
 /// Bytes that are not a record of these versions: truncated, newer, or another plugin's.
@@ -46,7 +45,7 @@ const VERSION_1: [u8; 4] = *b"brs\x01";
 const VERSION_2: [u8; 4] = *b"brs\x02";
 
 impl Record {
-    /// The bytes of this record, at most 914.
+    /// The bytes of this record, at most 946.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Account {
@@ -55,14 +54,14 @@ impl Record {
             spent,
             holds,
         } = &self.account;
-        let Answers(lengths) = &self.answers;
+        let Learned(models) = &self.learned;
         let room = [
             holds.len().saturating_mul(24),
-            lengths.len().saturating_mul(12),
+            models.len().saturating_mul(16),
         ];
         let mut bytes =
             Vec::with_capacity(room.iter().fold(74, |sum, &part| part.saturating_add(sum)));
-        bytes.extend(if lengths.is_empty() {
+        bytes.extend(if models.is_empty() {
             VERSION_1
         } else {
             VERSION_2
@@ -80,19 +79,10 @@ impl Record {
             bytes.extend(hold.since.as_nanos().to_le_bytes());
             put_cost(&mut bytes, hold.cost);
         }
-        if !lengths.is_empty() {
-            let count = put_count(&mut bytes, lengths.len(), MODELS);
-            for length in lengths.iter().take(count) {
-                let Length {
-                    model,
-                    mean,
-                    deviation,
-                } = length;
-                bytes.extend(
-                    [model.0, *mean, *deviation]
-                        .iter()
-                        .flat_map(|part| part.to_le_bytes()),
-                );
+        if !models.is_empty() {
+            let count = put_count(&mut bytes, models.len(), MODELS);
+            for figures in models.iter().take(count) {
+                put_figures(&mut bytes, figures);
             }
         }
         bytes
@@ -104,7 +94,7 @@ impl Record {
     /// [`Corrupt`] for anything that [`Record::encode`] does not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut input = Input(bytes);
-        let has_lengths = match input.take()? {
+        let has_learned = match input.take()? {
             VERSION_1 => false,
             VERSION_2 => true,
             _ => return Err(Corrupt(())),
@@ -122,11 +112,11 @@ impl Record {
         let generation = input.u32()?;
         let spent = input.cost()?;
         let holds = input.list(HOLDS, Input::hold)?;
-        let lengths = match has_lengths {
-            true => input.list(MODELS, Input::length)?,
+        let models = match has_learned {
+            true => input.list(MODELS, Input::figures)?,
             false => Vec::new(),
         };
-        if !input.0.is_empty() || lengths.is_empty() == has_lengths || window.start > window.end {
+        if !input.0.is_empty() || models.is_empty() == has_learned || window.start > window.end {
             return Err(Corrupt(()));
         }
         let account = Account {
@@ -139,7 +129,7 @@ impl Record {
             owner,
             bucket,
             account,
-            answers: Answers(lengths),
+            learned: Learned(models),
         })
     }
 }
@@ -154,6 +144,14 @@ fn put_count(bytes: &mut Vec<u8>, length: usize, most: usize) -> usize {
 fn put_cost(bytes: &mut Vec<u8>, cost: Cost) {
     bytes.extend(cost.tokens.0.to_le_bytes());
     bytes.extend(cost.usd.0.to_le_bytes());
+}
+
+fn put_figures(bytes: &mut Vec<u8>, figures: &Figures) {
+    let Answers { mean, deviation } = figures.answers;
+    let density = figures.bytes_per_token.in_65536ths();
+    for part in [figures.model.0, density, mean, deviation] {
+        bytes.extend(part.to_le_bytes());
+    }
 }
 
 /// What is still to be read.
@@ -198,11 +196,14 @@ impl Input<'_> {
         })
     }
 
-    fn length(&mut self) -> Result<Length, Corrupt> {
-        Ok(Length {
+    fn figures(&mut self) -> Result<Figures, Corrupt> {
+        Ok(Figures {
             model: Model(self.u32()?),
-            mean: self.u32()?,
-            deviation: self.u32()?,
+            bytes_per_token: BytesPerToken::from_65536ths(self.u32()?).ok_or(Corrupt(()))?,
+            answers: Answers {
+                mean: self.u32()?,
+                deviation: self.u32()?,
+            },
         })
     }
 
@@ -217,6 +218,7 @@ impl Input<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::Lesson;
     use crate::ledger::tokens;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -251,15 +253,18 @@ mod tests {
                 spent: tokens(1_000),
                 holds,
             },
-            answers: Answers(vec![length(8), length(9)]),
+            learned: Learned(vec![figures(8), figures(9)]),
         }
     }
 
-    fn length(model: u32) -> Length {
-        Length {
+    fn figures(model: u32) -> Figures {
+        Figures {
             model: Model(model),
-            mean: 1 << 20,
-            deviation: u32::MAX,
+            bytes_per_token: BytesPerToken::MOST,
+            answers: Answers {
+                mean: 1 << 20,
+                deviation: u32::MAX,
+            },
         }
     }
 
@@ -282,18 +287,22 @@ mod tests {
         assert_eq!(record.account.spent, tokens(1_000));
         assert_eq!(record.account.held(), tokens(5));
         assert_eq!(record.account.holds[0].since, Timestamp::from_secs(3));
-        assert_eq!(record.answers, Answers::default());
+        assert_eq!(record.learned, Learned::default());
     }
 
     #[test]
-    fn a_record_without_lengths_is_written_as_version_1_and_one_with_them_as_version_2() {
+    fn a_record_that_has_learned_nothing_is_written_as_version_1_and_others_as_version_2() {
         let mut record = Record::decode(OLD).unwrap();
         assert_eq!(record.encode(), OLD);
-        record.answers.learn(Model(1), Tokens(300));
+        let lesson = Lesson {
+            answer: Some(Tokens(300)),
+            ..Lesson::default()
+        };
+        record.learned.learn(Model(1), lesson);
         let bytes = record.encode();
         assert_eq!(&bytes[..4], b"brs\x02");
         assert_eq!(&bytes[4..OLD.len()], &OLD[4..]);
-        assert_eq!(bytes.len(), OLD.len() + 13);
+        assert_eq!(bytes.len(), OLD.len() + 17);
         assert_eq!(Record::decode(&bytes), Ok(record));
         // Neither is the other with another number.
         assert_eq!(
@@ -355,13 +364,13 @@ mod tests {
                 holds,
                 ..Account::default()
             },
-            answers: Answers(vec![length(1); MODELS]),
+            learned: Learned(vec![figures(1); MODELS]),
             ..Record::default()
         };
-        assert_eq!(record.encode().len(), 914);
-        let most = Answers(vec![length(1); MODELS + 1]);
+        assert_eq!(record.encode().len(), 946);
+        let most = Learned(vec![figures(1); MODELS + 1]);
         let longer = Record {
-            answers: most,
+            learned: most,
             ..record.clone()
         };
         assert_eq!(longer.encode(), record.encode());
@@ -387,14 +396,19 @@ mod tests {
         bytes[72] += 1;
         bytes.extend([0; 24]);
         assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
-        let lengths = Answers(vec![length(1); MODELS]);
+        let most = Learned(vec![figures(1); MODELS]);
         let mut bytes = Record {
-            answers: lengths,
+            learned: most,
             ..Record::default()
         }
         .encode();
         bytes[73] += 1;
-        bytes.extend([0; 12]);
+        let last = bytes[bytes.len() - 16..].to_vec();
+        bytes.extend(last);
+        assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
+        let mut bytes = record().encode();
+        let density = bytes.len() - 12;
+        bytes[density..density + 4].fill(0);
         assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
         let mut backwards = record();
         backwards.account.window = Window {

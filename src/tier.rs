@@ -133,8 +133,6 @@ pub struct Ladder {
 pub struct Place<'a> {
     /// The ladder.
     pub ladder: &'a Ladder,
-    /// Its index.
-    pub index: usize,
     /// Index into its tiers.
     pub asked: usize,
 }
@@ -167,23 +165,15 @@ impl Ladder {
 /// Finds the ladder of a model: the one that names it, else the first one with a glob that matches.
 #[must_use]
 pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<Place<'a>> {
-    let mut indexed = ladders.iter().enumerate();
-    let named = indexed.clone().find_map(|(index, ladder)| {
+    let named = ladders.iter().find_map(|ladder| {
         let asked = ladder.tiers.iter().position(|tier| tier.model == model)?;
-        Some(Place {
-            ladder,
-            index,
-            asked,
-        })
+        Some(Place { ladder, asked })
     });
     named.or_else(|| {
-        let (index, ladder) =
-            indexed.find(|(_, ladder)| ladder.matches.iter().any(|glob| matches(glob, model)))?;
-        Some(Place {
-            ladder,
-            index,
-            asked: 0,
-        })
+        let ladder = ladders
+            .iter()
+            .find(|ladder| ladder.matches.iter().any(|glob| matches(glob, model)))?;
+        Some(Place { ladder, asked: 0 })
     })
 }
 

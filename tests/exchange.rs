@@ -1398,32 +1398,49 @@ fn reserved(proxy: &Proxy, tenant: &str, body: &str) -> u64 {
 }
 
 #[test]
-fn the_cells_of_a_prompt_follow_what_was_reported_on_its_ladder_and_the_reservation_stays_a_ceiling()
+fn the_cells_of_a_prompt_follow_what_was_reported_to_its_tenant_and_the_reservation_stays_a_ceiling()
  {
     let proxy = Proxy::new(&ample());
     let limit = r#""max_tokens":10,"#;
-    let (body, other) = (prompt("gpt-4o", limit), prompt("claude", limit));
+    let (body, mini) = (prompt("gpt-4o", limit), prompt("gpt-4o-mini", limit));
     let length = body.len() as u64;
-    let unlisted = prompt("llama", limit);
     assert_eq!(cells(&proxy, "acme", &body), length.div_ceil(4) + 10);
     for _ in 0..300 {
         proxy.served("acme", &body, length / 3, 10);
     }
-    for tenant in ["acme", "globex"] {
-        let cells = |body: &str| cells(&proxy, tenant, body);
-        assert_eq!(cells(&body), length / 3 + 10);
-        assert_eq!(cells(&prompt("gpt-4o-mini", limit)), length / 3 + 2 + 10);
-        assert_eq!(cells(&other), length.div_ceil(4) + 10);
-        assert_eq!(cells(&unlisted), length.div_ceil(4) + 10);
-        assert_eq!(reserved(&proxy, tenant, &body), length + 10);
-    }
+    assert_eq!(cells(&proxy, "acme", &body), length / 3 + 10);
+    assert_eq!(reserved(&proxy, "acme", &body), length + 10);
+    // Neither another model's nor another tenant's.
+    assert_eq!(cells(&proxy, "acme", &mini), (length + 5).div_ceil(4) + 10);
+    assert_eq!(cells(&proxy, "globex", &body), length.div_ceil(4) + 10);
     // So is the input of a request of which none is reported.
-    let before = spent(&proxy, "globex");
-    proxy.chat("globex", &body).end();
-    assert_eq!(spent(&proxy, "globex") - before, length / 3);
-    // A new configuration begins with the prior.
+    let before = spent(&proxy, "acme");
+    proxy.chat("acme", &body).end();
+    assert_eq!(spent(&proxy, "acme") - before, length / 3);
+    // It is the tenant's state and outlives the configuration and the day.
     proxy.configure(&ample());
-    assert_eq!(cells(&proxy, "acme", &body), length.div_ceil(4) + 10);
+    proxy.pass_millis(86_400_000);
+    assert_eq!(cells(&proxy, "acme", &body), length / 3 + 10);
+}
+
+#[test]
+fn a_wait_that_was_told_stays_true_whatever_others_send_meanwhile() {
+    let mut config = ample();
+    config["tenants"]["acme"] = json!({"bucket": {"tokens_per_window": 1_000, "window": "10s"}});
+    let proxy = Proxy::new(&config);
+    let body = prompt("gpt-4o", r#""max_tokens":10,"#);
+    proxy.served("acme", &body, 766, 10);
+    let refused = proxy.chat("acme", &body);
+    let wait = refused.reply_header("retry-after-ms").unwrap();
+    let wait: u64 = wait.parse().unwrap();
+    for _ in 0..100 {
+        proxy.served("globex", &body, 3_000, 10);
+    }
+    proxy.pass_millis(wait - 1);
+    let early = proxy.chat("acme", &body);
+    assert_eq!(early.reply_header("retry-after-ms"), Some("1"));
+    proxy.pass_millis(1);
+    assert_eq!(proxy.chat("acme", &body).refused(), None);
 }
 
 #[test]
@@ -1561,15 +1578,16 @@ fn a_flood_of_models_cannot_grow_the_record_nor_touch_another_tenants() {
     let proxy = Proxy::new(&ample());
     let body = prompt("gpt-4o", "");
     for _ in 0..50 {
+        proxy.served("acme", &body, 700, 300);
         proxy.served("globex", &body, 700, 300);
     }
     let others = proxy.store.value(&tenant_key("globex"));
     for n in 0..2_000 {
         proxy.served("acme", &format!(r#"{{"model":"made-up-{n}"}}"#), 1, 9_000);
     }
-    assert!(proxy.store.value(&tenant_key("acme")).unwrap().len() <= 914);
+    assert!(proxy.store.value(&tenant_key("acme")).unwrap().len() <= 946);
     assert_eq!(proxy.store.value(&tenant_key("globex")), others);
-    // Nor do strangers who get the slot of another: they begin with the prior.
+    // Its own first lesson is forgotten.
     assert_eq!(reserved(&proxy, "acme", &body), body.len() as u64 + 1_024);
 }
 
@@ -1614,4 +1632,30 @@ fn long_answers_in_the_past_refuse_nothing_that_the_prior_admits() {
     first.answer_json(&usage(5, 0));
     let exceeding = proxy.chat("acme", &body.replace('}', r#","n":5}"#));
     assert_eq!(exceeding.refused(), Some((429, "budget_exhausted")));
+}
+
+#[test]
+fn a_stranger_who_gets_the_slot_of_another_begins_with_the_priors() {
+    let mut config = ample();
+    config["tenant"] = json!({"unknown": {"plan": "ample"}});
+    config["plans"] = json!({"ample": config["tenants"]["acme"]});
+    let body = prompt("gpt-4o", "");
+    let first_key = |tenant: &str| slot_keys(owner_of(tenant))[0].clone();
+    let shares = |tenant: &String| first_key(tenant) == first_key("stranger");
+    let other = (0..).map(|n| format!("other-{n}")).find(shares).unwrap();
+    let held_in_the_slot = |tenant: &str| {
+        let proxy = Proxy::new(&config);
+        for _ in 0..100 {
+            proxy.served("stranger", &body, 700, 300);
+        }
+        // Whose window ends, is idle.
+        proxy.pass_millis(86_400_000);
+        let call = proxy.chat(tenant, &body);
+        assert_eq!(call.refused(), None);
+        assert_eq!(proxy.store.keys(), 1);
+        let value = proxy.store.value(&first_key("stranger")).unwrap();
+        Record::decode(&value).unwrap().account.held().tokens.0
+    };
+    assert_eq!(held_in_the_slot("stranger"), body.len() as u64 + 300);
+    assert_eq!(held_in_the_slot(&other), body.len() as u64 + 1_024);
 }

@@ -17,7 +17,7 @@ use std::num::NonZeroU64;
 
 use bursar::bucket::{Bucket, NotNow, Quota};
 use bursar::eventstream::{Frames, Kind, Part};
-use bursar::learn::{Answers, BytesPerToken, Model};
+use bursar::learn::{BytesPerToken, Learned, Lesson, Model};
 use bursar::record::Record;
 use bursar::sse::{Events, Judge, Verdict};
 use bursar::units::{Ppm, Timestamp, Tokens};
@@ -500,32 +500,32 @@ proptest! {
     }
 
     #[test]
-    fn bytes_per_token_come_to_what_is_reported(figure in any_bytes_per_token(), tokens in 50..5_000_u64, per_token in 2..=16_u64) {
+    fn bytes_per_token_come_to_what_is_reported(figure in any_bytes_per_token(), tokens in 50..5_000_u64, per_token in 2..=16_u32) {
         let (mut figure, seen) = (figure, per_token * 65_536);
         for _ in 0..3_000 {
             let before = figure.in_65536ths().abs_diff(seen);
-            figure = figure.after(tokens * per_token, Tokens(tokens));
+            figure = figure.after(tokens * u64::from(per_token), Tokens(tokens));
             prop_assert!(figure.in_65536ths().abs_diff(seen) <= before);
         }
         // To within what rounding leaves: half a unit of the sum by the weight.
-        prop_assert!(figure.in_65536ths().abs_diff(seen) <= 8_192 / tokens.min(1_024) + 1);
+        prop_assert!(u64::from(figure.in_65536ths().abs_diff(seen)) <= 8_192 / tokens.min(1_024) + 1);
     }
 
     #[test]
     fn what_is_reserved_for_an_answer_stays_bounded_and_at_most_doubles(
-        seen in prop::collection::vec((0..12_u32, any_figure()), 0..80), model in 0..12_u32, answer in any_figure(),
+        seen in prop::collection::vec((0..12_u32, any_lesson()), 0..80), model in 0..12_u32, answer in any_figure(),
     ) {
-        let mut answers = Answers::default();
-        for (model, answer) in seen {
-            answers.learn(Model(model), Tokens(answer));
+        let mut learned = Learned::default();
+        for (model, lesson) in seen {
+            learned.learn(Model(model), lesson);
         }
-        let before = answers.expected(Model(model)).0;
+        let before = learned.of(Model(model)).answers.expected().0;
         prop_assert!((128..=16_384).contains(&before));
-        answers.learn(Model(model), Tokens(answer));
-        let after = answers.expected(Model(model)).0;
+        learned.learn(Model(model), answered(answer));
+        let after = learned.of(Model(model)).answers.expected().0;
         prop_assert!((before * 3 / 4 - 1..=before * 2 + 1).contains(&after));
-        let record = Record { answers, ..Record::default() };
-        prop_assert!(record.encode().len() <= 914);
+        let record = Record { learned, ..Record::default() };
+        prop_assert!(record.encode().len() <= 946);
         prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
     }
 
@@ -533,10 +533,23 @@ proptest! {
     fn answers_of_a_length_come_to_be_expected_at_that_length(
         seen in prop::collection::vec(any_figure(), 0..40), answer in 128..=16_384_u64,
     ) {
-        let mut answers = Answers::default();
+        let mut learned = Learned::default();
         for answer in seen.into_iter().chain([answer; 200]) {
-            answers.learn(Model(1), Tokens(answer));
+            learned.learn(Model(1), answered(answer));
         }
-        prop_assert_eq!(answers.expected(Model(1)), Tokens(answer));
+        prop_assert_eq!(learned.of(Model(1)).answers.expected(), Tokens(answer));
     }
+}
+
+fn answered(tokens: u64) -> Lesson {
+    Lesson {
+        prompt: None,
+        answer: Some(Tokens(tokens)),
+    }
+}
+
+fn any_lesson() -> impl Strategy<Value = Lesson> {
+    let prompt = prop::option::of((any_figure(), any_figure().prop_map(Tokens)));
+    let answer = prop::option::of(any_figure().prop_map(Tokens));
+    (prompt, answer).prop_map(|(prompt, answer)| Lesson { prompt, answer })
 }

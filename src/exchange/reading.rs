@@ -8,7 +8,7 @@ use crate::admission::{Amended, Outcome};
 use crate::api::{Fault, body_model, limit_output};
 use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner};
-use crate::learn::PRIOR_ANSWER;
+use crate::learn::{BytesPerToken, PRIOR_ANSWER};
 use crate::payer::Done;
 use crate::policy::Ask;
 use crate::rewrite::{Passing, new_length};
@@ -19,7 +19,6 @@ use crate::tier::place;
 pub(super) struct Reading {
     endpoint: Endpoint,
     payer: Payer,
-    prompts: Rc<Prompts>,
     scanner: Scanner,
     /// The length that the client promised, if it did.
     length: Option<u64>,
@@ -55,7 +54,6 @@ impl Reading {
     /// A request of which only the headers are here. `length`: what they promise.
     pub(super) fn new(
         config: &Config,
-        prompts: Rc<Prompts>,
         endpoint: Endpoint,
         payer: Payer,
         length: Option<u64>,
@@ -66,7 +64,6 @@ impl Reading {
         Self {
             scanner: Scanner::new(endpoint.wire.request(), Repeats::Refuse),
             payer,
-            prompts,
             length,
             body: if config.hold_headers && is_short {
                 Body::Held
@@ -359,7 +356,6 @@ impl Reading {
         let mut sent = Sent::new(
             self.endpoint.clone(),
             self.payer.clone(),
-            Rc::clone(&self.prompts),
             admission,
             &ask,
             request.facts.clone(),
@@ -429,7 +425,7 @@ impl Reading {
         Ask {
             model: &request.model,
             place,
-            estimate: self.estimate(&request.facts, place.map(|place| place.index)),
+            estimate: self.estimate(&request.facts),
             unlisted_price: config.unlisted_price.as_ref(),
             scope: scope(
                 &self.endpoint,
@@ -443,11 +439,11 @@ impl Reading {
 
     /// What the request may cost, by what was read of it. Before the body is complete an output limit may still
     /// come, so none is taken for granted: whatever it is, it is reserved before the last byte goes on.
-    fn estimate(&self, facts: &Facts, ladder: Option<usize>) -> Estimate {
+    fn estimate(&self, facts: &Facts) -> Estimate {
         let is_complete = self.is_complete();
         Estimate {
             body_bytes: self.length.unwrap_or(0).max(self.scanner.offset()),
-            bytes_per_token: self.prompts.of(ladder),
+            bytes_per_token: BytesPerToken::PRIOR,
             output_limit: facts
                 .output_limit
                 .or_else(|| (!is_complete).then_some(Tokens(0))),
@@ -478,7 +474,6 @@ impl Sent {
     fn new(
         endpoint: Endpoint,
         payer: Payer,
-        prompts: Rc<Prompts>,
         admission: Admission,
         ask: &Ask<'_>,
         facts: Facts,
@@ -490,8 +485,6 @@ impl Sent {
             model: ask.model_at(tier).to_owned(),
             price: ask.price(tier).copied(),
             asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
-            prompts,
-            ladder: ask.place.map(|place| place.index),
             payer,
             admission,
             requested_model: ask.model.to_owned(),

@@ -1,19 +1,16 @@
-//! How many bytes of a body make a prompt token, on each ladder.
+//! How many bytes of a body make a prompt token.
 //!
 //! It depends on the language, on the model's vocabulary and on the client: with the JSON around them, English questions
 //! are at five bytes a token, Chinese ones at three to five, and Russian ones that the client has escaped (`\u043c`) at ten to
-//! fifteen (`make bench` measures it). One figure for each ladder: its tiers' models are of a kind. All tenants teach it, so it is
-//! bounded: whatever one of them sends, another's prompt is expected to take no more than twice what the prior says.
-
-use std::cell::Cell;
+//! fifteen (`make bench` measures it).
 
 use crate::units::Tokens;
 
 /// Bytes of a body for each of its prompt tokens, with the JSON around them. In 1/65,536, so that short prompts count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BytesPerToken(u64);
+pub struct BytesPerToken(u32);
 
-const ONE: u64 = 1 << 16;
+const ONE: u32 = 1 << 16;
 
 /// Tokens after which what was learned before is mostly forgotten.
 const MEMORY: u64 = 1 << 14;
@@ -24,8 +21,7 @@ const MOST_WEIGHT: u64 = MEMORY / 16;
 impl BytesPerToken {
     /// What is assumed before anything was learned: what English prose and its JSON come to.
     pub const PRIOR: Self = Self(4 * ONE);
-    /// No language is denser in today's vocabularies. A lower bound would let one tenant's odd prompts make another's seem
-    /// larger than its bucket.
+    /// No language is denser in today's vocabularies.
     pub const LEAST: Self = Self(2 * ONE);
     /// No language is thinner, however it is escaped.
     pub const MOST: Self = Self(16 * ONE);
@@ -40,21 +36,28 @@ impl BytesPerToken {
         let Some(seen) = bytes.checked_div(input.0.into()) else {
             return self;
         };
-        let seen = u64::try_from(seen).unwrap_or(u64::MAX);
+        let seen = u32::try_from(seen).unwrap_or(u32::MAX);
         let seen = seen.clamp(Self::LEAST.0, Self::MOST.0);
         let weight = input.0.min(MOST_WEIGHT);
         let rest = MEMORY.saturating_sub(weight);
-        let sum = self
-            .0
-            .saturating_mul(rest)
-            .saturating_add(seen.saturating_mul(weight));
-        Self(sum.saturating_add(MEMORY / 2) / MEMORY)
+        let old = u64::from(self.0).saturating_mul(rest);
+        let new = u64::from(seen).saturating_mul(weight);
+        let mean = old.saturating_add(new).saturating_add(MEMORY / 2) / MEMORY;
+        Self(u32::try_from(mean).unwrap_or(Self::MOST.0))
     }
 
     /// The figure itself, in 1/65,536 bytes.
     #[must_use]
-    pub fn in_65536ths(self) -> u64 {
+    pub fn in_65536ths(self) -> u32 {
         self.0
+    }
+
+    /// From the figure itself; `None` outside the bounds.
+    #[must_use]
+    pub fn from_65536ths(figure: u32) -> Option<Self> {
+        (Self::LEAST..=Self::MOST)
+            .contains(&Self(figure))
+            .then_some(Self(figure))
     }
 
     /// The prompt tokens to expect of a body, rounded up.
@@ -64,43 +67,6 @@ impl BytesPerToken {
             .saturating_mul(ONE.into())
             .div_ceil(self.0.max(1).into());
         Tokens(u64::try_from(tokens).unwrap_or(u64::MAX))
-    }
-}
-
-/// What one worker has learned of prompts under one configuration: a figure for each ladder, and one for all models that
-/// are on none.
-#[derive(Debug)]
-pub struct Prompts {
-    ladders: Vec<Cell<BytesPerToken>>,
-    unlisted: Cell<BytesPerToken>,
-}
-
-impl Prompts {
-    /// Nothing is learned yet, of so many ladders.
-    #[must_use]
-    pub fn new(ladders: usize) -> Self {
-        let prior = Cell::new(BytesPerToken::PRIOR);
-        Self {
-            ladders: vec![prior.clone(); ladders],
-            unlisted: prior,
-        }
-    }
-
-    /// The figure of a ladder, by its index; `None` stands for no ladder.
-    #[must_use]
-    pub fn of(&self, ladder: Option<usize>) -> BytesPerToken {
-        self.cell(ladder).get()
-    }
-
-    /// Learns from a request whose prompt was reported.
-    pub fn learn(&self, ladder: Option<usize>, body_bytes: u64, input: Tokens) {
-        let cell = self.cell(ladder);
-        cell.set(cell.get().after(body_bytes, input));
-    }
-
-    fn cell(&self, ladder: Option<usize>) -> &Cell<BytesPerToken> {
-        let own = ladder.and_then(|index| self.ladders.get(index));
-        own.unwrap_or(&self.unlisted)
     }
 }
 
@@ -147,17 +113,5 @@ mod tests {
         assert_eq!(after(1_000, 0, u64::MAX).tokens(1_999), Tokens(1_000));
         assert_eq!(after(1_000, u64::MAX, 1_024).tokens(15_999), Tokens(1_000));
         assert_eq!(after(1_000, u64::MAX, 0), BytesPerToken::PRIOR);
-    }
-
-    #[test]
-    fn each_ladder_learns_for_itself() {
-        let prompts = Prompts::new(2);
-        prompts.learn(Some(1), 2_000, Tokens(1_000));
-        assert_eq!(prompts.of(Some(0)), BytesPerToken::PRIOR);
-        assert!(prompts.of(Some(1)) < BytesPerToken::PRIOR);
-        assert_eq!(prompts.of(None), BytesPerToken::PRIOR);
-        prompts.learn(None, 8_000, Tokens(1_000));
-        assert!(prompts.of(None) > BytesPerToken::PRIOR);
-        assert_eq!(prompts.of(Some(0)), BytesPerToken::PRIOR);
     }
 }

@@ -77,30 +77,41 @@ impl<'a> Ask<'a> {
         now: Timestamp,
     ) -> Estimate {
         let prior = Tokens(PRIOR_ANSWER);
-        let learned = record.answers.expected(Model::of(self.model_at(tier)));
-        let answer = if self.estimate.output_limit.is_none() && learned > prior {
-            let room = Tokens(self.room(tier, limits, record, now));
-            learned.min(room).max(prior)
-        } else {
-            learned
-        };
-        Estimate {
+        let figures = record.learned.of(Model::of(self.model_at(tier)));
+        let answer = figures.answers.expected();
+        let estimate = Estimate {
+            bytes_per_token: figures.bytes_per_token,
             answer,
             ..self.estimate
+        };
+        if estimate.output_limit.is_some() || answer <= prior {
+            return estimate.limited(most);
+        }
+        let room = Tokens(self.room(tier, &estimate, limits, record, now));
+        Estimate {
+            answer: answer.min(room).max(prior),
+            ..estimate
         }
         .limited(most)
     }
 
     /// The longest answers that all limits have room for now.
-    fn room(&self, tier: usize, limits: &Limits, record: &Record, now: Timestamp) -> u64 {
+    fn room(
+        &self,
+        tier: usize,
+        estimate: &Estimate,
+        limits: &Limits,
+        record: &Record,
+        now: Timestamp,
+    ) -> u64 {
         let on_budget = limits.budget.map_or(u64::MAX, |budget| {
             let left = budget.remaining(&record.account);
             self.most_within(tier, budget.unit, left).unwrap_or(0)
         });
         let in_bucket = limits.bucket.map_or(u64::MAX, |quota| {
             let left = quota.available(record.bucket, now);
-            let left = left.saturating_sub(self.estimate.input().0);
-            left.checked_div(self.estimate.choices.max(1)).unwrap_or(0)
+            let left = left.saturating_sub(estimate.input().0);
+            left.checked_div(estimate.choices.max(1)).unwrap_or(0)
         });
         on_budget.min(in_bucket)
     }

@@ -87,7 +87,6 @@ fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decisi
         model: "model-default",
         place: Some(Place {
             ladder: &ladder,
-            index: 0,
             asked,
         }),
         estimate: output(cost),
@@ -391,7 +390,6 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
     let ladder = ladder();
     let listed = Some(Place {
         ladder: &ladder,
-        index: 0,
         asked: 0,
     });
     for (place, tier, used, fits) in [

@@ -16,7 +16,6 @@ use std::rc::Rc;
 
 use bursar::config::Config;
 use bursar::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
-use bursar::learn::Prompts;
 use bursar::record::Record;
 use bursar::reply::Reply;
 use bursar::rewrite::splice;
@@ -37,7 +36,6 @@ impl Properties for NoProperties {
 
 pub struct Proxy {
     config: RefCell<Rc<Config>>,
-    prompts: RefCell<Rc<Prompts>>,
     pub store: FakeStore,
     now: Cell<u64>,
     metrics: RefCell<BTreeMap<String, u64>>,
@@ -67,10 +65,8 @@ pub const NOON: u64 = 1_709_208_000;
 
 impl Proxy {
     pub fn new(config: &serde_json::Value) -> Self {
-        let config = parsed(config);
         Self {
-            prompts: RefCell::new(nothing_learned(&config)),
-            config: RefCell::new(config),
+            config: RefCell::new(parsed(config)),
             store: FakeStore::default(),
             now: Cell::new(NOON * 1_000_000_000),
             metrics: RefCell::default(),
@@ -79,9 +75,7 @@ impl Proxy {
 
     /// From now on requests begin under another configuration.
     pub fn configure(&self, config: &serde_json::Value) {
-        let config = parsed(config);
-        *self.prompts.borrow_mut() = nothing_learned(&config);
-        *self.config.borrow_mut() = config;
+        *self.config.borrow_mut() = parsed(config);
     }
 
     pub fn now(&self) -> Timestamp {
@@ -116,10 +110,7 @@ impl Proxy {
     pub fn request(&self, headers: &[(&str, &str)], is_end: bool) -> Call<'_> {
         let mut call = Call {
             proxy: self,
-            exchange: Exchange::new(
-                Rc::clone(&self.config.borrow()),
-                Rc::clone(&self.prompts.borrow()),
-            ),
+            exchange: Exchange::new(Rc::clone(&self.config.borrow())),
             upstream_headers: headers
                 .iter()
                 .map(|&(name, value)| (name.to_owned(), value.to_owned()))
@@ -322,10 +313,6 @@ pub fn usage(input: u64, output: u64) -> String {
 
 fn parsed(config: &serde_json::Value) -> Rc<Config> {
     Rc::new(Config::parse(config.to_string().as_bytes()).unwrap())
-}
-
-fn nothing_learned(config: &Config) -> Rc<Prompts> {
-    Rc::new(Prompts::new(config.ladders.len()))
 }
 
 fn as_headers(list: &[(String, String)]) -> Headers {

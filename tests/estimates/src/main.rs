@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use bursar::estimate::Estimate;
-use bursar::learn::Prompts;
+use bursar::learn::BytesPerToken;
 use bursar::units::Tokens;
 use tiktoken_rs::{ChatCompletionRequestMessage, num_tokens_from_messages};
 
@@ -54,8 +54,8 @@ struct Off {
 fn main() -> io::Result<()> {
     let mut report = String::from(
         "# Prompt tokens: estimated against counted\n\n\
-         Error in %: of the sum of all requests, and of each on the mean. *Prior*: four bytes a token. *Learned*: on a ladder that only\n\
-         sees this kind of text. *Mixed*: on one that sees all of them in turn.\n",
+         Error in %: of the sum of all requests, and of each on the mean. *Prior*: four bytes a token. *Learned*: of a tenant that only\n\
+         sends this kind of text. *Mixed*: of one that sends all of them in turn.\n",
     );
     for (vocabulary, model) in VOCABULARIES {
         report += &format!("\n## {vocabulary}\n\n{}", table(&kinds(model)));
@@ -73,7 +73,7 @@ fn table(kinds: &[Kind]) -> String {
     );
     let all = || kinds.iter().flat_map(|kind| &kind.requests);
     for Kind { name, requests } in kinds {
-        let prior = off(requests, |_| Prompts::new(0));
+        let prior = off(requests, |_| BytesPerToken::PRIOR);
         let alone = off(requests, |left_out| taught(requests.iter(), left_out));
         let mixed = off(requests, |left_out| taught(all(), left_out));
         let bytes: u64 = requests.iter().map(|request| request.body_bytes).sum();
@@ -127,20 +127,23 @@ fn request(model: &str, text: &str, escaped: bool) -> Request {
 }
 
 /// What is learned from all requests but one.
-fn taught<'a>(requests: impl Iterator<Item = &'a Request> + Clone, left_out: &Request) -> Prompts {
-    let prompts = Prompts::new(1);
+fn taught<'a>(
+    requests: impl Iterator<Item = &'a Request> + Clone,
+    left_out: &Request,
+) -> BytesPerToken {
     let others = requests.filter(|request| !std::ptr::eq(*request, left_out));
-    for request in std::iter::repeat_n(others, ROUNDS).flatten() {
-        prompts.learn(Some(0), request.body_bytes, Tokens(request.tokens));
-    }
-    prompts
+    std::iter::repeat_n(others, ROUNDS)
+        .flatten()
+        .fold(BytesPerToken::PRIOR, |figure, request| {
+            figure.after(request.body_bytes, Tokens(request.tokens))
+        })
 }
 
-fn off(requests: &[Request], learned: impl Fn(&Request) -> Prompts) -> Off {
+fn off(requests: &[Request], learned: impl Fn(&Request) -> BytesPerToken) -> Off {
     let estimated = |request: &Request| {
         let estimate = Estimate {
             body_bytes: request.body_bytes,
-            bytes_per_token: learned(request).of(Some(0)),
+            bytes_per_token: learned(request),
             output_limit: Some(Tokens(0)),
             answer: Tokens(0),
             choices: 1,
