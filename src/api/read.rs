@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Fault, OutputLimits, Wire};
 use crate::json::{Field, Key, Scanner, text};
+use crate::learn::PRIOR_ANSWER;
 use crate::number::Number;
 use crate::rewrite::Edit;
 use crate::units::Tokens;
@@ -165,7 +166,8 @@ pub(super) fn output_limit(
         is_open |= digits.is_some() && limit.is_none();
         largest = largest.max(limit);
     }
-    Ok(largest.filter(|_| !is_open))
+    let least = if is_open { PRIOR_ANSWER } else { 0 };
+    Ok(largest.map(|largest| largest.max(least)))
 }
 
 /// The limit of all answers together.
