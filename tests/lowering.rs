@@ -589,7 +589,7 @@ fn check_limited(proxy: &Proxy, path: &str, body: &str, expected: &str, output: 
         assert_eq!(call.upstream_text(), expected, "split at {split}");
         let length = call.upstream_header("content-length").map(str::to_owned);
         assert_eq!(
-            length.unwrap_or(expected.len().to_string()),
+            length.unwrap_or_else(|| expected.len().to_string()),
             expected.len().to_string()
         );
         assert_eq!(
@@ -837,7 +837,7 @@ fn where_the_path_names_the_model_answers_are_shortened_in_held_requests_only() 
     let body = r#"{"generationConfig":{"maxOutputTokens":5000}}"#;
     let call = |hold| {
         let proxy = little_left(hold, "tokens");
-        let call = post(&proxy, GEMINI, &[&body[..20], &body[20..]]);
+        let call = post(&proxy, GEMINI, &<[&str; 2]>::from(body.split_at(20)));
         (
             call.refused().map(|(_, reason)| reason.to_owned()),
             held(&proxy),
