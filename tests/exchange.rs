@@ -853,7 +853,7 @@ fn every_exit_is_counted_by_its_cause_and_leaves_nothing_held() {
         }),
     ];
     for (cause, way) in ways {
-        let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));
+        let proxy = Proxy::new(&config());
         way(&proxy);
         assert_eq!(
             proxy.metric(&format!("bursar_exits_total.cause=.={cause};.;")),

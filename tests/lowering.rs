@@ -557,6 +557,36 @@ fn a_model_in_the_path_is_decided_about_before_the_body_where_headers_are_not_he
     }
 }
 
+// A body without a length is not held, so its path goes on with its first bytes.
+#[test]
+fn with_held_headers_a_body_without_a_length_passes() {
+    for (path, body, decided) in [
+        (CHAT, r#"{"model":"best","max_tokens":9}"#, "budget_low"),
+        (
+            GEMINI,
+            r#"{"generationConfig":{"maxOutputTokens":9}}"#,
+            "body_unread",
+        ),
+    ] {
+        let proxy = with(true, |_| {});
+        spend(&proxy, 6_000);
+        let headers = [
+            (":method", "POST"),
+            (":path", path),
+            ("x-tenant-id", "acme"),
+        ];
+        let mut call = proxy.request(&headers, false);
+        assert!(!call.headers_gone);
+        call.send(&[&body.as_bytes()[..12], &body.as_bytes()[12..]]);
+        assert_eq!(call.upstream_header("content-length"), None);
+        let model = if path == CHAT { "light" } else { "best" };
+        assert_eq!(call.upstream_text(), body.replace("best", model));
+        assert_eq!(call.upstream_header(":path"), Some(path));
+        call.answer_headers("200", &[]);
+        assert_eq!(call.response_header("x-bursar-reason"), Some(decided));
+    }
+}
+
 #[test]
 fn a_body_is_kept_back_for_the_decision_as_far_as_there_is_room() {
     for (filler, tier, reason) in [(400, "light", "budget_low"), (1_500, "best", "body_unread")] {

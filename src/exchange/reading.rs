@@ -38,7 +38,7 @@ pub(super) struct Reading {
 /// How the body goes on.
 #[derive(Debug)]
 enum Body {
-    /// Not before it is complete, or too long.
+    /// Not before it is complete.
     Held,
     /// As it is read.
     Passing(Passing),
@@ -58,7 +58,9 @@ impl Reading {
         payer: Payer,
         length: Option<u64>,
     ) -> Self {
-        let is_short = length.is_none_or(|length| length <= config.hold_bytes);
+        // One without a length is not held: where a long one has to go on at last, the proxy already holds more of it
+        // than it may, and answers 413.
+        let is_short = length.is_some_and(|length| length <= config.hold_bytes);
         let limits_output = payer.plan.limits.min_output_tokens.is_some()
             || config.ladders.iter().any(|ladder| ladder.limits_output());
         Self {
@@ -141,7 +143,7 @@ impl Reading {
         if is_end && !is_complete {
             return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
         }
-        if matches!(self.body, Body::Held) && self.holds_on() {
+        if !is_complete && matches!(self.body, Body::Held) {
             return Ok(Step::pause());
         }
         let mut step = Step::default();
@@ -168,13 +170,6 @@ impl Reading {
         Ok(step)
     }
 
-    /// Whether a held body waits for more. One without a length may become too long for that: then it goes on after the
-    /// value that is being read.
-    fn holds_on(&self) -> bool {
-        let has_room = self.length.is_some() || self.scanner.offset() < self.room;
-        !self.is_complete() && (has_room || self.scanner.open_since().is_some())
-    }
-
     /// What is asked for; `None` while the model is not known.
     fn request(&self) -> Result<Option<Request>, Fault> {
         let model = match &self.endpoint.model {
@@ -193,8 +188,7 @@ impl Reading {
 
     /// Whether the admission waits for more of the body, which is kept back here as far as there is room.
     fn waits(&self, config: &Config, request: &Request) -> bool {
-        let must_go = self.is_complete() || matches!(self.body, Body::Held);
-        if self.sent.is_some() || must_go || self.endpoint.model.is_some() {
+        if self.sent.is_some() || self.is_complete() || self.endpoint.model.is_some() {
             return false;
         }
         let place = place(&config.ladders, &request.model);
