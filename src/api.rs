@@ -188,7 +188,7 @@ fn google(path: &[u8], segments: &[Segment]) -> Option<Found> {
     let [rest @ .., collection, last] = segments else {
         return None;
     };
-    if !["models", "tunedmodels", "endpoints"]
+    if !["models", "tunedmodels", "endpoints", "dynamic"]
         .iter()
         .any(|name| collection.is(name))
     {
@@ -256,7 +256,9 @@ fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
         }
         _ => return None,
     };
-    let after = rest.iter().position(|segment| segment.is("deployments"));
+    // Azure's name for it, and the one that OpenAI had before, which LiteLLM still heeds before the body's.
+    let is_model = |segment: &Segment| segment.is("deployments") || segment.is("engines");
+    let after = rest.iter().position(is_model);
     let deployment = after.and_then(|after| rest.get(after.saturating_add(1)..));
     let deployment = deployment.and_then(|names| PathModel::new(path, names));
     Some((wire, deployment))

@@ -96,6 +96,8 @@ fn each_provider_is_known_by_its_paths() {
             Some("d"),
         ),
         ("/openai/deployments/d/embeddings", "Embeddings", Some("d")),
+        ("/engines/a/b/chat/completions", "Chat", Some("a/b")),
+        ("/v1beta/dynamic/d:generateContent", "Gemini", Some("d")),
         (
             "/v1beta/models/gemini-2.5-pro:generateContent",
             "Gemini",
