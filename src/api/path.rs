@@ -70,21 +70,30 @@ impl PathModel {
     }
 
     /// The path with another model in the place of this one; its name is escaped but for what is plain in any path
-    /// (RFC 3986, 2.3).
+    /// (RFC 3986, 2.3). All else stays as it is, but that bytes which are no UTF-8 are escaped.
     #[must_use]
     pub fn path_for(&self, model: &str) -> String {
-        let part =
-            |range: Option<&[u8]>| String::from_utf8_lossy(range.unwrap_or_default()).into_owned();
-        let mut path = part(self.path.get(..self.start));
+        let mut path = text(self.path.get(..self.start).unwrap_or_default());
         for byte in model.bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) {
                 path.push(byte.into());
             } else {
-                path.push_str(&format!("%{byte:02X}"));
+                path += &escaped(byte);
             }
         }
-        path + &part(self.path.get(self.end..))
+        path + &text(self.path.get(self.end..).unwrap_or_default())
     }
+}
+
+fn text(part: &[u8]) -> String {
+    part.utf8_chunks().fold(String::new(), |text, chunk| {
+        let rest = chunk.invalid().iter().copied().map(escaped);
+        text + chunk.valid() + &rest.collect::<String>()
+    })
+}
+
+fn escaped(byte: u8) -> String {
+    format!("%{byte:02X}")
 }
 
 /// The segments of a path.
@@ -181,6 +190,14 @@ mod tests {
             model.path_for("b:c/d e"),
             "/a/../model/b%3Ac%2Fd%20e;p/converse?q=%2F"
         );
+    }
+
+    #[test]
+    fn no_byte_of_the_path_is_lost() {
+        let path = "/model/a/converse?q=\u{e9}".as_bytes();
+        let path = [path, b"\xff\xe9"].concat();
+        let model = PathModel::new(&path, &segments(&path)[1..2]).unwrap();
+        assert_eq!(model.path_for("b"), "/model/b/converse?q=\u{e9}%FF%E9");
     }
 
     #[test]
