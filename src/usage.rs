@@ -124,6 +124,8 @@ enum Body {
 struct Told {
     wire: &'static dyn Wire,
     event: Event,
+    /// The usage that the headers tell.
+    of_headers: Option<Usage>,
     /// The usage that was reported.
     usage: Option<Usage>,
     /// The provider has said its last about usage.
@@ -187,6 +189,7 @@ impl Reader {
             told: Told {
                 wire,
                 event: Event::default(),
+                of_headers: usage,
                 usage,
                 is_final: usage.is_some_and(|usage| usage.is_whole()),
                 content: Content::default(),
@@ -208,11 +211,11 @@ impl Reader {
         match std::mem::replace(&mut self.body, Body::Opaque) {
             Body::Opaque => None,
             Body::Json(mut scanner) => {
-                match scanner.feed(chunk) {
-                    Ok(()) => {
-                        told.whole(&scanner);
-                        self.body = Body::Json(scanner);
-                    }
+                let scanned = scanner.feed(chunk);
+                // What was told before a fault stands, as it does where the fault comes in a later chunk.
+                told.whole(&scanner);
+                match scanned {
+                    Ok(()) => self.body = Body::Json(scanner),
                     // Only white space came before.
                     Err(Malformed::NotAnObject) => {
                         self.body = Array::default()
@@ -275,13 +278,12 @@ impl Reader {
 }
 
 impl Told {
-    /// A response that is one JSON object was read as far as this.
+    /// A response that is one JSON object was read as far as this. What was read of it before counts no more.
     fn whole(&mut self, scanner: &Scanner) {
-        if let Some(usage) = self.wire.usage(scanner) {
-            let usage = usage.after(self.usage.unwrap_or_default());
-            self.usage = Some(usage);
-            self.is_final = usage.is_whole();
-        }
+        let in_body = self.wire.usage(scanner);
+        let together = in_body.map(|usage| usage.after(self.of_headers.unwrap_or_default()));
+        self.usage = together.or(self.of_headers);
+        self.is_final = self.usage.is_some_and(|usage| usage.is_whole());
     }
 
     fn frame(&mut self, part: Part<'_>) {
@@ -406,4 +408,73 @@ impl Array {
 
 fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Endpoint;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn headers(list: &[(&str, &str)]) -> Headers {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let pairs = list.iter().map(|(name, value)| (bytes(name), bytes(value)));
+        Headers(pairs.collect())
+    }
+
+    /// What is reported to an answer with these headers, the same at every split into two.
+    #[track_caller]
+    fn reported(path: &str, list: &[(&str, &str)], body: &str) -> Option<Usage> {
+        let endpoint = Endpoint::of(&headers(&[(":method", "POST"), (":path", path)])).unwrap();
+        let read = |chunks: [&str; 2]| {
+            let mut reader = Reader::new(endpoint.wire, &headers(list), false);
+            for chunk in chunks {
+                reader.feed(chunk.as_bytes(), false);
+            }
+            reader.feed(b"", true);
+            (reader.reported(), reader.estimated_output())
+        };
+        let whole = read([body, ""]);
+        for split in 0..body.len() {
+            let (head, tail) = body.split_at(split);
+            assert_eq!(read([head, tail]), whole, "split at {split}");
+        }
+        whole.0.0
+    }
+
+    fn usage(input: u64, output: u64) -> Option<Usage> {
+        Some(Usage {
+            input: Some(Tokens(input)),
+            output: Some(Tokens(output)),
+            ..Usage::default()
+        })
+    }
+
+    const CHAT: &str = "/v1/chat/completions";
+
+    // cases.md 16
+    #[test]
+    fn white_space_may_come_before_an_array_of_events() {
+        let event = r#"{"usageMetadata":{"promptTokenCount":5,"totalTokenCount":7}}"#;
+        let body = format!(" \n[{event}]");
+        let path = "/v1/models/m:streamGenerateContent";
+        assert_eq!(reported(path, &[], &body), usage(5, 2));
+    }
+
+    // cases.md 16
+    #[test]
+    fn what_was_reported_before_a_fault_stands() {
+        let report = r#""usage":{"prompt_tokens":5,"completion_tokens":2}"#;
+        for rest in ["} x", ",}", ",\"x\":]", "", ","] {
+            let body = format!("{{{report}{rest}");
+            assert_eq!(reported(CHAT, &[], &body), usage(5, 2), "{rest}");
+        }
+    }
+
+    #[test]
+    fn of_two_reports_in_one_object_the_last_counts() {
+        let body = r#"{"usage":{"prompt_tokens":5,"completion_tokens":2},"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+        assert_eq!(reported(CHAT, &[], body), usage(3, 1));
+    }
 }
