@@ -253,7 +253,8 @@ impl Reader {
     /// The usage that was reported so far, and whether the provider has said its last about it.
     #[must_use]
     pub fn reported(&self) -> (Option<Usage>, bool) {
-        (self.told.usage, self.told.is_final)
+        // Reports of different parts may have told of cached tokens that no one report's input has room for.
+        (self.told.usage.map(Usage::consistent), self.told.is_final)
     }
 
     /// How many output tokens came, told from what was seen.
@@ -476,5 +477,21 @@ mod tests {
     fn of_two_reports_in_one_object_the_last_counts() {
         let body = r#"{"usage":{"prompt_tokens":5,"completion_tokens":2},"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
         assert_eq!(reported(CHAT, &[], body), usage(3, 1));
+    }
+
+    #[test]
+    fn reports_of_two_parts_never_tell_of_more_cached_tokens_than_input() {
+        let headers = [
+            ("x-amzn-bedrock-input-token-count", "1"),
+            ("x-amzn-bedrock-cache-read-input-token-count", "9"),
+        ];
+        let body =
+            r#"{"usage":{"input_tokens":2,"cache_creation_input_tokens":8,"output_tokens":4}}"#;
+        let expected = Usage {
+            cached_input: Some(Tokens(9)),
+            cache_write: Some(Tokens(1)),
+            ..usage(10, 4).unwrap()
+        };
+        assert_eq!(reported("/model/m/invoke", &headers, body), Some(expected));
     }
 }
