@@ -304,6 +304,8 @@ pub enum Fault {
     NotALimit(&'static str),
     /// This value is neither true nor false.
     NotABool(&'static str),
+    /// This value is no object.
+    NotAnObject(&'static str),
     /// `stream_options` is no object, or longer than any that makes sense.
     OptionsNotObject,
 }
@@ -315,6 +317,7 @@ impl std::fmt::Display for Fault {
             Self::NotACount(name) => write!(f, "`{name}` must be a whole number of at least 1"),
             Self::NotALimit(name) => write!(f, "`{name}` must be a whole number"),
             Self::NotABool(name) => write!(f, "`{name}` must be true or false"),
+            Self::NotAnObject(name) => write!(f, "`{name}` must be an object"),
             Self::OptionsNotObject => {
                 f.write_str("`stream_options` must be an object of at most 1024 bytes")
             }

@@ -59,8 +59,10 @@ pub struct Field {
     pub raw: Vec<u8>,
     /// Whether it is longer than its key's limit.
     pub overlong: bool,
-    /// If it is a list or an object, the commas between its entries.
+    /// If it is a list, the commas between its entries.
     pub commas: u64,
+    /// It is an object that is looked into, and has no entry.
+    pub is_empty: bool,
 }
 
 /// Why a body is not what was promised.
@@ -293,7 +295,11 @@ impl Scanner {
     }
 
     fn close_object(&mut self) {
+        let is_empty = self.state == State::FirstKey;
         self.levels.pop();
+        if let Some(field) = self.current() {
+            field.is_empty = is_empty;
+        }
         self.state = State::AfterValue;
         if self.levels.is_empty() {
             self.end = Some(self.offset);
@@ -428,10 +434,15 @@ impl Scanner {
     }
 
     fn count_comma(&mut self) {
-        let current = self.levels.last().and_then(|level| level.current);
-        if let Some(Some(field)) = current.and_then(|index| self.fields.get_mut(index)) {
+        if let Some(field) = self.current() {
             field.commas = field.commas.saturating_add(1);
         }
+    }
+
+    /// The value that is being read in the innermost object, if it is looked for.
+    fn current(&mut self) -> Option<&mut Field> {
+        let index = self.levels.last()?.current?;
+        self.fields.get_mut(index)?.as_mut()
     }
 
     /// The string that was read last is a key.

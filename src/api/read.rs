@@ -157,6 +157,12 @@ pub(super) fn output_limit(
     limits: OutputLimits,
     shape: &[Key],
 ) -> Result<Option<u64>, Fault> {
+    if let Some((index, name)) = limits.object {
+        let first = body.value(index).and_then(|field| field.raw.first());
+        if digits(body, index).is_some() && first != Some(&b'{') {
+            return Err(Fault::NotAnObject(name));
+        }
+    }
     let (mut largest, mut is_open) = (None, false);
     for &index in limits.keys {
         let name = shape.get(index).and_then(|key| key.path.last());
@@ -212,13 +218,12 @@ fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
     let Some((index, object)) = limits.object else {
         return inserted(body.closing_brace()?, format!(",{entry}"));
     };
-    let Some(field) = body.value(index) else {
-        return inserted(body.closing_brace()?, format!(",\"{object}\":{{{entry}}}"));
-    };
-    match (field.raw.first(), is_given(body, index)) {
-        // At its end: its beginning may have gone on.
-        (Some(b'{'), true) => inserted(field.end?.saturating_sub(1), format!(",{entry}")),
-        _ => replaced(field, format!("{{{entry}}}")),
+    // At an object's end: its beginning may have gone on.
+    match body.value(index) {
+        None => inserted(body.closing_brace()?, format!(",\"{object}\":{{{entry}}}")),
+        Some(field) if field.raw == b"null" => replaced(field, format!("{{{entry}}}")),
+        Some(field) if field.is_empty => inserted(field.end?.saturating_sub(1), entry),
+        Some(field) => inserted(field.end?.saturating_sub(1), format!(",{entry}")),
     }
 }
 
