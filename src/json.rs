@@ -121,6 +121,8 @@ pub struct Scanner {
     /// Flags of the marks that were noticed.
     noticed: u32,
     end: Option<u64>,
+    /// The object was read and has no entry.
+    is_empty: bool,
 }
 
 /// An object on the way to a key.
@@ -181,6 +183,7 @@ impl Scanner {
             fields: vec![None; shape.keys.len()],
             noticed: 0,
             end: None,
+            is_empty: false,
         }
     }
 
@@ -252,6 +255,12 @@ impl Scanner {
         self.end
     }
 
+    /// Whether the object was read and has no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
     /// Bytes seen so far.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -302,6 +311,7 @@ impl Scanner {
         }
         self.state = State::AfterValue;
         if self.levels.is_empty() {
+            self.is_empty = is_empty;
             self.end = Some(self.offset);
             self.state = State::Done;
         }

@@ -216,15 +216,21 @@ fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
         return replaced(null, most.to_string());
     }
     let Some((index, object)) = limits.object else {
-        return inserted(body.closing_brace()?, format!(",{entry}"));
+        return appended(body, &entry);
     };
     // At an object's end: its beginning may have gone on.
     match body.value(index) {
-        None => inserted(body.closing_brace()?, format!(",\"{object}\":{{{entry}}}")),
+        None => appended(body, &format!("\"{object}\":{{{entry}}}")),
         Some(field) if field.raw == b"null" => replaced(field, format!("{{{entry}}}")),
         Some(field) if field.is_empty => inserted(field.end?.saturating_sub(1), entry),
         Some(field) => inserted(field.end?.saturating_sub(1), format!(",{entry}")),
     }
+}
+
+/// At the end of the whole object.
+fn appended(body: &Scanner, entry: &str) -> Option<Edit> {
+    let comma = if body.is_empty() { "" } else { "," };
+    inserted(body.closing_brace()?, format!("{comma}{entry}"))
 }
 
 fn inserted(at: u64, with: String) -> Option<Edit> {

@@ -224,6 +224,7 @@ fn a_limit_is_lowered_where_it_stands_or_added_where_there_is_none() {
             r#"{"max_tokens":50}"#,
         ),
         ("/v1/messages", r#"{"x":1}"#, r#"{"x":1,"max_tokens":50}"#),
+        ("/v1/messages", "{ }", r#"{ "max_tokens":50}"#),
         // No key may stand twice.
         (
             "/v1/completions",
@@ -275,6 +276,8 @@ fn a_limit_is_added_to_the_object_it_belongs_in_whatever_stands_there() {
     }
     let none = limited("/model/m/converse", r#"{"x":1}"#);
     assert_eq!(none, r#"{"x":1,"inferenceConfig":{"maxTokens":50}}"#);
+    let none = limited("/model/m/converse", "{}");
+    assert_eq!(none, r#"{"inferenceConfig":{"maxTokens":50}}"#);
 }
 
 #[test]
