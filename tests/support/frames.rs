@@ -7,6 +7,10 @@
 )]
 
 /// A frame with headers that are texts.
+#[allow(
+    dead_code,
+    reason = "each test file that borrows this uses a part of it"
+)]
 pub fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in headers {

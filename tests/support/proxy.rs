@@ -294,7 +294,11 @@ impl Call<'_> {
             .chain(&bursar::telemetry::troubles(&step.troubles))
         {
             match metric {
-                Metric::Add(name, by) => *metrics.entry(name.clone()).or_default() += by,
+                Metric::Add(name, by) => {
+                    // As Envoy's counters do.
+                    let count = metrics.entry(name.clone()).or_default();
+                    *count = count.wrapping_add(*by);
+                }
                 Metric::Set(name, to) => {
                     metrics.insert(name.clone(), *to);
                 }

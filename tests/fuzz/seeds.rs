@@ -1,0 +1,286 @@
+//! What the fuzz targets begin with: the providers' wires (`tests/wire`), and what else their parsers are made for.
+
+use std::path::Path;
+
+use bursar::ledger::{HOLDS, Hold};
+use bursar::record::Record;
+use bursar::units::{Cost, Micros, Timestamp, Tokens};
+use serde_json::{Value, json};
+
+use crate::frames::frame;
+use crate::targets::input::Input;
+use crate::targets::wires::choice;
+
+/// One file of `tests/wire`.
+struct Case {
+    choice: usize,
+    path: String,
+    request: Vec<u8>,
+    content_type: String,
+    answer: Vec<u8>,
+}
+
+/// The first inputs of a target.
+pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let cases = cases();
+    match target {
+        "config" => configs()
+            .iter()
+            .map(|config| Input::write(20, 0, config.to_string().as_bytes()))
+            .collect(),
+        "record" => records(),
+        "path" => {
+            let paths = cases
+                .iter()
+                .map(|case| case.path.clone())
+                .chain(unmetered());
+            paths
+                .enumerate()
+                .map(|(at, path)| Input::write(at % 7, 0, path.as_bytes()))
+                .collect()
+        }
+        _ => {
+            let of_cases = cases.iter().flat_map(|case| case.seeds(target));
+            of_cases.chain(edges(target)).collect()
+        }
+    }
+}
+
+impl Case {
+    fn read(path: &Path) -> Self {
+        let json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let text = |pointer: &str| {
+            let value = json.pointer(pointer).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let binary = json.pointer("/response/base64").and_then(Value::as_str);
+        let headers = json["response"]["headers"]
+            .as_object()
+            .into_iter()
+            .flatten();
+        let mut types = headers.filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        Self {
+            choice: choice(&text("/request/path")),
+            path: text("/request/path"),
+            request: text("/request/body").into_bytes(),
+            content_type: types
+                .next()
+                .and_then(|(_, value)| value.as_str())
+                .unwrap_or_default()
+                .to_owned(),
+            answer: match binary {
+                Some(text) => bursar::base64::decode(text.as_bytes()).unwrap(),
+                None => text("/response/body").into_bytes(),
+            },
+        }
+    }
+
+    fn seeds(&self, target: &str) -> Vec<Vec<u8>> {
+        let input = |flags, bytes: &[u8]| Input::write(self.choice, flags, bytes);
+        let is = |kind: &str| self.content_type.starts_with(kind);
+        let is_events = is("text/event-stream");
+        let is_frames = is("application/vnd.amazon.eventstream");
+        match target {
+            "json" => vec![
+                input(0, &self.request),
+                input(0, &with_escaped_keys(&self.request)),
+                input(0, &twice(&self.request)),
+                input(1, &self.answer),
+                input(3, &self.answer),
+            ],
+            "sse" if is_events => vec![input(0, &self.answer)],
+            "eventstream" if is_frames => {
+                vec![input(1, &self.answer), input(0, &unsealed(&self.answer))]
+            }
+            "request" => [0b1011, 0b1_1110, 0b11_1111, 0b1011_1100, 0b11_1110]
+                .iter()
+                .map(|&flags| input(flags, &self.request))
+                .collect(),
+            "response" => {
+                let kind = u8::from(is_events) | u8::from(is_frames) << 1;
+                vec![
+                    input(kind, &self.answer),
+                    input(kind | 0b1_1000, &self.answer),
+                ]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn wire() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire")
+}
+
+fn cases() -> Vec<Case> {
+    let folders = wire()
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files = folders
+        .filter(|path| path.is_dir())
+        .flat_map(|folder| folder.read_dir().unwrap());
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| Case::read(file)).collect()
+}
+
+fn unmetered() -> Vec<String> {
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(wire().join("unmetered.json")).unwrap()).unwrap();
+    let requests = json["requests"].as_array().unwrap().clone();
+    requests
+        .iter()
+        .map(|request| request["path"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The same object with every letter of every key as an escape, to any depth.
+fn with_escaped_keys(body: &[u8]) -> Vec<u8> {
+    fn write(value: &Value) -> String {
+        let joined = |parts: Vec<String>| parts.join(",");
+        match value {
+            Value::Object(entries) => {
+                let escaped = |name: &str| {
+                    name.encode_utf16()
+                        .map(|unit| format!("\\u{unit:04x}"))
+                        .collect::<String>()
+                };
+                let entry = |(name, value): (&String, &Value)| {
+                    format!("\"{}\":{}", escaped(name), write(value))
+                };
+                format!("{{{}}}", joined(entries.iter().map(entry).collect()))
+            }
+            Value::Array(entries) => format!("[{}]", joined(entries.iter().map(write).collect())),
+            other => other.to_string(),
+        }
+    }
+    serde_json::from_slice(body)
+        .map_or_else(|_| body.to_vec(), |value: Value| write(&value).into_bytes())
+}
+
+/// An object with each entry twice.
+fn twice(body: &[u8]) -> Vec<u8> {
+    let body = body.trim_ascii();
+    let inner = body
+        .strip_prefix(b"{")
+        .and_then(|body| body.strip_suffix(b"}"));
+    let inner = inner.unwrap_or_default();
+    [b"{", inner, b",", inner, b"}"].concat()
+}
+
+/// What lies at the edges of what the parsers keep.
+fn edges(target: &str) -> Vec<Vec<u8>> {
+    let inputs: Vec<(u8, Vec<u8>)> = match target {
+        "json" => {
+            let body = |digits: usize| format!("{{\"max_tokens\":{}}}", "1".repeat(digits));
+            vec![(0, body(32).into()), (0, body(33).into())]
+        }
+        "sse" => [
+            &b"\xefdata:a\n\n"[..],
+            b"\xef\xbbdata:a\n\n",
+            b"\xef\xbb\xbfdata:a\n\n",
+        ]
+        .map(|stream| (0, stream.to_vec()))
+        .into(),
+        "eventstream" => [64, 65]
+            .map(|length| {
+                let name = "x".repeat(length);
+                let headers = [(":message-type", "event"), (":event-type", &name)];
+                (1, frame(&headers, b"{}"))
+            })
+            .into(),
+        "response" => vec![(0b1001, b"data: x".to_vec())],
+        _ => Vec::new(),
+    };
+    inputs
+        .iter()
+        .map(|(flags, bytes)| Input::write(0, *flags, bytes))
+        .collect()
+}
+
+/// The frames as the target wants them to put the checks in place, their payloads cut short.
+fn unsealed(mut stream: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some((prelude, _)) = stream.split_first_chunk::<12>() {
+        let number =
+            |at: usize| usize::from(u16::from_be_bytes([prelude[at + 2], prelude[at + 3]]));
+        let (frame, rest) = stream.split_at(number(0).min(stream.len()));
+        let data = &frame[12..frame.len().saturating_sub(4).clamp(12, 12 + 255)];
+        bytes.extend([data.len(), number(4), 0, 0].map(|byte| u8::try_from(byte).unwrap()));
+        bytes.extend(data);
+        stream = rest;
+    }
+    bytes
+}
+
+fn configs() -> [Value; 3] {
+    let price = json!({"input": 2.5, "cached_input": 1.25, "cache_write": 3, "output": 1e1});
+    [
+        json!({"tenants": {"acme": {"budget": {"initial_budget": 1e6, "window": "day"}}}}),
+        json!({
+            "hold_headers": true, "hold_bytes": 1000, "failure_mode": "deny", "reservation_expiry": "5m",
+            "tenant": {
+                "from": [{"header": "x-tenant-id"}, {"property": ["xds", "node"]}, {"jwt_claim": "tenant"}, {"peer_uri_san": true}],
+                "missing": {"tenant": "acme"}, "unknown": {"plan": "gold"},
+            },
+            "tiers": [
+                {"name": "default", "model": "gpt-4o", "price": price},
+                {"name": "compact", "model": "gpt-4o-mini", "price": {"input": 0.15, "output": 0.6}, "below": 0.2,
+                 "supports": ["tools", "images", "structured_output", "thinking", "signed_thinking", "cached_prompt"], "max_output_tokens": 500},
+            ],
+            "plans": {"gold": {
+                "budget": {"initial_budget": 2000000, "unit": "tokens", "window": "week"},
+                "bucket": {"tokens_per_window": 60000, "window": "1m", "burst": 5, "low_water_mark": 0.1},
+                "on_exhausted": {"degrade": {"overdraft": 0.1}}, "low_water_mark": 0.3, "min_output_tokens": 20,
+            }},
+            "tenants": {"acme": {"plan": "gold", "never_downgrade": true}, "b": {"plan": "gold", "budget": {"window": "90s"}}},
+        }),
+        json!({
+            "tenant": {"from": [{"header": "x-tenant-id"}], "missing": "pass", "unknown": "reject"},
+            "ladders": [{"match": ["claude-*", "*"], "tiers": [{"name": "a", "model": "m", "price": price}]}],
+            "tenants": {"globex": {"budget": {"initial_budget": 50.0, "unit": "usd", "window": "month"}, "on_exhausted": "throttle",
+                                   "bucket": {"tokens_per_window": 1, "window": "1h"}}},
+        }),
+    ]
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let mut record = Record::default();
+    let none = record.encode();
+    record.account.spent.tokens = Tokens(500);
+    record.account.window.end = Timestamp::MAX;
+    record.bucket.used = 300;
+    record.account.holds.push(Hold {
+        since: Timestamp::from_secs(1_709_208_000),
+        cost: Cost {
+            tokens: Tokens(5),
+            usd: Micros(6),
+        },
+    });
+    let one = record.encode();
+    // One model: which, bytes a token, mean and deviation of its answers.
+    let figures = [9_u32, 4 << 16, 300 << 8, 20 << 8]
+        .map(u32::to_le_bytes)
+        .concat();
+    let learned = [&one[4..], &[1], &figures].concat();
+    assert!(Record::decode(&[b"brs\x02", learned.as_slice()].concat()).is_ok());
+    // What no account can be.
+    let mut backwards = none.clone();
+    backwards[36..52].rotate_left(1);
+    backwards[36] = 1;
+    let mut too_many = record.clone();
+    too_many.account.holds = vec![record.account.holds[0]; HOLDS];
+    let mut too_many = too_many.encode();
+    too_many[72] += 1;
+    too_many.extend([0; 24]);
+    vec![
+        Input::write(30, 1, &backwards),
+        Input::write(30, 1, &too_many),
+        Input::write(30, 0, &none[4..]),
+        Input::write(3, 0b11, &none),
+        Input::write(30, 0, &one[4..]),
+        Input::write(3, 0b11, &one),
+        Input::write(30, 0b100, &learned),
+    ]
+}

@@ -1,0 +1,59 @@
+//! [`bursar::record`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
+
+use bursar::ledger::HOLDS;
+use bursar::record::Record;
+use bursar::store::{owner_of, tenant_key};
+use serde_json::json;
+
+use super::input::Input;
+use crate::proxy::{Proxy, usage};
+
+pub fn run(data: &[u8]) {
+    let Some(input) = Input::read(data) else {
+        return;
+    };
+    // Foreign bytes seldom begin as a record does.
+    let head: &[u8] = match (input.flag(0), input.flag(2)) {
+        (true, _) => b"",
+        (false, false) => b"brs\x01",
+        (false, true) => b"brs\x02",
+    };
+    let bytes = [head, input.bytes].concat();
+    if let Ok(record) = Record::decode(&bytes) {
+        assert_eq!(record.encode(), bytes);
+        let account = &record.account;
+        assert!(account.holds.len() <= HOLDS && account.window.start <= account.window.end);
+        let owned = Record {
+            owner: owner_of("acme"),
+            ..record
+        };
+        assert_eq!(Record::decode(&owned.encode()), Ok(owned.clone()));
+        serve(&input, &owned.encode());
+    }
+    serve(&input, &bytes);
+}
+
+/// Requests of a tenant whose record is this.
+fn serve(input: &Input<'_>, record: &[u8]) {
+    let proxy = Proxy::new(&json!({
+        "hold_headers": true,
+        "tiers": [{"name": "a", "model": "big"}, {"name": "b", "model": "small", "below": 0.5}],
+        "tenants": {"acme": {
+            "budget": {"initial_budget": 1_000, "window": if input.flag(1) { "90s" } else { "month" }},
+            "bucket": {"tokens_per_window": 600, "window": "1m", "low_water_mark": 0.1},
+        }}
+    }));
+    proxy.store.plant(&tenant_key("acme"), record);
+    for millis in [0, 1, 60_000, 1 << (input.choice % 40)] {
+        proxy.pass_millis(millis);
+        let body = r#"{"model":"big","max_tokens":9}"#;
+        let mut call = proxy.chat("acme", body);
+        if call.reply.is_none() {
+            call.answer_json(&usage(3, 4));
+        }
+        call.end();
+    }
+    // What was there is a record again, once a request has been served.
+    let last = proxy.store.value(&tenant_key("acme")).unwrap();
+    assert!(Record::decode(&last).is_ok() || last == record);
+}
