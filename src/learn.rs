@@ -62,7 +62,7 @@ impl Learned {
     #[must_use]
     pub fn of(&self, model: Model) -> Figures {
         let known = self.0.iter().find(|figures| figures.model == model);
-        known.copied().unwrap_or(Figures {
+        known.copied().unwrap_or_else(|| Figures {
             model,
             bytes_per_token: BytesPerToken::PRIOR,
             answers: Answers::prior(),
