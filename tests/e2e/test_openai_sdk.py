@@ -87,7 +87,7 @@ def test_a_streamed_call_that_asks_for_usage_gets_it(rig):
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
 def test_on_throttle_the_sdk_waits_what_we_said_and_then_succeeds(rig, stream):
     tenant = rig.tenant("refilling")
-    rig.spend(tenant, 1_300)
+    rig.spend(tenant, 1_800)
     caller = Caller(rig, tenant)
     answer = caller.chat(stream=stream)
     assert list(answer) if stream else answer.usage.total_tokens == 15
