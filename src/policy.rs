@@ -17,7 +17,7 @@ mod ask;
 
 use std::time::Duration;
 
-pub use ask::{Ask, Scope};
+pub use ask::{Ask, Conditions, Scope};
 
 use crate::bucket::{NotNow, Quota};
 use crate::estimate::Estimate;

@@ -124,8 +124,44 @@ impl Tier {
 pub struct Ladder {
     /// Globs (`*` stands for any text) of models that start at the top.
     pub matches: Vec<String>,
-    /// At least one.
+    /// At least one and at most [`MAX_TIERS`].
     pub tiers: Vec<Tier>,
+}
+
+/// Most tiers of a ladder.
+pub const MAX_TIERS: usize = 16;
+
+/// A set of tiers of one ladder, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierSet(u16);
+
+impl TierSet {
+    /// No tier.
+    pub const NONE: Self = Self(0);
+
+    /// These tiers and that one, an index into the ladder.
+    #[must_use]
+    pub fn with(self, tier: usize) -> Self {
+        Self(self.0 | Self::bit(tier))
+    }
+
+    /// Whether a tier is among them. One beyond [`MAX_TIERS`] never is.
+    #[must_use]
+    pub fn has(self, tier: usize) -> bool {
+        self.0 & Self::bit(tier) != 0
+    }
+
+    fn bit(tier: usize) -> u16 {
+        let tier = u32::try_from(tier).ok();
+        tier.and_then(|tier| 1_u16.checked_shl(tier))
+            .unwrap_or_default()
+    }
+}
+
+impl FromIterator<usize> for TierSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(tiers: I) -> Self {
+        tiers.into_iter().fold(Self::NONE, Self::with)
+    }
 }
 
 /// Where a model stands: a ladder, and the tier that the request asks for.
@@ -242,6 +278,17 @@ mod tests {
         );
         assert_eq!(ladder.model_for(0, 1, "gpt-4o-2024-11-20"), "gpt-4o-mini");
         assert_eq!(ladder.model_for(1, 1, "gpt-4o-mini"), "gpt-4o-mini");
+    }
+
+    #[test]
+    fn a_set_has_the_tiers_of_a_ladder_that_were_put_into_it() {
+        let set: TierSet = [0, 3, MAX_TIERS - 1, MAX_TIERS, usize::MAX]
+            .into_iter()
+            .collect();
+        let has: Vec<_> = (0..70).filter(|&tier| set.has(tier)).collect();
+        assert_eq!(has, [0, 3, MAX_TIERS - 1]);
+        assert!(!set.has(usize::MAX));
+        assert_eq!(TierSet::NONE.with(3).with(3), [3].into_iter().collect());
     }
 
     #[test]

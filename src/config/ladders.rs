@@ -6,14 +6,12 @@ use std::num::NonZeroU64;
 use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
 use super::{Parsed, mark, whole, wrong};
 use crate::number::Number;
-use crate::tier::{Ladder, Needs, Price, Tier};
+use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 use crate::units::Ppm;
 
 /// Names of tiers stand in headers and labels.
 const TIER_NAME: &str =
     "a tier's name is 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, and not `unlisted`";
-
-const MAX_TIERS: usize = 16;
 
 pub(super) fn ladders(
     tiers: Option<Vec<RawTier>>,

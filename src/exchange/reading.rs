@@ -10,7 +10,7 @@ use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner};
 use crate::learn::{BytesPerToken, PRIOR_ANSWER};
 use crate::payer::Done;
-use crate::policy::Ask;
+use crate::policy::{Ask, Conditions};
 use crate::rewrite::{Passing, new_length};
 use crate::tier::place;
 
@@ -428,6 +428,7 @@ impl Reading {
                 place,
                 is_read,
             ),
+            conditions: Conditions::default(),
         }
     }
 

@@ -29,9 +29,12 @@ pub(super) fn scope(
     let is_fit = |model: &str, supports: Needs| {
         pinned.is_none() && needs.are_in(supports) && endpoint.wire.can_exchange(requested, model)
     };
-    let unfit = tiers.iter().rev().fold(0_u64, |bits, tier| {
-        bits << 1 | u64::from(!is_fit(&tier.model, tier.supports))
-    });
+    let unfit = tiers
+        .iter()
+        .enumerate()
+        .filter(|(_, tier)| !is_fit(&tier.model, tier.supports))
+        .map(|(tier, _)| tier)
+        .collect();
     let unsupported = if is_read || !depends_on_rest(endpoint, place) {
         Reason::Unsupported
     } else {

@@ -5,7 +5,7 @@ use crate::estimate::Estimate;
 use crate::learn::{Model, PRIOR_ANSWER};
 use crate::ledger::Unit;
 use crate::record::Record;
-use crate::tier::{Place, Price};
+use crate::tier::{Place, Price, TierSet};
 use crate::units::{Cost, Timestamp, Tokens};
 
 /// What a request asks for.
@@ -21,13 +21,19 @@ pub struct Ask<'a> {
     pub unlisted_price: Option<&'a Price>,
     /// How far it can be changed.
     pub scope: Scope,
+    /// What is known beside it and the tenant's record.
+    pub conditions: Conditions,
 }
+
+/// What is known beside a request and its tenant's record when it is decided about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {}
 
 /// How far a request can be changed without breaking it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Tiers other than the asked one that cannot serve it, a bit each.
-    pub unfit: u64,
+    /// Tiers that cannot serve it. The asked one always can.
+    pub unfit: TierSet,
     /// Why they cannot.
     pub reason: Option<Reason>,
     /// Its output can be limited, to no less than this for each answer.
@@ -45,10 +51,7 @@ impl<'a> Ask<'a> {
 
     /// Whether a tier can serve it. The asked one always can.
     pub(super) fn fits(&self, tier: usize) -> bool {
-        let bit = u32::try_from(tier)
-            .ok()
-            .and_then(|tier| 1_u64.checked_shl(tier));
-        tier == self.asked() || bit.is_some_and(|bit| self.scope.unfit & bit == 0)
+        tier == self.asked() || !self.scope.unfit.has(tier)
     }
 
     /// The tier that it asks for.

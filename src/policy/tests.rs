@@ -92,6 +92,7 @@ fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decisi
         estimate: output(cost),
         unlisted_price: None,
         scope: Scope::default(),
+        conditions: Conditions::default(),
     };
     decide(limits, &ask, record, NOW)
 }
@@ -352,6 +353,7 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
         estimate: output(1),
         unlisted_price: None,
         scope: Scope::default(),
+        conditions: Conditions::default(),
     };
     let admitted = decide(&limits, &ask, &spent(999), NOW);
     assert_eq!(
@@ -404,6 +406,7 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
             estimate: output(50),
             unlisted_price: None,
             scope: Scope::default(),
+            conditions: Conditions::default(),
         };
         let checked = recheck(&limits, &ask, tier, None, &spent(used), NOW);
         assert_eq!(checked.is_ok(), fits, "{tier} {used}");
