@@ -6,6 +6,7 @@
 
 mod ladders;
 mod limits;
+mod preferences;
 pub mod raw;
 mod tenants;
 

@@ -391,6 +391,7 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::BudgetLow => "budget_low",
         Reason::BucketLow => "bucket_low",
         Reason::BudgetExhausted => "budget_exhausted",
+        Reason::TierPreference => "tier_preference",
         Reason::Unsupported => "tier_unsupported",
         Reason::Unread => "body_unread",
         Reason::Bound => "model_bound",

@@ -3,21 +3,26 @@
 //! The order of the rules:
 //!
 //! 1. The token bucket must hold the request's cells.
-//! 2. The tier starts at the one that was asked for, and goes down to the lowest whose low-water mark the remaining
-//!    budget has crossed, or to the last one while the bucket is under its own mark. Never up.
-//!    A tier that cannot serve the request is passed over, in favour of the next better one.
-//! 3. The first tier from there whose reservation the budget can hold serves.
-//! 4. Where none can, the plan may limit the request's output to what the budget still holds, on the lowest tier.
-//! 5. Where that does not help, the plan's overdraft may admit the request on the last tier.
-//! 6. Where several limits refuse, the strictest is told: never, spent, not yet, held.
+//! 2. The tier starts at the one that was asked for. Never up.
+//! 3. *Marks*: it goes down to the lowest whose low-water mark the remaining budget has crossed, or to the last one while
+//!    the bucket is under its own mark.
+//! 4. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
+//!    nearest from there upwards; downwards, where only the asked tier is left and that is not allowed.
+//! 5. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
+//! 6. Where none can, the plan may limit the request's output to what the budget still holds, on the lowest tier.
+//! 7. Where that does not help, the plan's overdraft may admit the request on the last tier that is allowed.
+//! 8. Where several limits refuse, the strictest is told: never, spent, not yet, held.
 //!
-//! A tenant that must not be downgraded only ever gets the tier it asks for.
+//! Where several rules lower the tier, the reason is of the one that fixed it; on a tie, of the earlier. A tenant that must
+//! not be downgraded only ever gets the tier it asks for.
 
 mod ask;
+mod preferences;
 
 use std::time::Duration;
 
 pub use ask::{Ask, Conditions, Scope};
+pub use preferences::Preferences;
 
 use crate::bucket::{NotNow, Quota};
 use crate::estimate::Estimate;
@@ -25,6 +30,7 @@ use crate::ledger::Budget;
 use crate::record::Record;
 use crate::tier::Ladder;
 use crate::units::{Cost, Ppm, Timestamp};
+use preferences::{Choice, Reach};
 
 /// What a plan grants, with a tenant's own settings applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub struct Limits {
     /// Rather than to be refused for what its answer may cost, a request may have its output limited to what the budget
     /// still holds, if that is at least so many tokens.
     pub min_output_tokens: Option<u64>,
+    /// Which tiers its requests may be sent to, and below which marks.
+    pub preferences: Preferences,
 }
 
 /// What happens when the budget is spent.
@@ -64,6 +72,15 @@ impl Limits {
             OnExhausted::Degrade { overdraft } => budget.overdrawn(overdraft),
             OnExhausted::Throttle => budget.initial_budget,
         }
+    }
+
+    /// The low-water mark of a tier: the tenant's own by its name, else the tenant's own of the last one, else the tier's.
+    fn below(&self, ladder: &Ladder, tier: usize) -> Option<Ppm> {
+        let is_last = tier == ladder.last();
+        let tier = ladder.tiers.get(tier)?;
+        let own = self.preferences.below(&tier.name);
+        own.or_else(|| self.low_water_mark.filter(|_| is_last))
+            .or(tier.below)
     }
 }
 
@@ -101,6 +118,8 @@ pub enum Reason {
     BucketLow,
     /// The budget is spent and the overdraft serves.
     BudgetExhausted,
+    /// It is sent to a lower tier since the asked one is not allowed; or it keeps its model, since no other is.
+    TierPreference,
     /// It keeps its model: the lower tiers cannot do what it needs.
     Unsupported,
     /// It keeps its model: what it needs was not known when it had to be sent on.
@@ -162,8 +181,7 @@ pub fn recheck(
     let Some(budget) = &limits.budget else {
         return Ok((estimate, cost));
     };
-    let may_overdraw = ask.is_last(tier) && !limits.never_downgrade;
-    let limit = if may_overdraw {
+    let limit = if Reach::of(limits, ask).may_overdraw(tier) {
         limits.most(budget)
     } else {
         budget.initial_budget
@@ -200,17 +218,13 @@ fn check_bucket(
         })
 }
 
-/// Rules 2 to 5.
+/// Rules 2 to 7.
 fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
-    let asked = ask.asked();
-    let ladder = ask
-        .place
-        .map(|place| place.ladder)
-        .filter(|_| !limits.never_downgrade);
-    let (marked, reason) = ladder.map_or((asked, None), |ladder| {
-        let (marked, reason) = mark(limits, ladder, asked, record, now);
-        nearest(ask, marked, reason)
-    });
+    let reach = Reach::of(limits, ask);
+    let Choice {
+        tier: start,
+        reason,
+    } = reach.nearest(mark(limits, ask, record, now), ask);
     let usual = |tier| ask.at(tier, ask.most_output(tier), limits, record, now);
     let admit = |tier, reason| {
         let estimate = usual(tier);
@@ -223,25 +237,22 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
         }
     };
     let Some(budget) = &limits.budget else {
-        return admit(marked, reason);
+        return admit(start, reason);
     };
-    let last = ladder.map_or(asked, |ladder| ladder.last().max(asked));
     let holds = |tier, limit| {
         let reserve = ask.reserve(tier, &usual(tier));
         fits(budget, record, limit, reserve, now)
     };
-    let mut able = (marked..=last).filter(|&tier| ask.fits(tier));
-    let fitting = able.find(|&tier| holds(tier, budget.initial_budget).is_ok());
+    let fitting = reach
+        .from(start)
+        .find(|&tier| holds(tier, budget.initial_budget).is_ok());
     if let Some(tier) = fitting {
         let reason = reason
-            .filter(|_| tier == marked)
-            .or_else(|| (tier > marked).then_some(Reason::BudgetLow));
+            .filter(|_| tier == start)
+            .or_else(|| (tier > start).then_some(Reason::BudgetLow));
         return admit(tier, reason);
     }
-    let lowest = (marked..=last)
-        .rev()
-        .find(|&tier| ask.fits(tier))
-        .unwrap_or(marked);
+    let lowest = reach.from(start).next_back().unwrap_or(start);
     if let Some(most) = shortened(limits, ask, lowest, budget, record) {
         let estimate = usual(lowest).cut(most);
         return Decision::Admit {
@@ -252,29 +263,18 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
             reserve: ask.reserve(lowest, &estimate),
         };
     }
-    let limit = match ladder {
-        Some(ladder) if lowest >= ladder.last() => limits.most(budget),
-        _ => budget.initial_budget,
+    let limit = if reach.may_overdraw(lowest) {
+        limits.most(budget)
+    } else {
+        budget.initial_budget
     };
     match holds(lowest, limit) {
         Ok(()) => admit(lowest, Some(Reason::BudgetExhausted)),
         Err(refusal) => Decision::Refuse {
-            tier: marked,
+            tier: start,
             refusal,
         },
     }
-}
-
-/// The nearest tier from `marked` upwards that can serve the request. If that is the one that it asks for, the reason is
-/// why no lower one can.
-fn nearest(ask: &Ask<'_>, marked: usize, reason: Option<Reason>) -> (usize, Option<Reason>) {
-    let asked = ask.asked();
-    let tier = (asked..=marked)
-        .rev()
-        .find(|&tier| ask.fits(tier))
-        .unwrap_or(asked);
-    let kept = ask.scope.reason.filter(|_| tier == asked && marked > asked);
-    (tier, kept.or(reason))
 }
 
 /// The longest answer with which the budget still holds the request, if that is long enough to be of use.
@@ -292,37 +292,41 @@ fn shortened(
     (most >= least).then_some(most)
 }
 
-/// The lowest tier whose mark is crossed, and why; the asked one if none is.
-fn mark(
-    limits: &Limits,
-    ladder: &Ladder,
-    asked: usize,
-    record: &Record,
-    now: Timestamp,
-) -> (usize, Option<Reason>) {
-    let last = ladder.last();
+/// The lowest tier whose mark is crossed, and why; the asked one if none is, or none may be.
+fn mark(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Choice {
+    let asked = ask.asked();
+    let kept = Choice {
+        tier: asked,
+        reason: None,
+    };
+    let Some(place) = ask.place.filter(|_| !limits.never_downgrade) else {
+        return kept;
+    };
     let by_budget = limits.budget.as_ref().and_then(|budget| {
         let remaining = budget.remaining(&record.account);
-        (0..=last).rev().find(|&tier| {
-            let own = ladder.tiers.get(tier).and_then(|tier| tier.below);
-            let below = limits.low_water_mark.filter(|_| tier == last).or(own);
+        let mut tiers = 0..place.ladder.tiers.len();
+        tiers.rfind(|&tier| {
+            let below = limits.below(place.ladder, tier);
             below.is_some_and(|below| below.is_above(remaining, budget.initial_budget))
         })
     });
     let is_low = limits
         .bucket
         .is_some_and(|quota| quota.is_low(record.bucket, now));
-    let by_bucket = is_low.then_some(last);
-    match (
-        by_budget.filter(|&tier| tier > asked),
-        by_bucket.filter(|&tier| tier > asked),
-    ) {
-        (Some(tier), bucket) if bucket.is_none_or(|bucket| tier >= bucket) => {
-            (tier, Some(Reason::BudgetLow))
+    let by_bucket = is_low.then(|| place.ladder.last());
+    let choices = [
+        (by_budget, Reason::BudgetLow),
+        (by_bucket, Reason::BucketLow),
+    ];
+    choices.into_iter().fold(kept, |lowest, (tier, reason)| {
+        match tier.filter(|&tier| tier > lowest.tier) {
+            Some(tier) => Choice {
+                tier,
+                reason: Some(reason),
+            },
+            None => lowest,
         }
-        (_, Some(tier)) => (tier, Some(Reason::BucketLow)),
-        _ => (asked, None),
-    }
+    })
 }
 
 /// Whether the budget can hold `cost` under `limit`.

@@ -64,6 +64,16 @@ pub fn request(tenant: &str, tier: &str, decision: &str) -> Metric {
     )
 }
 
+/// A request is served by a lighter model than it asked for.
+#[must_use]
+pub fn downgraded(tenant: &str, tier: &str, reason: &str) -> Metric {
+    add(
+        "bursar_downgraded_total",
+        &[("tenant", tenant), ("tier", tier), ("reason", reason)],
+        1,
+    )
+}
+
 /// A request was refused.
 #[must_use]
 pub fn throttled(tenant: &str, reason: &str) -> Metric {

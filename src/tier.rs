@@ -151,6 +151,12 @@ impl TierSet {
         self.0 & Self::bit(tier) != 0
     }
 
+    /// Its tiers, the best first.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = usize> {
+        let unused = usize::try_from(self.0.leading_zeros()).unwrap_or_default();
+        (0..MAX_TIERS.saturating_sub(unused)).filter(move |&tier| self.has(tier))
+    }
+
     fn bit(tier: usize) -> u16 {
         let tier = u32::try_from(tier).ok();
         tier.and_then(|tier| 1_u16.checked_shl(tier))
@@ -287,6 +293,7 @@ mod tests {
             .collect();
         let has: Vec<_> = (0..70).filter(|&tier| set.has(tier)).collect();
         assert_eq!(has, [0, 3, MAX_TIERS - 1]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), has);
         assert!(!set.has(usize::MAX));
         assert_eq!(TierSet::NONE.with(3).with(3), [3].into_iter().collect());
     }

@@ -113,6 +113,12 @@ fn the_tier_falls_with_the_budget_and_every_response_says_so() {
         ),
         1
     );
+    for (tier, count) in [("standard", 2), ("compact", 1), ("default", 0)] {
+        let name = format!(
+            "bursar_downgraded_total.tenant=.=acme;.;tier=.={tier};.;reason=.=budget_low;.;"
+        );
+        assert_eq!(proxy.metric(&name), count, "{tier}");
+    }
     assert!(proxy.metric("bursar_saved_total.tenant=.=acme;.;") > 0);
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use super::preferences::preferences;
 use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted};
 use super::{Parsed, mark, whole, wrong};
 use crate::bucket::Quota;
@@ -50,6 +51,9 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
         never_downgrade: own.never_downgrade.or(plan.never_downgrade),
         low_water_mark: own.low_water_mark.or(plan.low_water_mark),
         min_output_tokens: own.min_output_tokens.or(plan.min_output_tokens),
+        tiers: own.tiers.or(plan.tiers),
+        floor: own.floor.or(plan.floor),
+        below: plan.below.into_iter().chain(own.below).collect(),
     }
 }
 
@@ -67,6 +71,7 @@ fn required<T>(value: Option<T>, path: String) -> Parsed<T> {
 
 impl RawLimits {
     pub(super) fn check(self, path: &str, given: &Given<'_>) -> Parsed<Limits> {
+        let preferences = preferences(&self, path, given.ladders)?;
         let on_exhausted = match self.on_exhausted {
             None | Some(RawOnExhausted::Throttle) => OnExhausted::Throttle,
             Some(RawOnExhausted::Degrade { overdraft }) => {
@@ -94,6 +99,7 @@ impl RawLimits {
                 .map(|raw| whole(raw, &format!("{path}.min_output_tokens")))
                 .transpose()?
                 .map(NonZeroU64::get),
+            preferences,
         })
     }
 }

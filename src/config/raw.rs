@@ -190,6 +190,13 @@ keys! {
         /// Rather than to refuse a request for what its answer may cost, limit its output to what the budget still holds, if
         /// that is at least so many tokens.
         pub min_output_tokens: Option<Number>,
+        /// Names of the tiers that requests may be sent to. Default: all.
+        pub tiers: Option<Vec<String>>,
+        /// Name of the last tier that requests may be sent to.
+        pub floor: Option<String>,
+        /// Low-water marks in the place of the tiers' own `below`, by the tiers' names.
+        #[serde(default, deserialize_with = "unique")]
+        pub below: BTreeMap<String, Number>,
     }
 
     /// What may be spent in a window.
@@ -262,6 +269,13 @@ keys! {
         pub low_water_mark: Option<Number>,
         /// As in a plan.
         pub min_output_tokens: Option<Number>,
+        /// As in a plan.
+        pub tiers: Option<Vec<String>>,
+        /// As in a plan.
+        pub floor: Option<String>,
+        /// As in a plan.
+        #[serde(default, deserialize_with = "unique")]
+        pub below: BTreeMap<String, Number>,
     }
 }
 
@@ -275,6 +289,9 @@ impl RawTenant {
             never_downgrade: self.never_downgrade,
             low_water_mark: self.low_water_mark,
             min_output_tokens: self.min_output_tokens,
+            tiers: self.tiers.clone(),
+            floor: self.floor.clone(),
+            below: self.below.clone(),
         }
     }
 }

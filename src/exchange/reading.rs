@@ -526,8 +526,12 @@ impl Sent {
         let mut fields = self.payer.identified();
         fields.extend(telemetry::decided(&decided));
         fields.extend(record.and_then(|record| telemetry::left(limits, record)));
+        let mut metrics = vec![telemetry::request(tenant, &self.tier, decided.decision)];
+        if self.is_changed() {
+            metrics.push(telemetry::downgraded(tenant, &self.tier, decided.reason));
+        }
         Step {
-            metrics: vec![telemetry::request(tenant, &self.tier, decided.decision)],
+            metrics,
             fields,
             ..Step::default()
         }

@@ -154,8 +154,4 @@ impl<'a> Ask<'a> {
             None => self.unlisted_price,
         }
     }
-
-    pub(super) fn is_last(&self, tier: usize) -> bool {
-        self.place.is_some_and(|place| tier >= place.ladder.last())
-    }
 }

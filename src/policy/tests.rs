@@ -1,3 +1,5 @@
+mod preferences;
+
 use std::num::NonZeroU64;
 
 use super::*;

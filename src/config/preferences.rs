@@ -1,0 +1,129 @@
+//! Which tiers a tenant prefers: names that some ladder has, and marks that still fall along every ladder.
+
+use super::raw::RawLimits;
+use super::{Parsed, mark, wrong};
+use crate::policy::Preferences;
+use crate::tier::Ladder;
+use crate::units::Ppm;
+
+/// `path`: of the plan or the tenant.
+pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Parsed<Preferences> {
+    for (index, name) in raw.tiers.iter().flatten().enumerate() {
+        known(ladders, name, format!("{path}.tiers[{index}]"))?;
+    }
+    if let Some(names) = &raw.tiers {
+        let is_among = |ladder: &Ladder| ladder.tiers.iter().any(|tier| names.contains(&tier.name));
+        if let Some(ladder) = ladders.iter().find(|ladder| !is_among(ladder)) {
+            let all: Vec<&str> = ladder.tiers.iter().map(|tier| tier.name.as_str()).collect();
+            return wrong(
+                format!("{path}.tiers"),
+                format!(
+                    "names no tier of the ladder {}: none of its requests could be sent anywhere",
+                    all.join(", ")
+                ),
+            );
+        }
+    }
+    if let Some(floor) = &raw.floor {
+        let here = format!("{path}.floor");
+        known(ladders, floor, here.clone())?;
+        if raw
+            .tiers
+            .as_ref()
+            .is_some_and(|names| !names.contains(floor))
+        {
+            return wrong(here, format!("`{floor}` is not among `tiers`"));
+        }
+    }
+    let below = raw.below.iter().map(|(name, &number)| {
+        let here = format!("{path}.below.{name}");
+        known(ladders, name, here.clone())?;
+        let is_first =
+            |ladder: &Ladder| ladder.tiers.first().is_some_and(|tier| tier.name == *name);
+        if ladders
+            .iter()
+            .filter(|ladder| has(ladder, name))
+            .all(is_first)
+        {
+            return wrong(
+                here,
+                "the first tier needs no mark: it serves until another one does",
+            );
+        }
+        Ok((name.clone(), mark(number, &here)?))
+    });
+    let preferences = Preferences {
+        tiers: raw.tiers.clone(),
+        floor: raw.floor.clone(),
+        below: below.collect::<Parsed<_>>()?,
+    };
+    for ladder in ladders {
+        check_marks(raw, &preferences, path, ladder)?;
+    }
+    Ok(preferences)
+}
+
+fn has(ladder: &Ladder, name: &str) -> bool {
+    ladder.tiers.iter().any(|tier| tier.name == name)
+}
+
+fn known(ladders: &[Ladder], name: &str, path: String) -> Parsed<()> {
+    match ladders.iter().any(|ladder| has(ladder, name)) {
+        true => Ok(()),
+        false => wrong(path, format!("no tier is called `{name}`")),
+    }
+}
+
+/// The marks of a ladder with the tenant's own in their place must fall, too.
+fn check_marks(
+    raw: &RawLimits,
+    preferences: &Preferences,
+    path: &str,
+    ladder: &Ladder,
+) -> Parsed<()> {
+    let own = |name: &str| {
+        let own = preferences.below.iter().find(|(own, _)| own == name);
+        own.map(|&(_, below)| below)
+    };
+    let last = ladder.tiers.last().map(|tier| tier.name.as_str());
+    if let Some(last) = last.filter(|last| raw.low_water_mark.is_some() && own(last).is_some()) {
+        return wrong(
+            format!("{path}.low_water_mark"),
+            format!("`below` has a mark of `{last}`, the last tier, too: give one of them"),
+        );
+    }
+    let mut above: Option<(&str, Ppm)> = None;
+    for tier in ladder.tiers.iter().skip(1) {
+        let name = tier.name.as_str();
+        // What takes the place of the last tier's mark may stand above all others.
+        let is_replaced = raw.low_water_mark.is_some() && last == Some(name);
+        let Some(below) = own(name).or(tier.below).filter(|_| !is_replaced) else {
+            continue;
+        };
+        if let Some((better, mark)) = above.filter(|&(_, mark)| below >= mark) {
+            // One of them is the tenant's own: the ladder's marks fall.
+            let (blamed, told) = match own(name) {
+                Some(_) => (
+                    name,
+                    format!("less than {}, the mark of `{better}` before it", told(mark)),
+                ),
+                None => (
+                    better,
+                    format!("more than {}, the mark of `{name}` after it", told(below)),
+                ),
+            };
+            return wrong(format!("{path}.below.{blamed}"), format!("must be {told}"));
+        }
+        above = Some((name, below));
+    }
+    Ok(())
+}
+
+/// A fraction as it is written.
+fn told(Ppm(ppm): Ppm) -> String {
+    let digits = format!("{}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
+    digits
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
+}

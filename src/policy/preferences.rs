@@ -1,0 +1,123 @@
+//! Which tiers a tenant may be sent to, and how far down a request may go.
+
+use super::{Ask, Limits, Reason};
+use crate::tier::{Ladder, TierSet};
+use crate::units::Ppm;
+
+/// What a plan or a tenant wants of every ladder, by the tiers' names. A name says nothing of a ladder without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preferences {
+    /// The tiers that requests may be sent to; `None` for all.
+    pub tiers: Option<Vec<String>>,
+    /// No request is sent below this tier.
+    pub floor: Option<String>,
+    /// Marks in the place of the tiers' own.
+    pub below: Vec<(String, Ppm)>,
+}
+
+impl Preferences {
+    /// Its own mark of a tier.
+    pub(super) fn below(&self, tier: &str) -> Option<Ppm> {
+        let own = self.below.iter().find(|(name, _)| name == tier);
+        own.map(|&(_, below)| below)
+    }
+
+    fn allows(&self, tier: &str) -> bool {
+        self.tiers
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|name| name == tier))
+    }
+
+    /// The last tier that requests may be sent to.
+    fn floor(&self, ladder: &Ladder) -> usize {
+        let floor = self.floor.as_ref();
+        let floor = floor.and_then(|floor| ladder.tiers.iter().position(|t| t.name == *floor));
+        floor.unwrap_or_else(|| ladder.last())
+    }
+}
+
+/// A tier, and why it is lower than the asked one, if it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice {
+    pub(super) tier: usize,
+    pub(super) reason: Option<Reason>,
+}
+
+/// How far down a request may go, and where it may stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    asked: usize,
+    /// From the asked one on, those that the tenant may be sent to.
+    allowed: TierSet,
+    /// Those among them that can serve the request; the asked one if there is none. So it is never empty.
+    able: TierSet,
+    /// The last one allowed.
+    last: usize,
+    /// It may go down at all.
+    is_movable: bool,
+}
+
+impl Reach {
+    pub(super) fn of(limits: &Limits, ask: &Ask<'_>) -> Self {
+        let asked = ask.asked();
+        let only = TierSet::NONE.with(asked);
+        let Some(place) = ask.place.filter(|_| !limits.never_downgrade) else {
+            return Self {
+                asked,
+                allowed: only,
+                able: only,
+                last: asked,
+                is_movable: false,
+            };
+        };
+        let preferences = &limits.preferences;
+        let named = place.ladder.tiers.iter().enumerate();
+        // A request for a tier below the floor keeps that: nothing is ever upgraded.
+        let allowed: TierSet = named
+            .take(preferences.floor(place.ladder).max(asked).saturating_add(1))
+            .skip(asked)
+            .filter(|(_, tier)| preferences.allows(&tier.name))
+            .map(|(tier, _)| tier)
+            .collect();
+        let able: TierSet = allowed.iter().filter(|&tier| ask.fits(tier)).collect();
+        Self {
+            asked,
+            allowed,
+            able: if able == TierSet::NONE { only } else { able },
+            last: allowed.iter().last().unwrap_or(asked),
+            is_movable: true,
+        }
+    }
+
+    /// The tiers that may serve, from this one downwards.
+    pub(super) fn from(&self, tier: usize) -> impl DoubleEndedIterator<Item = usize> {
+        self.able.iter().filter(move |&able| able >= tier)
+    }
+
+    /// Whether a request that is served here may use the overdraft.
+    pub(super) fn may_overdraw(&self, tier: usize) -> bool {
+        self.is_movable && tier >= self.last
+    }
+
+    /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If that is the one that
+    /// was asked for although it was not wanted, the reason is why no other will do.
+    pub(super) fn nearest(&self, wanted: Choice, ask: &Ask<'_>) -> Choice {
+        let upwards = self.able.iter().rfind(|&tier| tier <= wanted.tier);
+        let tier = upwards.or_else(|| self.from(wanted.tier).next());
+        let tier = tier.unwrap_or(self.asked);
+        let is_allowed = self.allowed.has(tier);
+        let reason = if tier > wanted.tier {
+            Some(Reason::TierPreference)
+        } else if tier == self.asked && (wanted.tier > tier || !is_allowed) {
+            let until = if is_allowed { wanted.tier } else { self.last };
+            let mut others = self.allowed.iter();
+            match others.any(|other| other > tier && other <= until) {
+                true => ask.scope.reason.or(wanted.reason),
+                false => Some(Reason::TierPreference),
+            }
+        } else {
+            wanted.reason
+        };
+        Choice { tier, reason }
+    }
+}
