@@ -44,7 +44,7 @@ WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run replay test test-unit test-wasm test-e2e fuzz wasm lint schema bench setup clean
+.PHONY: help run replay simulate test test-unit test-wasm test-e2e fuzz wasm lint schema bench setup clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ target/bursar.wasm: $(SOURCES) | $(RUST)
 replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and audit the books: TRACE=path.csv, ARGS=--help
 	@exec $(PY) tests/replay $(if $(TRACE),"$(TRACE)") $(ARGS)
 
+simulate: | $(RUST) ## a day of LLM traffic in virtual time: pictures and tables in target/simulate/: TRACE=path.csv
+	@$(CARGO) run --quiet --release --locked --package simulate -- $(if $(TRACE),"$(TRACE)")
+
 # The same with a trap in it, for the tests of what a trap costs.
 target/bursar-trap.wasm: $(SOURCES) | $(RUST)
 	$(call say,building the filter with a trap in it (for the end-to-end tests))
@@ -78,6 +81,7 @@ test: test-unit test-wasm test-e2e ## run every test
 test-unit: | $(RUST) ## unit and property tests on this machine, in debug and in release
 	$(call say,unit and property tests (debug))
 	@$(CARGO) test
+	@$(CARGO) test --package simulate
 	$(call say,unit and property tests (release: where an overflow is silent))
 	@$(CARGO) test --release
 

@@ -1,0 +1,234 @@
+//! Plays a day against bursar's core: the whole of an exchange, with a store in memory and a clock that is only reckoned.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+
+use bursar::config::Config;
+use bursar::exchange::{Exchange, Next, Step};
+use bursar::record::Record;
+use bursar::store::tenant_key;
+use bursar::telemetry::Field;
+use bursar::tenant::{Headers, Properties};
+use bursar::units::Timestamp;
+use serde_json::{Value, json};
+
+use crate::store::FakeStore;
+use crate::tenants::{LADDER, MODEL, Request, TENANTS, budgets, configuration, cost};
+use crate::trace::SECOND;
+
+/// The day's first moment: a Wednesday in November 2023, in seconds since the epoch.
+const MIDNIGHT: u64 = 1_699_920_000;
+
+/// How fast the model writes, and how long it thinks before. Refused requests are not sent again.
+const FOR_A_TOKEN: u64 = SECOND / 50;
+const BEFORE_THE_FIRST: u64 = SECOND / 2;
+
+/// What became of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub request: Request,
+    /// Index into the ladder; `None` for one that was refused.
+    pub tier: Option<usize>,
+    /// Why it was not served as asked; empty if it was.
+    pub reason: String,
+}
+
+/// Money that was spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payment {
+    pub at: u64,
+    pub tenant: usize,
+    pub micros: u64,
+}
+
+/// A day under one configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Day {
+    pub budgets: Vec<u64>,
+    /// By time.
+    pub outcomes: Vec<Outcome>,
+    /// By time.
+    pub payments: Vec<Payment>,
+    /// What the tenants' records say that was spent, in USD micros.
+    pub records: Vec<u64>,
+}
+
+/// All requests, under budgets that are the same for every plan.
+pub fn day(requests: &[Request], plan: &Value) -> Day {
+    let budgets = budgets(requests);
+    let json = configuration(plan, &budgets).to_string();
+    let config = Config::parse(json.as_bytes()).expect("the configuration is ours");
+    let mut proxy = Proxy {
+        config: Rc::new(config),
+        store: FakeStore::default(),
+        text: "a bursar keeps what was promised ".repeat(2_048),
+    };
+    let mut open = HashMap::new();
+    let mut due = BinaryHeap::new();
+    let mut outcomes = Vec::new();
+    let mut payments = Vec::new();
+    for (number, request) in requests.iter().enumerate() {
+        while let Some(&Reverse((at, number))) = due.peek()
+            && at <= request.row.at
+        {
+            due.pop();
+            payments.push(proxy.settle(open.remove(&number).expect("it was sent"), at));
+        }
+        let (outcome, sent) = proxy.send(*request);
+        if let Some(sent) = sent {
+            let takes = BEFORE_THE_FIRST + FOR_A_TOKEN * request.row.output;
+            due.push(Reverse((request.row.at + takes, number)));
+            open.insert(number, sent);
+        }
+        outcomes.push(outcome);
+    }
+    while let Some(Reverse((at, number))) = due.pop() {
+        payments.push(proxy.settle(open.remove(&number).expect("it was sent"), at));
+    }
+    Day {
+        records: TENANTS
+            .iter()
+            .map(|tenant| proxy.spent(tenant.name))
+            .collect(),
+        budgets,
+        outcomes,
+        payments,
+    }
+}
+
+/// A request that was sent on.
+struct Sent {
+    exchange: Exchange,
+    request: Request,
+    tier: usize,
+}
+
+struct Proxy {
+    config: Rc<Config>,
+    store: FakeStore,
+    /// What prompts are made of.
+    text: String,
+}
+
+impl Proxy {
+    fn send(&mut self, request: Request) -> (Outcome, Option<Sent>) {
+        let now = at(request.row.at);
+        let body = self.body(&request);
+        let length = body.len().to_string();
+        let headers = headers(&[
+            (":method", "POST"),
+            (":path", "/v1/chat/completions"),
+            ("x-tenant-id", TENANTS[request.tenant].name),
+            ("content-length", &length),
+        ]);
+        let mut exchange = Exchange::new(Rc::clone(&self.config));
+        let step = exchange.request_headers(&headers, false, &self.store, &NoProperties, now);
+        assert_eq!(step.next, Next::Pause, "it is held until its body is read");
+        let step = exchange.request_body(body.as_bytes(), true, &self.store, now);
+        let tier = match &step.next {
+            Next::Continue => Some(tier(&step.fields)),
+            Next::Reply(reply) => {
+                assert_eq!(reply.status, 429, "nothing but limits refuses");
+                None
+            }
+            Next::Pause => panic!("its body is complete"),
+        };
+        let outcome = Outcome {
+            request,
+            tier,
+            reason: field(&step.fields, "bursar_reason").to_owned(),
+        };
+        let sent = tier.map(|tier| Sent {
+            exchange,
+            request,
+            tier,
+        });
+        (outcome, sent)
+    }
+
+    /// Four bytes for each token of the prompt.
+    fn body(&self, request: &Request) -> String {
+        let max = request.max_tokens;
+        let before = format!(
+            r#"{{"model":"{MODEL}","max_tokens":{max},"messages":[{{"role":"user","content":""#
+        );
+        let after = r#""}]}"#;
+        let length = (4 * request.row.prompt as usize).saturating_sub(before.len() + after.len());
+        let mut body = String::with_capacity(before.len() + length + after.len());
+        body += &before;
+        while body.len() - before.len() < length {
+            let left = length - (body.len() - before.len());
+            body += &self.text[..left.min(self.text.len())];
+        }
+        body += after;
+        body
+    }
+
+    /// The answer of an honest provider.
+    fn settle(&mut self, mut sent: Sent, nanos: u64) -> Payment {
+        let now = at(nanos);
+        let row = sent.request.row;
+        let total = row.prompt + row.output;
+        let usage = json!({"prompt_tokens": row.prompt, "completion_tokens": row.output, "total_tokens": total});
+        let body = json!({"object": "chat.completion", "usage": usage}).to_string();
+        let headers = headers(&[(":status", "200"), ("content-type", "application/json")]);
+        let exchange = &mut sent.exchange;
+        let steps: [Step; 3] = [
+            exchange.response_headers(&headers, false, &self.store, now),
+            exchange.response_body(body.as_bytes(), true, &self.store, now),
+            exchange.finish(&self.store, now),
+        ];
+        let by = steps
+            .iter()
+            .map(|step| field(&step.fields, "bursar_settled_by"));
+        assert_eq!(by.collect::<String>(), "usage", "it is settled once");
+        Payment {
+            at: nanos,
+            tenant: sent.request.tenant,
+            micros: cost(sent.tier, row),
+        }
+    }
+
+    fn spent(&self, tenant: &str) -> u64 {
+        let bytes = self.store.value(&tenant_key(tenant));
+        bytes.map_or(0, |bytes| {
+            let record = Record::decode(&bytes).expect("the core has written it");
+            record.account.spent.usd.0
+        })
+    }
+}
+
+fn at(nanos: u64) -> Timestamp {
+    Timestamp::from_nanos(MIDNIGHT * SECOND + nanos)
+}
+
+fn headers(list: &[(&str, &str)]) -> Headers {
+    Headers(
+        list.iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect(),
+    )
+}
+
+/// A field of the access log; empty if it is not there.
+fn field<'a>(fields: &'a [Field], name: &str) -> &'a str {
+    fields
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map_or("", |(_, value)| value)
+}
+
+fn tier(fields: &[Field]) -> usize {
+    let name = field(fields, "bursar_tier");
+    let found = LADDER.iter().position(|tier| tier.name == name);
+    found.expect("it is served by a tier of the ladder")
+}
+
+struct NoProperties;
+
+impl Properties for NoProperties {
+    fn property(&self, _: &[String]) -> Option<Vec<u8>> {
+        None
+    }
+}

@@ -1,0 +1,136 @@
+//! Who sends what, on which budget: a trace spread over tenants, the same every time.
+
+use serde_json::{Value, json};
+
+use crate::draw::Draw;
+use crate::trace::{HOUR, Row};
+
+/// What everybody asks for.
+pub const MODEL: &str = "gpt-4o";
+
+pub struct Tenant {
+    pub name: &'static str,
+    /// In percent of what all of its requests cost at the top tier.
+    pub budget: u64,
+    /// How much of each hour's traffic is its own, against the others'.
+    hours: [u64; 24],
+}
+
+const OFFICE: [u64; 24] = [
+    0, 0, 0, 0, 0, 0, 1, 3, 8, 10, 10, 10, 7, 9, 10, 10, 10, 8, 4, 2, 1, 0, 0, 0,
+];
+const ROUND_THE_CLOCK: [u64; 24] = [8; 24];
+const EVENING: [u64; 24] = [
+    6, 4, 2, 1, 1, 1, 2, 3, 2, 2, 2, 2, 3, 3, 2, 2, 3, 6, 12, 20, 26, 28, 24, 14,
+];
+const NIGHTLY: [u64; 24] = [
+    4, 60, 90, 90, 60, 4, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4,
+];
+const BURSTS: [u64; 24] = [
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 40, 1, 1, 1, 1, 44, 2, 1, 1, 1, 36, 2, 1, 1, 1,
+];
+
+/// Budgets for which the ladder suffices with ease, just, and hardly.
+#[rustfmt::skip]
+pub const TENANTS: [Tenant; 6] = [
+    Tenant { name: "office", budget: 60, hours: OFFICE },
+    Tenant { name: "clock", budget: 20, hours: ROUND_THE_CLOCK },
+    Tenant { name: "nightly", budget: 16, hours: NIGHTLY },
+    Tenant { name: "evening", budget: 14, hours: EVENING },
+    Tenant { name: "bursts", budget: 12, hours: BURSTS },
+    Tenant { name: "lean", budget: 9, hours: OFFICE },
+];
+
+/// One request of the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub row: Row,
+    /// Index into [`TENANTS`].
+    pub tenant: usize,
+    pub max_tokens: u64,
+}
+
+/// Clients name a limit with room to spare.
+const LIMITS: [u64; 5] = [256, 512, 1_024, 2_048, 4_096];
+
+pub fn spread(rows: &[Row]) -> Vec<Request> {
+    let mut draw = Draw::new(6);
+    rows.iter()
+        .map(|&row| {
+            let hour = (row.at / HOUR) as usize % 24;
+            let limit = LIMITS.iter().copied().find(|&limit| limit >= row.output);
+            Request {
+                row,
+                tenant: draw.weighted(TENANTS.iter().map(|tenant| tenant.hours[hour])),
+                max_tokens: limit.unwrap_or(row.output),
+            }
+        })
+        .collect()
+}
+
+/// A step of the ladder.
+pub struct Tier {
+    pub name: &'static str,
+    model: &'static str,
+    /// USD micros per million tokens.
+    input: u64,
+    output: u64,
+    /// In thousandths.
+    below: Option<u64>,
+}
+
+/// As the README's first configuration has it.
+#[rustfmt::skip]
+pub const LADDER: [Tier; 3] = [
+    Tier { name: "default",  model: MODEL,          input: 2_500_000, output: 10_000_000, below: None },
+    Tier { name: "standard", model: "gpt-4.1-mini", input: 400_000,   output: 1_600_000,  below: Some(500) },
+    Tier { name: "compact",  model: "gpt-4o-mini",  input: 150_000,   output: 600_000,    below: Some(200) },
+];
+
+/// What a request costs at a tier in USD micros, reckoned apart from the core.
+pub fn cost(tier: usize, row: Row) -> u64 {
+    let Tier { input, output, .. } = LADDER[tier];
+    (row.prompt * input + row.output * output).div_ceil(1_000_000)
+}
+
+/// Budgets in USD micros, by tenant.
+pub fn budgets(requests: &[Request]) -> Vec<u64> {
+    let mut budgets = vec![0; TENANTS.len()];
+    for request in requests {
+        budgets[request.tenant] += cost(0, request.row);
+    }
+    let part = |(demand, tenant): (u64, &Tenant)| (demand * tenant.budget / 100).max(1);
+    budgets.into_iter().zip(&TENANTS).map(part).collect()
+}
+
+/// The plugin's configuration: all tenants on one plan, each with its budget.
+pub fn configuration(plan: &Value, budgets: &[u64]) -> Value {
+    let tenants: serde_json::Map<String, Value> = TENANTS
+        .iter()
+        .zip(budgets)
+        .map(|(tenant, &budget)| {
+            let budget = json!({"initial_budget": usd(budget), "unit": "usd", "window": "day"});
+            (
+                tenant.name.to_owned(),
+                json!({"plan": "all", "budget": budget}),
+            )
+        })
+        .collect();
+    let tiers: Vec<Value> = LADDER.iter().map(Tier::configuration).collect();
+    json!({"hold_headers": true, "tiers": tiers, "plans": {"all": plan}, "tenants": tenants})
+}
+
+impl Tier {
+    fn configuration(&self) -> Value {
+        let price = json!({"input": usd(self.input), "output": usd(self.output)});
+        let mut tier = json!({"name": self.name, "model": self.model, "price": price});
+        if let Some(below) = self.below {
+            tier["below"] = json!(below as f64 / 1_000.0);
+        }
+        tier
+    }
+}
+
+fn usd(micros: u64) -> f64 {
+    micros as f64 / 1_000_000.0
+}

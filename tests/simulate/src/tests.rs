@@ -1,0 +1,113 @@
+use std::sync::OnceLock;
+
+use super::*;
+use crate::report::{by_tenant, total};
+use crate::tenants::{Request, TENANTS};
+use crate::trace::{DAY, HOUR, Row, SECOND};
+
+fn requests() -> Vec<Request> {
+    tenants::spread(&trace::synthetic())
+}
+
+/// Our own day under each variant.
+fn days() -> &'static [(&'static str, Day)] {
+    static DAYS: OnceLock<Vec<(&str, Day)>> = OnceLock::new();
+    DAYS.get_or_init(|| played(&requests()))
+}
+
+#[test]
+fn the_committed_picture_is_what_is_drawn() {
+    let is_so = include_str!("../day.svg") == picture::draw(days());
+    assert!(
+        is_so,
+        "make simulate, look at it, and: cp target/simulate/day.svg tests/simulate/day.svg"
+    );
+}
+
+#[test]
+fn every_variant_is_asked_the_same() {
+    for (_, day) in days() {
+        let asked: Vec<Request> = day.outcomes.iter().map(|outcome| outcome.request).collect();
+        assert_eq!(asked, requests());
+        assert_eq!(day.budgets, days()[0].1.budgets);
+    }
+}
+
+#[test]
+fn spend_is_the_sum_of_what_was_settled_and_no_more_than_the_budget() {
+    for (name, day) in days() {
+        let all = by_tenant(day);
+        let served: u64 = total(&all).served.iter().sum();
+        assert_eq!(served, day.payments.len() as u64);
+        for ((tenant, figures), record) in TENANTS.iter().zip(&all).zip(&day.records) {
+            assert_eq!(figures.spent, *record, "{name}, {}", tenant.name);
+            // Each request names the longest answer and sends four bytes a token: what it reserves is never less than what it uses.
+            assert!(figures.spent <= figures.budget, "{name}, {}", tenant.name);
+        }
+    }
+}
+
+#[test]
+fn the_static_day_has_what_the_others_are_to_cure() {
+    let all = by_tenant(&days()[0].1);
+    let office = &all[0];
+    assert_eq!((office.refused, office.first_refusal), (0, None));
+    let lean = &all[5];
+    assert!(
+        lean.refused > 0 && lean.served.iter().all(|&served| served > 0),
+        "{lean:?}"
+    );
+    assert_eq!(lean.switches, 2);
+}
+
+#[test]
+fn a_trace_is_read_by_its_columns_and_starts_at_its_first_request() {
+    let text = "GeneratedTokens,TIMESTAMP,ContextTokens\r\n\
+                44,2024-03-01 00:00:00.0000001,374\r\n\
+                7,2024-02-29 23:59:59.5,12\r\n";
+    let rows = [(0, 12, 7), (SECOND / 2 + 100, 374, 44)];
+    let rows = rows.map(|(at, prompt, output)| Row { at, prompt, output });
+    assert_eq!(trace::read(text), Ok(rows.to_vec()));
+}
+
+#[test]
+fn what_is_no_trace_is_told() {
+    for (text, error) in [
+        ("", "the first line has no column TIMESTAMP"),
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\n",
+            "it has no rows",
+        ),
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\nnoon,1,2\n",
+            "line 2: noon,1,2",
+        ),
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-03-01 00:00:00,1\n",
+            "line 2: 2024-03-01 00:00:00,1",
+        ),
+    ] {
+        assert_eq!(trace::read(text), Err(error.to_owned()));
+    }
+}
+
+#[test]
+fn a_short_trace_fills_the_day_and_a_long_one_is_cut_after_it() {
+    let every = |step: u64, length: u64| -> Vec<Row> {
+        let rows = (0..length).step_by(step as usize);
+        rows.map(|at| Row {
+            at,
+            prompt: 1,
+            output: 1,
+        })
+        .collect()
+    };
+    let day = trace::over_a_day(&every(SECOND, HOUR));
+    let of_hour = |hour| day.iter().filter(|row| row.at / HOUR == hour).count();
+    assert!(day.is_sorted() && day.last().unwrap().at < DAY);
+    // A tenth and all of an hour's 3,600 are kept, drawn at random.
+    assert!((300..420).contains(&of_hour(3)), "{}", of_hour(3));
+    assert!(of_hour(11) > 3_300, "{}", of_hour(11));
+    let long = every(HOUR / 2, 2 * DAY);
+    assert_eq!(trace::over_a_day(&long), long[..48]);
+}
