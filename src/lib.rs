@@ -26,6 +26,7 @@ pub mod units;
 pub mod window;
 
 pub mod bucket;
+pub mod latency;
 pub mod learn;
 pub mod ledger;
 pub mod record;

@@ -8,6 +8,8 @@
 
 #[path = "support/frames.rs"]
 mod frames;
+#[path = "properties/latency.rs"]
+mod latency;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "support/store.rs"]
