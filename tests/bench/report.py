@@ -1,0 +1,106 @@
+"""The report in Markdown."""
+
+import os
+import subprocess
+import time
+
+from figures import Figures
+from stage import ROOT, render
+from workloads import EVENTS, USED
+
+CPU = "CPU microseconds a request, of Envoy and of the process beside it where there is one"
+
+
+def write(samples, witnesses, variants, workloads):
+    figures = Figures(samples)
+    parts = [head(samples), extra_table(figures, variants, workloads), throughput_table(figures, variants, workloads),
+             latency_table(figures, variants, workloads), jobs(witnesses, variants), disturbances(samples)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def head(samples):
+    rounds = len({sample.round for sample in samples})
+    generations = len({sample.generation for sample in samples})
+    machine = f"{os.cpu_count()} cores ({processor()})"
+    return (f"# make bench\n\n{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {machine}, Envoy {render.envoy_version()}, "
+            f"`--concurrency 1`, commit {commit()}; {rounds} rounds by {generations} set{'s' * (generations > 1)} of processes.")
+
+
+def processor():
+    with open("/proc/cpuinfo") as told:
+        return next((line.split(":", 1)[1].strip() for line in told if line.startswith("model name")), "unknown")
+
+
+def commit():
+    def git(*words):
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if git("status", "--porcelain") else "")
+
+
+def extra_table(figures, variants, workloads):
+    rows = []
+    for variant in variants:
+        if variant.name == figures.base:
+            cells = [cell(figures.absolute(variant.name, workload.name)) for workload in workloads]
+            rows.append([variant.says + " (absolute)", *cells])
+        else:
+            cells = [cell(figures.extra(variant.name, workload.name)) for workload in workloads]
+            rows.append([variant.says, *cells])
+    return (f"## What a request costs\n\n{CPU}, over Envoy alone in the same round: median (quartiles).\n\n"
+            + table(["", *(workload.says for workload in workloads)], rows))
+
+
+def throughput_table(figures, variants, workloads):
+    closed = [workload for workload in workloads if not workload.rate and workload.answer != "paced"]
+    rows = [[variant.says, *(cell(figures.absolute(variant.name, workload.name, lambda sample: sample.throughput()), whole=True)
+                             for workload in closed)] for variant in variants]
+    return "## Requests a second, of one worker on one core\n\n" + table(["", *(workload.says for workload in closed)], rows) if closed else ""
+
+
+def latency_table(figures, variants, workloads):
+    rated = [workload for workload in workloads if workload.rate]
+    paced = [workload for workload in workloads if workload.answer == "paced"]
+    def columns():
+        for workload in rated:
+            for part in ("p50", "p95", "p99"):
+                yield f"{workload.says}: {part}", workload, f"last.{part}"
+        for workload in paced:
+            yield f"{workload.says}: first byte, p50", workload, "first.p50"
+    wanted = list(columns())
+    rows = [[variant.says, *(cell(figures.absolute(variant.name, workload.name, lambda sample, name=name: sample.counts[name] / 1000), whole=True)
+                             for _, workload, name in wanted)] for variant in variants]
+    return "## Latency\n\nMicroseconds as the client sees them.\n\n" + table(["", *(says for says, _, _ in wanted)], rows) if wanted else ""
+
+
+def jobs(witnesses, variants):
+    """What the variants did, as the upstream and their own counters saw it."""
+    rows = []
+    for variant in variants:
+        mine = [each for each in witnesses if each["variant"] == variant.name]
+        served, seen, rewritten = (sum(each[name] for each in mine) for name in ("served", "seen", "rewritten"))
+        used = sum(each["used"] or 0 for each in mine)
+        rows.append([variant.says, variant.does, f"{served:,}", f"{rewritten:,} of {seen:,}" if variant.rewrites else "-",
+                     f"{used:,.0f} of {served * USED:,}" if variant.used else "-"])
+    return "## What each of them did\n\n" + table(["", "", "served", "model exchanged", "tokens counted"], rows)
+
+
+def disturbances(samples):
+    dropped = sum(sample.disturbed for sample in samples)
+    return (f"{dropped} of {len(samples)} samples were disturbed: others had more than 5 % (and 30 ms) of one of the two cores twice. They are left "
+            "out, but where fewer than half are left all are taken, and the figure is marked †. "
+            f"A stream is {EVENTS} events.")
+
+
+def cell(figure, whole=False):
+    if figure.failed:
+        return ", ".join("cut" if status == 0 else str(status) for status in sorted(figure.failed))
+    if not figure.count:
+        return "-"
+    def number(value):
+        return f"{value:,.0f}" if whole or abs(value) >= 100 else f"{value:.1f}"
+    return f"{number(figure.middle)} ({number(figure.low)}–{number(figure.high)})" + "†" * figure.all_disturbed
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, *rows]]
+    return "\n".join([lines[0], "|---" + "|--:" * (len(head) - 1) + "|", *lines[1:]])
