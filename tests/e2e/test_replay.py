@@ -54,6 +54,16 @@ def test_of_a_thousand_requests_at_once_as_many_are_served_as_the_budget_is_wort
     assert int(spent.replace(",", "")) <= int(budget.replace(",", "")) and int(admitted) > 90 and held == "0", told
 
 
+def test_a_flood_on_uneven_budgets_falls_back_before_they_are_spent_and_nobody_else_notices():
+    told = run("--priorities", "--seconds", "3")
+    alone, flooded = told.split("with the flood:")
+    for name in ("critical", "critical-top", "standard", "standard-top"):
+        assert row(flooded, name)[2:7] == row(alone, name)[2:7], told
+    for name in ("flood-1", "flood-2", "flood-3", "flood-4"):
+        asked, *served, refused = map(int, row(flooded, name)[2:7])
+        assert all(served) and sum(served) == asked and refused == 0, told
+
+
 # case 1
 def test_workers_that_race_for_one_tenants_record_lose_no_update():
     assert "No update was lost" in run("--hot", "4000")

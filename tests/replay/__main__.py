@@ -2,12 +2,13 @@
 
     python tests/replay [TRACE.csv]      columns TIMESTAMP, ContextTokens, GeneratedTokens; else a trace of its own
     python tests/replay --isolation      twice, with and without the noisy tenant
+    python tests/replay --priorities     a flood of fallbacks beside tenants that matter more
     python tests/replay --crowd          a thousand requests at once on a budget worth a hundred
     python tests/replay --hot            one tenant, as fast as 1, 2 and 4 workers can
     python tests/replay --made-up        a million tenants that nobody configured
     python tests/replay --configured     up to a hundred thousand tenants that somebody did
 
-The exit status is 1 if a budget was overspent or the books disagree, or if made-up tenants cost others anything but time.
+The exit status is 1 if a budget was overspent or the books disagree, or if a flood or made-up tenants cost others anything but time.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import configured  # noqa: E402
 import crowd  # noqa: E402
 import hot  # noqa: E402
 import made_up  # noqa: E402
+import priorities  # noqa: E402
 import tables  # noqa: E402
 import workload  # noqa: E402
 from play import run  # noqa: E402
@@ -40,6 +42,7 @@ def arguments():
                         help="of the prompts (default: %(default)s); 1 is all that a reservation allows for")
     parser.add_argument("--streaming", action="store_true", help="bursar with hold_headers: false")
     parser.add_argument("--isolation", action="store_true", help="with and without the noisy tenant")
+    parser.add_argument("--priorities", action="store_true", help="a flood of fallbacks (default: 10 seconds of it)")
     parser.add_argument("--crowd", action="store_true", help="the crowd instead of a trace")
     parser.add_argument("--hot", type=int, nargs="?", const=50_000, metavar="N", help="one tenant's N requests (default: %(const)s)")
     parser.add_argument("--made-up", type=int, nargs="?", const=1_000_000, metavar="N", help="so many ids (default: %(const)s)")
@@ -50,6 +53,8 @@ def arguments():
 def main():
     options = arguments()
     allow_many_sockets()
+    if options.priorities:
+        return report_priorities(options.seconds or 10)
     if options.crowd:
         return report_crowd()
     if options.hot:
@@ -115,6 +120,16 @@ def report_isolation(requests, seconds, hold_headers):
                if tables.seen(both, [name])[:3] != tables.seen(alone, [name])[:3]]
     print(*[f"  {fault}" for fault in faults[:20]] or ["Each quiet tenant was served the same, with the noisy one and without."], sep="\n")
     return verdict(overspent(both) + overspent(alone), faults)
+
+
+def report_priorities(seconds):
+    results = priorities.run(seconds)
+    faults = []
+    for result in results:
+        priorities.print_result(result)
+        faults += [f"{result.name}: {fault}" for fault in result.faults + priorities.unkept(result)]
+    print(*[f"  {fault}" for fault in faults[:20]] or ["Others than the flood were served as they asked. The books agree to the token and the micro-dollar."], sep="\n")
+    return 1 if faults else 0
 
 
 def report_crowd():

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import workload
-from workload import MODEL
 
 
 @dataclass
@@ -61,7 +60,7 @@ def of_witnesses(outcomes, tally):
             books.tokens[tenant, model, "input"] += prompt
             books.tokens[tenant, model, "output"] += completion
             books.spend[tenant, model] += paid
-            books.saved[tenant] += workload.micros(MODEL, prompt, completion) - paid
+            books.saved[tenant] += workload.micros(outcome.request.model, prompt, completion) - paid
     return books
 
 

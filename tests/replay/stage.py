@@ -19,15 +19,18 @@ MANY = 100_000
 
 
 class Stage:
-    """`with Stage(config) as stage`: `bursar`, `plain` and `direct` (to the upstream itself) are clients."""
+    """`with Stage(config) as stage`: `bursar`, `plain` and `direct` (to the upstream itself) are clients.
 
-    def __init__(self, plugin_config, hold_headers=True):
+    `places`: {model: how many of its requests the upstream answers at a time}, where that is limited."""
+
+    def __init__(self, plugin_config, hold_headers=True, places=None):
         self.config, self.hold_headers = plugin_config, hold_headers
+        self.places = [f"{model}={count}" for model, count in (places or {}).items()]
 
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="bursar-replay-")
-        self._upstream = subprocess.Popen([sys.executable, str(HERE / "upstream.py")], stdin=subprocess.PIPE,
-                                          stdout=subprocess.PIPE)
+        self._upstream = subprocess.Popen([sys.executable, str(HERE / "upstream.py"), *self.places],
+                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             port = int(self._upstream.stdout.readline())
             doc = harness.document(self.config, port, self.hold_headers, change=prepare)

@@ -1,7 +1,8 @@
 """An honest LLM: it reports exactly the tokens that the trace has, and never answers longer than it may.
 
-A process of its own. It tells its port on stdout and ends when its stdin does. What a request shall cost comes in
-its header `x-replay: prompt tokens,output tokens,seconds`; `x-test-id` names it in the tally.
+A process of its own. It tells its port on stdout and ends when its stdin does. Of a model that is named on its command line
+(`model=4`) it answers so many requests at a time, the others wait in line. What a request shall cost
+comes in its header `x-replay: prompt tokens,output tokens,seconds`; `x-test-id` names it in the tally.
 
     GET /tally       {id: [[model, prompt tokens, completion tokens, seconds that the answer took here], ...]}
     GET /waiting     how many requests stand at the gate
@@ -10,6 +11,7 @@ its header `x-replay: prompt tokens,output tokens,seconds`; `x-test-id` names it
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -24,7 +26,8 @@ END = wire.chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 class Upstream:
-    def __init__(self):
+    def __init__(self, places):
+        self.places = {model: asyncio.Semaphore(count) for model, count in places.items()}
         self.tally = defaultdict(list)
         self.waiting = 0
         self.gate = asyncio.Event()
@@ -62,7 +65,8 @@ class Upstream:
         await self.gate.wait()
         self.waiting -= 1
         answer = stream if ask.get("stream") else whole
-        last = await answer(writer, ask, usage, float(seconds))
+        async with self.places.get(ask["model"], contextlib.nullcontext()):
+            last = await answer(writer, ask, usage, float(seconds))
         # Counted before it is out, so that who has the answer finds it in the tally.
         self.tally[headers["x-test-id"]].append(
             [ask["model"], int(prompt), completion, time.monotonic() - received])
@@ -108,7 +112,9 @@ def send_json(writer, value):
 
 
 async def main():
-    server = await asyncio.start_server(Upstream().serve, "127.0.0.1", 0, backlog=2048)
+    places = (word.rsplit("=", 1) for word in sys.argv[1:])
+    upstream = Upstream({model: int(count) for model, count in places})
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

@@ -40,6 +40,7 @@ class Request:
     stream: bool = False
     include_usage: bool = False
     bytes_per_token: int = 4   # of the prompt
+    model: str = MODEL   # that is asked for
 
     @property
     def completion(self):
@@ -130,7 +131,7 @@ def body(request):
     if request.stream:
         options += '"stream":true,'
         options += '"stream_options":{"include_usage":true},' if request.include_usage else ""
-    before = f'{{"model":"{MODEL}",{options}"messages":[{{"role":"user","content":"'
+    before = f'{{"model":"{request.model}",{options}"messages":[{{"role":"user","content":"'
     after = '"}]}'
     return (before + text(request.bytes_per_token * request.prompt - len(before) - len(after)) + after).encode()
 
