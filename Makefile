@@ -30,7 +30,7 @@ CHANNEL := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 WASM_BINDGEN_VERSION = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/^version = "\(.*\)"/\1/p;}' Cargo.lock 2> /dev/null)
 # Through rustup, so that another Cargo on PATH does not get in the way.
 CARGO := rustup run $(CHANNEL) cargo
-SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find src -type f)
+SOURCES := .cargo/config.toml Cargo.toml Cargo.lock rust-toolchain.toml $(shell find src -type f)
 
 RUST := $(STAMPS)/rust-$(CHANNEL)
 ENVIRONMENT := $(STAMPS)/venv

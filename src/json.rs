@@ -7,7 +7,9 @@
 //!
 //! A [`Mark`] is looked for in a looser way: anywhere inside one top-level value, whatever lies around it.
 
-use memchr::memchr2;
+mod block;
+
+use block::{Block, Quoted, Strings};
 
 /// A key to look for.
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +112,8 @@ pub struct Scanner {
     state: State,
     /// Bytes seen so far.
     offset: u64,
-    /// The byte before was a backslash that escapes the next one.
-    escaped: bool,
+    /// Where in the strings.
+    strings: Strings,
     nested: Nested,
     /// The current key as it stands in the body, if it may be one that is looked for.
     key: Word,
@@ -141,14 +143,15 @@ struct Level {
 /// Where the scanner is inside a value that it does not look into.
 #[derive(Clone, Debug, Default)]
 struct Nested {
-    in_string: bool,
     /// Open brackets.
     depth: u64,
     /// Marks that count here, a bit each.
     marks: u64,
+    /// Lengths of the keys that matter for them, a bit each.
+    lengths: Lengths,
     /// The string that is being read, or was read last.
     word: Word,
-    /// The value to come is that of a `type`.
+    /// The value to come, or to be read on, is that of a `type`.
     is_type: bool,
     /// Flags of the key whose value is to come.
     key: u32,
@@ -161,11 +164,39 @@ struct Word {
     overlong: bool,
 }
 
+/// Lengths of the words that matter, a bit each: most words are of another one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths {
+    /// Of keys.
+    keys: u64,
+    /// Of the values of a `type`.
+    types: u64,
+}
+
+/// The brackets of a block that stand outside of strings.
+#[derive(Clone, Copy, Debug)]
+struct Brackets {
+    opening: u64,
+    closing: u64,
+}
+
+/// The string that was read last, by where it lies in a chunk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Text {
+    /// The byte after its opening quote; `None` if that lies in a chunk before.
+    start: Option<usize>,
+    /// Its closing quote, if that was read.
+    end: Option<usize>,
+}
+
+/// The key that names what an object is.
+const TYPE: &str = "type";
+
 /// Longest name that can be looked for, in bytes.
 pub(crate) const MAX_NAME: usize = 32;
 
-/// An escape makes six bytes of one; then comes the closing quote.
-const MAX_WORD: usize = 6 * MAX_NAME + 1;
+/// An escape makes six bytes of one.
+const MAX_WORD: usize = 6 * MAX_NAME;
 
 impl Scanner {
     /// A scanner for a new body.
@@ -176,7 +207,7 @@ impl Scanner {
             repeats,
             state: State::Start,
             offset: 0,
-            escaped: false,
+            strings: Strings::default(),
             nested: Nested::default(),
             key: Word::default(),
             levels: Vec::new(),
@@ -284,6 +315,7 @@ impl Scanner {
             (State::Start, _) => return Err(Malformed::NotAnObject),
             (State::FirstKey | State::Key, b'"') => {
                 self.state = State::InKey;
+                self.strings.is_inside = true;
                 self.key.clear();
             }
             (State::FirstKey | State::AfterValue, b'}') => self.close_object(),
@@ -318,9 +350,9 @@ impl Scanner {
     }
 
     fn in_key(&mut self, rest: &[u8]) -> Result<usize, Malformed> {
-        let (taken, closed) = string_end(&mut self.escaped, rest);
-        self.key.push(rest.get(..taken).unwrap_or_default());
-        if closed {
+        let (taken, text) = self.strings.end(rest);
+        self.key.push(text);
+        if !self.strings.is_inside {
             self.state = State::Colon;
             self.look_up()?;
         }
@@ -365,6 +397,7 @@ impl Scanner {
         level.seen |= same;
         if depth == 0 {
             self.nested.marks = marks_under(self.shape.marks, name);
+            self.nested.lengths = Lengths::of(self.shape.marks);
         }
         Ok(())
     }
@@ -381,12 +414,16 @@ impl Scanner {
         }
         match byte {
             b'{' if inside != 0 => self.open_object(inside),
-            b'"' => self.state = State::InString,
+            b'"' => {
+                self.state = State::InString;
+                self.strings.is_inside = true;
+            }
             b'{' | b'[' => {
                 self.state = State::InNested;
                 self.nested = Nested {
                     depth: 1,
                     marks: self.nested.marks,
+                    lengths: self.nested.lengths,
                     ..Nested::default()
                 };
             }
@@ -397,50 +434,139 @@ impl Scanner {
     }
 
     fn in_string(&mut self, rest: &[u8]) -> usize {
-        let (taken, closed) = string_end(&mut self.escaped, rest);
-        if closed {
+        let (taken, _) = self.strings.end(rest);
+        if !self.strings.is_inside {
             self.state = State::AfterValue;
         }
         taken
     }
 
+    /// Reads on in a value that is not looked into: in a string whose text may matter, at a value that may, or elsewhere.
     fn in_nested(&mut self, rest: &[u8]) -> usize {
-        if self.nested.in_string {
-            let (taken, closed) = string_end(&mut self.escaped, rest);
-            if self.nested.marks != 0 {
-                self.nested.word.push(rest.get(..taken).unwrap_or_default());
-            }
-            if closed {
-                self.nested.in_string = false;
-                self.notice_type();
-            }
-            return taken;
+        let taken = match rest.first() {
+            _ if self.strings.is_inside => self.nested_string(rest),
+            Some(&byte) if self.nested.key != 0 || self.nested.is_type => self.expected(byte),
+            _ => self.blocks(rest),
+        };
+        if self.nested.depth == 0 {
+            self.state = State::AfterValue;
         }
-        for (at, &byte) in rest.iter().enumerate() {
-            if self.nested.key != 0 {
-                self.notice_value(byte);
-            }
-            match byte {
-                b'"' => {
-                    self.nested.in_string = true;
-                    self.nested.word.clear();
-                    return at.saturating_add(1);
-                }
-                b'{' | b'[' => self.nested.depth = self.nested.depth.saturating_add(1),
-                b'}' | b']' => {
-                    self.nested.depth = self.nested.depth.saturating_sub(1);
-                    if self.nested.depth == 0 {
-                        self.state = State::AfterValue;
-                        return at.saturating_add(1);
-                    }
-                }
-                b':' if self.nested.marks != 0 => self.notice_key(),
-                b',' if self.nested.depth == 1 => self.count_comma(),
-                _ => continue,
-            }
-            self.nested.is_type &= byte == b':';
+        taken
+    }
+
+    fn nested_string(&mut self, rest: &[u8]) -> usize {
+        let (taken, text) = self.strings.end(rest);
+        if self.nested.marks != 0 {
+            self.nested.word.push(text);
         }
-        rest.len()
+        if !self.strings.is_inside {
+            self.notice_type();
+        }
+        taken
+    }
+
+    /// A byte from the colon of a key that matters up to what its value begins with.
+    fn expected(&mut self, byte: u8) -> usize {
+        if self.nested.key != 0 {
+            self.notice_value(byte);
+        }
+        match byte {
+            b'"' => {
+                self.strings.is_inside = true;
+                self.nested.word.clear();
+                return 1;
+            }
+            byte if is_space(&byte) => return 1,
+            b'{' | b'[' => self.nested.depth = self.nested.depth.saturating_add(1),
+            b'}' | b']' => self.nested.depth = self.nested.depth.saturating_sub(1),
+            b',' if self.nested.depth == 1 => self.count_comma(),
+            _ => {}
+        }
+        self.nested.is_type = false;
+        1
+    }
+
+    /// Reads on from outside of a string, up to a key that matters or the value's end.
+    fn blocks(&mut self, rest: &[u8]) -> usize {
+        let mut spare = [0; 64];
+        let mut last = Text::default();
+        let mut at = 0_usize;
+        while at < rest.len() {
+            at = at.saturating_add(self.strings.text(rest.get(at..).unwrap_or_default()));
+            let (block, length) = block::at(rest, at, &mut spare);
+            let quoted = self.strings.read(block, length);
+            if quoted.quotes != 0 || quoted.inside == 0 {
+                let brackets = Brackets::of(block, quoted);
+                let end = brackets.end(self.nested.depth);
+                let key = self.key_that_matters(rest, at, (block, quoted, end), last);
+                let stop = key.or(end);
+                last = last.after(at, quoted, stop);
+                if self.counts_commas() {
+                    self.count_commas(block, quoted, brackets, stop);
+                }
+                self.nested.depth = match (key, end) {
+                    (None, Some(_)) => 0,
+                    _ => brackets.depth(self.nested.depth, stop),
+                };
+                if let Some(stop) = stop {
+                    self.strings = Strings::default();
+                    at = at.saturating_add(index(stop)).saturating_add(1);
+                    break;
+                }
+            }
+            at = at.saturating_add(length);
+        }
+        if let Some(text) = last.of(rest).filter(|_| self.nested.marks != 0) {
+            self.nested.word.clear();
+            self.nested.word.push(text);
+        }
+        at
+    }
+
+    /// The first colon of a block, which begins at `at`, that follows a key that matters and whose value is to be awaited.
+    fn key_that_matters(
+        &mut self,
+        rest: &[u8],
+        at: usize,
+        (block, quoted, end): (&Block, Quoted, Option<u32>),
+        last: Text,
+    ) -> Option<u32> {
+        if self.nested.marks == 0 {
+            return None;
+        }
+        let colons = block::equal(block, b':') & !quoted.inside & block::before(end);
+        block::bits(colons).find(|&colon| {
+            let length = quoted.length_before(colon);
+            if length.is_some_and(|length| self.nested.lengths.keys & bit(index(length)) == 0) {
+                return false;
+            }
+            let key = last.after(at, quoted, Some(colon)).of(rest);
+            let after = at.saturating_add(index(colon)).saturating_add(1);
+            let value = rest.get(after..).unwrap_or_default();
+            self.notice_key(key) && !self.notice_short_type(value)
+        })
+    }
+
+    /// Counts the commas of a block between the entries of the list that is being read.
+    fn count_commas(
+        &mut self,
+        block: &Block,
+        quoted: Quoted,
+        brackets: Brackets,
+        stop: Option<u32>,
+    ) {
+        let commas = block::equal(block, b',') & !quoted.inside & block::before(stop);
+        for comma in block::bits(commas) {
+            if brackets.depth(self.nested.depth, Some(comma)) == 1 {
+                self.count_comma();
+            }
+        }
+    }
+
+    fn counts_commas(&self) -> bool {
+        self.levels
+            .last()
+            .is_some_and(|level| level.current.is_some())
     }
 
     fn count_comma(&mut self) {
@@ -455,16 +581,40 @@ impl Scanner {
         self.fields.get_mut(index)?.as_mut()
     }
 
-    /// The string that was read last is a key.
-    fn notice_key(&mut self) {
-        let is_mark =
-            |sign: Sign, word: &[u8]| matches!(sign, Sign::Key(name) if word == name.as_bytes());
-        let (flags, is_type) = self
-            .nested
-            .word
-            .with_text(|word| (self.flags(|sign| is_mark(sign, word)), word == b"type"));
+    /// The string that was read last is a key, this one or else the one that was kept: whether its value matters.
+    fn notice_key(&mut self, key: Option<&[u8]>) -> bool {
+        let key = match key {
+            None => self.nested.word.text(),
+            key => key.filter(|key| key.len() <= MAX_WORD),
+        };
+        let look = |word: &[u8]| {
+            let is_mark = |sign| matches!(sign, Sign::Key(name) if word == name.as_bytes());
+            match word == TYPE.as_bytes() {
+                true => (0, true),
+                false => (self.flags(is_mark), false),
+            }
+        };
+        let (flags, is_type) = key.map_or((0, false), |key| unescaped(key, look));
         self.nested.key = flags;
         self.nested.is_type = is_type;
+        flags != 0 || is_type
+    }
+
+    /// The value of the `type` that was noticed, if all of it is here and plain: whether that is so.
+    fn notice_short_type(&mut self, value: &[u8]) -> bool {
+        let Some(text) = value.strip_prefix(b"\"").filter(|_| self.nested.key == 0) else {
+            return false;
+        };
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\');
+        let Some(end) = text.iter().take(MAX_WORD).position(special) else {
+            return false;
+        };
+        let is_plain = text.get(end) == Some(&b'"');
+        if is_plain {
+            self.nested.is_type = false;
+            self.noticed |= self.flags_of_type(text.get(..end).unwrap_or_default());
+        }
+        is_plain
     }
 
     /// The value of a key that may be noticed begins, or its list is read on, with this byte.
@@ -479,13 +629,17 @@ impl Scanner {
 
     /// A string was read that may be the value of a `type`.
     fn notice_type(&mut self) {
-        if !std::mem::take(&mut self.nested.is_type) {
-            return;
+        if std::mem::take(&mut self.nested.is_type) {
+            let word = self.nested.word.text().unwrap_or_default();
+            self.noticed |= unescaped(word, |word| self.flags_of_type(word));
         }
-        let is_mark =
-            |sign: Sign, word: &[u8]| matches!(sign, Sign::Type(name) if word == name.as_bytes());
-        let word = &self.nested.word;
-        self.noticed |= word.with_text(|word| self.flags(|sign| is_mark(sign, word)));
+    }
+
+    fn flags_of_type(&self, word: &[u8]) -> u32 {
+        if self.nested.lengths.types & bit(word.len()) == 0 {
+            return 0;
+        }
+        self.flags(|sign| matches!(sign, Sign::Type(name) if word == name.as_bytes()))
     }
 
     /// The flags of those marks that count here and whose sign is so.
@@ -559,17 +713,79 @@ impl Word {
         }
     }
 
-    /// What stands before the closing quote; `None` if that is longer than anything that is looked for.
+    /// The text; `None` if it is longer than anything that is looked for.
     fn text(&self) -> Option<&[u8]> {
-        self.raw.strip_suffix(b"\"").filter(|_| !self.overlong)
+        Some(self.raw.as_slice()).filter(|_| !self.overlong)
+    }
+}
+
+impl Lengths {
+    /// Those that matter for these marks.
+    fn of(marks: &[Mark]) -> Self {
+        let all = |find: fn(Sign) -> Option<&'static str>| {
+            let names = marks.iter().filter_map(|mark| find(mark.sign));
+            names.fold(0, |lengths, name| lengths | bit(name.len()))
+        };
+        Self {
+            keys: all(|sign| match sign {
+                Sign::Key(name) => Some(name),
+                Sign::Type(_) => Some(TYPE),
+            }),
+            types: all(|sign| match sign {
+                Sign::Key(_) => None,
+                Sign::Type(name) => Some(name),
+            }),
+        }
+    }
+}
+
+impl Brackets {
+    fn of(block: &Block, quoted: Quoted) -> Self {
+        Self {
+            opening: block::equal_folded(block, b'{') & !quoted.inside,
+            closing: block::equal_folded(block, b'}') & !quoted.inside,
+        }
     }
 
-    /// Calls `look` with the text, unescaped; with nothing, if it is overlong or no text.
-    fn with_text<T>(&self, look: impl Fn(&[u8]) -> T) -> T {
-        match self.text() {
-            Some(raw) if raw.contains(&b'\\') => look(unescape(raw).unwrap_or_default().as_bytes()),
-            raw => look(raw.unwrap_or_default()),
+    /// How many are open before this byte, or after the block, if it begins with so many.
+    fn depth(self, depth: u64, byte: Option<u32>) -> u64 {
+        let count = |set: u64| u64::from((set & block::before(byte)).count_ones());
+        depth
+            .saturating_add(count(self.opening))
+            .saturating_sub(count(self.closing))
+    }
+
+    /// The one that closes the outermost of so many.
+    fn end(self, depth: u64) -> Option<u32> {
+        if depth > u64::from(self.closing.count_ones()) {
+            return None;
         }
+        block::bits(self.closing).find(|&bracket| self.depth(depth, Some(bracket)) == 1)
+    }
+}
+
+impl Text {
+    /// The last string before a bit of the block that begins at `at`, if this is the last one before the block.
+    fn after(self, at: usize, quoted: Quoted, bit: Option<u32>) -> Self {
+        let here = block::before(bit);
+        let last = |set: u64| Some(at.saturating_add(index((set & here).checked_ilog2()?)));
+        let begins = last(quoted.quotes & quoted.inside);
+        let ends = last(quoted.quotes & !quoted.inside);
+        match begins {
+            None => Self {
+                end: ends.or(self.end),
+                ..self
+            },
+            Some(quote) => Self {
+                start: Some(quote.saturating_add(1)),
+                end: ends.filter(|&end| end > quote),
+            },
+        }
+    }
+
+    /// Its bytes, as far as they are here; `None` if it began before.
+    fn of(self, rest: &[u8]) -> Option<&[u8]> {
+        rest.get(self.start?..self.end.unwrap_or(rest.len()))
     }
 }
 
@@ -604,24 +820,17 @@ fn folds_to(name: &[u8], key: &str) -> bool {
     folded.eq_ignore_ascii_case(key)
 }
 
-/// Goes to the end of a string: how many bytes were used up, and whether the last one is its closing quote.
-fn string_end(escaped: &mut bool, bytes: &[u8]) -> (usize, bool) {
-    let mut at = usize::from(std::mem::take(escaped));
-    while let Some(rest) = bytes.get(at..) {
-        let Some(found) = memchr2(b'"', b'\\', rest) else {
-            break;
-        };
-        let after = at.saturating_add(found).saturating_add(1);
-        if rest.get(found) == Some(&b'"') {
-            return (after, true);
-        }
-        if after == bytes.len() {
-            *escaped = true;
-            break;
-        }
-        at = after.saturating_add(1);
+/// Calls `look` with a text, unescaped; with nothing, if it is no text.
+fn unescaped<T>(raw: &[u8], look: impl Fn(&[u8]) -> T) -> T {
+    match raw.contains(&b'\\') {
+        true => look(unescape(raw).unwrap_or_default().as_bytes()),
+        false => look(raw),
     }
-    (bytes.len(), false)
+}
+
+/// A bit's place in a block.
+fn index(bit: u32) -> usize {
+    usize::try_from(bit).unwrap_or(usize::MAX)
 }
 
 /// The text of a complete string value; `None` for any other value, or bad escapes.
@@ -847,6 +1056,36 @@ mod tests {
                 let scanner = scan(&[head, tail]).unwrap();
                 let expected = u32::from(image) | u32::from(inline) << 1;
                 assert_eq!(scanner.noticed(), expected, "{body} split at {split}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_depends_on_where_a_block_begins() {
+        for (text, noticed) in [
+            (r#"{"type":"image"}"#, 1),
+            (r#"{"ty\u0070e" : "im\u0061ge"}"#, 1),
+            (r#"{"type":"text","inline" : [ {"a":{}} ]}"#, 2),
+            (r#"{"type":7,"image":"inline"}"#, 0),
+            (
+                r#"["\\","\"type\":\"image\"",{"inline":null},"[{\\\"","image"]"#,
+                0,
+            ),
+        ] {
+            for length in 0..130 {
+                let pad = "x".repeat(length);
+                let body = format!(
+                    r#"{{"pad":"{pad}","messages":[{{"{pad}":"\\{pad}"}},{text},[]],"type":"image","inline":1,"model":"m"}}"#
+                );
+                for split in [0, body.len() - 60, body.len() - 40, body.len()] {
+                    for size in [1, 63, 64, 200] {
+                        let (head, tail) = body.as_bytes().split_at(split);
+                        let chunks: Vec<&[u8]> = head.chunks(size).chain([tail]).collect();
+                        let scanner = scan(&chunks).unwrap();
+                        assert_eq!(scanner.noticed(), noticed, "{body}");
+                        assert_eq!(scanner.value(0).unwrap().raw, br#""m""#, "{body}");
+                    }
+                }
             }
         }
     }
