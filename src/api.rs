@@ -151,6 +151,8 @@ pub struct Endpoint {
     pub is_signed: bool,
     /// A stream may be asked for its usage: some APIs refuse the question.
     pub takes_options: bool,
+    /// Whether the answer is to be streamed, where the path says so and not the body.
+    pub streams: Option<bool>,
 }
 
 impl Endpoint {
@@ -168,10 +170,11 @@ impl Endpoint {
         let is_signed = amazon.is_some() && is_signed(header("authorization"), path);
         let google = google(path, &segments);
         let takes_options = google.is_none() && !is_older_azure(path, &segments);
-        let (wire, model) = amazon
-            .or(google)
-            .or_else(|| by_last_names(path, &segments))?;
+        let by_path = amazon.or(google);
+        let streams = by_path.as_ref().and_then(|_| streams(segments.last()?));
+        let (wire, model) = by_path.or_else(|| by_last_names(path, &segments))?;
         Some(Self {
+            streams,
             wire,
             model,
             is_signed,
@@ -234,6 +237,21 @@ fn amazon(path: &[u8], segments: &[Segment]) -> Option<Found> {
     // An unescaped ARN has slashes of its own.
     let model = PathModel::new(path, rest.get(after..)?)?;
     Some((wire, Some(model)))
+}
+
+/// Whether Google's verb or Amazon's operation asks for a stream; `None` where the body does.
+fn streams(last: &Segment) -> Option<bool> {
+    let (_, name) = last.verb().unwrap_or((b"", &last.text));
+    let is = |names: [&str; 3]| {
+        let mut names = names.iter();
+        names.any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+    };
+    let is_stream = is([
+        "streamGenerateContent",
+        "converse-stream",
+        "invoke-with-response-stream",
+    ]);
+    (is_stream || is(["generateContent", "converse", "invoke"])).then_some(is_stream)
 }
 
 /// OpenAI and all who speak like it, and Anthropic.

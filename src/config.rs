@@ -13,6 +13,7 @@ mod tenants;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::number::Number;
 use crate::policy::Limits;
@@ -42,6 +43,8 @@ pub struct Config {
     pub ladders: Vec<Ladder>,
     /// The dearest price of all tiers: what a model on no ladder costs.
     pub unlisted_price: Option<Price>,
+    /// The shortest time within which some tenant's answers are to begin; `None` if nobody minds, and nothing is measured.
+    pub tightest_sla: Option<Duration>,
     /// Configured tenants.
     tenants: HashMap<String, Rc<Plan>>,
 }
@@ -167,9 +170,10 @@ impl Config {
             },
             sources: tenants::sources(raw.tenant.from)?,
             missing,
-            unknown,
             unlisted_price: ladders::dearest(&ladders),
             ladders,
+            tightest_sla: tightest_sla(tenants.values().chain(&unknown)),
+            unknown,
             tenants,
         })
     }
@@ -188,6 +192,15 @@ impl Config {
             .flat_map(|ladder| &ladder.tiers)
             .any(|tier| tier.model == model)
     }
+}
+
+/// Of plans that may be downgraded: for others nothing follows from it.
+fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duration> {
+    let movable = plans.filter(|plan| !plan.limits.never_downgrade);
+    movable
+        .filter_map(|plan| plan.limits.sla)
+        .map(|sla| sla.p95)
+        .min()
 }
 
 /// Under Envoy's default limit of 1 MiB for what a filter may hold, with room for what a rewrite adds.

@@ -7,6 +7,7 @@
 //! *Passing*: it goes on while it is read, without a content-length; the decision falls when `model` was read, and what
 //! is learned after that is checked once more before the last byte goes on.
 
+mod first_byte;
 mod reading;
 mod refusal;
 mod request;
@@ -30,6 +31,7 @@ use crate::tenant::Headers;
 use crate::tier::{Needs, Price};
 use crate::units::{Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
+use first_byte::Wait;
 use reading::Reading;
 
 /// What the proxy is to do now.
@@ -124,6 +126,8 @@ struct Sent {
     limited_to: Option<u64>,
     /// The response, once its headers were seen.
     reader: Option<Reader>,
+    /// The wait for the first byte of the answer, where that is measured and did not end yet.
+    wait: Option<Wait>,
     is_settled: bool,
 }
 
@@ -219,7 +223,9 @@ impl Sent {
             }
             None => exit,
         };
+        let unheard = self.end_unheard(config, store, now);
         self.settle_or_wait(config, store, exit, true, now)
+            .reporting(unheard)
     }
 
     /// Replaces the reservation by what was used: nothing, where the upstream did not serve.
@@ -391,6 +397,7 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::BudgetLow => "budget_low",
         Reason::BucketLow => "bucket_low",
         Reason::BudgetExhausted => "budget_exhausted",
+        Reason::Sla => "sla",
         Reason::TierPreference => "tier_preference",
         Reason::Unsupported => "tier_unsupported",
         Reason::Unread => "body_unread",

@@ -8,6 +8,7 @@
 //! | headers | [`api`]: whose wire format; [`tenant`]: who pays |
 //! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], read and changed by [`payer`], charged by [`admission`] |
 //! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
+//! | | [`sla`] says which tiers are too slow, by the times in [`latency`] |
 //! | rewrite | [`json`] finds, [`rewrite`] changes |
 //! | usage | [`usage`] reads, from JSON or [`sse`] |
 //! | settle | [`admission`] again; [`learn`] from what was reported |
@@ -55,6 +56,8 @@ pub mod headers;
 pub mod reply;
 
 pub mod payer;
+
+pub mod sla;
 
 pub mod admission;
 

@@ -8,10 +8,12 @@
 //!    the bucket is under its own mark.
 //! 4. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
 //!    nearest from there upwards; downwards, where only the asked tier is left and that is not allowed.
-//! 5. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
-//! 6. Where none can, the plan may limit the request's output to what the budget still holds, on the lowest tier.
-//! 7. Where that does not help, the plan's overdraft may admit the request on the last tier that is allowed.
-//! 8. Where several limits refuse, the strictest is told: never, spent, not yet, held.
+//! 5. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
+//!    none it stays: a lesser model that is late, too, helps nobody.
+//! 6. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
+//! 7. Where none can, the plan may limit the request's output to what the budget still holds, on the lowest tier.
+//! 8. Where that does not help, the plan's overdraft may admit the request on the last tier that is allowed.
+//! 9. Where several limits refuse, the strictest is told: never, spent, not yet, held.
 //!
 //! Where several rules lower the tier, the reason is of the one that fixed it; on a tie, of the earlier. A tenant that must
 //! not be downgraded only ever gets the tier it asks for.
@@ -28,7 +30,7 @@ use crate::bucket::{NotNow, Quota};
 use crate::estimate::Estimate;
 use crate::ledger::Budget;
 use crate::record::Record;
-use crate::tier::Ladder;
+use crate::tier::{Ladder, TierSet};
 use crate::units::{Cost, Ppm, Timestamp};
 use preferences::{Choice, Reach};
 
@@ -50,6 +52,15 @@ pub struct Limits {
     pub min_output_tokens: Option<u64>,
     /// Which tiers its requests may be sent to, and below which marks.
     pub preferences: Preferences,
+    /// How soon its answers are to begin.
+    pub sla: Option<Sla>,
+}
+
+/// How soon answers are to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sla {
+    /// 95 % of them are to begin within this time, in whole milliseconds. From 1 ms to [`crate::latency::LONGEST`].
+    pub p95: Duration,
 }
 
 /// What happens when the budget is spent.
@@ -118,6 +129,8 @@ pub enum Reason {
     BucketLow,
     /// The budget is spent and the overdraft serves.
     BudgetExhausted,
+    /// The answers of the tier that would have served begin too late just now.
+    Sla,
     /// It is sent to a lower tier since the asked one is not allowed; or it keeps its model, since no other is.
     TierPreference,
     /// It keeps its model: the lower tiers cannot do what it needs.
@@ -224,7 +237,11 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
     let Choice {
         tier: start,
         reason,
-    } = reach.nearest(mark(limits, ask, record, now), ask);
+    } = prompt(
+        &reach,
+        reach.nearest(mark(limits, ask, record, now), ask),
+        ask.conditions.slow,
+    );
     let usual = |tier| ask.at(tier, ask.most_output(tier), limits, record, now);
     let admit = |tier, reason| {
         let estimate = usual(tier);
@@ -275,6 +292,18 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
             refusal,
         },
     }
+}
+
+/// The next tier that may serve and is not slow, if the chosen one is and there is one.
+fn prompt(reach: &Reach, chosen: Choice, slow: TierSet) -> Choice {
+    if !slow.has(chosen.tier) {
+        return chosen;
+    }
+    let next = reach.from(chosen.tier).find(|&tier| !slow.has(tier));
+    next.map_or(chosen, |tier| Choice {
+        tier,
+        reason: Some(Reason::Sla),
+    })
 }
 
 /// The longest answer with which the budget still holds the request, if that is long enough to be of use.

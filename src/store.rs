@@ -120,6 +120,13 @@ pub fn tenant_key(tenant: &str) -> String {
     format!("bursar/v1/t/{tenant}")
 }
 
+/// Name of the key of how soon a model's answers begin, streamed ones or whole ones. A model has one place on the
+/// ladders, so that it names its tier: whatever that is called, and wherever it is moved.
+#[must_use]
+pub fn latency_key(answer: &str, model: &str) -> String {
+    format!("bursar/v1/latency/{answer}/{model}")
+}
+
 /// The keys to try, in this order, for a tenant that is not configured; the last one is shared by all
 /// for which the others are taken.
 #[must_use]

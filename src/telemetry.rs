@@ -3,6 +3,7 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
+use crate::latency::LONGEST;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
@@ -182,6 +183,20 @@ pub fn remaining(tenant: &str, limits: &Limits, record: &Record) -> Option<Metri
         name("bursar_budget_remaining", &[("tenant", tenant)]),
         left,
     ))
+}
+
+/// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`LONGEST`] stands for all that is longer.
+/// `answer`: `streamed` or `whole`.
+#[must_use]
+pub fn first_byte_p95(tier: &str, model: &str, answer: &str, millis: u64) -> Metric {
+    let labels = [("tier", tier), ("model", model), ("answer", answer)];
+    let longer = u64::try_from(LONGEST.as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    Metric::Set(
+        name("bursar_first_byte_p95_ms", &labels),
+        millis.min(longer),
+    )
 }
 
 /// A decision's fields.

@@ -145,6 +145,12 @@ impl TierSet {
         Self(self.0 | Self::bit(tier))
     }
 
+    /// These tiers without that one.
+    #[must_use]
+    pub fn without(self, tier: usize) -> Self {
+        Self(self.0 & !Self::bit(tier))
+    }
+
     /// Whether a tier is among them. One beyond [`MAX_TIERS`] never is.
     #[must_use]
     pub fn has(self, tier: usize) -> bool {

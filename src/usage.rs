@@ -103,6 +103,8 @@ pub struct Reader {
     told: Told,
     /// Bytes of the body so far.
     bytes: u64,
+    /// The first byte of the answer itself has come.
+    has_begun: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +132,8 @@ struct Told {
     usage: Option<Usage>,
     /// The provider has said its last about usage.
     is_final: bool,
+    /// An event has brought something.
+    has_data: bool,
     content: Content,
 }
 
@@ -192,9 +196,11 @@ impl Reader {
                 of_headers: usage,
                 usage,
                 is_final: usage.is_some_and(|usage| usage.is_whole()),
+                has_data: false,
                 content: Content::default(),
             },
             bytes: 0,
+            has_begun: false,
         }
     }
 
@@ -206,6 +212,25 @@ impl Reader {
 
     /// Reads on. What goes on to the client: `None` for the chunk as it is.
     pub fn feed(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
+        let output = self.read(chunk, is_end);
+        if !self.has_begun {
+            self.has_begun = match &self.body {
+                Body::Events(_) | Body::Frames(_) => self.told.has_data,
+                _ => chunk.iter().any(|byte| !byte.is_ascii_whitespace()),
+            };
+        }
+        output
+    }
+
+    /// Whether the first byte of the answer itself has come: of the body, and not of what only keeps the connection alive, as
+    /// DeepSeek's API does with comments between events, and empty lines before an object
+    /// (<https://api-docs.deepseek.com/quick_start/rate_limit>).
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    fn read(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
         self.bytes = self.bytes.saturating_add(length(chunk));
         let told = &mut self.told;
         match std::mem::replace(&mut self.body, Body::Opaque) {
@@ -309,6 +334,7 @@ impl Told {
 
 impl Judge for Told {
     fn data(&mut self, bytes: &[u8]) {
+        self.has_data |= !bytes.is_empty();
         self.event.read(self.wire, bytes);
     }
 

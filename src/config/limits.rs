@@ -4,11 +4,12 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::preferences::preferences;
-use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted};
+use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawSla};
 use super::{Parsed, mark, whole, wrong};
 use crate::bucket::Quota;
+use crate::latency::LONGEST;
 use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
-use crate::policy::{Limits, OnExhausted};
+use crate::policy::{Limits, OnExhausted, Sla};
 use crate::tier::Ladder;
 use crate::window::{Period, duration};
 
@@ -51,6 +52,9 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
         never_downgrade: own.never_downgrade.or(plan.never_downgrade),
         low_water_mark: own.low_water_mark.or(plan.low_water_mark),
         min_output_tokens: own.min_output_tokens.or(plan.min_output_tokens),
+        sla: both(plan.sla, own.sla, |plan, own| RawSla {
+            p95_ms: own.p95_ms.or(plan.p95_ms),
+        }),
         tiers: own.tiers.or(plan.tiers),
         floor: own.floor.or(plan.floor),
         below: plan.below.into_iter().chain(own.below).collect(),
@@ -100,6 +104,10 @@ impl RawLimits {
                 .transpose()?
                 .map(NonZeroU64::get),
             preferences,
+            sla: self
+                .sla
+                .map(|raw| sla(&raw, &format!("{path}.sla")))
+                .transpose()?,
         })
     }
 }
@@ -162,6 +170,24 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
         period,
         reservation_expiry: given.expiry,
     })
+}
+
+fn sla(raw: &RawSla, path: &str) -> Parsed<Sla> {
+    let path = format!("{path}.p95_ms");
+    let millis = required(raw.p95_ms, path.clone())?.whole();
+    let time = millis
+        .filter(|&millis| millis > 0)
+        .map(Duration::from_millis);
+    match time.filter(|&time| time <= LONGEST) {
+        Some(p95) => Ok(Sla { p95 }),
+        None => wrong(
+            path,
+            format!(
+                "must be whole milliseconds, from 1 to {}",
+                LONGEST.as_millis()
+            ),
+        ),
+    }
 }
 
 fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {

@@ -190,6 +190,8 @@ keys! {
         /// Rather than to refuse a request for what its answer may cost, limit its output to what the budget still holds, if
         /// that is at least so many tokens.
         pub min_output_tokens: Option<Number>,
+        /// How soon answers are to begin. While a tier's do not, requests are sent to the next one whose answers do.
+        pub sla: Option<RawSla>,
         /// Names of the tiers that requests may be sent to. Default: all.
         pub tiers: Option<Vec<String>>,
         /// Name of the last tier that requests may be sent to.
@@ -221,6 +223,14 @@ keys! {
         Tokens,
         /// US dollars, by the tiers' prices.
         Usd,
+    }
+
+    /// How soon answers are to begin.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawSla {
+        /// Milliseconds within which 95 % of a tier's answers are to begin, from 1 to 131071. Required, in the plan or the tenant.
+        pub p95_ms: Option<Number>,
     }
 
     /// How fast the budget may be spent.
@@ -270,6 +280,8 @@ keys! {
         /// As in a plan.
         pub min_output_tokens: Option<Number>,
         /// As in a plan.
+        pub sla: Option<RawSla>,
+        /// As in a plan.
         pub tiers: Option<Vec<String>>,
         /// As in a plan.
         pub floor: Option<String>,
@@ -289,6 +301,7 @@ impl RawTenant {
             never_downgrade: self.never_downgrade,
             low_water_mark: self.low_water_mark,
             min_output_tokens: self.min_output_tokens,
+            sla: self.sla.clone(),
             tiers: self.tiers.clone(),
             floor: self.floor.clone(),
             below: self.below.clone(),

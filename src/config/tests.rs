@@ -84,7 +84,7 @@ fn faults_of_shape_name_their_path() {
         "/plans/gold/budgets",
         serde_json::json!({}),
         "plans.gold.budgets: unknown field `budgets`, expected one of `budget`, `bucket`, `on_exhausted`, \
-         `never_downgrade`, `low_water_mark`, `min_output_tokens`, `tiers`, `floor`, `below`",
+         `never_downgrade`, `low_water_mark`, `min_output_tokens`, `sla`, `tiers`, `floor`, `below`",
     );
     rejects_at(
         "/plans/gold/budget/initial_budget",
@@ -265,6 +265,67 @@ fn what_neither_plan_nor_tenant_gives_is_missing() {
     ] {
         rejects_at("/tenants/globex", tenant, &error);
     }
+}
+
+#[test]
+fn an_sla_is_whole_milliseconds_that_can_be_measured() {
+    let plan = |sla: serde_json::Value| with(|config| config["plans"]["gold"]["sla"] = sla.clone());
+    for millis in ["1", "2000", "1e3", "131071"] {
+        let millis: serde_json::Value = serde_json::from_str(millis).unwrap();
+        let limits = acme(&plan(serde_json::json!({"p95_ms": millis})));
+        let expected = millis
+            .as_f64()
+            .map(|millis| Duration::from_secs_f64(millis / 1e3));
+        assert_eq!(limits.sla.map(|sla| sla.p95), expected);
+    }
+    for millis in ["0", "0.5", "-1", "131072", "1e300"] {
+        let millis: serde_json::Value = serde_json::from_str(millis).unwrap();
+        let told = Config::parse(plan(serde_json::json!({"p95_ms": millis})).as_bytes());
+        let told = told.unwrap_err().to_string();
+        assert!(told.starts_with("plans.gold.sla.p95_ms: must"), "{told}");
+    }
+    rejects(
+        &plan(serde_json::json!({"p95_ms": 131_072})),
+        "plans.gold.sla.p95_ms: must be whole milliseconds, from 1 to 131071",
+    );
+    rejects(
+        &plan(serde_json::json!({})),
+        "plans.gold.sla.p95_ms: is missing",
+    );
+}
+
+#[test]
+fn the_tightest_sla_is_that_of_a_tenant_who_can_be_downgraded() {
+    let tightest = |change: &dyn Fn(&mut serde_json::Value)| {
+        let config = Config::parse(with(change).as_bytes()).unwrap();
+        config.tightest_sla.map(|sla| sla.as_millis())
+    };
+    let sla = |millis: u64| serde_json::json!({"p95_ms": millis});
+    assert_eq!(tightest(&|_| {}), None);
+    // Nobody is on this plan.
+    let unused = |config: &mut serde_json::Value| {
+        config["plans"]["other"] = serde_json::json!({"sla": sla(1)});
+    };
+    assert_eq!(tightest(&unused), None);
+    assert_eq!(
+        tightest(&|config| config["plans"]["gold"]["sla"] = sla(2_000)),
+        Some(2_000)
+    );
+    assert_eq!(
+        tightest(&|config| {
+            config["plans"]["gold"]["sla"] = sla(2_000);
+            config["tenants"]["a"] = serde_json::json!({"plan": "gold", "sla": sla(700)});
+            config["tenants"]["b"] = serde_json::json!({"sla": sla(9), "never_downgrade": true});
+        }),
+        Some(700)
+    );
+    assert_eq!(
+        tightest(&|config| {
+            unused(config);
+            config["tenant"] = serde_json::json!({"unknown": {"plan": "other"}});
+        }),
+        Some(1)
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A request whose body is being read: tier → rewrite.
 
+use super::first_byte::{Wait, answer};
 use super::refusal::{About, refuse};
 use super::response::refused;
 use super::scope::{depends_on_rest, scope};
@@ -12,7 +13,8 @@ use crate::learn::{BytesPerToken, PRIOR_ANSWER};
 use crate::payer::Done;
 use crate::policy::{Ask, Conditions};
 use crate::rewrite::{Passing, new_length};
-use crate::tier::place;
+use crate::sla;
+use crate::tier::{TierSet, place};
 
 /// A request whose body is being read.
 #[derive(Debug)]
@@ -163,6 +165,7 @@ impl Reading {
         }
         if let Some(sent) = self.sent.as_mut().filter(|_| is_complete && !was_complete) {
             sent.note_limit(&self.scanner);
+            sent.begin_wait(now);
             step = step.reporting(sent.admitted());
         }
         self.forward(chunk, &mut step);
@@ -322,10 +325,12 @@ impl Reading {
         if self.has_let_a_limit_go() {
             ask.scope.least_output = None;
         }
+        let watched = self.slow_tiers(&ask, &request.facts, store, now);
+        ask.conditions.slow = watched.report;
         let Done { report, troubles } =
             admission::admit(store, &self.payer, &ask, config.failure_mode, now);
         let so_far = Step {
-            troubles,
+            troubles: troubles.and(watched.troubles),
             ..Step::default()
         };
         let wire = self.endpoint.wire;
@@ -354,6 +359,7 @@ impl Reading {
             &ask,
             request.facts.clone(),
         );
+        sent.wait = Wait::of(config, &ask, sent.admission.tier);
         let mut step = so_far;
         if let Some(response) = self.early.take() {
             match refused(&response) {
@@ -363,6 +369,19 @@ impl Reading {
         }
         self.sent = Some(Box::new(sent));
         Ok(step)
+    }
+
+    /// The tiers that miss the tenant's SLA. A request that has to be decided about before it says whether it is to be
+    /// streamed is taken to be.
+    fn slow_tiers(
+        &self,
+        ask: &Ask<'_>,
+        facts: &Facts,
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Done<TierSet> {
+        let answer = answer(&self.endpoint, facts.stream || !self.is_complete());
+        sla::slow(store, &self.payer, ask, answer, now)
     }
 
     /// The body is complete and was admitted before it was: what it may cost is known better now.
@@ -486,6 +505,7 @@ impl Sent {
             facts,
             limited_to: None,
             reader: None,
+            wait: None,
             is_settled: false,
         }
     }

@@ -25,7 +25,15 @@ impl Exchange {
             return if is_ours { Step::default() } else { step };
         };
         match refused(response) {
-            Some(exit) => step = step.reporting(sent.settle(&config, store, exit, now)),
+            Some(exit) => {
+                let unheard = match response.only(":status") {
+                    Some(b"504") => sent.time_out(store, now),
+                    _ => sent.end_unheard(&config, store, now),
+                };
+                step = step
+                    .reporting(sent.settle(&config, store, exit, now))
+                    .reporting(unheard);
+            }
             None => {
                 let reader = sent.reader(response);
                 if reader.changes_length() {
@@ -76,11 +84,15 @@ impl Exchange {
         };
         let replaced = reader.feed(chunk, is_end);
         let (_, is_final) = reader.reported();
+        let has_begun = reader.has_begun();
         let mut step = if is_final || is_end {
             sent.settle(&config, store, Exit::Answered, now)
         } else {
             sent.renew(store, now)
         };
+        if has_begun {
+            step = step.reporting(sent.end_wait(store, now));
+        }
         step.body = replaced.map_or(BodyChange::Keep, BodyChange::Replace);
         step
     }

@@ -27,7 +27,10 @@ pub struct Ask<'a> {
 
 /// What is known beside a request and its tenant's record when it is decided about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Conditions {}
+pub struct Conditions {
+    /// Tiers whose answers begin later just now than the plan's SLA allows.
+    pub slow: TierSet,
+}
 
 /// How far a request can be changed without breaking it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

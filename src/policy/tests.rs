@@ -1,4 +1,5 @@
 mod preferences;
+mod sla;
 
 use std::num::NonZeroU64;
 

@@ -13,6 +13,7 @@ pub struct FakeStore {
     last_version: Cell<u32>,
     to_lose: Cell<u32>,
     down: Cell<bool>,
+    calls: Cell<u64>,
 }
 
 #[allow(
@@ -46,6 +47,11 @@ impl FakeStore {
             .insert(key.to_owned(), (value.to_vec(), version));
     }
 
+    /// Reads and writes so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.get()
+    }
+
     pub fn keys(&self) -> usize {
         self.values.borrow().len()
     }
@@ -53,6 +59,7 @@ impl FakeStore {
 
 impl Store for FakeStore {
     fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError> {
+        self.calls.set(self.calls.get() + 1);
         if self.down.get() {
             return Err(PutError::Unavailable);
         }
@@ -63,6 +70,7 @@ impl Store for FakeStore {
     }
 
     fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError> {
+        self.calls.set(self.calls.get() + 1);
         if self.down.get() {
             return Err(PutError::Unavailable);
         }

@@ -1,0 +1,175 @@
+//! Which tiers miss a plan's SLA just now, by what all workers have measured (see [`crate::latency`]).
+//!
+//! Measured is each tier of a ladder with several of them, for every tenant's requests, as soon as one tenant has an SLA: more
+//! answers, better evidence. Streamed answers and whole ones are kept apart. A stream begins when the model does, a whole
+//! answer with its last token: their times have nothing to do with each other, and together a few long answers would make
+//! a tier look slow to everybody who streams.
+//!
+//! A time that is lost in a race with another worker is not measured again: it is one of many.
+
+use std::time::Duration;
+
+use crate::latency::Latency;
+use crate::payer::{Done, Payer};
+use crate::policy::{Ask, Decision, Sla, decide};
+use crate::store::{Contended, Store, Troubles, Updated, Write, latency_key, update};
+use crate::tier::{Ladder, TierSet};
+use crate::units::Timestamp;
+
+/// Kinds of answers that are measured apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Event by event.
+    Streamed,
+    /// In one piece.
+    Whole,
+}
+
+impl Answer {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Streamed => "streamed",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+/// The tiers from the asked one downwards that miss the payer's SLA, but for one that this request is to probe.
+pub fn slow(
+    store: &impl Store,
+    payer: &Payer,
+    ask: &Ask<'_>,
+    answer: Answer,
+    now: Timestamp,
+) -> Done<TierSet> {
+    let (Some(sla), Some(place)) = (payer.plan.limits.sla, ask.place) else {
+        return known(TierSet::NONE);
+    };
+    let is_last = place.asked >= place.ladder.last();
+    if payer.plan.limits.never_downgrade || is_last {
+        return known(TierSet::NONE);
+    }
+    let (mut slow, mut due) = (TierSet::NONE, TierSet::NONE);
+    for (tier, key) in keys(place.ladder, answer).skip(place.asked) {
+        let Ok(Some((bytes, _))) = store.get(&key) else {
+            continue;
+        };
+        let (state, _) = read(Some(&bytes), now);
+        if state.misses(sla.p95) {
+            slow = slow.with(tier);
+            if state.is_due(now) {
+                due = due.with(tier);
+            }
+        }
+    }
+    if due == TierSet::NONE {
+        return known(slow);
+    }
+    let would = |slow| served_at(store, payer, ask, slow, now);
+    let probed = due
+        .iter()
+        .find(|&tier| would(slow.without(tier)) == Some(tier));
+    let Some((tier, key)) = probed.and_then(|tier| keys(place.ladder, answer).nth(tier)) else {
+        return known(slow);
+    };
+    let Done { report, troubles } = claim(store, &key, sla, now);
+    Done {
+        report: if report { slow.without(tier) } else { slow },
+        troubles,
+    }
+}
+
+/// Takes in how long a request waited for the first byte of its answer, from the tier with this model. The p95 with it, if it
+/// could be written.
+pub fn record(
+    store: &impl Store,
+    model: &str,
+    answer: Answer,
+    time: Duration,
+    now: Timestamp,
+) -> Done<Option<u64>> {
+    let key = latency_key(answer.as_str(), model);
+    change(store, &key, |bytes| {
+        let (mut state, corrupt) = read(bytes, now);
+        state.record(time, now);
+        Write {
+            value: Some(state.encode()),
+            report: (state.p95(), corrupt),
+        }
+    })
+}
+
+/// Claims the probe of a tier: of all workers whose request would do, one does.
+fn claim(store: &impl Store, key: &str, sla: Sla, now: Timestamp) -> Done<bool> {
+    change(store, key, |bytes| {
+        let (mut state, corrupt) = read(bytes, now);
+        let is_due = state.misses(sla.p95) && state.is_due(now);
+        state.probe(now);
+        Write {
+            value: is_due.then(|| state.encode()),
+            report: (is_due, corrupt),
+        }
+    })
+}
+
+/// The tier at which the request would be served, if these were slow.
+fn served_at(
+    store: &impl Store,
+    payer: &Payer,
+    ask: &Ask<'_>,
+    slow: TierSet,
+    now: Timestamp,
+) -> Option<usize> {
+    let record = payer.look(store, &payer.key(store, now), now)?;
+    let mut ask = *ask;
+    ask.conditions.slow = slow;
+    match decide(&payer.plan.limits, &ask, &record, now) {
+        Decision::Admit { tier, .. } => Some(tier),
+        Decision::Refuse { .. } => None,
+    }
+}
+
+/// The tiers of a ladder with their keys.
+fn keys(ladder: &Ladder, answer: Answer) -> impl Iterator<Item = (usize, String)> {
+    let tiers = ladder.tiers.iter().enumerate();
+    tiers.map(move |(tier, named)| (tier, latency_key(answer.as_str(), &named.model)))
+}
+
+fn known<T>(report: T) -> Done<T> {
+    Done {
+        report,
+        troubles: Troubles::default(),
+    }
+}
+
+/// The state in `bytes` as of `now`, and whether there was something else.
+fn read(bytes: Option<&[u8]>, now: Timestamp) -> (Latency, bool) {
+    let state = bytes.map(Latency::decode).transpose();
+    let is_corrupt = state.is_err();
+    (state.ok().flatten().unwrap_or_default().at(now), is_corrupt)
+}
+
+/// One try: a step that is lost is not worth another one. Its report, and whether there was something that is no state.
+fn change<T: Default>(
+    store: &impl Store,
+    key: &str,
+    step: impl Fn(Option<&[u8]>) -> Write<(T, bool)>,
+) -> Done<T> {
+    let (report, corrupt, conflicts) = match update(store, key, 1, step) {
+        Ok(Updated {
+            report: (report, corrupt),
+            conflicts,
+        }) => (report, corrupt, conflicts),
+        Err(Contended { conflicts }) => (T::default(), false, conflicts),
+    };
+    Done {
+        report,
+        troubles: Troubles {
+            conflicts,
+            corrupt,
+            given_up: 0,
+        },
+    }
+}
