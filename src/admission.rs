@@ -10,8 +10,9 @@ use crate::config::FailureMode;
 use crate::estimate::Estimate;
 use crate::learn::{Lesson, Model};
 use crate::ledger::Reservation;
+use crate::pace::Burn;
 use crate::payer::{Done, Payer, Stepped, as_of};
-use crate::policy::{Ask, Decision, Reason, Refusal, decide, recheck, spent_out};
+use crate::policy::{Ask, Decision, Reason, Refusal, decide, recheck, remember, spent_out};
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
 use crate::telemetry::{self, Metric};
@@ -206,6 +207,7 @@ fn admit_at(
                 estimate,
                 reserve,
             } => {
+                remember(payer.limits(), ask, &mut record, now);
                 let reservation = payer.hold(&mut record, estimate.cells(), reserve, now);
                 Stepped {
                     record,
@@ -405,16 +407,25 @@ pub fn renew(
     }
 }
 
+/// What a settled request tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Used<'a> {
+    /// What it cost.
+    pub cost: Cost,
+    /// What it would have cost on each level of a [`crate::pace::Burn`]; empty for a plan that does not ask.
+    pub demand: &'a [Cost],
+    /// What it teaches.
+    pub lesson: Lesson,
+}
+
 /// Replaces what is held for a request by what it used. The record after it; `None` if it could not be written.
-/// `lesson`: what it teaches.
 ///
 /// The window is not rolled over here: the reservation knows its own, and the configuration may have changed since.
 pub fn settle(
     store: &impl Store,
     payer: &Payer,
     admission: &Admission,
-    used: Cost,
-    lesson: Lesson,
+    used: &Used<'_>,
     now: Timestamp,
 ) -> Done<Option<Record>> {
     let step = |record: Record, _: bool| {
@@ -422,8 +433,12 @@ pub fn settle(
             Some(_) => record,
             None => as_of(payer.limits(), record, now),
         };
-        payer.close(&mut record, admission, used, now);
-        record.learned.learn(admission.model, lesson);
+        payer.close(&mut record, admission, used.cost, now);
+        record.learned.learn(admission.model, used.lesson);
+        record.burn = match payer.limits().pace {
+            Some(pace) => record.burn.plus(used.demand, pace.half_life, now),
+            None => Burn::default(),
+        };
         Stepped {
             record,
             write: true,

@@ -16,7 +16,7 @@ mod scope;
 
 use std::rc::Rc;
 
-use crate::admission::{self, Admission, Balance};
+use crate::admission::{self, Admission, Balance, Used};
 use crate::api::{Endpoint, Facts};
 use crate::config::Config;
 use crate::headers;
@@ -28,8 +28,8 @@ use crate::rewrite::Edit;
 use crate::store::{Store, Troubles};
 use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement};
 use crate::tenant::Headers;
-use crate::tier::{Needs, Price};
-use crate::units::{Timestamp, Tokens};
+use crate::tier::{Ladder, Needs, Place, Price, place};
+use crate::units::{Cost, Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
 use first_byte::Wait;
 use reading::Reading;
@@ -258,7 +258,13 @@ impl Sent {
             SettledBy::Usage => self.lesson(usage),
             SettledBy::Estimate | SettledBy::None => Lesson::default(),
         };
-        let settled = admission::settle(store, &self.payer, &self.admission, cost, lesson, now);
+        let demand = self.demand(config, usage);
+        let used = Used {
+            cost,
+            demand: &demand,
+            lesson,
+        };
+        let settled = admission::settle(store, &self.payer, &self.admission, &used, now);
         if settled.report.is_none() && !is_last {
             // It must not be lost: once more, at the end of the exchange.
             self.is_settled = false;
@@ -293,6 +299,25 @@ impl Sent {
         step.balance = Balance::of(&self.payer, &self.admission);
         step.troubles = settled.troubles;
         step
+    }
+
+    /// What it would have cost had nothing been served better than by the first tier of its ladder, by the second, …,
+    /// if the plan asks for that.
+    fn demand(&self, config: &Config, usage: Usage) -> Vec<Cost> {
+        if self.payer.plan.limits.pace.is_none() {
+            return Vec::new();
+        }
+        let levels = config.ladders.iter().map(Ladder::last).max();
+        let place = place(&config.ladders, &self.requested_model);
+        let price = |level: usize| match place {
+            Some(Place { ladder, asked }) => {
+                let tier = ladder.tiers.get(level.min(ladder.last()).max(asked));
+                tier.and_then(|tier| tier.price.as_ref())
+            }
+            None => self.price.as_ref(),
+        };
+        let levels = 0..levels.unwrap_or_default();
+        levels.map(|level| usage.cost(price(level))).collect()
     }
 
     /// What the reported usage teaches. The length of a body with images or the like says nothing of a text's tokens, nor
@@ -395,6 +420,7 @@ fn model_label<'a>(config: &Config, model: &'a str) -> &'a str {
 fn reason_word(reason: Reason) -> &'static str {
     match reason {
         Reason::BudgetLow => "budget_low",
+        Reason::BudgetPace => "budget_pace",
         Reason::BucketLow => "bucket_low",
         Reason::BudgetExhausted => "budget_exhausted",
         Reason::Sla => "sla",

@@ -85,7 +85,21 @@ pub struct Account {
     pub spent: Cost,
     /// Reservations in flight, those of about the same time added up. At most [`HOLDS`] of them.
     pub holds: Vec<Hold>,
+    /// The tier that the budget's marks last gave on each ladder, where that is not the first. At most [`MARKED`].
+    pub marked: Vec<Marked>,
 }
+
+/// Where the marks of a ladder were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// Which ladder.
+    pub ladder: u32,
+    /// Index of the tier.
+    pub tier: u8,
+}
+
+/// Most ladders of which an account knows where their marks were.
+pub const MARKED: usize = 8;
 
 /// The reservations that were made within one slice of the expiry: a thirtieth of it.
 ///
@@ -144,6 +158,22 @@ impl Account {
             window: current,
             generation: generation_after(self.generation, now),
             ..Self::default()
+        }
+    }
+
+    /// The tier that the marks last gave on a ladder in this window.
+    #[must_use]
+    pub fn marked(&self, ladder: u32) -> usize {
+        let marked = self.marked.iter().find(|marked| marked.ladder == ladder);
+        marked.map_or(0, |marked| marked.tier.into())
+    }
+
+    /// Remembers it.
+    pub fn mark(&mut self, ladder: u32, tier: usize) {
+        self.marked.retain(|marked| marked.ladder != ladder);
+        if let Some(tier) = u8::try_from(tier).ok().filter(|&tier| tier > 0) {
+            self.marked.insert(0, Marked { ladder, tier });
+            self.marked.truncate(MARKED);
         }
     }
 

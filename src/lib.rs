@@ -46,6 +46,7 @@ pub mod api;
 pub mod estimate;
 pub mod usage;
 
+pub mod pace;
 pub mod policy;
 
 pub mod config;

@@ -5,7 +5,8 @@
 //! 1. The token bucket must hold the request's cells.
 //! 2. The tier starts at the one that was asked for. Never up.
 //! 3. *Marks*: it goes down to the lowest whose low-water mark the remaining budget has crossed, or to the last one while
-//!    the bucket is under its own mark.
+//!    the bucket is under its own mark. Pace may have moved a mark up ([`crate::pace`]), and a tier where the tenant is
+//!    already is left only past its mark by a margin.
 //! 4. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
 //!    nearest from there upwards; downwards, where only the asked tier is left and that is not allowed.
 //! 5. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
@@ -19,16 +20,19 @@
 //! not be downgraded only ever gets the tier it asks for.
 
 mod ask;
+mod marks;
 mod preferences;
 
 use std::time::Duration;
 
 pub use ask::{Ask, Conditions, Scope};
+pub use marks::remember;
 pub use preferences::Preferences;
 
 use crate::bucket::{NotNow, Quota};
 use crate::estimate::Estimate;
 use crate::ledger::Budget;
+use crate::pace::Pace;
 use crate::record::Record;
 use crate::tier::{Ladder, TierSet};
 use crate::units::{Cost, Ppm, Timestamp};
@@ -50,6 +54,10 @@ pub struct Limits {
     /// Rather than to be refused for what its answer may cost, a request may have its output limited to what the budget
     /// still holds, if that is at least so many tokens.
     pub min_output_tokens: Option<u64>,
+    /// The marks rise where what remains would not last until the window's end.
+    pub pace: Option<Pace>,
+    /// A tier is left only when what remains has risen past its mark by this fraction of the budget, or the window ends.
+    pub hysteresis: Option<Ppm>,
     /// Which tiers its requests may be sent to, and below which marks.
     pub preferences: Preferences,
     /// How soon its answers are to begin.
@@ -125,6 +133,8 @@ pub enum Decision {
 pub enum Reason {
     /// Less of the budget remains than the tier's low-water mark, or than the asked tier would cost.
     BudgetLow,
+    /// At the rate at which the tenant spends lately, the budget would not last at the tier before.
+    BudgetPace,
     /// The token bucket is under its low-water mark.
     BucketLow,
     /// The budget is spent and the overdraft serves.
@@ -239,7 +249,7 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
         reason,
     } = prompt(
         &reach,
-        reach.nearest(mark(limits, ask, record, now), ask),
+        reach.nearest(marks::wanted(limits, ask, record, now), ask),
         ask.conditions.slow,
     );
     let usual = |tier| ask.at(tier, ask.most_output(tier), limits, record, now);
@@ -319,43 +329,6 @@ fn shortened(
     let most = ask.most_within(tier, budget.unit, room)?;
     let most = ask.most_output(tier).map_or(most, |limit| limit.min(most));
     (most >= least).then_some(most)
-}
-
-/// The lowest tier whose mark is crossed, and why; the asked one if none is, or none may be.
-fn mark(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Choice {
-    let asked = ask.asked();
-    let kept = Choice {
-        tier: asked,
-        reason: None,
-    };
-    let Some(place) = ask.place.filter(|_| !limits.never_downgrade) else {
-        return kept;
-    };
-    let by_budget = limits.budget.as_ref().and_then(|budget| {
-        let remaining = budget.remaining(&record.account);
-        let mut tiers = 0..place.ladder.tiers.len();
-        tiers.rfind(|&tier| {
-            let below = limits.below(place.ladder, tier);
-            below.is_some_and(|below| below.is_above(remaining, budget.initial_budget))
-        })
-    });
-    let is_low = limits
-        .bucket
-        .is_some_and(|quota| quota.is_low(record.bucket, now));
-    let by_bucket = is_low.then(|| place.ladder.last());
-    let choices = [
-        (by_budget, Reason::BudgetLow),
-        (by_bucket, Reason::BucketLow),
-    ];
-    choices.into_iter().fold(kept, |lowest, (tier, reason)| {
-        match tier.filter(|&tier| tier > lowest.tier) {
-            Some(tier) => Choice {
-                tier,
-                reason: Some(reason),
-            },
-            None => lowest,
-        }
-    })
 }
 
 /// Whether the budget can hold `cost` under `limit`.

@@ -16,11 +16,19 @@
 //! | then | 1 | number of models, at least 1 |
 //! | | 16 each | model, bytes a token (in 1/65,536), mean and deviation of answers (in 1/256 tokens) |
 //!
-//! Version 1 ends with the holds, version 2 has both. A record that has learned nothing is written as version 1.
+//! | then | 8 | burn: since |
+//! | | 1 | number of its levels |
+//! | | 16 each | level: tokens, USD micros |
+//! | | 1 | number of ladders |
+//! | | 5 each | ladder, tier that its marks gave |
+//!
+//! Version 1 ends with the holds, version 2 with the models, version 3 has all, and no or more models. A record is written in the
+//! oldest version that can hold it: 3 only by the plans that use pace or hysteresis.
 
 use crate::bucket::Bucket;
 use crate::learn::{Answers, BytesPerToken, Figures, Learned, MODELS, Model};
-use crate::ledger::{Account, HOLDS, Hold};
+use crate::ledger::{Account, HOLDS, Hold, MARKED, Marked};
+use crate::pace::{Burn, LEVELS};
 use crate::units::{Cost, Micros, Timestamp, Tokens};
 use crate::window::Window;
 
@@ -35,6 +43,8 @@ pub struct Record {
     pub account: Account,
     /// What the tenant's requests taught.
     pub learned: Learned,
+    /// How fast the tenant spends, if its plan asks for that.
+    pub burn: Burn,
 }
 
 /// Bytes that are not a record of these versions: truncated, newer, or another plugin's.
@@ -43,9 +53,10 @@ pub struct Corrupt(());
 
 const VERSION_1: [u8; 4] = *b"brs\x01";
 const VERSION_2: [u8; 4] = *b"brs\x02";
+const VERSION_3: [u8; 4] = *b"brs\x03";
 
 impl Record {
-    /// The bytes of this record, at most 946.
+    /// The bytes of this record, at most 1,236.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Account {
@@ -53,19 +64,26 @@ impl Record {
             generation,
             spent,
             holds,
+            marked,
         } = &self.account;
         let Learned(models) = &self.learned;
+        let Burn { since, levels } = &self.burn;
+        let version = if !levels.is_empty() || !marked.is_empty() {
+            VERSION_3
+        } else if !models.is_empty() {
+            VERSION_2
+        } else {
+            VERSION_1
+        };
         let room = [
             holds.len().saturating_mul(24),
             models.len().saturating_mul(16),
+            levels.len().saturating_mul(16),
+            marked.len().saturating_mul(5),
         ];
         let mut bytes =
-            Vec::with_capacity(room.iter().fold(74, |sum, &part| part.saturating_add(sum)));
-        bytes.extend(if models.is_empty() {
-            VERSION_1
-        } else {
-            VERSION_2
-        });
+            Vec::with_capacity(room.iter().fold(84, |sum, &part| part.saturating_add(sum)));
+        bytes.extend(version);
         bytes.extend(self.owner.to_le_bytes());
         bytes.extend(self.bucket.used.to_le_bytes());
         bytes.extend(self.bucket.since.as_nanos().to_le_bytes());
@@ -79,10 +97,22 @@ impl Record {
             bytes.extend(hold.since.as_nanos().to_le_bytes());
             put_cost(&mut bytes, hold.cost);
         }
-        if !models.is_empty() {
+        if version != VERSION_1 {
             let count = put_count(&mut bytes, models.len(), MODELS);
             for figures in models.iter().take(count) {
                 put_figures(&mut bytes, figures);
+            }
+        }
+        if version == VERSION_3 {
+            bytes.extend(since.as_nanos().to_le_bytes());
+            let count = put_count(&mut bytes, levels.len(), LEVELS);
+            for &level in levels.iter().take(count) {
+                put_cost(&mut bytes, level);
+            }
+            let count = put_count(&mut bytes, marked.len(), MARKED);
+            for marked in marked.iter().take(count) {
+                bytes.extend(marked.ladder.to_le_bytes());
+                bytes.push(marked.tier);
             }
         }
         bytes
@@ -94,11 +124,10 @@ impl Record {
     /// [`Corrupt`] for anything that [`Record::encode`] does not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut input = Input(bytes);
-        let has_learned = match input.take()? {
-            VERSION_1 => false,
-            VERSION_2 => true,
-            _ => return Err(Corrupt(())),
-        };
+        let version = input.take()?;
+        if ![VERSION_1, VERSION_2, VERSION_3].contains(&version) {
+            return Err(Corrupt(()));
+        }
         let owner = input.u64()?;
         let bucket = Bucket {
             used: input.u64()?,
@@ -112,11 +141,21 @@ impl Record {
         let generation = input.u32()?;
         let spent = input.cost()?;
         let holds = input.list(HOLDS, Input::hold)?;
-        let models = match has_learned {
-            true => input.list(MODELS, Input::figures)?,
-            false => Vec::new(),
+        let models = match version {
+            VERSION_1 => Vec::new(),
+            _ => input.list(MODELS, Input::figures)?,
         };
-        if !input.0.is_empty() || models.is_empty() == has_learned || window.start > window.end {
+        let (burn, marked) = match version {
+            VERSION_3 => (input.burn()?, input.list(MARKED, Input::marked)?),
+            _ => (Burn::default(), Vec::new()),
+        };
+        // Each version has only what needs it.
+        let is_needed = match version {
+            VERSION_1 => true,
+            VERSION_2 => !models.is_empty(),
+            _ => !burn.levels.is_empty() || !marked.is_empty(),
+        };
+        if !input.0.is_empty() || !is_needed || window.start > window.end {
             return Err(Corrupt(()));
         }
         let account = Account {
@@ -124,12 +163,14 @@ impl Record {
             generation,
             spent,
             holds,
+            marked,
         };
         Ok(Self {
             owner,
             bucket,
             account,
             learned: Learned(models),
+            burn,
         })
     }
 }
@@ -207,6 +248,19 @@ impl Input<'_> {
         })
     }
 
+    fn burn(&mut self) -> Result<Burn, Corrupt> {
+        Ok(Burn {
+            since: self.time()?,
+            levels: self.list(LEVELS, Self::cost)?,
+        })
+    }
+
+    fn marked(&mut self) -> Result<Marked, Corrupt> {
+        let ladder = self.u32()?;
+        let [tier] = self.take()?;
+        Ok(Marked { ladder, tier })
+    }
+
     fn cost(&mut self) -> Result<Cost, Corrupt> {
         Ok(Cost {
             tokens: Tokens(self.u64()?),
@@ -252,10 +306,23 @@ mod tests {
                 generation: 9,
                 spent: tokens(1_000),
                 holds,
+                marked: vec![
+                    Marked { ladder: 7, tier: 2 },
+                    Marked {
+                        ladder: u32::MAX,
+                        tier: 15,
+                    },
+                ],
             },
             learned: Learned(vec![figures(8), figures(9)]),
+            burn: Burn {
+                since: Timestamp::from_secs(14),
+                levels: vec![tokens(u64::MAX), tokens(6)],
+            },
         }
     }
+
+    const MARK: Marked = Marked { ladder: 1, tier: 1 };
 
     fn figures(model: u32) -> Figures {
         Figures {
@@ -320,6 +387,33 @@ mod tests {
     }
 
     #[test]
+    fn only_a_record_with_a_burn_or_marks_is_written_as_version_3() {
+        let older = Record::decode(OLD).unwrap();
+        let burn = Burn {
+            since: Timestamp::from_secs(4),
+            levels: vec![tokens(5)],
+        };
+        let burning = Record {
+            burn,
+            ..older.clone()
+        };
+        let bytes = burning.encode();
+        assert_eq!(&bytes[..4], b"brs\x03");
+        assert_eq!(&bytes[4..OLD.len()], &OLD[4..]);
+        assert_eq!(bytes.len(), OLD.len() + 1 + 8 + 1 + 16 + 1);
+        assert_eq!(Record::decode(&bytes), Ok(burning));
+        let mut marked = older;
+        marked.account.marked = vec![MARK];
+        marked.learned = Learned(vec![figures(1)]);
+        let bytes = marked.encode();
+        assert_eq!(bytes.len(), OLD.len() + 17 + 8 + 1 + 1 + 5);
+        assert_eq!(Record::decode(&bytes), Ok(marked));
+        // With neither it is no version 3.
+        let neither = [b"brs\x03", &OLD[4..], &[0; 11]].concat();
+        assert_eq!(Record::decode(&neither), Err(Corrupt(())));
+    }
+
+    #[test]
     fn a_record_reads_back_as_it_was_written() {
         assert_eq!(Record::decode(&record().encode()), Ok(record()));
         assert_eq!(
@@ -342,7 +436,7 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert_eq!(Record::decode(&longer), Err(Corrupt(())));
-        for version in [0, 3, 255] {
+        for version in [0, 1, 2, 4, 255] {
             let mut other = bytes.clone();
             other[3] = version;
             assert_eq!(Record::decode(&other), Err(Corrupt(())));
@@ -362,12 +456,17 @@ mod tests {
         let record = Record {
             account: Account {
                 holds,
+                marked: vec![MARK; MARKED],
                 ..Account::default()
             },
             learned: Learned(vec![figures(1); MODELS]),
+            burn: Burn {
+                since: Timestamp::MAX,
+                levels: vec![tokens(1); LEVELS],
+            },
             ..Record::default()
         };
-        assert_eq!(record.encode().len(), 946);
+        assert_eq!(record.encode().len(), 1_236);
         let most = Learned(vec![figures(1); MODELS + 1]);
         let longer = Record {
             learned: most,
@@ -406,7 +505,12 @@ mod tests {
         let last = bytes[bytes.len() - 16..].to_vec();
         bytes.extend(last);
         assert_eq!(Record::decode(&bytes), Err(Corrupt(())));
-        let mut bytes = record().encode();
+        let mut bytes = Record {
+            burn: Burn::default(),
+            account: Account::default(),
+            ..record()
+        }
+        .encode();
         let density = bytes.len() - 12;
         bytes[density..density + 4].fill(0);
         assert_eq!(Record::decode(&bytes), Err(Corrupt(())));

@@ -4,13 +4,15 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::preferences::preferences;
-use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawSla};
+use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawPace, RawSla};
 use super::{Parsed, mark, whole, wrong};
 use crate::bucket::Quota;
 use crate::latency::LONGEST;
 use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
+use crate::pace::Pace;
 use crate::policy::{Limits, OnExhausted, Sla};
 use crate::tier::Ladder;
+use crate::units::{Ppm, Timestamp, nanos};
 use crate::window::{Period, duration};
 
 /// What all limits are checked against.
@@ -55,6 +57,11 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
         sla: both(plan.sla, own.sla, |plan, own| RawSla {
             p95_ms: own.p95_ms.or(plan.p95_ms),
         }),
+        pace: both(plan.pace, own.pace, |plan, own| RawPace {
+            cap: own.cap.or(plan.cap),
+            half_life: own.half_life.or(plan.half_life),
+        }),
+        hysteresis: own.hysteresis.or(plan.hysteresis),
         tiers: own.tiers.or(plan.tiers),
         floor: own.floor.or(plan.floor),
         below: plan.below.into_iter().chain(own.below).collect(),
@@ -83,11 +90,24 @@ impl RawLimits {
                 OnExhausted::Degrade { overdraft }
             }
         };
+        let budget = self
+            .budget
+            .map(|raw| budget(&raw, &format!("{path}.budget"), given))
+            .transpose()?;
+        let hysteresis = format!("{path}.hysteresis");
+        if self.hysteresis.is_some() && budget.is_none() {
+            return wrong(hysteresis, "needs a budget");
+        }
         Ok(Limits {
-            budget: self
-                .budget
-                .map(|raw| budget(&raw, &format!("{path}.budget"), given))
+            pace: self
+                .pace
+                .map(|raw| pace(&raw, &format!("{path}.pace"), budget.as_ref()))
                 .transpose()?,
+            hysteresis: self
+                .hysteresis
+                .map(|raw| mark(raw, &hysteresis))
+                .transpose()?,
+            budget,
             bucket: self
                 .bucket
                 .map(|raw| quota(&raw, &format!("{path}.bucket")))
@@ -188,6 +208,45 @@ fn sla(raw: &RawSla, path: &str) -> Parsed<Sla> {
             ),
         ),
     }
+}
+
+/// Where the operator gives none: a budget that would be gone at once still serves its first tenth as asked.
+const DEFAULT_CAP: Ppm = Ppm(900_000);
+
+/// The half-life in a window where the operator gives none: an hour of a day.
+const HALF_LIVES: u64 = 24;
+
+const SECOND: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
+    Some(second) => second,
+    None => NonZeroU64::MIN,
+};
+
+fn pace(raw: &RawPace, path: &str, budget: Option<&Budget>) -> Parsed<Pace> {
+    let Some(budget) = budget.filter(|budget| budget.period != Period::Never) else {
+        return wrong(path, "needs a budget with a window that ends");
+    };
+    let half_life = match &raw.half_life {
+        // Months differ in length: taken is the one of a hundred days after the epoch, April, which has 30 days.
+        None => {
+            let spring = Timestamp::from_secs(100 * 86_400);
+            let window = nanos(budget.period.at(spring).length());
+            NonZeroU64::new(window / HALF_LIVES).map_or(SECOND, |half_life| half_life.max(SECOND))
+        }
+        Some(text) => match duration(text).filter(|&length| length >= SECOND) {
+            Some(length) => length,
+            None => {
+                return wrong(
+                    format!("{path}.half_life"),
+                    format!("`{text}` is no duration of at least one second, such as \"1h\""),
+                );
+            }
+        },
+    };
+    let cap = raw.cap.map(|cap| mark(cap, &format!("{path}.cap")));
+    Ok(Pace {
+        cap: cap.transpose()?.unwrap_or(DEFAULT_CAP),
+        half_life,
+    })
 }
 
 fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {

@@ -192,6 +192,10 @@ keys! {
         pub min_output_tokens: Option<Number>,
         /// How soon answers are to begin. While a tier's do not, requests are sent to the next one whose answers do.
         pub sla: Option<RawSla>,
+        /// Let the marks rise where what remains would not last until the window's end.
+        pub pace: Option<RawPace>,
+        /// Leave a tier only when what remains has risen past its mark by this fraction of the budget, or the window ends.
+        pub hysteresis: Option<Number>,
         /// Names of the tiers that requests may be sent to. Default: all.
         pub tiers: Option<Vec<String>>,
         /// Name of the last tier that requests may be sent to.
@@ -247,6 +251,17 @@ keys! {
         pub low_water_mark: Option<Number>,
     }
 
+    /// How the marks rise.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawPace {
+        /// No mark rises above this fraction of the budget. Default: 0.9.
+        pub cap: Option<Number>,
+        /// How long it takes for what was spent to count half, as a duration of at least one second. Default: a
+        /// twenty-fourth of the budget's window.
+        pub half_life: Option<String>,
+    }
+
     /// What happens when the budget is spent.
     #[serde(rename_all = "snake_case", deny_unknown_fields)]
     pub enum RawOnExhausted {
@@ -282,6 +297,10 @@ keys! {
         /// As in a plan.
         pub sla: Option<RawSla>,
         /// As in a plan.
+        pub pace: Option<RawPace>,
+        /// As in a plan.
+        pub hysteresis: Option<Number>,
+        /// As in a plan.
         pub tiers: Option<Vec<String>>,
         /// As in a plan.
         pub floor: Option<String>,
@@ -302,6 +321,8 @@ impl RawTenant {
             low_water_mark: self.low_water_mark,
             min_output_tokens: self.min_output_tokens,
             sla: self.sla.clone(),
+            pace: self.pace.clone(),
+            hysteresis: self.hysteresis,
             tiers: self.tiers.clone(),
             floor: self.floor.clone(),
             below: self.below.clone(),

@@ -14,7 +14,7 @@ use crate::payer::Done;
 use crate::policy::{Ask, Conditions};
 use crate::rewrite::{Passing, new_length};
 use crate::sla;
-use crate::tier::{TierSet, place};
+use crate::tier::TierSet;
 
 /// A request whose body is being read.
 #[derive(Debug)]

@@ -2,14 +2,19 @@
 
 import pytest
 
+from harness import answers
 from harness.config import budget, plugin_config
-from harness.rig import MODES
+from harness.rig import MODES, chat_body
 
 INITIAL = 100_000
 PLANS = {
     "no-middle": {"budget": budget(INITIAL), "tiers": ["default", "compact"]},
     "floored": {"budget": budget(INITIAL), "floor": "standard", "on_exhausted": {"degrade": {"overdraft": 0.1}}},
     "light": {"budget": budget(INITIAL), "tiers": ["standard", "compact"]},
+    # A window that has thousands of days left, and a half-life beside which a test takes no time.
+    "paced": {"budget": budget(INITIAL, "36500d"), "pace": {"half_life": "1d"}},
+    "moneyed": {"budget": budget(1.0, "36500d", "usd"), "pace": {"half_life": "1d", "cap": 0.8}},
+    "steady": {"budget": budget(INITIAL), "hysteresis": 0.05},
     "early": {"budget": budget(INITIAL), "below": {"standard": 0.9, "compact": 0.1}},
 }
 
@@ -66,3 +71,55 @@ def test_a_plans_own_marks_stand_in_the_place_of_the_tiers(rig):
     assert told_everywhere(rig, tenant, early) == ("standard", "gpt-4.1-mini", "downgrade", "budget_low")
     rig.spend(tenant, 70_000)
     assert rig.chat(tenant).told[0] == "standard"
+
+
+def test_a_budget_that_would_not_last_downgrades_before_its_static_marks(rig):
+    tenant = rig.tenant("paced")
+    # Without a history there is nothing to project.
+    assert rig.spend(tenant, 5_000).told[2:] == ("admit", None)
+    # 95 % are left, which is above the cap.
+    assert rig.spend(tenant, 10_000).told[2:] == ("admit", None)
+    low = rig.chat(tenant)
+    assert told_everywhere(rig, tenant, low) == ("compact", "gpt-4o-mini", "downgrade", "budget_pace")
+    rig.spend(tenant, 70_000)
+    lower = rig.chat(tenant)
+    assert told_everywhere(rig, tenant, lower) == ("compact", "gpt-4o-mini", "downgrade", "budget_low")
+
+
+def test_the_pace_of_a_budget_in_money_is_projected_in_money_and_up_to_the_plans_cap(rig):
+    tenant = rig.tenant("moneyed")
+    for expected in (None, None, None, "budget_pace"):
+        # A tenth of the budget as asked: 40,000 tokens of input for $2.50 a million.
+        response = rig.chat(tenant, usage=(40_000, 0))
+        assert response.told[3] == expected
+        rig.log(response)
+    # It is the lightest that has to serve: no other would last for thousands of days.
+    assert response.told[0] == "compact"
+    assert rig.log(response)["charged"] == 6_000
+
+
+def held(rig, tenant, tokens):
+    """Holds so many tokens of the tenant's budget, until the gate opens."""
+    gate = answers.Gate()
+    test_id = rig.new_id(answers.json_answer("gpt-4o", answers.usage(1, 0), before=gate.passed))
+    connection = rig.connect()
+    rig.send(connection, test_id, tenant, [chat_body(max_tokens=tokens)])
+    gate.wait_until_reached()
+    return gate, connection, test_id
+
+
+@pytest.mark.parametrize("spent, after", [(46_000, "standard"), (40_000, "default")])
+def test_a_tier_is_left_only_when_what_remains_has_risen_past_its_mark_by_the_margin(rig, spent, after):
+    tenant = rig.tenant("steady")
+    rig.spend(tenant, spent)
+    gate, connection, test_id = held(rig, tenant, 20_000)
+    low = rig.chat(tenant)
+    assert told_everywhere(rig, tenant, low) == ("standard", "gpt-4.1-mini", "downgrade", "budget_low")
+    gate.open()
+    with connection:
+        connection.read()
+    rig.envoy.logged(test_id)
+    # More than half of the budget remains again.
+    response = rig.chat(tenant)
+    assert response.told[0] == after
+    assert rig.log(response)["remaining"] > 50_000

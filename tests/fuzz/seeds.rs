@@ -234,7 +234,10 @@ fn configs() -> [Value; 3] {
                 "bucket": {"tokens_per_window": 60000, "window": "1m", "burst": 5, "low_water_mark": 0.1},
                 "on_exhausted": {"degrade": {"overdraft": 0.1}}, "low_water_mark": 0.3, "min_output_tokens": 20,
             }},
-            "tenants": {"acme": {"plan": "gold", "never_downgrade": true}, "b": {"plan": "gold", "budget": {"window": "90s"}}},
+            "tenants": {"acme": {"plan": "gold", "never_downgrade": true}, "b": {"plan": "gold", "budget": {"window": "90s"}},
+                        "c": {"plan": "gold", "pace": {"cap": 0.9, "half_life": "1h"}, "hysteresis": 0.05, "tiers": ["default", "compact"],
+                              "floor": "compact", "low_water_mark": 0.1}, "d": {"budget": {"initial_budget": 5, "window": "hour"},
+                              "below": {"compact": 0.1}, "pace": {}}},
         }),
         json!({
             "tenant": {"from": [{"header": "x-tenant-id"}], "missing": "pass", "unknown": "reject"},
@@ -265,6 +268,20 @@ fn records() -> Vec<Vec<u8>> {
         .concat();
     let learned = [&one[4..], &[1], &figures].concat();
     assert!(Record::decode(&[b"brs\x02", learned.as_slice()].concat()).is_ok());
+    // Then two levels of burn, and a ladder's tier.
+    let levels = [5, 6, 2, 1].map(u64::to_le_bytes).concat();
+    let since = 1_709_208_000_000_000_000_u64.to_le_bytes();
+    let burning = [
+        &learned,
+        since.as_slice(),
+        &[2],
+        &levels,
+        &[1],
+        b"abcd",
+        &[1],
+    ]
+    .concat();
+    assert!(Record::decode(&[b"brs\x03", burning.as_slice()].concat()).is_ok());
     // What no account can be.
     let mut backwards = none.clone();
     backwards[36..52].rotate_left(1);
@@ -282,5 +299,6 @@ fn records() -> Vec<Vec<u8>> {
         Input::write(30, 0, &one[4..]),
         Input::write(3, 0b11, &one),
         Input::write(30, 0b100, &learned),
+        Input::write(30, 0b1100, &burning),
     ]
 }

@@ -1,6 +1,7 @@
 //! [`bursar::record`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
 
-use bursar::ledger::HOLDS;
+use bursar::ledger::{HOLDS, MARKED};
+use bursar::pace::LEVELS;
 use bursar::record::Record;
 use bursar::store::{owner_of, tenant_key};
 use serde_json::json;
@@ -13,16 +14,18 @@ pub fn run(data: &[u8]) {
         return;
     };
     // Foreign bytes seldom begin as a record does.
-    let head: &[u8] = match (input.flag(0), input.flag(2)) {
-        (true, _) => b"",
-        (false, false) => b"brs\x01",
-        (false, true) => b"brs\x02",
+    let head: &[u8] = match (input.flag(0), input.flag(2), input.flag(3)) {
+        (true, _, _) => b"",
+        (false, false, _) => b"brs\x01",
+        (false, true, false) => b"brs\x02",
+        (false, true, true) => b"brs\x03",
     };
     let bytes = [head, input.bytes].concat();
     if let Ok(record) = Record::decode(&bytes) {
         assert_eq!(record.encode(), bytes);
         let account = &record.account;
         assert!(account.holds.len() <= HOLDS && account.window.start <= account.window.end);
+        assert!(account.marked.len() <= MARKED && record.burn.levels.len() <= LEVELS);
         let owned = Record {
             owner: owner_of("acme"),
             ..record
@@ -40,6 +43,8 @@ fn serve(input: &Input<'_>, record: &[u8]) {
         "tiers": [{"name": "a", "model": "big"}, {"name": "b", "model": "small", "below": 0.5}],
         "tenants": {"acme": {
             "budget": {"initial_budget": 1_000, "window": if input.flag(1) { "90s" } else { "month" }},
+            "pace": {},
+            "hysteresis": 0.1,
             "bucket": {"tokens_per_window": 600, "window": "1m", "low_water_mark": 0.1},
         }}
     }));
