@@ -68,3 +68,9 @@ pub mod exchange;
 mod filter;
 #[cfg(target_os = "wasi")]
 mod host;
+#[cfg(target_os = "wasi")]
+mod memory;
+
+#[cfg(target_os = "wasi")]
+#[global_allocator]
+static ALLOCATOR: memory::Lists = memory::Lists::new();
