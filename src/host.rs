@@ -1,14 +1,15 @@
 //! The proxy: the only module that calls it, and the only one with `unsafe` code.
 //!
-//! The functions are imported here and not taken from `proxy_wasm::hostcalls`, because that panics on every status that
+//! The functions are imported here and not taken from the SDK for Rust, because that panics on every status that
 //! it does not expect and on header values that are not UTF-8: one request with a byte 0xff would end the VM and
 //! every stream in it. Here a call that fails says `None` or does nothing.
 //!
 //! The interface is proxy-wasm ABI 0.2.1 as Envoy implements it: <https://github.com/proxy-wasm/spec>.
 #![expect(unsafe_code, reason = "the host's functions are foreign")]
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::alloc::{Layout, alloc};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use crate::store::{PutError, Store, Version};
 use crate::telemetry::{Field, Metric};
@@ -52,6 +53,7 @@ pub(crate) enum Buffer {
 unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_get_log_level(level: *mut u32) -> u32;
+    fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
@@ -112,13 +114,21 @@ unsafe extern "C" {
 }
 
 /// The proxy, as one thread of it sees it.
-#[derive(Default)]
 pub(crate) struct Host {
     /// Ids of metrics by name: the host makes a new one each time that it is asked. Bounded, as the names are.
-    metrics: RefCell<HashMap<String, u32>>,
+    metrics: RefCell<BTreeMap<String, u32>>,
+    /// A corrupt record was complained about: once is enough.
+    pub(crate) complained: Cell<bool>,
 }
 
 impl Host {
+    pub(crate) const fn new() -> Self {
+        Self {
+            metrics: RefCell::new(BTreeMap::new()),
+            complained: Cell::new(false),
+        }
+    }
+
     /// The time; the epoch if the host does not tell it.
     pub(crate) fn now(&self) -> Timestamp {
         let mut nanos = 0;
@@ -308,13 +318,21 @@ impl Store for Host {
     }
 }
 
+/// Memory that the host writes into, for [`returned`]; null where there is none.
+pub(crate) fn allocate(size: usize) -> *mut u8 {
+    match Layout::array::<u8>(size) {
+        // SAFETY: the layout is not empty.
+        Ok(layout) if size > 0 => unsafe { alloc(layout) },
+        _ => std::ptr::null_mut(),
+    }
+}
+
 /// Runs a host call that returns bytes, or its status if it fails.
 fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, u32> {
     let (mut data, mut size) = (std::ptr::null_mut(), 0);
     match call(&raw mut data, &raw mut size) {
         OK if data.is_null() => Ok(Vec::new()),
-        // SAFETY: the host has this memory from `proxy_on_memory_allocate`, which is a boxed slice of that
-        // size from our own allocator, and gives it away.
+        // SAFETY: the host has this memory from `allocate`, with the layout of so many bytes, has filled it, and gives it away.
         OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
         status => Err(status),
     }
@@ -356,6 +374,45 @@ fn serialize(headers: &[(&'static str, String)]) -> Vec<u8> {
         bytes.extend(value.bytes().chain([0]));
     }
     bytes
+}
+
+/// Sends what is logged, and a panic's message, to the proxy's log.
+pub(crate) fn log_to_proxy() {
+    if log::set_logger(&Logger).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+    std::panic::set_hook(Box::new(|panic| write(CRITICAL, &panic.to_string())));
+}
+
+/// The proxy's log.
+struct Logger;
+
+const CRITICAL: u32 = 5;
+
+impl log::Log for Logger {
+    fn enabled(&self, about: &log::Metadata<'_>) -> bool {
+        about.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let level = match record.level() {
+                log::Level::Trace => 0,
+                log::Level::Debug => 1,
+                log::Level::Info => 2,
+                log::Level::Warn => 3,
+                log::Level::Error => 4,
+            };
+            write(level, &record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn write(level: u32, message: &str) {
+    // SAFETY: the message outlives the call. A log that fails cannot be told about.
+    unsafe { proxy_log(level, message.as_ptr(), message.len()) };
 }
 
 /// A call that should not fail did. Nothing can be done about it, but it should be seen.

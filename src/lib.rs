@@ -15,7 +15,7 @@
 //! | report | [`headers`], [`reply`], [`telemetry`] |
 //!
 //! [`exchange`] leads a request along that way; [`config`] is what the operator wants; `host` is the only module that
-//! calls the proxy, and `filter` ties the two together.
+//! calls the proxy, `plugin` what the proxy calls, and `filter` ties them together.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -70,6 +70,8 @@ mod filter;
 mod host;
 #[cfg(target_os = "wasi")]
 mod memory;
+#[cfg(target_os = "wasi")]
+mod plugin;
 
 #[cfg(target_os = "wasi")]
 #[global_allocator]
