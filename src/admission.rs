@@ -12,7 +12,9 @@ use crate::learn::{Lesson, Model};
 use crate::ledger::Reservation;
 use crate::pace::Burn;
 use crate::payer::{Done, Payer, Stepped, as_of};
-use crate::policy::{Ask, Decision, Reason, Refusal, decide, recheck, remember, spent_out};
+use crate::policy::{
+    Ask, Decision, Reason, Refusal, Would, decide, let_through, recheck, remember, spent_out,
+};
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
 use crate::telemetry::{self, Metric};
@@ -39,6 +41,8 @@ pub struct Admission {
     pub most_output: Option<u64>,
     /// What it may cost, as it was reserved.
     pub estimate: Estimate,
+    /// What would have been done with it, if its tenant's plan only looks on.
+    pub shadow: Option<Would>,
     /// The tenant's state just after; `None` if it could not be had.
     pub record: Option<Record>,
     key: String,
@@ -46,8 +50,8 @@ pub struct Admission {
     model: Model,
     /// What is held on the budget, if there is one and our state could be had.
     reservation: Option<Reservation>,
-    /// What is held in the token bucket.
-    cells: u64,
+    /// What is held in the token bucket; `None` where nothing was taken, since the request would have been refused.
+    cells: Option<u64>,
     /// Since when.
     taken: Timestamp,
 }
@@ -79,12 +83,12 @@ impl Payer {
     fn hold(
         &self,
         record: &mut Record,
-        cells: u64,
+        cells: Option<u64>,
         reserve: Cost,
         now: Timestamp,
     ) -> Option<Reservation> {
         let limits = self.limits();
-        if let Some(quota) = &limits.bucket {
+        if let (Some(quota), Some(cells)) = (&limits.bucket, cells) {
             record.bucket = quota.charge(record.bucket, cells, now);
         }
         limits
@@ -95,14 +99,8 @@ impl Payer {
     /// Replaces what a request holds by what it used.
     fn close(&self, record: &mut Record, admission: &Admission, used: Cost, now: Timestamp) {
         let limits = self.limits();
-        if let Some(quota) = &limits.bucket {
-            record.bucket = quota.settle(
-                record.bucket,
-                admission.cells,
-                used.tokens.0,
-                admission.taken,
-                now,
-            );
+        if let (Some(quota), Some(cells)) = (&limits.bucket, admission.cells) {
+            record.bucket = quota.settle(record.bucket, cells, used.tokens.0, admission.taken, now);
         }
         match &admission.reservation {
             Some(reservation) => {
@@ -124,6 +122,7 @@ enum Verdict {
         reason: Option<Reason>,
         most_output: Option<u64>,
         estimate: Estimate,
+        shadow: Option<Would>,
         reservation: Option<Reservation>,
     },
     Refused {
@@ -161,14 +160,14 @@ pub fn admit(
             }) => troubles = troubles.and(new),
             Err(new) => {
                 return Done {
-                    report: without_state(key, ask, mode, now),
+                    report: without_state(payer, key, ask, mode, now),
                     troubles: troubles.and(new),
                 };
             }
         }
     }
     Done {
-        report: without_state(OVERFLOW_KEY.to_owned(), ask, mode, now),
+        report: without_state(payer, OVERFLOW_KEY.to_owned(), ask, mode, now),
         troubles: troubles.and(Troubles {
             given_up: 1,
             ..Troubles::default()
@@ -186,7 +185,7 @@ fn admit_at(
 ) -> Result<Done<Option<Outcome>>, Troubles> {
     let step = |record: Record, corrupt: bool| {
         let mut record = as_of(payer.limits(), record, now);
-        if corrupt && mode == FailureMode::Deny {
+        if corrupt && mode == FailureMode::Deny && !payer.limits().shadow {
             // Refused once: the next request finds a record.
             return Stepped {
                 record,
@@ -194,7 +193,14 @@ fn admit_at(
                 report: Verdict::Corrupt,
             };
         }
-        match decide(payer.limits(), ask, &record, now) {
+        let decision = decide(payer.limits(), ask, &record, now);
+        let (decision, shadow) = if payer.limits().shadow {
+            let (admitted, would) = let_through(&decision, payer.limits(), ask, &record, now);
+            (admitted, Some(would))
+        } else {
+            (decision, None)
+        };
+        match decision {
             Decision::Refuse { tier, refusal } => Stepped {
                 record,
                 write: false,
@@ -208,7 +214,8 @@ fn admit_at(
                 reserve,
             } => {
                 remember(payer.limits(), ask, &mut record, now);
-                let reservation = payer.hold(&mut record, estimate.cells(), reserve, now);
+                let cells = cells(&estimate, shadow);
+                let reservation = payer.hold(&mut record, cells, reserve, now);
                 Stepped {
                     record,
                     write: true,
@@ -217,6 +224,7 @@ fn admit_at(
                         reason,
                         most_output,
                         estimate,
+                        shadow,
                         reservation,
                     },
                 }
@@ -230,17 +238,19 @@ fn admit_at(
             reason,
             most_output,
             estimate,
+            shadow,
             reservation,
         } => Outcome::Admitted(Admission {
             tier,
             reason,
             most_output,
             estimate,
+            shadow,
             record: Some(record),
             key: key.to_owned(),
             model: Model::of(ask.model_at(tier)),
             reservation,
-            cells: estimate.cells(),
+            cells: cells(&estimate, shadow),
             taken: now,
         }),
         Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
@@ -253,21 +263,44 @@ fn admit_at(
     Ok(Done { report, troubles })
 }
 
+/// The cells that a request takes from the bucket. One that would have been refused takes none: if it did, the bucket would
+/// never refill, and shadow mode would tell of refusals that came of nothing but itself.
+fn cells(estimate: &Estimate, shadow: Option<Would>) -> Option<u64> {
+    let takes = shadow.is_none_or(|would| would.admits());
+    takes.then(|| estimate.cells())
+}
+
 /// What becomes of a request when our own state cannot be had.
-fn without_state(key: String, ask: &Ask<'_>, mode: FailureMode, now: Timestamp) -> Outcome {
+fn without_state(
+    payer: &Payer,
+    key: String,
+    ask: &Ask<'_>,
+    mode: FailureMode,
+    now: Timestamp,
+) -> Outcome {
     let tier = ask.place.map_or(0, |place| place.asked);
+    let would = match mode {
+        FailureMode::Deny => Would::Unavailable,
+        FailureMode::Allow => Would::Admit {
+            tier,
+            reason: None,
+            most_output: None,
+        },
+    };
+    let shadow = payer.limits().shadow.then_some(would);
     match mode {
-        FailureMode::Deny => Outcome::Unavailable,
-        FailureMode::Allow => Outcome::Admitted(Admission {
+        FailureMode::Deny if shadow.is_none() => Outcome::Unavailable,
+        FailureMode::Deny | FailureMode::Allow => Outcome::Admitted(Admission {
             tier,
             reason: None,
             most_output: None,
             estimate: ask.estimate,
+            shadow,
             record: None,
             key,
             model: Model::of(ask.model_at(tier)),
             reservation: None,
-            cells: 0,
+            cells: Some(0),
             taken: now,
         }),
     }
@@ -308,17 +341,18 @@ pub fn amend(
     let step = |record: Record, _: bool| {
         let mut record = as_of(payer.limits(), record, now);
         payer.close(&mut record, admission, Cost::ZERO, now);
-        let report = recheck(
-            payer.limits(),
-            ask,
-            admission.tier,
-            most_output,
-            &record,
-            now,
-        )
-        .map(|(estimate, reserve)| {
-            let reservation = payer.hold(&mut record, estimate.cells(), reserve, now);
-            (estimate, reservation)
+        let limits = payer.limits();
+        let shadow = admission
+            .shadow
+            .map(|would| would.rechecked(limits, ask, &record, now));
+        let checked = match shadow {
+            Some(_) => Ok(ask.as_asked(limits, &record, now)),
+            None => recheck(limits, ask, admission.tier, most_output, &record, now),
+        };
+        let report = checked.map(|(estimate, reserve)| {
+            let cells = cells(&estimate, shadow);
+            let reservation = payer.hold(&mut record, cells, reserve, now);
+            (estimate, reservation, shadow)
         });
         Stepped {
             record,
@@ -329,12 +363,13 @@ pub fn amend(
     let changed = payer.change(store, &admission.key, RESERVE_TRIES, now, step);
     match changed {
         Ok(Done {
-            report: Some((record, Ok((estimate, reservation)))),
+            report: Some((record, Ok((estimate, reservation, shadow)))),
             troubles,
         }) => {
             admission.estimate = estimate;
             admission.reservation = reservation;
-            admission.cells = estimate.cells();
+            admission.cells = cells(&estimate, shadow);
+            admission.shadow = shadow;
             admission.taken = now;
             admission.record = Some(record);
             Done {
@@ -347,7 +382,7 @@ pub fn amend(
             troubles,
         }) => {
             admission.reservation = None;
-            admission.cells = 0;
+            admission.cells = Some(0);
             Done {
                 report: Amended::Refused(refusal, record),
                 troubles,
@@ -359,7 +394,7 @@ pub fn amend(
         })
         | Err(troubles) => {
             admission.estimate = ask.estimate.limited(most_output);
-            let report = if mode == FailureMode::Deny {
+            let report = if mode == FailureMode::Deny && admission.shadow.is_none() {
                 Amended::Unavailable
             } else {
                 Amended::Held

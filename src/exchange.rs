@@ -13,6 +13,7 @@ mod refusal;
 mod request;
 mod response;
 mod scope;
+mod shadow;
 
 use std::rc::Rc;
 
@@ -26,7 +27,7 @@ use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
 use crate::rewrite::Edit;
 use crate::store::{Store, Troubles};
-use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement};
+use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement, Shadow};
 use crate::tenant::Headers;
 use crate::tier::{Ladder, Needs, Place, Price, place};
 use crate::units::{Cost, Timestamp, Tokens};
@@ -104,6 +105,8 @@ enum Stage {
     Refused(Box<Step>),
     /// All of the request has gone on.
     Sent(Box<Sent>),
+    /// In shadow mode: it goes on unmetered, since it cannot be read.
+    Unread(Box<Shadow>),
 }
 
 /// An admitted request, from its admission to its settlement.
@@ -124,6 +127,8 @@ struct Sent {
     asked_price: Option<Price>,
     /// Tokens that each answer may have, where the request asked for more.
     limited_to: Option<u64>,
+    /// What would have been done with it, in shadow mode.
+    shadow: Option<Shadow>,
     /// The response, once its headers were seen.
     reader: Option<Reader>,
     /// The wait for the first byte of the answer, where that is measured and did not end yet.
@@ -156,7 +161,7 @@ impl Exchange {
     /// The exchange is over, in whatever way. Settles what is not settled yet.
     pub fn finish(&mut self, store: &impl Store, now: Timestamp) -> Step {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => Step::default(),
+            Stage::Idle | Stage::Unread(_) => Step::default(),
             // The client did not wait for the answer.
             Stage::Refused(step) => Step {
                 next: Next::Continue,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
-use crate::telemetry::{Decided, plain};
+use crate::telemetry::{Decided, Shadow, plain};
 use crate::units::Timestamp;
 
 /// What all of our own headers begin with; a client's are removed.
@@ -28,6 +28,9 @@ pub const REASON: &str = "x-bursar-reason";
 
 /// Tokens that each answer may have, where bursar has limited them.
 pub const MAX_OUTPUT_TOKENS: &str = "x-bursar-max-output-tokens";
+
+/// What would have been done, in shadow mode.
+pub const SHADOW: &str = "x-bursar-shadow";
 
 /// A header to set, in the place of any that is there.
 pub type Header = (&'static str, String);
@@ -71,6 +74,12 @@ pub fn decided(decided: &Decided<'_>) -> Vec<Header> {
     ];
     let told = headers.into_iter().filter(|(_, value)| !value.is_empty());
     told.map(|(name, value)| (name, plain(value))).collect()
+}
+
+/// Tells what would have been done.
+#[must_use]
+pub fn shadow(shadow: &Shadow) -> Header {
+    (SHADOW, plain(&shadow.to_string()))
 }
 
 /// Tells that the output was limited.

@@ -22,12 +22,14 @@
 mod ask;
 mod marks;
 mod preferences;
+mod shadow;
 
 use std::time::Duration;
 
 pub use ask::{Ask, Conditions, Scope};
 pub use marks::remember;
 pub use preferences::Preferences;
+pub use shadow::{Would, let_through};
 
 use crate::bucket::{NotNow, Quota};
 use crate::estimate::Estimate;
@@ -62,6 +64,8 @@ pub struct Limits {
     pub preferences: Preferences,
     /// How soon its answers are to begin.
     pub sla: Option<Sla>,
+    /// Decide, meter and tell, but change and refuse nothing.
+    pub shadow: bool,
 }
 
 /// How soon answers are to begin.

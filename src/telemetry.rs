@@ -75,6 +75,61 @@ pub fn downgraded(tenant: &str, tier: &str, reason: &str) -> Metric {
     )
 }
 
+/// What would have been done with a request in shadow mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// `admit`, `downgrade`, `throttle`, or `refuse` for what is no tenant's limit.
+    pub decision: &'static str,
+    /// The tier and the model that would have served, where they are not those that do; else empty.
+    pub tier: String,
+    /// See `tier`.
+    pub model: String,
+    /// Why; empty if plain.
+    pub reason: &'static str,
+    /// Tokens that each answer would have been limited to.
+    pub most_output: Option<u64>,
+}
+
+impl std::fmt::Display for Shadow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.decision)?;
+        let parts = [
+            ("tier", self.tier.as_str()),
+            ("model", self.model.as_str()),
+            ("reason", self.reason),
+        ];
+        for (key, value) in parts.into_iter().filter(|(_, value)| !value.is_empty()) {
+            write!(f, ";{key}={value}")?;
+        }
+        match self.most_output {
+            Some(most) => write!(f, ";max_output_tokens={most}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shadow {
+    /// The field of the access log.
+    #[must_use]
+    pub fn field(&self) -> Field {
+        ("bursar_shadow", plain(&self.to_string()))
+    }
+
+    /// The metric.
+    #[must_use]
+    pub fn metric(&self, tenant: &str) -> Metric {
+        add(
+            "bursar_shadow_total",
+            &[
+                ("tenant", tenant),
+                ("decision", self.decision),
+                ("reason", self.reason),
+            ],
+            1,
+        )
+    }
+}
+
 /// A request was refused.
 #[must_use]
 pub fn throttled(tenant: &str, reason: &str) -> Metric {

@@ -62,6 +62,7 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
             half_life: own.half_life.or(plan.half_life),
         }),
         hysteresis: own.hysteresis.or(plan.hysteresis),
+        shadow: own.shadow.or(plan.shadow),
         tiers: own.tiers.or(plan.tiers),
         floor: own.floor.or(plan.floor),
         below: plan.below.into_iter().chain(own.below).collect(),
@@ -113,6 +114,7 @@ impl RawLimits {
                 .map(|raw| quota(&raw, &format!("{path}.bucket")))
                 .transpose()?,
             on_exhausted,
+            shadow: self.shadow.unwrap_or(false),
             never_downgrade: self.never_downgrade.unwrap_or(false),
             low_water_mark: self
                 .low_water_mark

@@ -196,6 +196,8 @@ keys! {
         pub pace: Option<RawPace>,
         /// Leave a tier only when what remains has risen past its mark by this fraction of the budget, or the window ends.
         pub hysteresis: Option<Number>,
+        /// Decide, meter and tell, but change and refuse nothing.
+        pub shadow: Option<bool>,
         /// Names of the tiers that requests may be sent to. Default: all.
         pub tiers: Option<Vec<String>>,
         /// Name of the last tier that requests may be sent to.
@@ -301,6 +303,8 @@ keys! {
         /// As in a plan.
         pub hysteresis: Option<Number>,
         /// As in a plan.
+        pub shadow: Option<bool>,
+        /// As in a plan.
         pub tiers: Option<Vec<String>>,
         /// As in a plan.
         pub floor: Option<String>,
@@ -323,6 +327,7 @@ impl RawTenant {
             sla: self.sla.clone(),
             pace: self.pace.clone(),
             hysteresis: self.hysteresis,
+            shadow: self.shadow,
             tiers: self.tiers.clone(),
             floor: self.floor.clone(),
             below: self.below.clone(),

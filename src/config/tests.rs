@@ -84,7 +84,7 @@ fn faults_of_shape_name_their_path() {
         "/plans/gold/budgets",
         serde_json::json!({}),
         "plans.gold.budgets: unknown field `budgets`, expected one of `budget`, `bucket`, `on_exhausted`, \
-         `never_downgrade`, `low_water_mark`, `min_output_tokens`, `sla`, `pace`, `hysteresis`, `tiers`, `floor`, `below`",
+         `never_downgrade`, `low_water_mark`, `min_output_tokens`, `sla`, `pace`, `hysteresis`, `shadow`, `tiers`, `floor`, `below`",
     );
     rejects_at(
         "/plans/gold/budget/initial_budget",

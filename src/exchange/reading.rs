@@ -35,6 +35,8 @@ pub(super) struct Reading {
     pub(super) sent: Option<Box<Sent>>,
     /// Headers of a response that came before the admission.
     early: Option<Headers>,
+    /// In shadow mode: why it would have been refused, where that was before its admission.
+    unread: Option<Shadow>,
 }
 
 /// How the body goes on.
@@ -79,6 +81,7 @@ impl Reading {
             room: config.hold_bytes,
             sent: None,
             early: None,
+            unread: None,
             endpoint,
         }
     }
@@ -360,6 +363,8 @@ impl Reading {
             request.facts.clone(),
         );
         sent.wait = Wait::of(config, &ask, sent.admission.tier);
+        let would = sent.admission.shadow;
+        sent.shadow = would.map(|would| shadow::told(would, &ask));
         let mut step = so_far;
         if let Some(response) = self.early.take() {
             match refused(&response) {
@@ -409,6 +414,7 @@ impl Reading {
             now,
         );
         sent.facts = request.facts.clone();
+        sent.shadow = sent.admission.shadow.map(|would| shadow::told(would, &ask));
         let so_far = Step {
             troubles,
             ..Step::default()
@@ -466,7 +472,7 @@ impl Reading {
         }
     }
 
-    /// Refuses a body that is not what it should be, and returns what is held for it.
+    /// Refuses a body that is not what it should be, and returns what is held for it. In shadow mode that is only told.
     fn invalid(
         &mut self,
         config: &Config,
@@ -475,12 +481,56 @@ impl Reading {
         now: Timestamp,
     ) -> Box<Step> {
         let denial = Denial::InvalidBody(fault);
+        if self.payer.plan.limits.shadow {
+            return Box::new(self.pass_invalid(denial));
+        }
         let step = refuse(self.endpoint.wire, denial, Some(&self.payer), None, now);
         let returned = self
             .sent
             .take()
             .map(|mut sent| sent.settle(config, store, Exit::Unsent, now));
         Box::new(step.reporting(returned.unwrap_or_default()))
+    }
+
+    /// What is told of a body that goes on although it is not what it should be.
+    fn pass_invalid(&mut self, denial: Denial) -> Step {
+        let was_told = self.is_complete();
+        let shadow = shadow::denied(denial);
+        match &mut self.sent {
+            Some(sent) => {
+                let field = shadow.field();
+                sent.shadow = Some(shadow);
+                match was_told {
+                    true => Step {
+                        fields: vec![field],
+                        ..Step::default()
+                    },
+                    false => sent.admitted(),
+                }
+            }
+            None => {
+                let step = shadow::unread(&self.payer, &shadow);
+                self.unread = Some(shadow);
+                step
+            }
+        }
+    }
+
+    /// Lets all go on as it is, and reads no more of it.
+    pub(super) fn let_go(&mut self, chunk: &[u8], step: &mut Step) -> Stage {
+        if let Body::Passing(passing) = &mut self.body
+            && let Some(bytes) = passing.pass(chunk, &[], None)
+        {
+            step.body = BodyChange::Replace(bytes);
+        }
+        if self.headers_held {
+            step.headers.extend(self.decided_headers());
+        }
+        match (self.sent.take(), self.unread.take()) {
+            (Some(sent), _) => Stage::Sent(sent),
+            (None, Some(shadow)) => Stage::Unread(Box::new(shadow)),
+            (None, None) => Stage::Idle,
+        }
     }
 }
 
@@ -504,6 +554,7 @@ impl Sent {
             requested_model: ask.model.to_owned(),
             facts,
             limited_to: None,
+            shadow: None,
             reader: None,
             wait: None,
             is_settled: false,
@@ -534,7 +585,11 @@ impl Sent {
     fn note_limit(&mut self, body: &Scanner) {
         let most = self.admission.most_output;
         let wire = self.endpoint.wire;
-        self.limited_to = most.filter(|&most| !limit_output(wire, body, most).is_empty());
+        let lowers = |most: &u64| !limit_output(wire, body, *most).is_empty();
+        self.limited_to = most.filter(lowers);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.most_output = shadow.most_output.filter(lowers);
+        }
     }
 
     /// What is counted and told once the admission is final.
@@ -546,10 +601,12 @@ impl Sent {
         let mut fields = self.payer.identified();
         fields.extend(telemetry::decided(&decided));
         fields.extend(record.and_then(|record| telemetry::left(limits, record)));
+        fields.extend(self.shadow.as_ref().map(Shadow::field));
         let mut metrics = vec![telemetry::request(tenant, &self.tier, decided.decision)];
         if self.is_changed() {
             metrics.push(telemetry::downgraded(tenant, &self.tier, decided.reason));
         }
+        metrics.extend(self.shadow.as_ref().map(|shadow| shadow.metric(tenant)));
         Step {
             metrics,
             fields,
@@ -558,7 +615,7 @@ impl Sent {
     }
 }
 
-fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {
+pub(super) fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {
     let tier = ask.place.and_then(|place| place.ladder.tiers.get(tier));
     tier.map_or(telemetry::UNLISTED, |tier| &tier.name)
 }

@@ -44,9 +44,16 @@ impl Exchange {
         step.fields = payer.identified();
         if is_end {
             let denial = Denial::InvalidBody(Fault::Body(Malformed::Truncated));
+            if payer.plan.limits.shadow {
+                let shadow = shadow::denied(denial);
+                let told = shadow::unread(&payer, &shadow);
+                self.stage = Stage::Unread(Box::new(shadow));
+                return step.reporting(told);
+            }
             return refuse(wire, denial, Some(&payer), None, now);
         }
         if !self.config.hold_headers
+            && !payer.plan.limits.shadow
             && let Some((refusal, record)) = admission::is_spent_out(store, &payer, now)
         {
             // Later the upstream would already have been asked.
@@ -60,6 +67,11 @@ impl Exchange {
             Ok(begun) => {
                 self.stage = Stage::Reading(Box::new(reading));
                 step.and(begun)
+            }
+            Err(passed) if passed.next == Next::Continue => {
+                let mut passed = *passed;
+                self.stage = reading.let_go(&[], &mut passed);
+                step.and(passed)
             }
             Err(refused) => *refused,
         }
@@ -81,7 +93,7 @@ impl Exchange {
                 self.stage = Stage::Idle;
                 return step;
             }
-            Stage::Idle | Stage::Sent(_) => return Step::default(),
+            Stage::Idle | Stage::Sent(_) | Stage::Unread(_) => return Step::default(),
         };
         match reading.read(&self.config, chunk, is_end, store, now) {
             Ok(step) => {
@@ -89,6 +101,11 @@ impl Exchange {
                     self.stage = Stage::Sent(sent);
                 }
                 step
+            }
+            Err(passed) if passed.next == Next::Continue => {
+                let mut passed = *passed;
+                self.stage = reading.let_go(chunk, &mut passed);
+                passed
             }
             Err(step) if reading.is_complete() && !is_end => {
                 self.stage = Stage::Refused(step);

@@ -22,6 +22,12 @@ impl Exchange {
             if let Stage::Reading(reading) = &mut self.stage {
                 reading.answered_early(response);
             }
+            if let Stage::Unread(shadow) = &self.stage {
+                let ours = headers::decided(&shadow::unread_decision(shadow));
+                let ours = ours.into_iter().chain([headers::shadow(shadow)]);
+                step.headers
+                    .extend(ours.map(|(name, value)| HeaderChange::Set(name, value)));
+            }
             return if is_ours { Step::default() } else { step };
         };
         match refused(response) {
@@ -62,7 +68,7 @@ impl Exchange {
         let sent = match &self.stage {
             Stage::Reading(reading) => reading.sent.as_ref(),
             Stage::Sent(sent) => Some(sent),
-            Stage::Idle | Stage::Refused(_) => None,
+            Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
         };
         sent.is_some_and(|sent| sent.reader.is_some())
     }
@@ -118,7 +124,7 @@ impl Exchange {
         match &mut self.stage {
             Stage::Reading(reading) => reading.sent.as_deref_mut(),
             Stage::Sent(sent) => Some(sent),
-            Stage::Idle | Stage::Refused(_) => None,
+            Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
         }
     }
 }
@@ -131,6 +137,7 @@ impl Sent {
         let mut headers = limits.unwrap_or_default();
         headers.extend(headers::decided(&self.decided()));
         headers.extend(self.limited_to.map(headers::max_output_tokens));
+        headers.extend(self.shadow.as_ref().map(headers::shadow));
         headers
     }
 

@@ -101,6 +101,13 @@ impl<'a> Ask<'a> {
         .limited(most)
     }
 
+    /// What it may cost as it came, and what to reserve for that.
+    #[must_use]
+    pub fn as_asked(&self, limits: &Limits, record: &Record, now: Timestamp) -> (Estimate, Cost) {
+        let estimate = self.at(self.asked(), None, limits, record, now);
+        (estimate, self.reserve(self.asked(), &estimate))
+    }
+
     /// The longest answers that all limits have room for now.
     fn room(
         &self,

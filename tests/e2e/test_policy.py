@@ -3,7 +3,7 @@
 import pytest
 
 from harness import answers
-from harness.config import budget, plugin_config
+from harness.config import bucket, budget, plugin_config
 from harness.rig import MODES, chat_body
 
 INITIAL = 100_000
@@ -15,6 +15,7 @@ PLANS = {
     "paced": {"budget": budget(INITIAL, "36500d"), "pace": {"half_life": "1d"}},
     "moneyed": {"budget": budget(1.0, "36500d", "usd"), "pace": {"half_life": "1d", "cap": 0.8}},
     "steady": {"budget": budget(INITIAL), "hysteresis": 0.05},
+    "looking": {"budget": budget(INITIAL), "bucket": bucket(INITIAL, "1h"), "shadow": True},
     "early": {"budget": budget(INITIAL), "below": {"standard": 0.9, "compact": 0.1}},
 }
 
@@ -123,3 +124,43 @@ def test_a_tier_is_left_only_when_what_remains_has_risen_past_its_mark_by_the_ma
     response = rig.chat(tenant)
     assert response.told[0] == after
     assert rig.log(response)["remaining"] > 50_000
+
+
+def shadowed(rig, tenant, response, decision, reason=""):
+    """What is told of a request in shadow mode, once log and metric have been seen to say the same as the header."""
+    told = response.header("x-bursar-shadow")
+    assert rig.log(response)["shadow"] == told
+    assert rig.metric("bursar_shadow_total", tenant=tenant, decision=decision, **({"reason": reason} if reason else {})) == 1
+    return told
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
+def test_in_shadow_mode_nothing_is_changed_or_refused_and_all_is_told_and_metered(rig, stream):
+    tenant = rig.tenant("looking")
+    # A stream is asked for its usage: the one thing in a body that has to be added.
+    asks = {"stream_options": {"include_usage": True}} if stream else {}
+    for used, decision, reason, told in [
+        (60_000, "admit", "", "admit"),
+        (39_990, "downgrade", "budget_low", "downgrade;tier=standard;model=gpt-4.1-mini;reason=budget_low"),
+        (7, "throttle", "budget_exhausted", "throttle;reason=budget_exhausted"),
+    ]:
+        sent = chat_body(stream=stream, **asks)
+        response = rig.post(tenant, sent, usage=(used, 0))
+        assert response.status == 200
+        assert response.told == ("default", "gpt-4o", "admit", None)
+        assert rig.seen(response).body == sent
+        assert shadowed(rig, tenant, response, decision, reason) == told
+        assert rig.log(response)["charged"] == used
+    assert rig.metric("bursar_requests_total", tenant=tenant, tier="default", decision="admit") == 3
+    assert rig.metric("bursar_throttled_total", tenant=tenant) == 0
+    assert rig.metric("bursar_downgraded_total", tenant=tenant) == 0
+
+
+def test_in_shadow_mode_a_body_that_cannot_be_read_reaches_the_upstream(rig):
+    tenant = rig.tenant("looking")
+    body = b'{"model": "gpt-4o", "model": "gpt-4o-mini"}'
+    response = rig.post(tenant, body, answer=answers.error(400))
+    assert response.status == 400
+    assert rig.seen(response).body == body
+    assert shadowed(rig, tenant, response, "refuse", "invalid_request_body") == "refuse;reason=invalid_request_body"
+    assert rig.left(tenant) == INITIAL
