@@ -804,7 +804,7 @@ fn marks_under(marks: &[Mark], name: &[u8]) -> u64 {
         .fold(0, |bits, (index, _)| bits | bit(index))
 }
 
-fn unescape(raw: &[u8]) -> Option<String> {
+pub(crate) fn unescape(raw: &[u8]) -> Option<String> {
     serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
 }
 

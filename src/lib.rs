@@ -9,7 +9,7 @@
 //! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], read and changed by [`payer`], charged by [`admission`] |
 //! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
 //! | | [`sla`] says which tiers are too slow, by the times in [`latency`] |
-//! | rewrite | [`json`] finds, [`rewrite`] changes |
+//! | rewrite | [`json`] finds, [`rewrite`] changes; [`messages`] finds and [`trim`] shortens a conversation |
 //! | usage | [`usage`] reads, from JSON or [`sse`] |
 //! | settle | [`admission`] again; [`learn`] from what was reported |
 //! | report | [`headers`], [`reply`], [`telemetry`] |
@@ -39,8 +39,10 @@ pub mod tier;
 pub mod base64;
 pub mod eventstream;
 pub mod json;
+pub mod messages;
 pub mod rewrite;
 pub mod sse;
+pub mod trim;
 
 pub mod api;
 pub mod estimate;

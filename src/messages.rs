@@ -1,0 +1,570 @@
+//! The messages of a conversation in a request's body, read as it streams: where each stands, whose it is, and whose tool
+//! calls it answers.
+//!
+//! In two dialects: OpenAI's chat completions (`tool_calls[].id`, answered by a message with `tool_call_id`) and Anthropic's
+//! Messages (blocks with an `id`, answered by blocks with `tool_use_id`), as their official SDKs of November 2026 have them.
+//!
+//! This is a reader of its own beside [`crate::json`], which does not look into lists, so that a configuration without a use
+//! for messages pays nothing for them. Like that one it follows strings and brackets, and leaves a body that is no JSON to the
+//! upstream. What it does not understand makes a conversation *odd*: nothing is told of such a one, so nothing of it changes.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use memchr::memchr2;
+
+use crate::json::unescape;
+
+/// How a conversation is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Chat completions.
+    OpenAi,
+    /// The Messages API.
+    Anthropic,
+}
+
+/// Whose a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The application's: `system`, `developer`.
+    System,
+    /// The user's.
+    User,
+    /// The model's.
+    Assistant,
+    /// A tool's: `tool`, `function`. In Anthropic's dialect tools answer in the user's messages.
+    Tool,
+}
+
+/// A message of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Offset of its first byte in the body.
+    pub start: u64,
+    /// Whose it is.
+    pub role: Role,
+    /// Index of the earliest message whose tool calls it answers; its own if it answers none.
+    pub reaches: usize,
+}
+
+/// Most messages of a conversation, and most tool calls, that are not odd: it bounds the reader's memory to about a megabyte.
+const MAX_MESSAGES: usize = 16_384;
+
+/// Longest role or id, in bytes as they stand in the body.
+const MAX_WORD: usize = 512;
+
+/// Where the reader is. A place is reached from the one before only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Outside,
+    /// In the body's object.
+    Top,
+    /// In the list of messages.
+    List,
+    Message,
+    /// In the list of a message's blocks, or tool calls.
+    Parts,
+    Part,
+}
+
+impl Place {
+    fn is_object(self) -> bool {
+        matches!(self, Self::Top | Self::Message | Self::Part)
+    }
+
+    fn parent(self) -> Self {
+        match self {
+            Self::Outside | Self::Top => Self::Outside,
+            Self::List => Self::Top,
+            Self::Message => Self::List,
+            Self::Parts => Self::Message,
+            Self::Part => Self::Parts,
+        }
+    }
+}
+
+/// The key of the value that is being read or comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Messages,
+    Role,
+    /// The list of a message's blocks, or tool calls.
+    Parts,
+    /// The id of a tool call.
+    Call,
+    /// The id of the tool call that is answered.
+    Answer,
+    Other,
+}
+
+/// The message that is being read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Draft {
+    start: u64,
+    role: Option<Role>,
+    has_parts: bool,
+    /// The part that is being read has said which call it is.
+    has_call: bool,
+    /// It, or in OpenAI's dialect the message, has said which call it answers.
+    has_answer: bool,
+    /// The earliest message whose calls it answers.
+    reaches: Option<usize>,
+}
+
+/// The reader's state between two chunks.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    dialect: Dialect,
+    /// Bytes seen so far.
+    offset: u64,
+    place: Place,
+    /// Open brackets beyond that place.
+    beyond: u64,
+    /// A string is being read; it is a key or has one that matters.
+    in_string: bool,
+    keeps: bool,
+    escaped: bool,
+    word: Vec<u8>,
+    /// The next string is a key.
+    is_key: bool,
+    key: Key,
+    draft: Draft,
+    messages: Vec<Message>,
+    /// Messages by the ids of their tool calls, hashed. The last one counts: some servers count anew in each turn.
+    calls: BTreeMap<u64, usize>,
+    last_assistant: Option<usize>,
+    /// The key of the messages was seen.
+    has_messages: bool,
+    /// Where their list begins.
+    start: Option<u64>,
+    is_odd: bool,
+}
+
+impl Reader {
+    /// A reader for a new body.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            offset: 0,
+            place: Place::Outside,
+            beyond: 0,
+            in_string: false,
+            keeps: false,
+            escaped: false,
+            word: Vec::new(),
+            is_key: false,
+            key: Key::Other,
+            draft: Draft::default(),
+            messages: Vec::new(),
+            calls: BTreeMap::new(),
+            last_assistant: None,
+            has_messages: false,
+            start: None,
+            is_odd: false,
+        }
+    }
+
+    /// Reads on.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        let mut rest = chunk;
+        while !rest.is_empty() && !self.is_odd {
+            let taken = match self.in_string {
+                true => self.string(rest),
+                false => self.structure(rest),
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+            let taken = u64::try_from(taken).unwrap_or(u64::MAX);
+            self.offset = self.offset.saturating_add(taken);
+        }
+        if self.is_odd {
+            (self.messages, self.calls) = (Vec::new(), BTreeMap::new());
+        }
+    }
+
+    /// Whether there is something that is not understood.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        self.is_odd
+    }
+
+    /// Offset of the bracket with which the list of messages begins, once it was seen.
+    #[must_use]
+    pub fn start(&self) -> Option<u64> {
+        self.start
+    }
+
+    /// The messages of a body that was read; none of an odd one.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Reads up to the next string: how many bytes that took.
+    fn structure(&mut self, rest: &[u8]) -> usize {
+        for (at, &byte) in rest.iter().enumerate() {
+            let here = self
+                .offset
+                .saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
+            match byte {
+                b'"' => {
+                    self.open_string();
+                    return at.saturating_add(1);
+                }
+                b'{' | b'[' => self.open(byte, here),
+                b'}' | b']' => self.close(byte),
+                _ if self.beyond > 0 || byte.is_ascii_whitespace() => {}
+                b':' => self.is_key = false,
+                b',' => self.is_key = self.place.is_object(),
+                _ => self.is_odd |= self.place == Place::List,
+            }
+            if self.is_odd {
+                break;
+            }
+        }
+        rest.len()
+    }
+
+    fn open(&mut self, bracket: u8, here: u64) {
+        let next = match (self.place, bracket) {
+            _ if self.beyond > 0 || self.is_key => None,
+            (Place::Outside, b'{') => Some(Place::Top),
+            (Place::Top, b'[') if self.key == Key::Messages => {
+                self.start = Some(here);
+                Some(Place::List)
+            }
+            (Place::List, b'{') => {
+                self.draft = Draft {
+                    start: here,
+                    ..Draft::default()
+                };
+                Some(Place::Message)
+            }
+            (Place::Message, b'[') if self.key == Key::Parts => Some(Place::Parts),
+            (Place::Parts, b'{') => Some(Place::Part),
+            _ => None,
+        };
+        match next {
+            Some(place) => self.go(place, true),
+            None => {
+                self.is_odd |= self.place == Place::List && self.beyond == 0;
+                self.beyond = self.beyond.saturating_add(1);
+            }
+        }
+    }
+
+    fn close(&mut self, bracket: u8) {
+        if let Some(less) = self.beyond.checked_sub(1) {
+            self.beyond = less;
+            return;
+        }
+        self.is_odd |= self.place.is_object() != (bracket == b'}');
+        if self.place == Place::Message {
+            self.end_message();
+        }
+        self.go(self.place.parent(), false);
+    }
+
+    fn go(&mut self, place: Place, is_new: bool) {
+        (self.place, self.key) = (place, Key::Other);
+        self.is_key = is_new && place.is_object();
+        if place == Place::Part {
+            self.draft.has_call = false;
+            self.draft.has_answer &= self.dialect == Dialect::OpenAi;
+        }
+    }
+
+    fn open_string(&mut self) {
+        let is_here = self.beyond == 0;
+        self.is_odd |= is_here && self.place == Place::List;
+        self.in_string = true;
+        self.keeps =
+            is_here && (self.is_key || matches!(self.key, Key::Role | Key::Call | Key::Answer));
+        self.word.clear();
+    }
+
+    /// Reads on in a string: how many bytes that took.
+    fn string(&mut self, rest: &[u8]) -> usize {
+        let (taken, is_closed) = string_end(&mut self.escaped, rest);
+        if self.keeps {
+            // One byte more than there may be tells that it is too long.
+            let room = MAX_WORD.saturating_add(2).saturating_sub(self.word.len());
+            self.word.extend(rest.iter().take(taken.min(room)));
+        }
+        if is_closed {
+            self.in_string = false;
+            if self.keeps {
+                self.end_string();
+            }
+        }
+        taken
+    }
+
+    /// A key was read, or the value of one that matters.
+    fn end_string(&mut self) {
+        let word = std::mem::take(&mut self.word);
+        let raw = word.strip_suffix(b"\"").filter(|raw| raw.len() <= MAX_WORD);
+        let text = raw.and_then(unescape);
+        match (self.is_key, text) {
+            (true, text) => self.set_key(text.as_deref().unwrap_or_default()),
+            (false, Some(text)) => self.set_value(&text),
+            (false, None) => self.is_odd = true,
+        }
+        self.word = word;
+    }
+
+    fn set_key(&mut self, name: &str) {
+        use Dialect::{Anthropic, OpenAi};
+        self.key = match (self.place, self.dialect, name) {
+            (Place::Top, _, "messages") => Key::Messages,
+            (Place::Message, _, "role") => Key::Role,
+            (Place::Message, OpenAi, "tool_calls") | (Place::Message, Anthropic, "content") => {
+                Key::Parts
+            }
+            (Place::Message, OpenAi, "tool_call_id") | (Place::Part, Anthropic, "tool_use_id") => {
+                Key::Answer
+            }
+            (Place::Part, _, "id") => Key::Call,
+            _ => Key::Other,
+        };
+        // Where a key stands twice, parsers differ on which one counts.
+        self.is_odd |= match self.key {
+            Key::Messages => std::mem::replace(&mut self.has_messages, true),
+            Key::Parts => std::mem::replace(&mut self.draft.has_parts, true),
+            Key::Call => std::mem::replace(&mut self.draft.has_call, true),
+            Key::Answer => std::mem::replace(&mut self.draft.has_answer, true),
+            Key::Role => self.draft.role.is_some(),
+            Key::Other => self.place == Place::Top && name.eq_ignore_ascii_case("messages"),
+        };
+    }
+
+    fn set_value(&mut self, text: &str) {
+        match self.key {
+            Key::Role => {
+                self.draft.role = role(text, self.dialect);
+                self.is_odd |= self.draft.role.is_none();
+            }
+            Key::Call => {
+                self.calls.insert(hash(text), self.messages.len());
+                self.is_odd |= self.calls.len() > MAX_MESSAGES;
+            }
+            Key::Answer => match self.calls.get(&hash(text)) {
+                Some(&call) => self.reach(call),
+                None => self.is_odd = true,
+            },
+            Key::Messages | Key::Parts | Key::Other => {}
+        }
+        self.key = Key::Other;
+    }
+
+    fn reach(&mut self, message: usize) {
+        let reaches = self.draft.reaches.unwrap_or(message);
+        self.draft.reaches = Some(reaches.min(message));
+    }
+
+    fn end_message(&mut self) {
+        let index = self.messages.len();
+        let Some(role) = self.draft.role.filter(|_| index < MAX_MESSAGES) else {
+            self.is_odd = true;
+            return;
+        };
+        if role == Role::Tool && self.draft.reaches.is_none() {
+            // One that does not say what it answers: functions, and some servers' tools.
+            match self.last_assistant {
+                Some(assistant) => self.reach(assistant),
+                None => self.is_odd = true,
+            }
+        }
+        if role == Role::Assistant {
+            self.last_assistant = Some(index);
+        }
+        self.messages.push(Message {
+            start: self.draft.start,
+            role,
+            reaches: self.draft.reaches.unwrap_or(index),
+        });
+    }
+}
+
+fn role(name: &str, dialect: Dialect) -> Option<Role> {
+    match (name, dialect) {
+        ("user", _) => Some(Role::User),
+        ("assistant", _) => Some(Role::Assistant),
+        ("system" | "developer", Dialect::OpenAi) => Some(Role::System),
+        ("tool" | "function", Dialect::OpenAi) => Some(Role::Tool),
+        _ => None,
+    }
+}
+
+/// Goes to the end of a string: how many bytes that took, and whether the last one is its closing quote.
+fn string_end(escaped: &mut bool, bytes: &[u8]) -> (usize, bool) {
+    let mut at = usize::from(std::mem::take(escaped));
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        let found = at.saturating_add(found);
+        if bytes.get(found) == Some(&b'"') {
+            return (found.saturating_add(1), true);
+        }
+        at = found.saturating_add(2);
+    }
+    *escaped = at > bytes.len();
+    (bytes.len(), false)
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Dialect::{Anthropic, OpenAi};
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn read(dialect: Dialect, body: &str) -> Reader {
+        let mut reader = Reader::new(dialect);
+        reader.feed(body.as_bytes());
+        for split in 0..=body.len() {
+            let mut parts = Reader::new(dialect);
+            let (head, tail) = body.as_bytes().split_at(split);
+            parts.feed(head);
+            parts.feed(tail);
+            assert_eq!(parts.messages, reader.messages, "split at {split}");
+            assert_eq!(parts.is_odd, reader.is_odd, "split at {split}");
+        }
+        reader
+    }
+
+    /// Each message as its first letter, and the index of what it reaches if that is another one.
+    #[track_caller]
+    fn told(dialect: Dialect, body: &str) -> String {
+        let reader = read(dialect, body);
+        assert!(!reader.is_odd());
+        let told = |(index, message): (usize, &Message)| {
+            assert_eq!(&body[message.start as usize..][..1], "{");
+            let role = match message.role {
+                Role::System => 's',
+                Role::User => 'u',
+                Role::Assistant => 'a',
+                Role::Tool => 't',
+            };
+            let reaches = (message.reaches != index).then(|| message.reaches.to_string());
+            format!("{role}{}", reaches.unwrap_or_default())
+        };
+        let messages = reader.messages().iter().enumerate();
+        messages.map(told).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn openais_tools_answer_the_message_that_calls_them() {
+        let body = r#" {"tools": [{"id": "c1"}], "messages": [
+            {"role": "developer", "content": "{\"role\": \"tool\"}"}, {"content": ["a", {"id": "x"}], "role": "us\u0065r"},
+            {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}, {"id": "c2"}]},
+            {"tool_call_id": "c\u0031", "role": "tool", "content": "1"},
+            {"role": "tool", "content": "2", "tool_call_id": "c2"},
+            {"role": "user", "content": null}, {"role": "assistant", "function_call": {"name": "f"}},
+            {"role": "function", "name": "f", "content": "3"}
+        ], "n": 1} "#;
+        assert_eq!(told(OpenAi, body), "s u a t2 t2 u a t6");
+    }
+
+    #[test]
+    fn anthropics_tools_answer_in_the_users_messages() {
+        let body = r#"{"messages":[{"role":"user","content":"Hi"},
+            {"role":"assistant","content":[{"type":"text","text":"x"},{"type":"tool_use","id":"t1","name":"f","input":{"id":"t1"}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"]}"}]},{"type":"text"}]},
+            {"role":"assistant","content":[{"type":"server_tool_use","id":"s1","input":{}},
+                {"type":"web_search_tool_result","tool_use_id":"s1","content":[]}]},
+            {"role":"user","content":"And?"}],"model":"m"}"#;
+        assert_eq!(told(Anthropic, body), "u a u1 a u");
+    }
+
+    // Some servers count anew in each turn.
+    #[test]
+    fn of_calls_with_one_id_the_last_before_it_is_answered() {
+        let turn = r#"{"role":"user"},{"role":"assistant","tool_calls":[{"id":"0"}]},{"role":"tool","tool_call_id":"0"}"#;
+        let body = format!(r#"{{"messages":[{turn},{turn}]}}"#);
+        assert_eq!(told(OpenAi, &body), "u a t1 u a t4");
+    }
+
+    #[test]
+    fn without_messages_there_are_none() {
+        for body in [
+            r#"{}"#,
+            r#"{"messages":[]}"#,
+            r#"{"messages":null}"#,
+            r#"{"messages":"x"}"#,
+            r#"{"a":{"messages":[{}]}}"#,
+        ] {
+            assert_eq!(told(OpenAi, body), "");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_makes_a_conversation_odd() {
+        let long = format!(r#"{{"role":"tool","tool_call_id":"{}"}}"#, "x".repeat(513));
+        for (dialect, message) in [
+            (OpenAi, r#"{}"#),
+            (OpenAi, r#"{"role":null}"#),
+            (OpenAi, r#"{"role":["user"]}"#),
+            (OpenAi, r#"{"role":"critic"}"#),
+            (OpenAi, r#"{"role":"user","role":"user"}"#),
+            (OpenAi, r#"{"role":"tool"}"#),
+            (OpenAi, r#"{"role":"tool","tool_call_id":"c1"}"#),
+            (OpenAi, &long),
+            (OpenAi, r#"{"role":"\x"}"#),
+            (
+                OpenAi,
+                r#"{"role":"assistant","tool_calls":[{"id":"a","id":"b"}]}"#,
+            ),
+            (
+                OpenAi,
+                r#"{"role":"assistant","tool_calls":[],"tool_calls":[]}"#,
+            ),
+            (OpenAi, r#"{"role":"user"},5"#),
+            (OpenAi, r#"{"role":"user"},"x""#),
+            (OpenAi, r#"{"role":"user"},[]"#),
+            (OpenAi, r#"{"role":"user"]}"#),
+            (Anthropic, r#"{"role":"system"}"#),
+            (Anthropic, r#"{"role":"tool"}"#),
+            (
+                Anthropic,
+                r#"{"role":"user","content":[{"tool_use_id":"t1"}]}"#,
+            ),
+            (Anthropic, r#"{"role":"user","content":[],"content":[]}"#),
+        ] {
+            let reader = read(dialect, &format!(r#"{{"messages":[{message}]}}"#));
+            assert!(reader.is_odd(), "{message}");
+            assert_eq!(reader.messages(), []);
+        }
+        for twice in ["messages", "m\\u0065ssages", "Messages"] {
+            let body = format!(r#"{{"messages":[{{"role":"user"}}],"{twice}":[]}}"#);
+            assert!(read(OpenAi, &body).is_odd(), "{twice}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_messages_or_calls_is_odd_and_forgotten() {
+        for (part, count) in [
+            (r#"{"role":"user"}"#, MAX_MESSAGES),
+            (
+                r#"{"role":"assistant","tool_calls":[{"id":"@"}]}"#,
+                MAX_MESSAGES,
+            ),
+        ] {
+            for (count, is_odd) in [(count, false), (count + 1, true)] {
+                let mut reader = Reader::new(OpenAi);
+                reader.feed(br#"{"messages":["#);
+                for at in 0..count {
+                    reader.feed(part.replace('@', &at.to_string()).as_bytes());
+                    reader.feed(b",");
+                }
+                assert_eq!(reader.is_odd(), is_odd);
+                assert_eq!(reader.messages().len(), if is_odd { 0 } else { count });
+            }
+        }
+    }
+}
