@@ -14,6 +14,7 @@ pub use path::PathModel;
 pub use read::{body_model, limit_output};
 
 use crate::json::{Malformed, Scanner, Shape};
+use crate::messages::Dialect;
 use crate::rewrite::Edit;
 use crate::tenant::Headers;
 use crate::tier::Needs;
@@ -49,6 +50,11 @@ pub trait Wire: std::fmt::Debug + Sync {
 
     /// Where a request's body limits its output.
     fn output_limits(&self) -> OutputLimits;
+
+    /// How a request's body writes a conversation, if that can be shortened.
+    fn dialect(&self) -> Option<Dialect> {
+        None
+    }
 
     /// The edit that makes a stream report its usage, if it would not by itself. Ask once the body is complete, or for
     /// each chunk before it goes on.

@@ -22,7 +22,7 @@ use crate::usage::Usage;
 /// What a request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Bytes of the request's body.
+    /// Bytes of the request's body, as it goes on.
     pub body_bytes: u64,
     /// How many of them are expected to make a prompt token.
     pub bytes_per_token: BytesPerToken,
@@ -43,6 +43,15 @@ impl Estimate {
         Self {
             output_limit: self.output_limit.map(|limit| limit.min(all)),
             answer: self.answer.min(Tokens(most)),
+            ..self
+        }
+    }
+
+    /// The same where so many bytes of the body do not go on.
+    #[must_use]
+    pub fn without(self, bytes: u64) -> Self {
+        Self {
+            body_bytes: self.body_bytes.saturating_sub(bytes),
             ..self
         }
     }

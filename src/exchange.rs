@@ -129,11 +129,20 @@ struct Sent {
     limited_to: Option<u64>,
     /// What would have been done with it, in shadow mode.
     shadow: Option<Shadow>,
+    /// Messages of its conversation that are left out, and the edits that do so.
+    trimmed: Option<Trimmed>,
     /// The response, once its headers were seen.
     reader: Option<Reader>,
     /// The wait for the first byte of the answer, where that is measured and did not end yet.
     wait: Option<Wait>,
     is_settled: bool,
+}
+
+/// What is left out of a conversation.
+#[derive(Debug)]
+struct Trimmed {
+    messages: u64,
+    edits: Vec<Edit>,
 }
 
 impl Exchange {

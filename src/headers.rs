@@ -32,6 +32,9 @@ pub const MAX_OUTPUT_TOKENS: &str = "x-bursar-max-output-tokens";
 /// What would have been done, in shadow mode.
 pub const SHADOW: &str = "x-bursar-shadow";
 
+/// Messages of the conversation that bursar has left out.
+pub const TRIMMED_MESSAGES: &str = "x-bursar-trimmed-messages";
+
 /// A header to set, in the place of any that is there.
 pub type Header = (&'static str, String);
 
@@ -86,6 +89,12 @@ pub fn shadow(shadow: &Shadow) -> Header {
 #[must_use]
 pub fn max_output_tokens(most: u64) -> Header {
     (MAX_OUTPUT_TOKENS, most.to_string())
+}
+
+/// Tells that a conversation was shortened.
+#[must_use]
+pub fn trimmed_messages(count: u64) -> Header {
+    (TRIMMED_MESSAGES, count.to_string())
 }
 
 /// What an upstream says of its own limits, which are not the tenant's.

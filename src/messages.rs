@@ -444,7 +444,8 @@ mod tests {
         let reader = read(dialect, body);
         assert!(!reader.is_odd());
         let told = |(index, message): (usize, &Message)| {
-            assert_eq!(&body[message.start as usize..][..1], "{");
+            let start = usize::try_from(message.start).unwrap();
+            assert_eq!(body.as_bytes()[start], b'{');
             let role = match message.role {
                 Role::System => 's',
                 Role::User => 'u',

@@ -330,7 +330,7 @@ fn shortened(
 ) -> Option<u64> {
     let least = limits.min_output_tokens?.max(ask.scope.least_output?);
     let room = budget.headroom(&record.account, budget.initial_budget);
-    let most = ask.most_within(tier, budget.unit, room)?;
+    let most = ask.most_within(tier, budget.unit, room, record)?;
     let most = ask.most_output(tier).map_or(most, |limit| limit.min(most));
     (most >= least).then_some(most)
 }

@@ -130,6 +130,17 @@ impl Shadow {
     }
 }
 
+/// Messages were left out of a conversation.
+#[must_use]
+pub fn trimmed(tenant: &str, messages: u64) -> (Metric, Field) {
+    let metric = add(
+        "bursar_trimmed_messages_total",
+        &[("tenant", tenant)],
+        messages,
+    );
+    (metric, ("bursar_trimmed_messages", messages.to_string()))
+}
+
 /// A request was refused.
 #[must_use]
 pub fn throttled(tenant: &str, reason: &str) -> Metric {

@@ -112,6 +112,8 @@ pub struct Tier {
     pub supports: Needs,
     /// The longest answer it gives, in tokens.
     pub max_output_tokens: Option<u64>,
+    /// Tokens down to which it trims a conversation that is longer.
+    pub trims_to: Option<u64>,
 }
 
 impl Tier {
@@ -200,6 +202,13 @@ impl Ladder {
             .any(|tier| tier.max_output_tokens.is_some())
     }
 
+    /// Whether some tier from `asked` downwards trims conversations.
+    #[must_use]
+    pub fn trims(&self, asked: usize) -> bool {
+        let mut from_there = self.tiers.iter().skip(asked);
+        from_there.any(|tier| tier.trims_to.is_some())
+    }
+
     /// The model that goes upstream: the top tier and the asked one keep the model that was asked for.
     #[must_use]
     pub fn model_for<'a>(&'a self, asked: usize, chosen: usize, requested: &'a str) -> &'a str {
@@ -258,6 +267,7 @@ mod tests {
             below: None,
             supports: Tier::USUAL,
             max_output_tokens: None,
+            trims_to: None,
         };
         Ladder {
             matches: matches.iter().map(|&glob| glob.to_owned()).collect(),

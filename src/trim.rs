@@ -72,7 +72,10 @@ impl Cuts {
         let goes = surplus.checked_next_multiple_of((most / 4).max(1));
         let goes = goes.unwrap_or(u64::MAX);
         let is_enough = |cut: &&Cut| cut.bytes >= goes;
-        self.cuts.iter().find(is_enough).or(self.cuts.last())
+        self.cuts
+            .iter()
+            .find(is_enough)
+            .or_else(|| self.cuts.last())
     }
 
     /// The cut with which so many bytes go.
@@ -212,7 +215,7 @@ mod tests {
     fn a_conversation_that_grows_is_cut_at_the_same_place_for_a_while() {
         let mut before: Vec<_> = (40..=120)
             .map(|count| {
-                let cuts = Cuts::of(&messages(&"u a ".repeat(60)[..2 * count - 1]));
+                let cuts = Cuts::of(&messages(["u", "a"].repeat(60)[..count].join(" ").as_str()));
                 cuts.to(10 * count as u64, 400).map(|cut| cut.before)
             })
             .collect();

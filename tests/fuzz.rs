@@ -156,3 +156,8 @@ fn config() {
 fn record() {
     run("record", targets::record::run);
 }
+
+#[test]
+fn trim() {
+    run("trim", targets::trim::run);
+}

@@ -99,6 +99,7 @@ fn any_ladder() -> impl Strategy<Value = Ladder> {
                 .map(|at| Ppm(marks[at])),
             supports: Tier::USUAL,
             max_output_tokens: None,
+            trims_to: None,
         };
         Ladder {
             matches: Vec::new(),

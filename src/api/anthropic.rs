@@ -9,6 +9,7 @@ use super::read::{
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::json::{Key, Mark, Scanner, Shape, Sign, text};
+use crate::messages::Dialect;
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
 
@@ -113,6 +114,10 @@ impl Wire for Messages {
             name: Some("max_tokens"),
             have_floor: true,
         }
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::Anthropic)
     }
 
     fn response(&self) -> Shape {

@@ -8,6 +8,7 @@ use super::read::{
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::json::{Field, Mark, Scanner, Shape, Sign};
+use crate::messages::Dialect;
 use crate::rewrite::Edit;
 use crate::tier::{Needs, Tier};
 use crate::units::Tokens;
@@ -140,6 +141,10 @@ impl Wire for Chat {
             name: None,
             have_floor: false,
         }
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::OpenAi)
     }
 
     fn ask_usage(&self, body: &Scanner) -> Option<Edit> {

@@ -110,6 +110,7 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
             .map(|raw| price(&raw, &format!("{path}.price")))
             .transpose()?;
         let most = tier.max_output_tokens;
+        let trim = tier.trim.map(|trim| trim.to_tokens);
         tiers.push(Tier {
             name: tier.name,
             model: tier.model,
@@ -118,6 +119,10 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
             supports: tier.supports.map_or(Tier::USUAL, |needs| supported(&needs)),
             max_output_tokens: most
                 .map(|most| whole(most, &format!("{path}.max_output_tokens")))
+                .transpose()?
+                .map(NonZeroU64::get),
+            trims_to: trim
+                .map(|tokens| whole(tokens, &format!("{path}.trim.to_tokens")))
                 .transpose()?
                 .map(NonZeroU64::get),
         });

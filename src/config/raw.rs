@@ -140,6 +140,16 @@ keys! {
         pub supports: Option<Vec<RawNeed>>,
         /// The longest answer it gives, in tokens: a larger limit in a request is lowered to this.
         pub max_output_tokens: Option<Number>,
+        /// Shorten conversations that are longer than this.
+        pub trim: Option<RawTrim>,
+    }
+
+    /// How a tier shortens conversations: chat completions and Anthropic's Messages.
+    #[serde(deny_unknown_fields)]
+    pub struct RawTrim {
+        /// The oldest turns go until the prompt is expected to have at most so many tokens. What the application says, and the
+        /// last turn, stay.
+        pub to_tokens: Number,
     }
 
     /// What a request may need of a model.

@@ -167,6 +167,11 @@ fn impossible_values_name_their_path() {
             "\"gpt-4o\"",
             "tiers[1].model: `gpt-4o` is also tiers[0].model: a model has one place",
         ),
+        (
+            "/tiers/1/trim",
+            r#"{"to_tokens": 0}"#,
+            "tiers[1].trim.to_tokens: must be a whole number of at least 1",
+        ),
         ("/tiers", "[]", "tiers: a ladder has 1 to 16 tiers"),
         (
             "/ladders",

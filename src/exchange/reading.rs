@@ -10,11 +10,13 @@ use crate::api::{Fault, body_model, limit_output};
 use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner};
 use crate::learn::{BytesPerToken, PRIOR_ANSWER};
+use crate::messages;
 use crate::payer::Done;
 use crate::policy::{Ask, Conditions};
 use crate::rewrite::{Passing, new_length};
 use crate::sla;
 use crate::tier::TierSet;
+use crate::trim::Cuts;
 
 /// A request whose body is being read.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Reading {
     endpoint: Endpoint,
     payer: Payer,
     scanner: Scanner,
+    /// Reads the conversation, where some tier may shorten it. Boxed, since it seldom is there.
+    messages: Option<Box<messages::Reader>>,
     /// The length that the client promised, if it did.
     length: Option<u64>,
     body: Body,
@@ -65,17 +69,24 @@ impl Reading {
         // One without a length is not held: where a long one has to go on at last, the proxy already holds more of it
         // than it may, and answers 413.
         let is_short = length.is_some_and(|length| length <= config.hold_bytes);
+        let body = if config.hold_headers && is_short {
+            Body::Held
+        } else {
+            Body::Passing(Passing::default())
+        };
+        // What passes is decided about when the path names the model.
+        let is_late = matches!(body, Body::Held) || endpoint.model.is_none();
+        let may_trim =
+            is_late && !endpoint.is_signed && config.ladders.iter().any(|ladder| ladder.trims(0));
+        let dialect = endpoint.wire.dialect().filter(|_| may_trim);
         let limits_output = payer.plan.limits.min_output_tokens.is_some()
             || config.ladders.iter().any(|ladder| ladder.limits_output());
         Self {
             scanner: Scanner::new(endpoint.wire.request(), Repeats::Refuse),
             payer,
             length,
-            body: if config.hold_headers && is_short {
-                Body::Held
-            } else {
-                Body::Passing(Passing::default())
-            },
+            messages: dialect.map(|dialect| Box::new(messages::Reader::new(dialect))),
+            body,
             headers_held: config.hold_headers,
             keeps_limits: limits_output && !endpoint.is_signed,
             room: config.hold_bytes,
@@ -144,6 +155,9 @@ impl Reading {
         let was_complete = self.is_complete();
         let scanned = self.scanner.feed(chunk);
         scanned.map_err(|malformed| self.invalid(config, Fault::Body(malformed), store, now))?;
+        if let Some(messages) = &mut self.messages {
+            messages.feed(chunk);
+        }
         let is_complete = self.is_complete();
         if is_end && !is_complete {
             return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
@@ -203,12 +217,21 @@ impl Reading {
             .map_or(0, |start| self.scanner.offset().saturating_sub(start));
         let limits = &self.payer.plan.limits;
         let may_depend = limits.min_output_tokens.is_some()
-            || !limits.never_downgrade && depends_on_rest(&self.endpoint, place);
+            || !limits.never_downgrade && depends_on_rest(&self.endpoint, place)
+            || self.may_trim() && place.is_some_and(|place| place.ladder.trims(place.asked));
         kept < self.room && may_depend
     }
 
-    /// Where the first value begins that may still have to be changed: the model, until the admission; a limit of the
-    /// output, for as long as it is not known how far it is to be lowered.
+    /// Whether the conversation can still be shortened.
+    fn may_trim(&self) -> bool {
+        self.messages.as_ref().is_some_and(|messages| {
+            let has_gone = messages.start().is_some_and(|start| start < self.gone());
+            !messages.is_odd() && !has_gone
+        })
+    }
+
+    /// Where the first value begins that may still have to be changed: the model and the messages, until the admission; a
+    /// limit of the output, for as long as it is not known how far it is to be lowered.
     fn first_kept(&self) -> Option<u64> {
         let limits = self.endpoint.wire.output_limits();
         let (model, may_lower) = match &self.sent {
@@ -225,6 +248,9 @@ impl Reading {
             .into_iter()
             .chain(limits.filter(|_| may_lower));
         let starts = kept.filter_map(|index| self.scanner.begun(index).map(|field| field.start));
+        let messages = self.messages.as_ref().filter(|_| self.sent.is_none());
+        let messages = messages.filter(|messages| !messages.is_odd());
+        let starts = starts.chain(messages.and_then(|messages| messages.start()));
         starts.filter(|&start| start >= self.gone()).min()
     }
 
@@ -306,6 +332,11 @@ impl Reading {
         let mut edits: Vec<Edit> = asking.into_iter().collect();
         if let Some(sent) = &self.sent {
             edits.extend(sent.model_edit(&self.scanner));
+            edits.extend(
+                sent.trimmed
+                    .iter()
+                    .flat_map(|trimmed| trimmed.edits.clone()),
+            );
             let most = sent.admission.most_output;
             edits.extend(
                 most.iter()
@@ -324,7 +355,9 @@ impl Reading {
         store: &impl Store,
         now: Timestamp,
     ) -> Result<Step, Box<Step>> {
+        let cuts = self.cuts(config, &request);
         let mut ask = self.ask(config, &request);
+        ask.conditions.cuts = cuts.as_ref();
         if self.has_let_a_limit_go() {
             ask.scope.least_output = None;
         }
@@ -457,6 +490,14 @@ impl Reading {
         }
     }
 
+    /// Where the conversation can be cut, if a tier of the request may do so and none of it has gone on.
+    fn cuts(&self, config: &Config, request: &Request) -> Option<Cuts> {
+        let messages = self.messages.as_ref()?;
+        let place = place(&config.ladders, &request.model)?;
+        let may_be_cut = self.is_complete() && self.may_trim() && place.ladder.trims(place.asked);
+        may_be_cut.then(|| Cuts::of(messages.messages()))
+    }
+
     /// What the request may cost, by what was read of it. Before the body is complete an output limit may still
     /// come, so none is taken for granted: whatever it is, it is reserved before the last byte goes on.
     fn estimate(&self, facts: &Facts) -> Estimate {
@@ -543,6 +584,15 @@ impl Sent {
         facts: Facts,
     ) -> Self {
         let tier = admission.tier;
+        let without = admission.estimate.body_bytes;
+        let gone = ask.estimate.body_bytes.saturating_sub(without);
+        let trimmed = ask.conditions.cuts.and_then(|cuts| {
+            let cut = cuts.that_takes(gone)?;
+            Some(Trimmed {
+                messages: cut.messages,
+                edits: cuts.edits(cut),
+            })
+        });
         Self {
             endpoint,
             tier: tier_name(ask, tier).to_owned(),
@@ -555,6 +605,7 @@ impl Sent {
             facts,
             limited_to: None,
             shadow: None,
+            trimmed,
             reader: None,
             wait: None,
             is_settled: false,
@@ -607,6 +658,11 @@ impl Sent {
             metrics.push(telemetry::downgraded(tenant, &self.tier, decided.reason));
         }
         metrics.extend(self.shadow.as_ref().map(|shadow| shadow.metric(tenant)));
+        if let Some(trimmed) = &self.trimmed {
+            let (metric, field) = telemetry::trimmed(tenant, trimmed.messages);
+            metrics.push(metric);
+            fields.push(field);
+        }
         Step {
             metrics,
             fields,

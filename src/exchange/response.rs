@@ -138,6 +138,8 @@ impl Sent {
         headers.extend(headers::decided(&self.decided()));
         headers.extend(self.limited_to.map(headers::max_output_tokens));
         headers.extend(self.shadow.as_ref().map(headers::shadow));
+        let trimmed = self.trimmed.as_ref();
+        headers.extend(trimmed.map(|trimmed| headers::trimmed_messages(trimmed.messages)));
         headers
     }
 

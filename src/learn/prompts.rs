@@ -68,6 +68,13 @@ impl BytesPerToken {
             .div_ceil(self.0.max(1).into());
         Tokens(u64::try_from(tokens).unwrap_or(u64::MAX))
     }
+
+    /// The longest body of which no more than so many prompt tokens are to be expected.
+    #[must_use]
+    pub fn bytes(self, tokens: Tokens) -> u64 {
+        let bytes = u128::from(tokens.0).saturating_mul(self.0.into()) >> 16;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]

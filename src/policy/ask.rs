@@ -6,6 +6,7 @@ use crate::learn::{Model, PRIOR_ANSWER};
 use crate::ledger::Unit;
 use crate::record::Record;
 use crate::tier::{Place, Price, TierSet};
+use crate::trim::Cuts;
 use crate::units::{Cost, Timestamp, Tokens};
 
 /// What a request asks for.
@@ -22,14 +23,16 @@ pub struct Ask<'a> {
     /// How far it can be changed.
     pub scope: Scope,
     /// What is known beside it and the tenant's record.
-    pub conditions: Conditions,
+    pub conditions: Conditions<'a>,
 }
 
 /// What is known beside a request and its tenant's record when it is decided about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Conditions {
+pub struct Conditions<'a> {
     /// Tiers whose answers begin later just now than the plan's SLA allows.
     pub slow: TierSet,
+    /// Where its conversation can be cut, for tiers that trim it.
+    pub cuts: Option<&'a Cuts>,
 }
 
 /// How far a request can be changed without breaking it.
@@ -86,9 +89,8 @@ impl<'a> Ask<'a> {
         let figures = record.learned.of(Model::of(self.model_at(tier)));
         let answer = figures.answers.expected();
         let estimate = Estimate {
-            bytes_per_token: figures.bytes_per_token,
             answer,
-            ..self.estimate
+            ..self.trimmed(tier, record)
         };
         if estimate.output_limit.is_some() || answer <= prior {
             return estimate.limited(most);
@@ -104,8 +106,25 @@ impl<'a> Ask<'a> {
     /// What it may cost as it came, and what to reserve for that.
     #[must_use]
     pub fn as_asked(&self, limits: &Limits, record: &Record, now: Timestamp) -> (Estimate, Cost) {
-        let estimate = self.at(self.asked(), None, limits, record, now);
+        let mut whole = *self;
+        whole.conditions.cuts = None;
+        let estimate = whole.at(self.asked(), None, limits, record, now);
         (estimate, self.reserve(self.asked(), &estimate))
+    }
+
+    /// What it may cost at a tier, its conversation cut to what the tier takes.
+    fn trimmed(&self, tier: usize, record: &Record) -> Estimate {
+        let figures = record.learned.of(Model::of(self.model_at(tier)));
+        let estimate = Estimate {
+            bytes_per_token: figures.bytes_per_token,
+            ..self.estimate
+        };
+        let tier = self.place.and_then(|place| place.ladder.tiers.get(tier));
+        let cut = self.conditions.cuts.zip(tier).and_then(|(cuts, tier)| {
+            let most = estimate.bytes_per_token.bytes(Tokens(tier.trims_to?));
+            cuts.to(estimate.body_bytes, most)
+        });
+        estimate.without(cut.map_or(0, |cut| cut.bytes))
     }
 
     /// The longest answers that all limits have room for now.
@@ -119,7 +138,8 @@ impl<'a> Ask<'a> {
     ) -> u64 {
         let on_budget = limits.budget.map_or(u64::MAX, |budget| {
             let left = budget.remaining(&record.account);
-            self.most_within(tier, budget.unit, left).unwrap_or(0)
+            self.most_within(tier, budget.unit, left, record)
+                .unwrap_or(0)
         });
         let in_bucket = limits.bucket.map_or(u64::MAX, |quota| {
             let left = quota.available(record.bucket, now);
@@ -136,8 +156,14 @@ impl<'a> Ask<'a> {
     }
 
     /// The longest answers for which the request costs no more than `room`; `None` if not even its prompt does.
-    pub(super) fn most_within(&self, tier: usize, unit: Unit, room: u64) -> Option<u64> {
-        let without = self.estimate.limited(Some(0));
+    pub(super) fn most_within(
+        &self,
+        tier: usize,
+        unit: Unit,
+        room: u64,
+        record: &Record,
+    ) -> Option<u64> {
+        let without = self.trimmed(tier, record).limited(Some(0));
         let prompt = unit.of(self.reserve(tier, &without));
         let room = room.checked_sub(prompt)?;
         let tokens = match unit {

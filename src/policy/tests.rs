@@ -31,6 +31,7 @@ fn ladder() -> Ladder {
         below: below.map(Ppm),
         supports: Tier::USUAL,
         max_output_tokens: None,
+        trims_to: None,
     };
     Ladder {
         matches: Vec::new(),

@@ -29,6 +29,7 @@ pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
             .map(|config| Input::write(20, 0, config.to_string().as_bytes()))
             .collect(),
         "record" => records(),
+        "trim" => talks(),
         "path" => {
             let paths = cases
                 .iter()
@@ -227,7 +228,7 @@ fn configs() -> [Value; 3] {
             "tiers": [
                 {"name": "default", "model": "gpt-4o", "price": price},
                 {"name": "compact", "model": "gpt-4o-mini", "price": {"input": 0.15, "output": 0.6}, "below": 0.2,
-                 "supports": ["tools", "images", "structured_output", "thinking", "signed_thinking", "cached_prompt"], "max_output_tokens": 500},
+                 "supports": ["tools", "images", "structured_output", "thinking", "signed_thinking", "cached_prompt"], "max_output_tokens": 500, "trim": {"to_tokens": 8e3}},
             ],
             "plans": {"gold": {
                 "budget": {"initial_budget": 2000000, "unit": "tokens", "window": "week"},
@@ -246,6 +247,35 @@ fn configs() -> [Value; 3] {
                                    "bucket": {"tokens_per_window": 1, "window": "1h"}}},
         }),
     ]
+}
+
+/// Conversations in both dialects, of which little may stay.
+fn talks() -> Vec<Vec<u8>> {
+    let user = json!({"role": "user", "content": "And then?"});
+    let said = json!({"role": "assistant", "content": "This."});
+    let openai = json!({"model": "m", "stream": true, "messages": [
+        {"role": "system", "content": "Be brief."}, user, said, user,
+        {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}, {"id": "c2"}]},
+        {"role": "tool", "tool_call_id": "c2", "content": "2"}, {"role": "tool", "tool_call_id": "c1", "content": "1"}, said,
+        {"role": "developer", "content": [{"type": "text", "text": "Go on."}]}, user, user,
+        {"role": "assistant", "function_call": {"name": "f"}}, {"role": "function", "name": "f", "content": "3"}, said, user,
+    ]});
+    let anthropic = json!({"max_tokens": 5, "messages": [
+        user, said, user,
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": "s"}, {"type": "tool_use", "id": "t1", "input": {"id": "x"}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "1"}]}]},
+        {"role": "assistant", "content": [{"type": "server_tool_use", "id": "s1"}, {"type": "web_search_tool_result", "tool_use_id": "s1"}]},
+        user, said, user,
+    ], "model": "m"});
+    let mut inputs = Vec::new();
+    for (dialect, talk) in [(0, openai), (1, anthropic)] {
+        for body in [talk.to_string(), format!("{talk:#}")] {
+            for (most, hold) in [(1, 0), (60, 2), (255, 0)] {
+                inputs.push(Input::write(most, dialect | hold, body.as_bytes()));
+            }
+        }
+    }
+    inputs
 }
 
 fn records() -> Vec<Vec<u8>> {

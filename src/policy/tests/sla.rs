@@ -27,7 +27,10 @@ fn tier_of(
             reason: Some(Reason::Unsupported),
             least_output: None,
         },
-        conditions: Conditions { slow },
+        conditions: Conditions {
+            slow,
+            ..Conditions::default()
+        },
     };
     match decide(limits, &ask, record, NOW) {
         Decision::Admit { tier, reason, .. } => (tier, reason),

@@ -85,7 +85,7 @@ def lds_file(doc, version):
 
 def with_numbers(entry):
     """Filter state is text in the access log; these fields of it are numbers."""
-    for name in ("input_tokens", "cached_tokens", "output_tokens", "charged", "remaining"):
+    for name in ("input_tokens", "cached_tokens", "output_tokens", "charged", "remaining", "trimmed_messages"):
         if entry[name] is not None:
             entry[name] = int(entry[name])
     return entry

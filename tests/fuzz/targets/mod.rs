@@ -14,4 +14,5 @@ pub mod request;
 pub mod response;
 pub mod sse;
 pub mod tree;
+pub mod trim;
 pub mod wires;
