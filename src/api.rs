@@ -81,6 +81,11 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// What an event of a stream says.
     fn event(&self, event: &Scanner) -> EventFacts;
 
+    /// Whether [`Wire::event`] may say anything of the event with this text, which is to be told quickly.
+    fn may_tell(&self, _event: &[u8]) -> bool {
+        true
+    }
+
     /// Whether a request for one model can be sent to another: where each has a body of its own, it cannot.
     fn can_exchange(&self, _model: &str, _other: &str) -> bool {
         true

@@ -218,6 +218,19 @@ impl Scanner {
         }
     }
 
+    /// Makes it one for another body of the same shape.
+    pub(crate) fn restart(&mut self) {
+        self.state = State::Start;
+        self.offset = 0;
+        self.strings = Strings::default();
+        self.nested = Nested::default();
+        self.levels.clear();
+        self.fields.fill(None);
+        self.noticed = 0;
+        self.end = None;
+        self.is_empty = false;
+    }
+
     /// Reads on. After the object only white space may follow.
     ///
     /// # Errors
@@ -820,6 +833,24 @@ fn folds_to(name: &[u8], key: &str) -> bool {
     folded.eq_ignore_ascii_case(key)
 }
 
+/// Whether a JSON text may have one of these words as a string, key or value: it stands there so, or may be hidden by
+/// escapes. What follows it is shown to `counts`.
+///
+/// Quick, and for words of letters, points and lines only: no other escape than that of a code can stand for them.
+#[must_use]
+pub fn may_have(json: &[u8], words: &[&str], counts: impl Fn(&[u8]) -> bool) -> bool {
+    let is_word = |word: &&str| {
+        let text = word.as_bytes();
+        let after = |at: usize| {
+            let rest = json.get(at.saturating_add(1)..)?;
+            rest.strip_prefix(text)?.strip_prefix(b"\"")
+        };
+        let first = text.first().copied().unwrap_or(b'"');
+        block::pairs(json, b'"', first).any(|at| after(at).is_some_and(&counts))
+    };
+    words.iter().any(is_word) || block::pairs(json, b'\\', b'u').next().is_some()
+}
+
 /// Calls `look` with a text, unescaped; with nothing, if it is no text.
 fn unescaped<T>(raw: &[u8], look: impl Fn(&[u8]) -> T) -> T {
     match raw.contains(&b'\\') {
@@ -1072,7 +1103,7 @@ mod tests {
                 0,
             ),
         ] {
-            for length in 0..130 {
+            for length in (0..130).step_by(3) {
                 let pad = "x".repeat(length);
                 let body = format!(
                     r#"{{"pad":"{pad}","messages":[{{"{pad}":"\\{pad}"}},{text},[]],"type":"image","inline":1,"model":"m"}}"#
@@ -1087,6 +1118,20 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_word_is_found_or_may_be_hidden() {
+        let has = |json: &str| may_have(json.as_bytes(), &["model", "x.y"], |rest| rest != b":0}");
+        for length in 0..130 {
+            let pad = " ".repeat(length);
+            assert!(has(&format!(r#"{{{pad}"model":1}}"#)));
+            assert!(has(&format!(r#"{{{pad}"":"x.y"}}"#)));
+            assert!(has(&format!(r#"{{{pad}"mod\u0065l":1}}"#)));
+            assert!(!has(&format!(r#"{{{pad}"model":0}}"#)));
+            assert!(!has(&format!(r#"{{{pad}"models":"x.\"model\"models"}}"#)));
+            assert!(!has(&format!(r#"{{{pad}"model"#)));
         }
     }
 

@@ -25,6 +25,12 @@ pub trait Judge {
 
     /// The current event is complete.
     fn end(&mut self) -> Verdict;
+
+    /// All of an event: its data, which is one line.
+    fn whole(&mut self, data: &[u8]) -> Verdict {
+        self.data(data);
+        self.end()
+    }
 }
 
 /// Splits a stream into its events.
@@ -70,6 +76,20 @@ struct Keeper {
     last: Option<Verdict>,
 }
 
+/// An event that is here as a whole.
+struct Whole<'a> {
+    raw: &'a [u8],
+    data: Option<&'a [u8]>,
+}
+
+/// What goes on of a chunk. Nothing is copied while that is the chunk itself.
+struct Output<'a> {
+    chunk: &'a [u8],
+    /// So many of its first bytes go on, if nothing has changed.
+    same: usize,
+    changed: Option<Vec<u8>>,
+}
+
 impl Events {
     /// A splitter for a new stream. `drops`: events may be taken out of it.
     #[must_use]
@@ -87,24 +107,36 @@ impl Events {
         self.keeper.is_some()
     }
 
-    /// Reads on. What goes on to the client in the place of the chunk, where events may be taken out.
+    /// Reads on. What goes on to the client in the place of the chunk; `None` for the chunk as it is.
     ///
-    /// The bytes of an incomplete event are kept back then, which delays nothing that a client could use.
+    /// Where events may be taken out, the bytes of an incomplete one are kept back, which delays nothing that a client could
+    /// use.
     pub fn feed(&mut self, chunk: &[u8], judge: &mut impl Judge) -> Option<Vec<u8>> {
-        let mut output = Vec::new();
+        let mut output = Output::of(chunk);
         let mut rest = chunk;
         if self.after_cr && rest.first() == Some(&b'\n') {
             self.after_cr = false;
             if let Some(keeper) = &mut self.keeper {
-                keeper.late_lf(&mut output);
+                keeper.late_lf(output.changed());
             }
             rest = rest.get(1..).unwrap_or_default();
         }
         while !rest.is_empty() {
+            if let Some(event) = self.whole_event(rest) {
+                self.after_cr = false;
+                let verdict = event.data.map_or(Verdict::Keep, |data| judge.whole(data));
+                if verdict == Verdict::Keep || event.raw.len() > MAX_DROPPED {
+                    output.keep(event.raw);
+                } else {
+                    output.changed();
+                }
+                rest = rest.get(event.raw.len()..).unwrap_or_default();
+                continue;
+            }
             let (line, ending, tail) = next_line(rest);
             self.after_cr = ending == b"\r" && tail.is_empty();
             if let Some(keeper) = &mut self.keeper {
-                keeper.push(line, ending, &mut output);
+                keeper.push(line, ending, output.changed());
             }
             self.has_text |= !line.is_empty();
             self.read(line, judge);
@@ -113,17 +145,43 @@ impl Events {
             }
             rest = tail;
         }
-        self.keeper.as_ref().map(|_| output)
+        self.keeper.as_ref().and_then(|_| output.finish())
+    }
+
+    /// The event that `bytes` begin with, if all of it is there and its data is no more than one line, as most are.
+    fn whole_event<'a>(&self, bytes: &'a [u8]) -> Option<Whole<'a>> {
+        let is_between = matches!(self.line, Line::Name(0)) && !self.has_text && !self.has_data;
+        if !is_between || self.keeper.as_ref().is_some_and(Keeper::is_busy) {
+            return None;
+        }
+        let (mut data, mut rest) = (None, bytes);
+        loop {
+            let (line, ending, tail) = next_line(rest);
+            if ending.is_empty() || ending == b"\r" && tail.is_empty() {
+                return None;
+            }
+            rest = tail;
+            if line.is_empty() {
+                let length = bytes.len().saturating_sub(rest.len());
+                let raw = bytes.get(..length)?;
+                return Some(Whole { raw, data });
+            }
+            if let Some(value) = value(line)
+                && data.replace(value).is_some()
+            {
+                return None;
+            }
+        }
     }
 
     /// The stream has ended: an event that no empty line ended is judged all the same. What of it goes on.
     pub fn finish(&mut self, judge: &mut impl Judge) -> Vec<u8> {
-        let mut output = Vec::new();
+        let mut output = Output::of(&[]);
         if std::mem::take(&mut self.has_text) {
             self.end_value(judge);
         }
         self.end_event(&mut output, judge);
-        output
+        output.finish().unwrap_or_default()
     }
 
     /// Reads a part of a line.
@@ -173,25 +231,58 @@ impl Events {
         self.line = Line::Name(0);
     }
 
-    fn end_line(&mut self, output: &mut Vec<u8>, judge: &mut impl Judge) {
+    fn end_line(&mut self, output: &mut Output<'_>, judge: &mut impl Judge) {
         self.end_value(judge);
         if !std::mem::take(&mut self.has_text) {
             self.end_event(output, judge);
         }
     }
 
-    fn end_event(&mut self, output: &mut Vec<u8>, judge: &mut impl Judge) {
+    fn end_event(&mut self, output: &mut Output<'_>, judge: &mut impl Judge) {
         let verdict = match std::mem::take(&mut self.has_data) {
             true => judge.end(),
             false => Verdict::Keep,
         };
         if let Some(keeper) = &mut self.keeper {
-            keeper.end(verdict, output);
+            keeper.end(verdict, output.changed());
         }
     }
 }
 
+impl<'a> Output<'a> {
+    fn of(chunk: &'a [u8]) -> Self {
+        Self {
+            chunk,
+            same: 0,
+            changed: None,
+        }
+    }
+
+    /// The next bytes of the chunk, which go on.
+    fn keep(&mut self, bytes: &[u8]) {
+        match &mut self.changed {
+            Some(changed) => changed.extend(bytes),
+            None => self.same = self.same.saturating_add(bytes.len()),
+        }
+    }
+
+    fn changed(&mut self) -> &mut Vec<u8> {
+        let same = self.chunk.get(..self.same).unwrap_or_default();
+        self.changed.get_or_insert_with(|| same.to_vec())
+    }
+
+    /// `None` for the chunk as it is.
+    fn finish(self) -> Option<Vec<u8>> {
+        self.changed.filter(|changed| changed != self.chunk)
+    }
+}
+
 impl Keeper {
+    /// Bytes of an event are here, or have gone on before its end.
+    fn is_busy(&self) -> bool {
+        self.overlong || !self.raw.is_empty()
+    }
+
     /// An LF that came in another chunk than the CR before it.
     fn late_lf(&mut self, output: &mut Vec<u8>) {
         if self.overlong {
@@ -220,6 +311,15 @@ impl Keeper {
             self.raw.clear();
             self.last = Some(Verdict::Drop);
         }
+    }
+}
+
+/// The value of a line of data.
+fn value(line: &[u8]) -> Option<&[u8]> {
+    match line.strip_prefix(NAME)? {
+        [] => Some(&[]),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
     }
 }
 
@@ -266,7 +366,8 @@ mod tests {
         let (mut events, mut output, mut seen) = (Events::new(true), Vec::new(), Seen::default());
         let (mut reader, mut read) = (Events::new(false), Seen::default());
         for chunk in chunks {
-            output.extend(events.feed(chunk, &mut seen).unwrap());
+            let passed = events.feed(chunk, &mut seen);
+            output.extend(passed.unwrap_or_else(|| chunk.to_vec()));
             assert_eq!(reader.feed(chunk, &mut read), None);
         }
         output.extend(events.finish(&mut seen));
@@ -310,6 +411,21 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_chunk_of_which_all_goes_on_is_not_copied() {
+        let (mut events, mut seen) = (Events::new(true), Seen::default());
+        assert_eq!(events.feed(b": first\n\n", &mut seen), None);
+        assert_eq!(
+            events.feed(b"data: a\n\nid: 1\r\ndata: b\r\n\r\n", &mut seen),
+            None
+        );
+        assert_eq!(
+            events.feed(b"data: c\n\ndata: drop\n\ndata: d\n\n", &mut seen),
+            Some(b"data: c\n\ndata: d\n\n".to_vec())
+        );
+        assert_eq!(seen.0, ["a", "b", "c", "drop", "d"]);
+    }
+
     // cases.md 26
     #[test]
     fn a_huge_event_is_read_as_it_passes_and_the_next_one_is_found() {
@@ -327,7 +443,10 @@ mod tests {
     fn memory_is_bounded_in_an_event_that_never_ends() {
         let (mut events, mut seen) = (Events::new(true), Seen::default());
         let passed: usize = (0..100)
-            .map(|_| events.feed(&[b'x'; 65_536], &mut seen).unwrap().len())
+            .map(|_| {
+                let passed = events.feed(&[b'x'; 65_536], &mut seen);
+                passed.map_or(65_536, |passed| passed.len())
+            })
             .sum();
         assert_eq!(passed, 100 * 65_536);
         assert!(events.keeper.unwrap().raw.is_empty());

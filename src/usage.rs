@@ -140,7 +140,7 @@ struct Told {
 /// The event that is being read.
 #[derive(Clone, Debug, Default)]
 struct Event {
-    /// `None` before it begins.
+    /// Of this event, or ready for it; `None` before the first one.
     scanner: Option<Scanner>,
     /// It is no JSON object.
     is_other: bool,
@@ -269,8 +269,13 @@ impl Reader {
                     Vec::new()
                 };
                 self.body = Body::Events(events);
-                let output = output.map(|output| [output, rest].concat());
-                output.filter(|output| output != chunk)
+                match (output, rest.is_empty()) {
+                    (output, true) => output,
+                    (output, false) => {
+                        let output = output.as_deref().unwrap_or(chunk);
+                        Some([output, &rest].concat())
+                    }
+                }
             }
         }
     }
@@ -341,7 +346,9 @@ impl Judge for Told {
     fn end(&mut self) -> Verdict {
         let is_done = self.event.head.trim_ascii() == DONE;
         let facts = match &self.event.scanner {
-            Some(scanner) if !self.event.is_other => self.wire.event(scanner),
+            Some(scanner) if self.event.length > 0 && !self.event.is_other => {
+                self.wire.event(scanner)
+            }
             _ => EventFacts {
                 is_last: is_done,
                 ..EventFacts::default()
@@ -356,6 +363,15 @@ impl Judge for Told {
             self.content.add(length);
         }
         Verdict::Keep
+    }
+
+    fn whole(&mut self, data: &[u8]) -> Verdict {
+        if data.starts_with(b"{") && !self.wire.may_tell(data) {
+            self.content.add(length(data));
+            return Verdict::Keep;
+        }
+        self.data(data);
+        self.end()
     }
 }
 
@@ -372,7 +388,12 @@ impl Content {
 
 impl Event {
     fn clear(&mut self) {
-        *self = Self::default();
+        if let Some(scanner) = &mut self.scanner {
+            scanner.restart();
+        }
+        self.is_other = false;
+        self.head.clear();
+        self.length = 0;
     }
 
     fn read(&mut self, wire: &'static dyn Wire, bytes: &[u8]) {

@@ -8,7 +8,7 @@ use super::read::{
     MODEL, count, flag, is_given, key, long_key, object, output_limit, over_all, tokens,
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Key, Mark, Scanner, Shape, Sign, text};
+use crate::json::{Key, Mark, Scanner, Shape, Sign, may_have, text};
 use crate::messages::Dialect;
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
@@ -144,6 +144,10 @@ impl Wire for Messages {
             usage_only: false,
             is_last: kind.is_some_and(|kind| kind == "message_stop"),
         }
+    }
+
+    fn may_tell(&self, event: &[u8]) -> bool {
+        may_have(event, &["usage", "message_stop"], |_| true)
     }
 
     fn error(&self, problem: &Problem<'_>) -> ErrorReply {

@@ -7,7 +7,7 @@ use super::read::{
     MODEL, count, flag, is_given, key, long_key, object, output_limit, over_all, tokens,
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Field, Mark, Scanner, Shape, Sign};
+use crate::json::{Field, Mark, Scanner, Shape, Sign, may_have};
 use crate::messages::Dialect;
 use crate::rewrite::Edit;
 use crate::tier::{Needs, Tier};
@@ -163,6 +163,11 @@ impl Wire for Chat {
         event_facts(self.usage(event), event)
     }
 
+    fn may_tell(&self, event: &[u8]) -> bool {
+        // Asked for usage, servers write `null` into all events but the last.
+        may_have(event, &["usage"], |value| !value.starts_with(b":null"))
+    }
+
     fn error(&self, problem: &Problem<'_>) -> ErrorReply {
         error(problem)
     }
@@ -212,6 +217,10 @@ impl Wire for Completions {
 
     fn event(&self, event: &Scanner) -> EventFacts {
         Chat.event(event)
+    }
+
+    fn may_tell(&self, event: &[u8]) -> bool {
+        Chat.may_tell(event)
     }
 
     fn error(&self, problem: &Problem<'_>) -> ErrorReply {

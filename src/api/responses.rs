@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::openai::{error, is_structured};
 use super::read::{MODEL, flag, is_given, key, long_key, object, output_limit, over_all, tokens};
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Mark, Scanner, Shape, Sign};
+use crate::json::{Mark, Scanner, Shape, Sign, may_have};
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
 
@@ -59,6 +59,13 @@ const EVENT: Shape = Shape {
 };
 const USAGE: usize = 0;
 const TYPE: usize = 1;
+
+/// Types of the events that end a stream.
+const LAST: [&str; 3] = [
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+];
 
 const fn mark(sign: Sign, needs: Needs) -> Mark {
     Mark {
@@ -120,18 +127,16 @@ impl Wire for Responses {
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
-        let ends = |name: &str| {
-            matches!(
-                name,
-                "response.completed" | "response.incomplete" | "response.failed"
-            )
-        };
         let kind = event.value(TYPE).and_then(crate::json::text);
         EventFacts {
             usage: self.usage(event),
             usage_only: false,
-            is_last: kind.is_some_and(|kind| ends(&kind)),
+            is_last: kind.is_some_and(|kind| LAST.contains(&kind.as_str())),
         }
+    }
+
+    fn may_tell(&self, event: &[u8]) -> bool {
+        may_have(event, &["usage"], |_| true) || may_have(event, &LAST, |_| true)
     }
 
     fn error(&self, problem: &Problem<'_>) -> ErrorReply {

@@ -58,6 +58,18 @@ pub(super) fn equal_folded(block: &Block, byte: u8) -> u64 {
     each(block, |lane| lane.or(Lane::splat(0x20)).equal(byte))
 }
 
+/// Where the byte `first` stands and `second` follows it.
+pub(super) fn pairs(bytes: &[u8], first: u8, second: u8) -> impl Iterator<Item = usize> {
+    let found = move |at: usize| {
+        let mut spare = [0; 64];
+        let (block, _) = self::at(bytes, at, &mut spare);
+        let last = u64::from(bytes.get(at.saturating_add(64)) == Some(&second)) << 63;
+        let set = equal(block, first) & (equal(block, second) >> 1 | last);
+        bits(set).map(move |bit| at.saturating_add(usize::try_from(bit).unwrap_or(usize::MAX)))
+    };
+    (0..bytes.len()).step_by(64).flat_map(found)
+}
+
 /// The bytes before this one; without one, all of them.
 pub(super) fn before(bit: Option<u32>) -> u64 {
     bit.map_or(u64::MAX, |bit| 1_u64.wrapping_shl(bit).wrapping_sub(1))
