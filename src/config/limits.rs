@@ -95,18 +95,16 @@ impl RawLimits {
             .budget
             .map(|raw| budget(&raw, &format!("{path}.budget"), given))
             .transpose()?;
-        let hysteresis = format!("{path}.hysteresis");
-        if self.hysteresis.is_some() && budget.is_none() {
-            return wrong(hysteresis, "needs a budget");
-        }
         Ok(Limits {
+            // A plan may leave the budget to its tenants; without one there is nothing to move.
             pace: self
                 .pace
-                .map(|raw| pace(&raw, &format!("{path}.pace"), budget.as_ref()))
+                .zip(budget)
+                .map(|(raw, budget)| pace(&raw, &format!("{path}.pace"), &budget))
                 .transpose()?,
             hysteresis: self
                 .hysteresis
-                .map(|raw| mark(raw, &hysteresis))
+                .map(|raw| mark(raw, &format!("{path}.hysteresis")))
                 .transpose()?,
             budget,
             bucket: self
@@ -215,18 +213,19 @@ fn sla(raw: &RawSla, path: &str) -> Parsed<Sla> {
 /// Where the operator gives none: a budget that would be gone at once still serves its first tenth as asked.
 const DEFAULT_CAP: Ppm = Ppm(900_000);
 
-/// The half-life in a window where the operator gives none: an hour of a day.
-const HALF_LIVES: u64 = 24;
+/// The half-lives in a window where the operator gives none: half an hour each in a day. The longer, the later a rush is
+/// seen; the shorter, the more single requests count. In `make simulate` this is the longest that refuses nothing.
+const HALF_LIVES: u64 = 48;
 
 const SECOND: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
     Some(second) => second,
     None => NonZeroU64::MIN,
 };
 
-fn pace(raw: &RawPace, path: &str, budget: Option<&Budget>) -> Parsed<Pace> {
-    let Some(budget) = budget.filter(|budget| budget.period != Period::Never) else {
-        return wrong(path, "needs a budget with a window that ends");
-    };
+fn pace(raw: &RawPace, path: &str, budget: &Budget) -> Parsed<Pace> {
+    if budget.period == Period::Never {
+        return wrong(path, "needs a budget whose window ends");
+    }
     let half_life = match &raw.half_life {
         // Months differ in length: taken is the one of a hundred days after the epoch, April, which has 30 days.
         None => {

@@ -270,7 +270,7 @@ keys! {
         /// No mark rises above this fraction of the budget. Default: 0.9.
         pub cap: Option<Number>,
         /// How long it takes for what was spent to count half, as a duration of at least one second. Default: a
-        /// twenty-fourth of the budget's window.
+        /// forty-eighth of the budget's window.
         pub half_life: Option<String>,
     }
 

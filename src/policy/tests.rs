@@ -1,4 +1,5 @@
 mod marks;
+mod order;
 mod preferences;
 mod sla;
 

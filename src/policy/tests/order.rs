@@ -1,0 +1,186 @@
+//! Which reason is told where several rules apply: of the rule that fixed the tier, on a tie of the earlier.
+
+use super::Reason::*;
+use super::*;
+use crate::pace::{Burn, Pace};
+
+/// What applies to a request. By default nothing does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scene {
+    asked: usize,
+    /// Of 1,000,000 tokens. Standard's mark is at 500,000 left, compact's at 200,000.
+    spent: u64,
+    /// The marks of both are at 900,000 left: it would not last the hour.
+    is_rushed: bool,
+    /// So that the bucket asks for the last tier.
+    bucket_low: bool,
+    slow: &'static [usize],
+    unfit: &'static [usize],
+    tiers: Option<&'static [&'static str]>,
+    floor: Option<&'static str>,
+    never_downgrade: bool,
+    /// In tokens.
+    cost: u64,
+}
+
+impl Scene {
+    fn limits(&self) -> Limits {
+        let hour = NonZeroU64::new(3_600_000_000_000).unwrap();
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let cells = NonZeroU64::new(1_000_000).unwrap();
+        Limits {
+            on_exhausted: OnExhausted::Degrade {
+                overdraft: Ppm(100_000),
+            },
+            pace: self.is_rushed.then_some(Pace {
+                cap: Ppm(900_000),
+                half_life: hour,
+            }),
+            bucket: self.bucket_low.then_some(Quota {
+                tokens_per_window: cells,
+                window: hour,
+                burst: cells,
+                low_water_mark: Some(Ppm(1_000_000)),
+            }),
+            never_downgrade: self.never_downgrade,
+            preferences: Preferences {
+                tiers: self.tiers.map(names),
+                floor: self.floor.map(str::to_owned),
+                below: Vec::new(),
+            },
+            ..budget(1_000_000, Unit::Tokens)
+        }
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            bucket: Bucket {
+                used: 1,
+                since: NOW,
+                full: NOW,
+            },
+            burn: Burn {
+                since: NOW,
+                levels: vec![tokens(u64::MAX)],
+            },
+            ..spent(self.spent)
+        }
+    }
+
+    fn told(&self) -> Result<(usize, Option<Reason>), Refusal> {
+        let ladder = ladder();
+        let mut ask = Ask {
+            model: "model-default",
+            place: Some(Place {
+                ladder: &ladder,
+                asked: self.asked,
+            }),
+            estimate: output(self.cost),
+            unlisted_price: None,
+            scope: Scope {
+                unfit: self.unfit.iter().copied().collect(),
+                reason: Some(Unsupported),
+                least_output: None,
+            },
+            conditions: Conditions::default(),
+        };
+        ask.conditions.slow = self.slow.iter().copied().collect();
+        match decide(&self.limits(), &ask, &self.record(), NOW) {
+            Decision::Admit { tier, reason, .. } => Ok((tier, reason)),
+            Decision::Refuse { refusal, .. } => Err(refusal),
+        }
+    }
+}
+
+#[test]
+fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
+    let plain = Scene::default();
+    let low = Scene {
+        spent: 600_000,
+        ..plain
+    };
+    let lowest = Scene {
+        spent: 900_000,
+        ..plain
+    };
+    let rushed = Scene {
+        spent: 200_000,
+        is_rushed: true,
+        ..plain
+    };
+    let bucket_low = Scene {
+        bucket_low: true,
+        ..plain
+    };
+    #[rustfmt::skip]
+    let table = [
+        (plain, (0, None)),
+        // One rule alone.
+        (low, (1, Some(BudgetLow))),
+        (rushed, (2, Some(BudgetPace))),
+        (bucket_low, (2, Some(BucketLow))),
+        (Scene { slow: &[0], ..plain }, (1, Some(Sla))),
+        (Scene { tiers: Some(&["compact"]), ..plain }, (2, Some(TierPreference))),
+        (Scene { cost: 1, spent: 1_000_000, ..plain }, (2, Some(BudgetExhausted))),
+        // A mark that is crossed where it always was, before one that moved.
+        (Scene { spent: 900_000, ..rushed }, (2, Some(BudgetLow))),
+        // The lower of both, if it is only the moved one.
+        (Scene { spent: 600_000, ..rushed }, (2, Some(BudgetPace))),
+        // The budget's marks before the bucket's, where both give the same tier.
+        (Scene { bucket_low: true, ..lowest }, (2, Some(BudgetLow))),
+        (Scene { bucket_low: true, ..low }, (2, Some(BucketLow))),
+        (Scene { bucket_low: true, ..rushed }, (2, Some(BudgetPace))),
+        // A mark before an SLA that is kept there; an SLA where it has to go on.
+        (Scene { slow: &[0], ..low }, (1, Some(BudgetLow))),
+        (Scene { slow: &[0, 1], ..low }, (2, Some(Sla))),
+        (Scene { slow: &[0], ..lowest }, (2, Some(BudgetLow))),
+        // A mark before a preference that agrees, a preference where there is no other tier.
+        (Scene { tiers: Some(&["compact"]), ..lowest }, (2, Some(BudgetLow))),
+        (Scene { tiers: Some(&["compact"]), ..low }, (2, Some(TierPreference))),
+        (Scene { tiers: Some(&["default"]), ..low }, (0, Some(TierPreference))),
+        (Scene { floor: Some("standard"), ..lowest }, (1, Some(BudgetLow))),
+        (Scene { floor: Some("default"), ..rushed }, (0, Some(TierPreference))),
+        (Scene { floor: Some("standard"), ..bucket_low }, (1, Some(BucketLow))),
+        // What the request needs, after what the tenant prefers.
+        (Scene { unfit: &[1, 2], ..low }, (0, Some(Unsupported))),
+        (Scene { unfit: &[2], tiers: Some(&["default"]), ..lowest }, (0, Some(TierPreference))),
+        (Scene { unfit: &[2], tiers: Some(&["default", "compact"]), ..lowest }, (0, Some(Unsupported))),
+        (Scene { unfit: &[2], ..bucket_low }, (1, Some(BucketLow))),
+        // An SLA does not go where the tenant or the request must not.
+        (Scene { slow: &[0], floor: Some("default"), ..plain }, (0, None)),
+        (Scene { slow: &[0], unfit: &[1], ..plain }, (2, Some(Sla))),
+        (Scene { slow: &[0], tiers: Some(&["standard", "compact"]), ..plain }, (1, Some(TierPreference))),
+        // The overdraft is the last resort, whatever lowered the tier before.
+        (Scene { spent: 1_050_000, cost: 1, slow: &[0], ..bucket_low }, (2, Some(BudgetExhausted))),
+        (Scene { spent: 1_050_000, cost: 1, floor: Some("standard"), ..plain }, (1, Some(BudgetExhausted))),
+        // Never up, and nothing is told of where it began.
+        (Scene { asked: 2, is_rushed: true, bucket_low: true, slow: &[2], ..lowest }, (2, None)),
+        (Scene { never_downgrade: true, slow: &[0], bucket_low: true, tiers: Some(&["compact"]), ..lowest }, (0, None)),
+    ];
+    for (scene, expected) in table {
+        assert_eq!(scene.told(), Ok(expected), "{scene:?}");
+    }
+}
+
+#[test]
+fn a_refusal_is_told_whatever_lowered_the_tier() {
+    let spent = Scene {
+        spent: 1_100_000,
+        cost: 1,
+        slow: &[0],
+        ..Scene::default()
+    };
+    assert!(matches!(spent.told(), Err(Refusal::BudgetExhausted(_))));
+    let never = Scene {
+        never_downgrade: true,
+        spent: 1_000_000,
+        ..spent
+    };
+    assert!(matches!(never.told(), Err(Refusal::BudgetExhausted(_))));
+    let long = Scene {
+        cost: 1_000_001,
+        bucket_low: true,
+        ..spent
+    };
+    assert_eq!(long.told(), Err(Refusal::ExceedsBurst));
+}
