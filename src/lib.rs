@@ -6,7 +6,7 @@
 //! | a request's way | module |
 //! |---|---|
 //! | headers | [`api`]: whose wire format; [`tenant`]: who pays |
-//! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], read and changed by [`payer`], charged by [`admission`] |
+//! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], read and changed by [`payer`], charged by [`admission`]; [`capacity`]: what tenants share |
 //! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
 //! | | [`sla`] says which tiers are too slow, by the times in [`latency`] |
 //! | rewrite | [`json`] finds, [`rewrite`] changes; [`messages`] finds and [`trim`] shortens a conversation |
@@ -27,6 +27,7 @@ pub mod units;
 pub mod window;
 
 pub mod bucket;
+pub mod capacity;
 pub mod latency;
 pub mod learn;
 pub mod ledger;

@@ -6,6 +6,8 @@
     reason = "a failed set-up is a failed test"
 )]
 
+#[path = "properties/capacity.rs"]
+mod capacity;
 #[path = "support/frames.rs"]
 mod frames;
 #[path = "properties/latency.rs"]
