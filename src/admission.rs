@@ -1,4 +1,4 @@
-//! Reserving and settling on a tenant's record, each in one compare-and-swap.
+//! Reserving and settling on a tenant's record, each in one compare-and-swap, and on what tenants share ([`shared`]).
 //!
 //! **Bound.** Every admitted request has its ceiling (see [`crate::estimate`]) reserved before it leaves, in the same
 //! write that saw that it fits: `spent + held + ceiling <= budget`. Settlement takes the reservation out and puts the
@@ -6,6 +6,11 @@
 //! exceeds the budget; and where requests do use more, it exceeds it by no more than what they used beyond. The one
 //! exception is a request that is still open when its reservation expires ([`crate::ledger::Hold`]).
 
+mod shared;
+
+pub use shared::Part;
+
+use crate::capacity::Room;
 use crate::config::FailureMode;
 use crate::estimate::Estimate;
 use crate::learn::{Lesson, Model};
@@ -18,7 +23,8 @@ use crate::policy::{
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
 use crate::telemetry::{self, Metric};
-use crate::units::{Cost, Timestamp};
+use crate::units::{Cost, Timestamp, Tokens};
+use shared::Asked;
 
 /// Tries before a reservation gives up. Each lost try means that another worker progressed; with four workers in a
 /// tight loop on one record about a third of the tries are lost, so this many in a row do not happen by chance.
@@ -54,6 +60,8 @@ pub struct Admission {
     cells: Option<u64>,
     /// Since when.
     taken: Timestamp,
+    /// What is held of the tier's capacity, if it has one.
+    pub part: Option<Box<Part>>,
 }
 
 /// What became of a request.
@@ -76,6 +84,27 @@ pub struct Refused {
     pub refusal: Refusal,
     /// The state that says so.
     pub record: Record,
+    /// What it found at that tier, if it is the tier's capacity that refuses.
+    pub room: Option<Box<Room>>,
+}
+
+impl Admission {
+    /// Takes from the tier's capacity, if it has one. Where the tenant's state could not be had, nothing is asked any more:
+    /// what is used counts at the settlement.
+    fn take_part(&mut self, store: &impl Store, now: Timestamp) -> Done<Asked> {
+        let is_known = self.record.is_some();
+        match self.part.as_mut().filter(|_| is_known) {
+            Some(part) => {
+                // What only looks on is really sent, and so is really taken.
+                let must = self.shadow.is_some();
+                part.take(store, self.estimate.cells(), must, now)
+            }
+            None => Done {
+                report: Asked::Taken,
+                troubles: Troubles::default(),
+            },
+        }
+    }
 }
 
 impl Payer {
@@ -132,7 +161,8 @@ enum Verdict {
     Corrupt,
 }
 
-/// Takes from all of the tenant's limits, or from none, and says at which tier the request may leave.
+/// Takes from all of the tenant's limits and from the tier's capacity, or from none, and says at which tier the request may
+/// leave.
 pub fn admit(
     store: &impl Store,
     payer: &Payer,
@@ -140,11 +170,70 @@ pub fn admit(
     mode: FailureMode,
     now: Timestamp,
 ) -> Done<Outcome> {
+    let (mut rooms, mut troubles) = shared::rooms(store, payer.limits(), ask);
+    // Each time round one more of the tiers is known to be full, and none of those is chosen again.
+    let mut others = 0..rooms.len();
+    let mut held = None;
+    loop {
+        let mut ask = *ask;
+        ask.conditions.rooms = &rooms;
+        let reserved = reserve(store, payer, &ask, held, mode, now);
+        troubles = troubles.and(reserved.troubles);
+        let mut admission = match reserved.report {
+            Outcome::Admitted(admission) => admission,
+            report => return Done { report, troubles },
+        };
+        let taken = admission.take_part(store, now);
+        troubles = troubles.and(taken.troubles);
+        match (taken.report, mode) {
+            (Asked::Full(room), _) if others.next().is_none() => {
+                let Done {
+                    report,
+                    troubles: more,
+                } = refuse_full(store, payer, &mut admission, room, now);
+                return Done {
+                    report: Outcome::Refused(report),
+                    troubles: troubles.and(more),
+                };
+            }
+            (Asked::Full(room), _) => {
+                if let Some(place) = rooms.get_mut(admission.tier) {
+                    *place = Some(room);
+                }
+                held = Some(admission);
+            }
+            (Asked::Unknown, FailureMode::Deny) => {
+                let given_back = give_back(store, payer, &admission, now);
+                return Done {
+                    report: Outcome::Unavailable,
+                    troubles: troubles.and(given_back.troubles),
+                };
+            }
+            (Asked::Taken | Asked::Unknown, _) => {
+                let report = Outcome::Admitted(admission);
+                return Done { report, troubles };
+            }
+        }
+    }
+}
+
+/// Takes from all of the tenant's limits, or from none, in the place of what is `held` by an admission that came to nothing.
+fn reserve(
+    store: &impl Store,
+    payer: &Payer,
+    ask: &Ask<'_>,
+    mut held: Option<Admission>,
+    mode: FailureMode,
+    now: Timestamp,
+) -> Done<Outcome> {
     let mut troubles = Troubles::default();
     // A slot may be taken by another tenant after it was chosen; the one for the overflow never is.
     for _ in 0..KEY_TRIES {
-        let key = payer.key(store, now);
-        match admit_at(store, payer, ask, mode, now, &key) {
+        let key = match &held {
+            Some(held) => held.key.clone(),
+            None => payer.key(store, now),
+        };
+        match admit_at(store, payer, ask, held.as_ref(), mode, now, &key) {
             Ok(Done {
                 report: Some(report),
                 troubles: new,
@@ -157,17 +246,21 @@ pub fn admit(
             Ok(Done {
                 report: None,
                 troubles: new,
-            }) => troubles = troubles.and(new),
+            }) => {
+                // What was held there is gone.
+                held = None;
+                troubles = troubles.and(new);
+            }
             Err(new) => {
                 return Done {
-                    report: without_state(payer, key, ask, mode, now),
+                    report: without_state(payer, key, ask, held, mode, now),
                     troubles: troubles.and(new),
                 };
             }
         }
     }
     Done {
-        report: without_state(payer, OVERFLOW_KEY.to_owned(), ask, mode, now),
+        report: without_state(payer, OVERFLOW_KEY.to_owned(), ask, None, mode, now),
         troubles: troubles.and(Troubles {
             given_up: 1,
             ..Troubles::default()
@@ -179,12 +272,16 @@ fn admit_at(
     store: &impl Store,
     payer: &Payer,
     ask: &Ask<'_>,
+    held: Option<&Admission>,
     mode: FailureMode,
     now: Timestamp,
     key: &str,
 ) -> Result<Done<Option<Outcome>>, Troubles> {
     let step = |record: Record, corrupt: bool| {
         let mut record = as_of(payer.limits(), record, now);
+        if let Some(held) = held {
+            payer.close(&mut record, held, Cost::ZERO, now);
+        }
         if corrupt && mode == FailureMode::Deny && !payer.limits().shadow {
             // Refused once: the next request finds a record.
             return Stepped {
@@ -203,7 +300,7 @@ fn admit_at(
         match decision {
             Decision::Refuse { tier, refusal } => Stepped {
                 record,
-                write: false,
+                write: held.is_some(),
                 report: Verdict::Refused { tier, refusal },
             },
             Decision::Admit {
@@ -252,11 +349,16 @@ fn admit_at(
             reservation,
             cells: cells(&estimate, shadow),
             taken: now,
+            part: shared::part(ask, tier, payer.limits().priority, now),
         }),
         Verdict::Refused { tier, refusal } => Outcome::Refused(Refused {
             tier,
             refusal,
             record,
+            room: match refusal {
+                Refusal::TierCapacity(_) => ask.room_at(tier).copied().map(Box::new),
+                _ => None,
+            },
         }),
         Verdict::Corrupt => Outcome::Unavailable,
     });
@@ -270,11 +372,13 @@ fn cells(estimate: &Estimate, shadow: Option<Would>) -> Option<u64> {
     takes.then(|| estimate.cells())
 }
 
-/// What becomes of a request when our own state cannot be had.
+/// What becomes of a request when our own state cannot be had. What is `held` for it stays held until it is settled or
+/// expires.
 fn without_state(
     payer: &Payer,
     key: String,
     ask: &Ask<'_>,
+    held: Option<Admission>,
     mode: FailureMode,
     now: Timestamp,
 ) -> Outcome {
@@ -288,9 +392,13 @@ fn without_state(
         },
     };
     let shadow = payer.limits().shadow.then_some(would);
-    match mode {
-        FailureMode::Deny if shadow.is_none() => Outcome::Unavailable,
-        FailureMode::Deny | FailureMode::Allow => Outcome::Admitted(Admission {
+    match (mode, held) {
+        (FailureMode::Deny, _) if shadow.is_none() => Outcome::Unavailable,
+        (FailureMode::Allow, Some(held)) => Outcome::Admitted(Admission {
+            record: None,
+            ..held
+        }),
+        (FailureMode::Deny | FailureMode::Allow, _) => Outcome::Admitted(Admission {
             tier,
             reason: None,
             most_output: None,
@@ -302,6 +410,7 @@ fn without_state(
             reservation: None,
             cells: Some(0),
             taken: now,
+            part: shared::part(ask, tier, payer.limits().priority, now),
         }),
     }
 }
@@ -323,13 +432,79 @@ pub enum Amended {
     /// It holds that, or what it held before if our own state cannot be had.
     Held,
     /// It no longer fits, and nothing is held for it any more.
-    Refused(Refusal, Record),
+    Refused(Box<Refused>),
     /// Our own state could not be had, and the operator wants to refuse then.
     Unavailable,
 }
 
 /// Reserves anew for a request whose cost is known better now. Its tier stays.
 pub fn amend(
+    store: &impl Store,
+    payer: &Payer,
+    admission: &mut Admission,
+    ask: &Ask<'_>,
+    mode: FailureMode,
+    now: Timestamp,
+) -> Done<Amended> {
+    let rooms = match &admission.part {
+        Some(part) => part.rooms(store, admission.tier, now),
+        None => Vec::new(),
+    };
+    let mut ask = *ask;
+    ask.conditions.rooms = &rooms;
+    let reserved = reserve_anew(store, payer, admission, &ask, mode, now);
+    let (report, more) = match reserved.report {
+        Amended::Held => {
+            let Done { report, troubles } = admission.take_part(store, now);
+            match (report, mode) {
+                (Asked::Full(room), _) => {
+                    let refused = refuse_full(store, payer, admission, room, now);
+                    let more = troubles.and(refused.troubles);
+                    (Amended::Refused(Box::new(refused.report)), more)
+                }
+                (Asked::Unknown, FailureMode::Deny) => (Amended::Unavailable, troubles),
+                (Asked::Taken | Asked::Unknown, _) => (Amended::Held, troubles),
+            }
+        }
+        Amended::Refused(refused) => {
+            let more = settle_part(store, admission, Tokens(0), now);
+            admission.part = None;
+            (Amended::Refused(refused), more)
+        }
+        // The caller gives everything back.
+        Amended::Unavailable => (Amended::Unavailable, Troubles::default()),
+    };
+    Done {
+        report,
+        troubles: reserved.troubles.and(more),
+    }
+}
+
+/// Gives back what is held for a request for which its tier's capacity has no room.
+fn refuse_full(
+    store: &impl Store,
+    payer: &Payer,
+    admission: &mut Admission,
+    room: Room,
+    now: Timestamp,
+) -> Done<Refused> {
+    let Done { report, troubles } = give_back(store, payer, admission, now);
+    admission.reservation = None;
+    admission.cells = Some(0);
+    admission.part = None;
+    let refusal = room.refused.map(Refusal::from);
+    let report = Refused {
+        tier: admission.tier,
+        refusal: refusal.unwrap_or(Refusal::TierCapacity(None)),
+        record: report
+            .or_else(|| admission.record.take())
+            .unwrap_or_default(),
+        room: Some(Box::new(room)),
+    };
+    Done { report, troubles }
+}
+
+fn reserve_anew(
     store: &impl Store,
     payer: &Payer,
     admission: &mut Admission,
@@ -384,7 +559,12 @@ pub fn amend(
             admission.reservation = None;
             admission.cells = Some(0);
             Done {
-                report: Amended::Refused(refusal, record),
+                report: Amended::Refused(Box::new(Refused {
+                    tier: admission.tier,
+                    refusal,
+                    record,
+                    room: None,
+                })),
                 troubles,
             }
         }
@@ -501,6 +681,32 @@ pub fn settle(
             troubles,
         },
     }
+}
+
+/// Replaces what a request has taken of its tier's capacity by what it used.
+pub fn settle_part(
+    store: &impl Store,
+    admission: &Admission,
+    used: Tokens,
+    now: Timestamp,
+) -> Troubles {
+    let part = admission.part.as_ref();
+    part.map_or_else(Troubles::default, |part| part.settle(store, used.0, now))
+}
+
+/// Gives back what the tenant's record holds for a request that is not sent. The record after it; `None` if it could not be written.
+fn give_back(
+    store: &impl Store,
+    payer: &Payer,
+    admission: &Admission,
+    now: Timestamp,
+) -> Done<Option<Record>> {
+    let nothing = Used {
+        cost: Cost::ZERO,
+        demand: &[],
+        lesson: Lesson::default(),
+    };
+    settle(store, payer, admission, &nothing, now)
 }
 
 /// What is left of a tenant's budget, to be read when it is told.

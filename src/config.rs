@@ -4,6 +4,7 @@
 //! left, impossible values and dangling names, is refused here. Either way the error carries the path in
 //! the operator's own words. The JSON Schema is made from the same types (`make schema`).
 
+mod capacity;
 mod ladders;
 mod limits;
 mod preferences;

@@ -17,7 +17,7 @@ mod shadow;
 
 use std::rc::Rc;
 
-use crate::admission::{self, Admission, Balance, Used};
+use crate::admission::{self, Admission, Balance, Part, Used};
 use crate::api::{Endpoint, Facts};
 use crate::config::Config;
 use crate::headers;
@@ -51,6 +51,8 @@ pub struct Step {
     pub fields: Vec<Field>,
     /// Whose gauge is to be set.
     pub balance: Option<Balance>,
+    /// Of which capacity the gauge is to be set.
+    pub part: Option<Box<Part>>,
     /// What went wrong with our own state.
     pub troubles: Troubles,
 }
@@ -311,7 +313,9 @@ impl Sent {
             self.admission.record = Some(record);
         }
         step.balance = Balance::of(&self.payer, &self.admission);
-        step.troubles = settled.troubles;
+        step.part = self.admission.part.clone();
+        let shared = admission::settle_part(store, &self.admission, cost.tokens, now);
+        step.troubles = settled.troubles.and(shared);
         step
     }
 
@@ -383,6 +387,7 @@ impl Step {
         self.metrics.extend(other.metrics);
         self.fields.extend(other.fields);
         self.balance = self.balance.or(other.balance);
+        self.part = self.part.or(other.part);
         self.troubles = self.troubles.and(other.troubles);
         self
     }
@@ -438,6 +443,7 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::BucketLow => "bucket_low",
         Reason::BudgetExhausted => "budget_exhausted",
         Reason::Sla => "sla",
+        Reason::TierCapacity => "tier_capacity",
         Reason::TierPreference => "tier_preference",
         Reason::Unsupported => "tier_unsupported",
         Reason::Unread => "body_unread",

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::admission::Balance;
 use crate::config::Config;
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
 use crate::rewrite::splice;
 use crate::store::Troubles;
-use crate::telemetry::{self, Field};
+use crate::telemetry::{self, Field, Metric};
+use crate::units::Timestamp;
 
 /// Whether the proxy goes on with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,10 @@ fn report(host: &Host, step: &Step) {
         complain(host, &step.troubles);
     }
     if let Some(balance) = &step.balance {
-        tell(host, balance);
+        tell(host, |now| balance.metric(host, now));
+    }
+    if let Some(part) = &step.part {
+        tell(host, |now| part.metric(host, now));
     }
     for field in &step.fields {
         host.tell(field);
@@ -173,17 +176,17 @@ fn complain(host: &Host, troubles: &Troubles) {
     }
     if troubles.corrupt && !host.complained.replace(true) {
         log::warn!(
-            "bursar found a value that is no record of this version under a tenant's key in shared data; it was \
+            "bursar found a value that is no record of this version under a key of its own in shared data; it was \
              treated as absent (failure_mode allow) or replaced. Does another plugin use the vm_id `bursar`?"
         );
     }
 }
 
-/// Sets the gauge of what is left, until it tells what is. Bounded: whoever writes in between tells it too.
-fn tell(host: &Host, balance: &Balance) {
+/// Sets a gauge of what is left, until it tells what is. Bounded: whoever writes in between tells it too.
+fn tell(host: &Host, gauge: impl Fn(Timestamp) -> Option<Metric>) {
     let mut told = None;
     for _ in 0..8 {
-        let now = balance.metric(host, host.now());
+        let now = gauge(host.now());
         if now == told {
             break;
         }

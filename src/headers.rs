@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::capacity::Room;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
@@ -38,10 +39,17 @@ pub const TRIMMED_MESSAGES: &str = "x-bursar-trimmed-messages";
 /// A header to set, in the place of any that is there.
 pub type Header = (&'static str, String);
 
-/// What the tenant's limits are and how much of them is left, reservations counted as gone.
+/// What the tenant's limits are and how much of them is left, reservations counted as gone. `room`: the capacity that
+/// refuses the request, which else is nobody's business but the operator's.
 #[must_use]
-pub fn limits(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Header> {
-    let standings = standings(limits, record, now);
+pub fn limits(
+    limits: &Limits,
+    record: &Record,
+    room: Option<&Room>,
+    now: Timestamp,
+) -> Vec<Header> {
+    let mut standings = standings(limits, record, now);
+    standings.extend(room.map(|room| capacity(room, now)));
     let mut headers = Vec::with_capacity(5);
     // Of several limits the strictest is told: the one with the least left.
     let strictest = standings
@@ -138,6 +146,22 @@ fn standings(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Standing> 
         }
     });
     bucket.into_iter().chain(budget).collect()
+}
+
+/// How things stand with a capacity for requests of the tenant's priority.
+fn capacity(room: &Room, now: Timestamp) -> Standing {
+    let Room {
+        capacity, priority, ..
+    } = *room;
+    let left = room.available(now);
+    Standing {
+        name: "capacity",
+        unit: Unit::Tokens,
+        quota: capacity.share(priority),
+        left,
+        window: Some(Duration::from_nanos(capacity.quota.window.get())),
+        reset: Some(room.until_whole(now)),
+    }
 }
 
 impl Standing {
@@ -269,7 +293,7 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(
-            limits(&plan, &record, now),
+            limits(&plan, &record, None, now),
             [
                 ("x-ratelimit-limit-tokens", "1000".to_owned()),
                 ("x-ratelimit-remaining-tokens", "10".to_owned()),
@@ -299,7 +323,7 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(
-            limits(&plan, &Record::default(), Timestamp::from_secs(1)),
+            limits(&plan, &Record::default(), None, Timestamp::from_secs(1)),
             [
                 (
                     "ratelimit-policy",

@@ -12,8 +12,10 @@
 //! 5. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
 //!    none it stays: a lesser model that is late, too, helps nobody.
 //! 6. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
-//! 7. Where none can, the plan may limit the request's output to what the budget still holds, on the lowest tier.
-//! 8. Where that does not help, the plan's overdraft may admit the request on the last tier that is allowed.
+//! 7. *Capacity*: where a tier's shared capacity ([`crate::capacity`]) has no room for the request, the next of those serves
+//!    that has. Rather than to be refused, it goes back to one that is slow.
+//! 8. Where the budget can hold none, the plan may limit the request's output to what it still holds, on the lowest tier; else
+//!    the plan's overdraft may admit the request on the last tier that is allowed. Either way that tier must have room, too.
 //! 9. Where several limits refuse, the strictest is told: never, spent, not yet, held.
 //!
 //! Where several rules lower the tier, the reason is of the one that fixed it; on a tie, of the earlier. A tenant that must
@@ -32,6 +34,7 @@ pub use preferences::Preferences;
 pub use shadow::{Would, let_through};
 
 use crate::bucket::{NotNow, Quota};
+use crate::capacity::Priority;
 use crate::estimate::Estimate;
 use crate::ledger::Budget;
 use crate::pace::Pace;
@@ -62,6 +65,8 @@ pub struct Limits {
     pub hysteresis: Option<Ppm>,
     /// Which tiers its requests may be sent to, and below which marks.
     pub preferences: Preferences,
+    /// What it may take of a tier's capacity.
+    pub priority: Priority,
     /// How soon its answers are to begin.
     pub sla: Option<Sla>,
     /// Decide, meter and tell, but change and refuse nothing.
@@ -145,6 +150,8 @@ pub enum Reason {
     BudgetExhausted,
     /// The answers of the tier that would have served begin too late just now.
     Sla,
+    /// The capacity of a better tier is taken.
+    TierCapacity,
     /// It is sent to a lower tier since the asked one is not allowed; or it keeps its model, since no other is.
     TierPreference,
     /// It keeps its model: the lower tiers cannot do what it needs.
@@ -157,18 +164,56 @@ pub enum Reason {
     Signed,
 }
 
-/// Why a request is not served. From the mildest to the strictest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Requests in flight hold what is left of the budget; some of it will come back.
     BudgetHeld,
     /// The token bucket holds enough cells again after this time.
     BucketEmpty(Duration),
+    /// No tier that may serve has capacity left for the tenant's priority. One has enough again after this time; `None`:
+    /// it is more than they can ever have.
+    TierCapacity(Option<Duration>),
     /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget
     /// never starts anew or is less itself.
     BudgetExhausted(Option<Duration>),
     /// More than the token bucket can ever hold.
     ExceedsBurst,
+}
+
+impl Refusal {
+    /// How strict it is; of two that time cures, the one that takes longer is.
+    fn strictness(self) -> (u8, Duration) {
+        match self {
+            Self::BudgetHeld => (0, Duration::ZERO),
+            Self::BucketEmpty(wait) | Self::TierCapacity(Some(wait)) => (1, wait),
+            Self::BudgetExhausted(_) => (2, Duration::ZERO),
+            Self::ExceedsBurst | Self::TierCapacity(None) => (3, Duration::ZERO),
+        }
+    }
+
+    fn is_milder_than(self, other: Self) -> bool {
+        self.strictness() < other.strictness()
+    }
+
+    /// Of this and a later rule's, the stricter one; on a tie, this.
+    fn or_stricter(self, later: Self) -> Self {
+        if self.is_milder_than(later) {
+            later
+        } else {
+            self
+        }
+    }
+}
+
+impl From<NotNow> for Refusal {
+    /// What a tier's capacity says.
+    fn from(not_now: NotNow) -> Self {
+        Self::TierCapacity(match not_now {
+            NotNow::Wait(wait) => Some(wait),
+            NotNow::ExceedsBurst => None,
+        })
+    }
 }
 
 /// Decides about a request. `record` must be as of `now` (see [`crate::admission`]).
@@ -183,7 +228,7 @@ pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -
         (Ok(()), decision) => decision,
         (Err(bucket), Decision::Refuse { tier, refusal }) => Decision::Refuse {
             tier,
-            refusal: bucket.max(refusal),
+            refusal: bucket.or_stricter(refusal),
         },
         (Err(refusal), Decision::Admit { tier, .. }) => Decision::Refuse { tier, refusal },
     }
@@ -245,66 +290,146 @@ fn check_bucket(
         })
 }
 
-/// Rules 2 to 7.
+/// Rules 2 to 8.
 fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
     let reach = Reach::of(limits, ask);
-    let Choice {
-        tier: start,
-        reason,
-    } = prompt(
-        &reach,
-        reach.nearest(marks::wanted(limits, ask, record, now), ask),
-        ask.conditions.slow,
-    );
-    let usual = |tier| ask.at(tier, ask.most_output(tier), limits, record, now);
-    let admit = |tier, reason| {
-        let estimate = usual(tier);
+    let wanted = reach.nearest(marks::wanted(limits, ask, record, now), ask);
+    let start = prompt(&reach, wanted, ask.conditions.slow);
+    let case = Case {
+        limits,
+        ask,
+        record,
+        now,
+    };
+    let Some(first) = case.first_with_room(start, reach.from(start.tier)) else {
+        return case.squeezed(start.tier, &reach);
+    };
+    let Decision::Refuse { refusal, .. } = first else {
+        return first;
+    };
+    // Rather slow than not at all.
+    let slow = reach
+        .from(wanted.tier)
+        .take_while(|&tier| tier < start.tier);
+    match case.first_with_room(wanted, slow) {
+        Some(Decision::Refuse { refusal: other, .. }) if !other.is_milder_than(refusal) => first,
+        other => other.unwrap_or(first),
+    }
+}
+
+/// A request, and what there is for it.
+struct Case<'a> {
+    limits: &'a Limits,
+    ask: &'a Ask<'a>,
+    record: &'a Record,
+    now: Timestamp,
+}
+
+impl Case<'_> {
+    /// What it may cost at a tier.
+    fn usual(&self, tier: usize) -> Estimate {
+        let most = self.ask.most_output(tier);
+        self.ask.at(tier, most, self.limits, self.record, self.now)
+    }
+
+    fn admit(&self, tier: usize, reason: Option<Reason>) -> Decision {
+        let estimate = self.usual(tier);
         Decision::Admit {
             tier,
             reason,
-            most_output: ask.most_output(tier),
+            most_output: self.ask.most_output(tier),
             estimate,
-            reserve: ask.reserve(tier, &estimate),
+            reserve: self.ask.reserve(tier, &estimate),
         }
-    };
-    let Some(budget) = &limits.budget else {
-        return admit(start, reason);
-    };
-    let holds = |tier, limit| {
-        let reserve = ask.reserve(tier, &usual(tier));
-        fits(budget, record, limit, reserve, now)
-    };
-    let fitting = reach
-        .from(start)
-        .find(|&tier| holds(tier, budget.initial_budget).is_ok());
-    if let Some(tier) = fitting {
-        let reason = reason
-            .filter(|_| tier == start)
-            .or_else(|| (tier > start).then_some(Reason::BudgetLow));
-        return admit(tier, reason);
     }
-    let lowest = reach.from(start).next_back().unwrap_or(start);
-    if let Some(most) = shortened(limits, ask, lowest, budget, record) {
-        let estimate = usual(lowest).cut(most);
-        return Decision::Admit {
-            tier: lowest,
-            reason: Some(Reason::BudgetLow),
-            most_output: Some(most),
-            estimate,
-            reserve: ask.reserve(lowest, &estimate),
+
+    /// Whether the budget, if there is one, can hold it at a tier.
+    fn holds(&self, tier: usize, limit: impl Fn(&Budget) -> u64) -> Result<(), Refusal> {
+        let Some(budget) = &self.limits.budget else {
+            return Ok(());
         };
+        let cost = self.ask.reserve(tier, &self.usual(tier));
+        fits(budget, self.record, limit(budget), cost, self.now)
     }
-    let limit = if reach.may_overdraw(lowest) {
-        limits.most(budget)
-    } else {
-        budget.initial_budget
-    };
-    match holds(lowest, limit) {
-        Ok(()) => admit(lowest, Some(Reason::BudgetExhausted)),
-        Err(refusal) => Decision::Refuse {
-            tier: start,
-            refusal,
-        },
+
+    /// Rules 6 and 7: the first of these tiers that the budget holds and that has room, or when the first of those that the
+    /// budget holds has room again. `None` if the budget holds none.
+    fn first_with_room(
+        &self,
+        start: Choice,
+        tiers: impl Iterator<Item = usize>,
+    ) -> Option<Decision> {
+        let mut by_budget = None;
+        let mut full: Option<(usize, Refusal)> = None;
+        for tier in tiers.filter(|&tier| self.holds(tier, |budget| budget.initial_budget).is_ok()) {
+            let by_budget = *by_budget.get_or_insert(tier);
+            let room = match self.ask.room_at(tier) {
+                Some(room) => room.check(self.usual(tier).cells(), self.now),
+                None => Ok(()),
+            };
+            let Err(not_now) = room else {
+                let reason = if tier > by_budget {
+                    Some(Reason::TierCapacity)
+                } else if tier > start.tier {
+                    Some(Reason::BudgetLow)
+                } else {
+                    start.reason
+                };
+                return Some(self.admit(tier, reason));
+            };
+            let refusal = Refusal::from(not_now);
+            if full.is_none_or(|(_, sooner)| refusal.is_milder_than(sooner)) {
+                full = Some((tier, refusal));
+            }
+        }
+        full.map(|(tier, refusal)| Decision::Refuse { tier, refusal })
+    }
+
+    /// Rule 8, where the budget holds it nowhere as it is.
+    fn squeezed(&self, start: usize, reach: &Reach) -> Decision {
+        let &Self {
+            limits,
+            ask,
+            record,
+            now,
+        } = self;
+        let lowest = reach.from(start).next_back().unwrap_or(start);
+        let usual = self.usual(lowest);
+        let (reason, most_output, estimate, short) = match shortened(limits, ask, lowest, record) {
+            Some(most) => (Reason::BudgetLow, Some(most), usual.cut(most), Ok(())),
+            None => {
+                let limit = |budget: &Budget| match reach.may_overdraw(lowest) {
+                    true => limits.most(budget),
+                    false => budget.initial_budget,
+                };
+                let short = self.holds(lowest, limit);
+                (
+                    Reason::BudgetExhausted,
+                    ask.most_output(lowest),
+                    usual,
+                    short,
+                )
+            }
+        };
+        let room = ask.room_at(lowest);
+        let room = room.map_or(Ok(()), |room| room.check(estimate.cells(), now));
+        match (short, room.map_err(Refusal::from)) {
+            (Ok(()), Ok(())) => Decision::Admit {
+                tier: lowest,
+                reason: Some(reason),
+                most_output,
+                estimate,
+                reserve: ask.reserve(lowest, &estimate),
+            },
+            (Err(refusal), Ok(())) => Decision::Refuse {
+                tier: start,
+                refusal,
+            },
+            (short, Err(full)) => Decision::Refuse {
+                tier: lowest,
+                refusal: short.map_or_else(|short| short.or_stricter(full), |()| full),
+            },
+        }
     }
 }
 
@@ -321,13 +446,8 @@ fn prompt(reach: &Reach, chosen: Choice, slow: TierSet) -> Choice {
 }
 
 /// The longest answer with which the budget still holds the request, if that is long enough to be of use.
-fn shortened(
-    limits: &Limits,
-    ask: &Ask<'_>,
-    tier: usize,
-    budget: &Budget,
-    record: &Record,
-) -> Option<u64> {
+fn shortened(limits: &Limits, ask: &Ask<'_>, tier: usize, record: &Record) -> Option<u64> {
+    let budget = limits.budget.as_ref()?;
     let least = limits.min_output_tokens?.max(ask.scope.least_output?);
     let room = budget.headroom(&record.account, budget.initial_budget);
     let most = ask.most_within(tier, budget.unit, room, record)?;

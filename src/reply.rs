@@ -45,6 +45,7 @@ impl Denial {
             Self::InvalidBody(_) => "invalid_request_body",
             Self::Limit(Refusal::BucketEmpty(_)) => "bucket_empty",
             Self::Limit(Refusal::ExceedsBurst) => "request_exceeds_burst",
+            Self::Limit(Refusal::TierCapacity(_)) => "tier_capacity",
             Self::Limit(Refusal::BudgetHeld) => "budget_held",
             Self::Limit(Refusal::BudgetExhausted(_)) => "budget_exhausted",
             Self::Unavailable => "budget_unavailable",
@@ -93,6 +94,7 @@ impl Denial {
     fn retry(self, now: Timestamp) -> (Option<Duration>, bool) {
         match self {
             Self::Limit(Refusal::BucketEmpty(wait)) => (Some(wait), true),
+            Self::Limit(Refusal::TierCapacity(wait)) => (wait, wait.is_some()),
             Self::Limit(Refusal::BudgetHeld) => (Some(jittered(now)), true),
             Self::Limit(Refusal::BudgetExhausted(wait)) => (wait, false),
             Self::Limit(Refusal::ExceedsBurst) => (None, false),
@@ -102,7 +104,10 @@ impl Denial {
 
     fn code(self) -> &'static str {
         match self {
-            Self::Limit(Refusal::BucketEmpty(_) | Refusal::BudgetHeld) => "rate_limit_exceeded",
+            Self::Limit(
+                Refusal::BucketEmpty(_) | Refusal::BudgetHeld | Refusal::TierCapacity(Some(_)),
+            ) => "rate_limit_exceeded",
+            Self::Limit(Refusal::TierCapacity(None)) => "request_exceeds_burst",
             Self::Limit(Refusal::BudgetExhausted(_)) => "insufficient_quota",
             _ => self.reason(),
         }
@@ -119,6 +124,13 @@ impl Denial {
             }
             Self::Limit(Refusal::ExceedsBurst) => {
                 "The request needs more tokens than the tenant's token bucket can ever hold.".to_owned()
+            }
+            Self::Limit(Refusal::TierCapacity(Some(wait))) => {
+                let [(_, secs), _] = headers::retry_after(wait);
+                format!("The model's capacity is in use by others. Try again in {secs} s.")
+            }
+            Self::Limit(Refusal::TierCapacity(None)) => {
+                "The request needs more tokens than the model's capacity can ever have for the tenant.".to_owned()
             }
             Self::Limit(Refusal::BudgetHeld) => {
                 "What is left of the tenant's budget is held by requests in flight. Try again shortly.".to_owned()
@@ -203,6 +215,16 @@ mod tests {
                 429,
                 "insufficient_quota",
             ),
+            (
+                Denial::Limit(Refusal::TierCapacity(Some(wait))),
+                429,
+                "rate_limit_exceeded",
+            ),
+            (
+                Denial::Limit(Refusal::TierCapacity(None)),
+                429,
+                "request_exceeds_burst",
+            ),
             (Denial::Unavailable, 503, "budget_unavailable"),
         ] {
             assert_eq!(code(denial), (status, expected.to_owned()));
@@ -232,6 +254,14 @@ mod tests {
                 ("retry-after-ms", "5001"),
                 ("x-should-retry", "false")
             ])
+        );
+        assert_eq!(
+            headers(Denial::Limit(Refusal::TierCapacity(Some(wait)))),
+            text(&[("retry-after", "6"), ("retry-after-ms", "5001")])
+        );
+        assert_eq!(
+            headers(Denial::Limit(Refusal::TierCapacity(None))),
+            text(&[("x-should-retry", "false")])
         );
         assert_eq!(
             headers(Denial::Limit(Refusal::BudgetExhausted(None))),

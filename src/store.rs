@@ -1,8 +1,9 @@
 //! Shared state as bytes with versions, changed only by compare-and-swap.
 //!
 //! This module knows keys and races; what the bytes mean is [`crate::record`]'s. Keys are few and
-//! bounded, since the host can neither list nor delete them: one for each configured tenant, and
-//! [`SLOTS`] (and one more) for all tenants that are not configured, however many ids are made up.
+//! bounded, since the host can neither list nor delete them: one for each configured tenant,
+//! [`SLOTS`] (and one more) for all tenants that are not configured, however many ids are made up, and one for each
+//! capacity that tenants share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -125,6 +126,13 @@ pub fn tenant_key(tenant: &str) -> String {
 #[must_use]
 pub fn latency_key(answer: &str, model: &str) -> String {
     format!("bursar/v1/latency/{answer}/{model}")
+}
+
+/// Name of the key of a capacity. What an upstream limits is a model, which stands once in a configuration: so what was taken
+/// is known again when tiers are renamed or moved to another ladder.
+#[must_use]
+pub fn capacity_key(model: &str) -> String {
+    format!("bursar/v1/capacity/{model}")
 }
 
 /// The keys to try, in this order, for a tenant that is not configured; the last one is shared by all

@@ -265,6 +265,13 @@ pub fn first_byte_p95(tier: &str, model: &str, answer: &str, millis: u64) -> Met
     )
 }
 
+/// What is left of a tier's capacity, in tokens, for the highest priority.
+#[must_use]
+pub fn capacity(tier: &str, model: &str, left: u64) -> Metric {
+    let labels = [("tier", tier), ("model", model)];
+    Metric::Set(name("bursar_capacity_remaining", &labels), left)
+}
+
 /// A decision's fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Decided<'a> {

@@ -1,5 +1,6 @@
 //! Tiers: which model serves, what it costs, and which ladder a model stands on.
 
+use crate::capacity::Capacity;
 use crate::units::{Micros, Ppm, Tokens};
 use crate::usage::Usage;
 
@@ -114,6 +115,8 @@ pub struct Tier {
     pub max_output_tokens: Option<u64>,
     /// Tokens down to which it trims a conversation that is longer.
     pub trims_to: Option<u64>,
+    /// What all tenants together may use of it; `None` for no limit.
+    pub capacity: Option<Capacity>,
 }
 
 impl Tier {
@@ -268,6 +271,7 @@ mod tests {
             supports: Tier::USUAL,
             max_output_tokens: None,
             trims_to: None,
+            capacity: None,
         };
         Ladder {
             matches: matches.iter().map(|&glob| glob.to_owned()).collect(),

@@ -7,8 +7,10 @@
 )]
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
-use bursar::bucket::{Bucket, Quota};
+use bursar::bucket::{Bucket, NotNow, Quota};
+use bursar::capacity::{Capacity, Priority, Room, Taken};
 use bursar::estimate::Estimate;
 use bursar::learn::BytesPerToken;
 use bursar::ledger::{Account, Budget, DEFAULT_EXPIRY, Unit};
@@ -35,6 +37,8 @@ struct Scene {
     asked: usize,
     scope: Scope,
     estimate: Estimate,
+    rooms: Vec<Option<Room>>,
+    slow: TierSet,
 }
 
 impl Scene {
@@ -48,7 +52,11 @@ impl Scene {
             estimate: self.estimate,
             unlisted_price: None,
             scope: self.scope,
-            conditions: Conditions::default(),
+            conditions: Conditions {
+                rooms: &self.rooms,
+                slow: self.slow,
+                ..Conditions::default()
+            },
         }
     }
 
@@ -58,14 +66,18 @@ impl Scene {
 
     /// Whether this one is served at the same tier as the other, at a lower one, or not at all.
     ///
-    /// Where the bucket refused the other, a lower tier or a shorter answer may yet fit into it: that is not better.
+    /// Where a bucket refused the other, or a tier's capacity, a lower tier or a shorter answer may yet fit into it: that is
+    /// not better.
     fn is_no_better_than(&self, other: &Self) -> bool {
         match (other.decide(), self.decide()) {
             (Decision::Admit { tier: other, .. }, Decision::Admit { tier, .. }) => tier >= other,
             (Decision::Admit { .. }, Decision::Refuse { .. }) => true,
             (Decision::Refuse { refusal, .. }, decision) => {
-                matches!(refusal, Refusal::BucketEmpty(_) | Refusal::ExceedsBurst)
-                    || matches!(decision, Decision::Refuse { .. })
+                let by_a_bucket = matches!(
+                    refusal,
+                    Refusal::BucketEmpty(_) | Refusal::ExceedsBurst | Refusal::TierCapacity(_)
+                );
+                by_a_bucket || matches!(decision, Decision::Refuse { .. })
             }
         }
     }
@@ -100,6 +112,7 @@ fn any_ladder() -> impl Strategy<Value = Ladder> {
             supports: Tier::USUAL,
             max_output_tokens: None,
             trims_to: None,
+            capacity: None,
         };
         Ladder {
             matches: Vec::new(),
@@ -189,11 +202,31 @@ fn any_cost() -> impl Strategy<Value = Cost> {
     })
 }
 
+/// A tier with a capacity, of which more or less is taken; some were found full already.
+fn any_room() -> impl Strategy<Value = Option<Room>> {
+    let refused = prop::option::weighted(0.2, Just(NotNow::Wait(Duration::from_secs(1))));
+    let room = (any_quota(), 0..6_000_u64, refused).prop_map(|(quota, used, refused)| {
+        let capacity = Capacity {
+            quota,
+            critical: 0,
+            standard: 0,
+        };
+        Room {
+            capacity,
+            taken: capacity.charge(Taken::default(), Priority::Standard, used, NOW),
+            priority: Priority::Standard,
+            refused,
+        }
+    });
+    prop::option::of(room)
+}
+
 prop_compose! {
     fn any_scene()(
         ladder in any_ladder(), limits in any_limits(), spent in any_cost(), asked in 0..TIERS, last in 0..TIERS,
         levels in prop::collection::vec(any_cost(), 0..TIERS), used in 0..6_000_u64,
         unfit in prop::collection::vec(any::<bool>(), TIERS), body_bytes in 0..1_000_u64, output in prop::option::of(0..500_u64),
+        rooms in prop_oneof![Just(Vec::new()), prop::collection::vec(any_room(), TIERS)], late in prop::collection::vec(any::<bool>(), TIERS),
     ) -> Scene {
         let account = Account { spent, ..Account::default().at(&limits.budget.unwrap(), NOW) };
         let mut record = Record {
@@ -216,7 +249,8 @@ prop_compose! {
                 answer: Tokens(1_024),
                 choices: 1,
             },
-            ladder, limits, record, asked,
+            slow: (0..TIERS).filter(|&tier| late[tier]).collect(),
+            ladder, limits, record, asked, rooms,
         }
     }
 }
@@ -280,6 +314,10 @@ proptest! {
             // No downgrade without a word.
             prop_assert!(tier == scene.asked || reason.is_some());
             prop_assert!(tier == scene.asked || !scene.limits.never_downgrade);
+            // Only where there is room.
+            let room = scene.rooms.get(tier).copied().flatten();
+            let Decision::Admit { estimate, .. } = scene.decide() else { unreachable!() };
+            prop_assert!(room.is_none_or(|room| room.check(estimate.cells(), NOW).is_ok()));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
+use super::capacity::capacity;
 use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
 use super::{Parsed, mark, whole, wrong};
 use crate::number::Number;
@@ -125,6 +126,10 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
                 .map(|tokens| whole(tokens, &format!("{path}.trim.to_tokens")))
                 .transpose()?
                 .map(NonZeroU64::get),
+            capacity: tier
+                .capacity
+                .map(|raw| capacity(raw, &format!("{path}.capacity")))
+                .transpose()?,
         });
     }
     Ok(tiers)

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use super::capacity::priority;
 use super::preferences::preferences;
 use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawPace, RawSla};
 use super::{Parsed, mark, whole, wrong};
@@ -66,6 +67,7 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
         tiers: own.tiers.or(plan.tiers),
         floor: own.floor.or(plan.floor),
         below: plan.below.into_iter().chain(own.below).collect(),
+        priority: own.priority.or(plan.priority),
     }
 }
 
@@ -128,6 +130,7 @@ impl RawLimits {
                 .sla
                 .map(|raw| sla(&raw, &format!("{path}.sla")))
                 .transpose()?,
+            priority: priority(self.priority.unwrap_or_default()),
         })
     }
 }
@@ -250,7 +253,7 @@ fn pace(raw: &RawPace, path: &str, budget: &Budget) -> Parsed<Pace> {
     })
 }
 
-fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {
+pub(super) fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {
     let rate = format!("{path}.tokens_per_window");
     let tokens_per_window = whole(required(raw.tokens_per_window, rate.clone())?, &rate)?;
     let text = required(raw.window.as_deref(), format!("{path}.window"))?;

@@ -140,6 +140,8 @@ keys! {
         pub supports: Option<Vec<RawNeed>>,
         /// The longest answer it gives, in tokens: a larger limit in a request is lowered to this.
         pub max_output_tokens: Option<Number>,
+        /// What all tenants together may use of it, as the upstream's own quota is. Default: no limit.
+        pub capacity: Option<RawCapacity>,
         /// Shorten conversations that are longer than this.
         pub trim: Option<RawTrim>,
     }
@@ -150,6 +152,43 @@ keys! {
         /// The oldest turns go until the prompt is expected to have at most so many tokens. What the application says, and the
         /// last turn, stay.
         pub to_tokens: Number,
+    }
+
+    /// This proxy's share of the quota that an upstream has for a model: a token bucket that all tenants share.
+    #[serde(deny_unknown_fields)]
+    pub struct RawCapacity {
+        /// Tokens that come back in each window, evenly.
+        pub tokens_per_window: Number,
+        /// A duration such as `1m`.
+        pub window: String,
+        /// Tokens that a full bucket holds. Default: `tokens_per_window`.
+        pub burst: Option<Number>,
+        /// Its last part is kept for higher priorities.
+        #[serde(default)]
+        pub reserved: RawReserved,
+    }
+
+    /// Fractions of a capacity's `burst` that are kept.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawReserved {
+        /// Only for critical requests. Default 0.2.
+        pub critical: Option<Number>,
+        /// Besides, only for standard and critical ones. Default 0.1.
+        pub standard: Option<Number>,
+    }
+
+    /// How much a tenant's requests matter where a tier's capacity is short.
+    #[derive(Default, Copy)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RawPriority {
+        /// May take all of it.
+        Critical,
+        /// All but what is reserved for `critical`.
+        #[default]
+        Standard,
+        /// What is not reserved at all.
+        BestEffort,
     }
 
     /// What a request may need of a model.
@@ -215,6 +254,8 @@ keys! {
         /// Low-water marks in the place of the tiers' own `below`, by the tiers' names.
         #[serde(default, deserialize_with = "unique")]
         pub below: BTreeMap<String, Number>,
+        /// How much requests matter where a tier's `capacity` is short. Default: `standard`.
+        pub priority: Option<RawPriority>,
     }
 
     /// What may be spent in a window.
@@ -321,6 +362,8 @@ keys! {
         /// As in a plan.
         #[serde(default, deserialize_with = "unique")]
         pub below: BTreeMap<String, Number>,
+        /// As in a plan.
+        pub priority: Option<RawPriority>,
     }
 }
 
@@ -341,6 +384,7 @@ impl RawTenant {
             tiers: self.tiers.clone(),
             floor: self.floor.clone(),
             below: self.below.clone(),
+            priority: self.priority,
         }
     }
 }

@@ -375,6 +375,7 @@ impl Reading {
             Outcome::Refused(refused) => {
                 let about = Some(About {
                     record: &refused.record,
+                    room: refused.room.as_deref(),
                     tier: tier_name(&ask, refused.tier),
                     requested_model: &request.model,
                     model: ask.model_at(refused.tier),
@@ -454,14 +455,16 @@ impl Reading {
         };
         let step = match report {
             Amended::Held => return Ok(so_far),
-            Amended::Refused(refusal, record) => {
+            Amended::Refused(refused) => {
                 let about = Some(About {
-                    record: &record,
+                    record: &refused.record,
+                    room: refused.room.as_deref(),
                     tier: &sent.tier,
                     requested_model: &sent.requested_model,
                     model: &sent.model,
                 });
-                refuse(wire, Denial::Limit(refusal), Some(&self.payer), about, now)
+                let denial = Denial::Limit(refused.refusal);
+                refuse(wire, denial, Some(&self.payer), about, now)
             }
             Amended::Unavailable => {
                 let returned = sent.settle(config, store, Exit::Unsent, now);
@@ -663,6 +666,8 @@ impl Sent {
             metrics.push(metric);
             fields.push(field);
         }
+        let part = self.admission.part.as_ref();
+        metrics.extend(part.and_then(|part| part.taken()));
         Step {
             metrics,
             fields,

@@ -2,12 +2,15 @@
 
 use super::*;
 use crate::api::Wire;
+use crate::capacity::Room;
 use crate::record::Record;
 
 /// What is known about a refused request.
 pub(super) struct About<'a> {
     /// The state that refuses it.
     pub(super) record: &'a Record,
+    /// What it found at that tier, if it is the tier's capacity that refuses.
+    pub(super) room: Option<&'a Room>,
     /// The tier that it would have been served at; empty if that was not reached.
     pub(super) tier: &'a str,
     /// The model that was asked for, and the one that would have been sent.
@@ -20,6 +23,7 @@ impl<'a> About<'a> {
     pub(super) fn state(record: &'a Record) -> Self {
         Self {
             record,
+            room: None,
             tier: "",
             requested_model: "",
             model: "",
@@ -50,9 +54,12 @@ pub(super) fn refuse(
         metrics.push(telemetry::request(tenant, told.tier, told.decision));
     }
     if let (Some(payer), Some(about)) = (payer, known) {
-        reply
-            .headers
-            .extend(headers::limits(&payer.plan.limits, about.record, now));
+        reply.headers.extend(headers::limits(
+            &payer.plan.limits,
+            about.record,
+            about.room,
+            now,
+        ));
     }
     reply.headers.extend(headers::decided(&told));
     let mut fields = payer.map_or_else(Vec::new, Payer::identified);

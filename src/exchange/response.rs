@@ -133,7 +133,8 @@ impl Sent {
     /// Our headers on the response.
     fn headers(&self, now: Timestamp) -> Vec<headers::Header> {
         let record = self.admission.record.as_ref();
-        let limits = record.map(|record| headers::limits(&self.payer.plan.limits, record, now));
+        let limits =
+            record.map(|record| headers::limits(&self.payer.plan.limits, record, None, now));
         let mut headers = limits.unwrap_or_default();
         headers.extend(headers::decided(&self.decided()));
         headers.extend(self.limited_to.map(headers::max_output_tokens));

@@ -1,6 +1,7 @@
 //! What a request asks for, and what it costs at each tier.
 
 use super::{Limits, Reason};
+use crate::capacity::Room;
 use crate::estimate::Estimate;
 use crate::learn::{Model, PRIOR_ANSWER};
 use crate::ledger::Unit;
@@ -29,6 +30,8 @@ pub struct Ask<'a> {
 /// What is known beside a request and its tenant's record when it is decided about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conditions<'a> {
+    /// What the request finds at the tiers with a capacity, each at its place in the ladder; empty where there is none.
+    pub rooms: &'a [Option<Room>],
     /// Tiers whose answers begin later just now than the plan's SLA allows.
     pub slow: TierSet,
     /// Where its conversation can be cut, for tiers that trim it.
@@ -146,7 +149,17 @@ impl<'a> Ask<'a> {
             let left = left.saturating_sub(estimate.input().0);
             left.checked_div(estimate.choices.max(1)).unwrap_or(0)
         });
-        on_budget.min(in_bucket)
+        let in_capacity = self.room_at(tier).map_or(u64::MAX, |room| {
+            let left = room.available(now).saturating_sub(estimate.input().0);
+            left.checked_div(estimate.choices.max(1)).unwrap_or(0)
+        });
+        on_budget.min(in_bucket).min(in_capacity)
+    }
+
+    /// What it finds at a tier with a capacity.
+    #[must_use]
+    pub fn room_at(&self, tier: usize) -> Option<&'a Room> {
+        self.conditions.rooms.get(tier)?.as_ref()
     }
 
     /// What to reserve at a tier for what may be needed.

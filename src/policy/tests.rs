@@ -1,3 +1,4 @@
+mod capacity;
 mod marks;
 mod order;
 mod preferences;
@@ -33,6 +34,7 @@ fn ladder() -> Ladder {
         supports: Tier::USUAL,
         max_output_tokens: None,
         trims_to: None,
+        capacity: None,
     };
     Ladder {
         matches: Vec::new(),

@@ -287,10 +287,13 @@ impl Call<'_> {
         let mut metrics = self.proxy.metrics.borrow_mut();
         let balance = step.balance.as_ref();
         let gauge = balance.and_then(|balance| balance.metric(&self.proxy.store, self.proxy.now()));
+        let part = step.part.as_ref();
+        let level = part.and_then(|part| part.metric(&self.proxy.store, self.proxy.now()));
         for metric in step
             .metrics
             .iter()
             .chain(&gauge)
+            .chain(&level)
             .chain(&bursar::telemetry::troubles(&step.troubles))
         {
             match metric {

@@ -2,7 +2,7 @@
 #![allow(unreachable_pub, reason = "borrowed by unit tests as a private module")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bursar::store::{PutError, Store, Version};
 
@@ -13,6 +13,7 @@ pub struct FakeStore {
     last_version: Cell<u32>,
     to_lose: Cell<u32>,
     down: Cell<bool>,
+    others: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     calls: Cell<u64>,
 }
 
@@ -29,6 +30,16 @@ impl FakeStore {
     /// From now on the store does not answer (or does again).
     pub fn set_down(&self, down: bool) {
         self.down.set(down);
+    }
+
+    /// Another worker does this just before the next write; given several, each before a write of its own.
+    pub fn intrude(&self, other: impl FnOnce() + 'static) {
+        self.others.borrow_mut().push_back(Box::new(other));
+    }
+
+    /// Nobody intrudes any more.
+    pub fn calm(&self) {
+        self.others.borrow_mut().clear();
     }
 
     pub fn value(&self, key: &str) -> Option<Vec<u8>> {
@@ -71,6 +82,10 @@ impl Store for FakeStore {
 
     fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError> {
         self.calls.set(self.calls.get() + 1);
+        let other = self.others.borrow_mut().pop_front();
+        if let Some(other) = other {
+            other();
+        }
         if self.down.get() {
             return Err(PutError::Unavailable);
         }
