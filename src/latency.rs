@@ -71,14 +71,10 @@ pub struct Corrupt(());
 
 impl Latency {
     /// As of `now`: what is too old is gone.
-    ///
-    /// A half-window that begins after `now` was begun by a worker which read the clock later. More than one is a clock that was
-    /// set back, and what was measured before that is of no use.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         let half = half_of(now);
-        let is_current = half == self.half || half.checked_add(1) == Some(self.half);
-        if is_current {
+        if is_current(self.half, now) {
             return self;
         }
         if self.half.checked_add(1) != Some(half) {
@@ -108,16 +104,13 @@ impl Latency {
         self.follow();
     }
 
-    /// Whether an SLA is missed: 95 % of the answers are to begin within `p95`.
+    /// What follows from it.
     #[must_use]
-    pub fn misses(&self, p95: Duration) -> bool {
-        self.level > millis_up(p95)
-    }
-
-    /// Whether a probe is due.
-    #[must_use]
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        now.since(self.heard) >= PROBE_EVERY
+    pub fn standing(&self) -> Standing {
+        Standing {
+            level: self.level,
+            heard: self.heard,
+        }
     }
 
     /// Takes note of a probe.
@@ -167,6 +160,40 @@ impl Latency {
     }
 }
 
+/// How a tier stands: all that a decision needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    level: u64,
+    heard: Timestamp,
+}
+
+impl Standing {
+    /// That of [`Latency::decode`] as of `now`, mostly without reading the histograms: as long as their half-window goes on,
+    /// the level stands.
+    ///
+    /// # Errors
+    /// [`Corrupt`] for what is no state as far as it was read.
+    pub fn read(bytes: &[u8], now: Timestamp) -> Result<Self, Corrupt> {
+        let Head { half, level, heard } = Input(bytes).head()?;
+        match is_current(half, now) {
+            true => Ok(Self { level, heard }),
+            false => Ok(Latency::decode(bytes)?.at(now).standing()),
+        }
+    }
+
+    /// Whether an SLA is missed: 95 % of the answers are to begin within `p95`.
+    #[must_use]
+    pub fn misses(self, p95: Duration) -> bool {
+        self.level > millis_up(p95)
+    }
+
+    /// Whether a probe is due.
+    #[must_use]
+    pub fn is_due(self, now: Timestamp) -> bool {
+        now.since(self.heard) >= PROBE_EVERY
+    }
+}
+
 impl Histogram {
     fn add(&mut self, bucket: u8) {
         match self.0.binary_search_by_key(&bucket, |&(bucket, _)| bucket) {
@@ -183,6 +210,13 @@ impl Histogram {
         // At most 225 of 32 bits.
         counts.fold(0, u64::saturating_add)
     }
+}
+
+/// Whether a half-window goes on. One that begins after `now` was begun by a worker which read the clock later. More than one is
+/// a clock that was set back, and what was measured before that is of no use.
+fn is_current(half: u64, now: Timestamp) -> bool {
+    let this = half_of(now);
+    half == this || this.checked_add(1) == Some(half)
 }
 
 fn half_of(now: Timestamp) -> u64 {
@@ -245,13 +279,11 @@ impl Latency {
     /// [`Corrupt`] for anything that [`Latency::encode`] does not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut input = Input(bytes);
-        if input.take()? != VERSION_1 {
-            return Err(Corrupt(()));
-        }
+        let Head { half, level, heard } = input.head()?;
         let state = Self {
-            half: input.u64()?,
-            level: input.u64()?,
-            heard: Timestamp::from_nanos(input.u64()?),
+            half,
+            level,
+            heard,
             previous: input.histogram()?,
             current: input.histogram()?,
         };
@@ -260,6 +292,13 @@ impl Latency {
             _ => Err(Corrupt(())),
         }
     }
+}
+
+/// What comes before the histograms.
+struct Head {
+    half: u64,
+    level: u64,
+    heard: Timestamp,
 }
 
 /// What is still to be read.
@@ -274,6 +313,17 @@ impl Input<'_> {
 
     fn u64(&mut self) -> Result<u64, Corrupt> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn head(&mut self) -> Result<Head, Corrupt> {
+        match self.take()? {
+            VERSION_1 => Ok(Head {
+                half: self.u64()?,
+                level: self.u64()?,
+                heard: self.u64().map(Timestamp::from_nanos)?,
+            }),
+            _ => Err(Corrupt(())),
+        }
     }
 
     /// Buckets in their order, none of them empty.

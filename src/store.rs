@@ -165,7 +165,7 @@ pub fn owner_of(tenant: &str) -> u64 {
 
 #[cfg(test)]
 #[path = "../tests/support/store.rs"]
-mod fake;
+pub(crate) mod fake;
 
 #[cfg(test)]
 mod tests {

@@ -210,7 +210,14 @@ fn a_probe_that_was_lost_to_another_worker_goes_down() {
 
 #[test]
 fn a_stream_begins_with_its_first_event_and_a_whole_answer_with_its_first_byte() {
-    let events = &[": ping\n", "\n", ": ping\r\n\r\n", "event: x\ndata", ": 1"][..];
+    let events = &[
+        ": ping\n",
+        "\n",
+        ": ping\r\n\r\n",
+        "data:\n\n",
+        "event: x\ndata",
+        ": 1",
+    ][..];
     for (body, kind, content_type, parts) in [
         (STREAMED, "streamed", "text/event-stream", events),
         (BODY, "whole", "application/json", &["\n", " \n", "{"]),
@@ -397,14 +404,33 @@ fn what_is_no_state_is_counted_and_replaced_and_without_any_nothing_is_slow() {
 }
 
 #[test]
+fn an_answer_that_is_made_without_the_client_keeps_nobody_waiting() {
+    for (background, measured) in [(false, 3_071), (true, 0)] {
+        let proxy = Proxy::new(&config());
+        let headers = [
+            (":method", "POST"),
+            (":path", "/v1/responses"),
+            ("x-tenant-id", "acme"),
+        ];
+        let mut call = proxy.request(&headers, false);
+        let body = json!({"model": "big", "max_output_tokens": 16, "background": background});
+        call.send(&[body.to_string().as_bytes()]);
+        proxy.pass_millis(3_000);
+        call.answer_json(r#"{"status":"queued"}"#);
+        assert_eq!(p95(&proxy, "big", "whole"), measured);
+    }
+}
+
+#[test]
 fn whoever_has_no_sla_reads_nothing_more_and_where_nobody_has_one_nothing_is_measured() {
-    let calls = |config: &Value, tenant: &str| {
+    let calls_of = |config: &Value, tenant: &str, body: &str| {
         let proxy = Proxy::new(config);
-        served(&proxy, tenant);
+        told(&mut proxy.chat(tenant, body));
         let before = proxy.store.calls();
-        served(&proxy, tenant);
+        told(&mut proxy.chat(tenant, body));
         (proxy.store.calls() - before, proxy.store.keys())
     };
+    let calls = |config: &Value, tenant: &str| calls_of(config, tenant, BODY);
     let mut without = config();
     for tenant in ["acme", "patient", "poor", "loyal"] {
         without["tenants"][tenant]
@@ -417,8 +443,17 @@ fn whoever_has_no_sla_reads_nothing_more_and_where_nobody_has_one_nothing_is_mea
     // A read and a write of the time.
     assert_eq!(calls(&config(), "other"), (6, 2));
     assert_eq!(calls(&config(), "loyal"), (6, 2));
-    // A read for each tier.
+    // A read for each tier that may serve it, if there are others than the asked one.
     assert_eq!(calls(&config(), "acme"), (9, 2));
+    assert_eq!(calls_of(&config(), "acme", &body("middle")), (8, 2));
+    assert_eq!(calls_of(&config(), "acme", &body("small")), (6, 2));
+    // And no more while one is slow and no probe is due.
+    let proxy = Proxy::new(&config());
+    answered_after(&proxy, "other", BODY, ENOUGH, 2_000);
+    served(&proxy, "acme");
+    let before = proxy.store.calls();
+    assert_eq!(served(&proxy, "acme"), STANDARD);
+    assert_eq!(proxy.store.calls() - before, 9);
     // Nothing follows from the SLA of a tenant that is never downgraded, nor on a ladder of one tier.
     let mut only_loyal = without.clone();
     only_loyal["tenants"]["loyal"]["sla"] = json!({"p95_ms": 1000});

@@ -77,73 +77,76 @@ fn what_is_older_than_two_half_windows_is_gone() {
 #[test]
 fn an_sla_is_missed_from_its_p95_on_and_kept_again_at_four_fifths_of_it() {
     let mut state = heard(Latency::default(), 20, 991, at(0));
-    assert!(!state.misses(SLA));
+    assert!(!state.standing().misses(SLA));
     // 1,007 is what is told of 992 to 1,007.
     state = heard(state, 2, 1_007, at(1));
-    assert!(state.misses(SLA));
+    assert!(state.standing().misses(SLA));
     state = heard(state, 2, 2_000, at(1));
     // Both halves later only the new ones count. 831 is above 4/5.
     state = heard(state, 20, 831, at(60));
     state = heard(state, 20, 831, at(120));
     assert_eq!(state.p95(), Some(831));
-    assert!(state.misses(SLA));
+    assert!(state.standing().misses(SLA));
     // 5/4 of 831 is 1,038.75.
-    assert!(state.misses(millis(1_038)) && !state.misses(millis(1_039)));
+    assert!(state.standing().misses(millis(1_038)) && !state.standing().misses(millis(1_039)));
     state = heard(state, 20, 799, at(180)).at(at(240));
     assert_eq!(state.p95(), Some(799));
-    assert!(!state.misses(SLA));
+    assert!(!state.standing().misses(SLA));
     // And it stays, up to its p95 again.
     state = heard(state, 20, 991, at(240));
-    assert!(!state.misses(SLA));
+    assert!(!state.standing().misses(SLA));
     state = heard(state, 20, 1_007, at(241));
-    assert!(state.misses(SLA));
+    assert!(state.standing().misses(SLA));
 }
 
 #[test]
 fn plans_judge_one_tier_by_their_own() {
     let state = heard(Latency::default(), 20, 500, at(0));
     for (sla, misses) in [(1, true), (510, true), (511, false), (100_000, false)] {
-        assert_eq!(state.misses(millis(sla)), misses, "{sla}");
+        assert_eq!(state.standing().misses(millis(sla)), misses, "{sla}");
     }
 }
 
 #[test]
 fn a_few_slow_answers_are_no_evidence_and_a_few_fast_ones_are() {
     let state = heard(Latency::default(), 19, 9_000, at(0));
-    assert!(!state.misses(SLA));
+    assert!(!state.standing().misses(SLA));
     let state = heard(state, 1, 9_000, at(1));
-    assert!(state.misses(SLA));
+    assert!(state.standing().misses(SLA));
     // While the slow ones are in the window the p95 is theirs.
     let two = heard(state.clone(), 2, 9_000, at(60));
-    assert!(two.misses(SLA));
-    assert!(!two.at(at(120)).misses(SLA), "of two nothing is known");
+    assert!(two.standing().misses(SLA));
+    assert!(
+        !two.at(at(120)).standing().misses(SLA),
+        "of two nothing is known"
+    );
     let three = heard(state.clone(), 3, 20, at(60)).at(at(120));
-    assert!(!three.misses(SLA));
+    assert!(!three.standing().misses(SLA));
     let slow = heard(state, 3, 9_000, at(60)).at(at(120));
-    assert!(slow.misses(SLA));
-    assert!(!slow.at(at(180)).misses(SLA));
+    assert!(slow.standing().misses(SLA));
+    assert!(!slow.at(at(180)).standing().misses(SLA));
 }
 
 #[test]
 fn what_takes_longer_than_can_be_measured_misses_every_sla() {
     let state = heard(Latency::default(), 20, u64::MAX, at(0));
     assert_eq!(state.p95(), Some(u64::MAX));
-    assert!(state.misses(LONGEST));
+    assert!(state.standing().misses(LONGEST));
     let state = heard(state, 20, 10, at(60)).at(at(120));
-    assert!(!state.misses(millis(13)));
+    assert!(!state.standing().misses(millis(13)));
 }
 
 #[test]
 fn a_probe_is_due_when_nothing_was_heard_for_a_while() {
     let mut state = heard(Latency::default(), 1, 10, at(0));
-    assert!(!state.is_due(at(9)));
-    assert!(state.is_due(at(10)));
+    assert!(!state.standing().is_due(at(9)));
+    assert!(state.standing().is_due(at(10)));
     state.probe(at(10));
-    assert!(!state.is_due(at(19)));
+    assert!(!state.standing().is_due(at(19)));
     // An answer that was heard by a worker whose clock is behind does not bring one forward.
     state.record(millis(10), at(5));
-    assert!(!state.is_due(at(19)));
-    assert!(state.is_due(at(20)));
+    assert!(!state.standing().is_due(at(19)));
+    assert!(state.standing().is_due(at(20)));
 }
 
 #[test]
@@ -186,6 +189,23 @@ fn a_state_reads_back_as_it_was_written_and_nothing_else_does() {
         Latency::decode(&[&bytes[..], &[0]].concat()),
         Err(Corrupt(()))
     );
+}
+
+#[test]
+fn a_standing_is_read_as_that_of_the_whole_state_at_any_time() {
+    let mut state = heard(Latency::default(), 20, 2_000, at(0));
+    state = heard(state, 3, 10, at(60));
+    let bytes = state.encode();
+    let read = |secs| Standing::read(&bytes, at(secs)).unwrap();
+    for secs in [0, 59, 60, 119, 120, 179, 180, 1_000] {
+        assert_eq!(read(secs), state.clone().at(at(secs)).standing(), "{secs}");
+    }
+    assert!(read(119).misses(SLA) && !read(120).misses(SLA));
+    for end in 0..28 {
+        assert_eq!(Standing::read(&bytes[..end], at(60)), Err(Corrupt(())));
+    }
+    assert_eq!(Standing::read(&bytes[..28], at(60)), Ok(read(60)));
+    assert_eq!(Standing::read(&bytes[..28], at(120)), Err(Corrupt(())));
 }
 
 #[test]

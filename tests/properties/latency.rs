@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bursar::latency::{ENOUGH, FEW, HALF, LONGEST, Latency};
+use bursar::latency::{ENOUGH, FEW, HALF, LONGEST, Latency, Standing};
 use bursar::units::Timestamp;
 use proptest::prelude::*;
 
@@ -130,7 +130,7 @@ proptest! {
                     _ if p95 > sla => true,
                     _ => is_missed && p95.saturating_mul(5) > sla * 4,
                 };
-                prop_assert_eq!(next.misses(Duration::from_millis(sla)), is_missed, "{:?}", next);
+                prop_assert_eq!(next.standing().misses(Duration::from_millis(sla)), is_missed, "{:?}", next);
                 state = next;
             }
         }
@@ -148,7 +148,9 @@ proptest! {
         changed[at_byte % length] = to;
         for bytes in [changed, [&b"brl\x01"[..], &noise].concat(), noise] {
             if let Ok(read) = Latency::decode(&bytes) {
-                prop_assert_eq!(read.encode(), bytes);
+                prop_assert_eq!(&read.encode(), &bytes);
+                let standing = Standing::read(&bytes, at(1));
+                prop_assert_eq!(standing, Ok(read.clone().at(at(1)).standing()));
                 // Whatever it says, it goes on.
                 let state = record(read, (1, 2));
                 prop_assert!(state.p95().is_some());
