@@ -153,6 +153,11 @@ fn config() {
 }
 
 #[test]
+fn latency() {
+    run("latency", targets::latency::run);
+}
+
+#[test]
 fn record() {
     run("record", targets::record::run);
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import answers
+from harness import answers, envoy
 from harness.config import BY_HEADER, TIERS
 from harness.rig import HOLDING, STREAMING, chat_body
 from harness.wait import in_parallel, let_pass
@@ -82,3 +82,13 @@ def test_of_all_workers_one_sends_a_probe(rig):
     let_pass(PROBE_SECONDS)
     served = in_parallel(16, lambda _: rig.post("acme", chat_body(stream=False)), range(32))
     assert sorted(each.told for each in served if each.told != STANDARD) == [DEFAULT]
+
+
+def test_an_upstream_that_times_out_is_slow(start_rig):
+    rig = start_rig(CONFIG, change=lambda doc: envoy.add_route(doc, "/quick/", route=envoy.to(timeout="0.3s")))
+    gate = answers.Gate()
+    late = rig.post("other", chat_body(), answer=answers.Silence(gate), path="/quick/v1/chat/completions")
+    gate.open()
+    assert late.status == 504
+    rig.log(late)
+    assert p95(rig, "whole") == 131_072

@@ -1,7 +1,9 @@
 //! What the fuzz targets begin with: the providers' wires (`tests/wire`), and what else their parsers are made for.
 
 use std::path::Path;
+use std::time::Duration;
 
+use bursar::latency::Latency;
 use bursar::ledger::{HOLDS, Hold};
 use bursar::record::Record;
 use bursar::units::{Cost, Micros, Timestamp, Tokens};
@@ -28,6 +30,7 @@ pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
             .iter()
             .map(|config| Input::write(20, 0, config.to_string().as_bytes()))
             .collect(),
+        "latency" => latencies(),
         "record" => records(),
         "trim" => talks(),
         "path" => {
@@ -276,6 +279,27 @@ fn talks() -> Vec<Vec<u8>> {
         }
     }
     inputs
+}
+
+/// Nothing, a slow tier, and one of which two halves are known, each as of the time at which the target begins.
+fn latencies() -> Vec<Vec<u8>> {
+    let noon = Timestamp::from_secs(crate::proxy::NOON);
+    let mut states = vec![Latency::default().at(noon)];
+    for (millis, before) in [(9_000, 0), (40, 60), (700, 60), (u64::MAX, 120)] {
+        let then = Timestamp::from_secs(crate::proxy::NOON - before);
+        let mut state = Latency::default().at(then);
+        for at in 0..30 {
+            state.record(Duration::from_millis(millis.saturating_add(at)), then);
+        }
+        states.push(state.clone());
+        let mut state = state.at(noon);
+        state.record(Duration::from_millis(20), noon);
+        states.push(state);
+    }
+    let seeds = states.iter().enumerate();
+    seeds
+        .map(|(at, state)| Input::write(at * 3, 0, &state.encode()[4..]))
+        .collect()
 }
 
 fn records() -> Vec<Vec<u8>> {

@@ -8,6 +8,7 @@ pub mod config;
 pub mod eventstream;
 pub mod input;
 pub mod json;
+pub mod latency;
 pub mod path;
 pub mod record;
 pub mod request;
