@@ -10,8 +10,9 @@
 use std::time::Duration;
 
 use crate::latency::{Latency, Standing};
-use crate::payer::{Done, Payer};
+use crate::payer::{Done, Payer, as_of};
 use crate::policy::{Ask, Decision, Sla, decide};
+use crate::record::Record;
 use crate::store::{Contended, Store, Troubles, Updated, Write, latency_key, update};
 use crate::tier::{Ladder, TierSet};
 use crate::units::Timestamp;
@@ -65,7 +66,8 @@ pub fn slow(
             }
         }
     }
-    if due == TierSet::NONE {
+    // A request that is not moved in any case is no probe, wherever it would have gone.
+    if due == TierSet::NONE || payer.plan.limits.shadow {
         return known(slow);
     }
     let would = |slow| served_at(store, payer, ask, slow, now);
@@ -124,10 +126,12 @@ fn served_at(
     slow: TierSet,
     now: Timestamp,
 ) -> Option<usize> {
-    let record = payer.look(store, &payer.key(store, now), now)?;
+    let limits = &payer.plan.limits;
+    let record = payer.look(store, &payer.key(store, now), now);
+    let record = record.unwrap_or_else(|| as_of(limits, Record::default(), now));
     let mut ask = *ask;
     ask.conditions.slow = slow;
-    match decide(&payer.plan.limits, &ask, &record, now) {
+    match decide(limits, &ask, &record, now) {
         Decision::Admit { tier, .. } => Some(tier),
         Decision::Refuse { .. } => None,
     }

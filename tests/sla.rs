@@ -29,6 +29,7 @@ fn config() -> Value {
             "acme": {"sla": {"p95_ms": 1000}},
             "patient": {"sla": {"p95_ms": 10000}},
             "poor": {"sla": {"p95_ms": 1000}, "budget": {"initial_budget": 1000, "window": "day"}},
+            "shy": {"sla": {"p95_ms": 1000}, "shadow": true},
             "loyal": {"sla": {"p95_ms": 1000}, "never_downgrade": true},
             "other": {}
         }
@@ -194,6 +195,26 @@ fn a_request_that_would_not_be_served_there_is_no_probe() {
     assert_eq!(tier(&proxy, "poor"), "compact");
     assert_eq!(tier(&proxy, "acme"), "default");
     assert_eq!(tier(&proxy, "acme"), "standard");
+}
+
+#[test]
+fn in_shadow_mode_it_is_told_where_a_request_would_have_gone_and_none_is_a_probe() {
+    let proxy = Proxy::new(&config());
+    answered_after(&proxy, "shy", BODY, ENOUGH, 2_000);
+    proxy.pass_millis(10_000);
+    let mut call = proxy.chat("shy", BODY);
+    assert_eq!(call.upstream_text(), BODY);
+    proxy.pass_millis(2_000);
+    assert_eq!(told(&mut call), DEFAULT);
+    assert_eq!(
+        call.response_header("x-bursar-shadow"),
+        Some("downgrade;tier=standard;model=middle;reason=sla")
+    );
+    proxy.pass_millis(10_000);
+    let open = proxy.chat("shy", BODY);
+    assert_eq!(tier(&proxy, "acme"), "default");
+    assert_eq!(tier(&proxy, "acme"), "standard");
+    drop(open);
 }
 
 #[test]
@@ -432,7 +453,7 @@ fn whoever_has_no_sla_reads_nothing_more_and_where_nobody_has_one_nothing_is_mea
     };
     let calls = |config: &Value, tenant: &str| calls_of(config, tenant, BODY);
     let mut without = config();
-    for tenant in ["acme", "patient", "poor", "loyal"] {
+    for tenant in ["acme", "patient", "poor", "shy", "loyal"] {
         without["tenants"][tenant]
             .as_object_mut()
             .unwrap()
