@@ -339,7 +339,7 @@ impl Told {
 
 impl Judge for Told {
     fn data(&mut self, bytes: &[u8]) {
-        self.has_data = true;
+        self.has_data |= !bytes.is_empty();
         self.event.read(self.wire, bytes);
     }
 
@@ -366,6 +366,7 @@ impl Judge for Told {
     }
 
     fn whole(&mut self, data: &[u8]) -> Verdict {
+        self.has_data |= !data.is_empty();
         if data.starts_with(b"{") && !self.wire.may_tell(data) {
             self.content.add(length(data));
             return Verdict::Keep;

@@ -231,6 +231,8 @@ fn a_probe_that_was_lost_to_another_worker_goes_down() {
 
 #[test]
 fn a_stream_begins_with_its_first_event_and_a_whole_answer_with_its_first_byte() {
+    let event = r#"data: {"choices":[{"delta":{"content":"Hi"}}]}"#.to_owned() + "\n\n";
+    let whole = &[": ping\n\n", "data:\n\n", event.as_str()][..];
     let events = &[
         ": ping\n",
         "\n",
@@ -240,6 +242,7 @@ fn a_stream_begins_with_its_first_event_and_a_whole_answer_with_its_first_byte()
         ": 1",
     ][..];
     for (body, kind, content_type, parts) in [
+        (STREAMED, "streamed", "text/event-stream", whole),
         (STREAMED, "streamed", "text/event-stream", events),
         (BODY, "whole", "application/json", &["\n", " \n", "{"]),
     ] {
