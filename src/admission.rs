@@ -22,7 +22,7 @@ use crate::policy::{
 };
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
-use crate::telemetry::{self, Metric};
+use crate::telemetry;
 use crate::units::{Cost, Timestamp, Tokens};
 use shared::Asked;
 
@@ -660,7 +660,14 @@ pub fn settle(
             report: (),
         }
     };
-    match payer.change(store, &admission.key, SETTLE_TRIES, now, step) {
+    // Only tenants that are configured, and have a budget, have one to tell.
+    let left = |record: &Record| {
+        let record = as_of(payer.limits(), record.clone(), now);
+        telemetry::remaining(payer.id.as_str(), payer.limits(), &record)
+            .filter(|_| payer.configured)
+    };
+    let changed = payer.change_telling(store, &admission.key, SETTLE_TRIES, now, step, left);
+    match changed {
         Ok(Done {
             report: Some((record, ())),
             troubles,
@@ -707,33 +714,4 @@ fn give_back(
         lesson: Lesson::default(),
     };
     settle(store, payer, admission, &nothing, now)
-}
-
-/// What is left of a tenant's budget, to be read when it is told.
-///
-/// A gauge cannot be set in the same step as the record: between the two another worker may write its own, and
-/// set the gauge before we do. So it is read again after it was told, until what was told is what is.
-#[derive(Clone, Debug)]
-pub struct Balance {
-    payer: Payer,
-    key: String,
-}
-
-impl Balance {
-    /// What a settlement leaves. Only configured tenants with a budget have one to tell.
-    #[must_use]
-    pub fn of(payer: &Payer, admission: &Admission) -> Option<Self> {
-        let tells = payer.configured && payer.limits().budget.is_some();
-        tells.then(|| Self {
-            payer: payer.clone(),
-            key: admission.key.clone(),
-        })
-    }
-
-    /// The gauge as of `now`.
-    #[must_use]
-    pub fn metric(&self, store: &impl Store, now: Timestamp) -> Option<Metric> {
-        let record = self.payer.look(store, &self.key, now)?;
-        telemetry::remaining(self.payer.id.as_str(), self.payer.limits(), &record)
-    }
 }

@@ -17,7 +17,7 @@ mod shadow;
 
 use std::rc::Rc;
 
-use crate::admission::{self, Admission, Balance, Part, Used};
+use crate::admission::{self, Admission, Part, Used};
 use crate::api::{Endpoint, Facts};
 use crate::config::Config;
 use crate::headers;
@@ -49,8 +49,6 @@ pub struct Step {
     pub metrics: Vec<Metric>,
     /// What is to be known to the access log.
     pub fields: Vec<Field>,
-    /// Whose gauge is to be set.
-    pub balance: Option<Balance>,
     /// Of which capacity the gauge is to be set.
     pub part: Option<Box<Part>>,
     /// What went wrong with our own state.
@@ -167,6 +165,18 @@ impl Exchange {
     #[must_use]
     pub fn awaits_response(&self) -> bool {
         !matches!(self.stage, Stage::Idle)
+    }
+
+    /// Whether nothing is left to be done at the end of the exchange, so that [`Exchange::finish`] may be left out.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let sent = match &self.stage {
+            Stage::Idle | Stage::Unread(_) => return true,
+            Stage::Refused(_) => return false,
+            Stage::Reading(reading) => reading.sent.as_ref(),
+            Stage::Sent(sent) => Some(sent),
+        };
+        sent.is_none_or(|sent| sent.is_settled && sent.wait.is_none())
     }
 
     /// The exchange is over, in whatever way. Settles what is not settled yet.
@@ -312,7 +322,6 @@ impl Sent {
         if let Some(record) = settled.report {
             self.admission.record = Some(record);
         }
-        step.balance = Balance::of(&self.payer, &self.admission);
         step.part = self.admission.part.clone();
         let shared = admission::settle_part(store, &self.admission, cost.tokens, now);
         step.troubles = settled.troubles.and(shared);
@@ -386,7 +395,6 @@ impl Step {
     fn reporting(mut self, other: Self) -> Self {
         self.metrics.extend(other.metrics);
         self.fields.extend(other.fields);
-        self.balance = self.balance.or(other.balance);
         self.part = self.part.or(other.part);
         self.troubles = self.troubles.and(other.troubles);
         self

@@ -55,6 +55,10 @@ impl Filter {
             self.held,
             size.saturating_sub(self.held),
         );
+        if chunk.is_empty() && is_end && self.exchange.end_request() {
+            self.held = 0;
+            return Action::Continue;
+        }
         let step = self.exchange.request_body(&chunk, is_end, host, host.now());
         let action = apply(host, step, Map::Request, Buffer::RequestBody, size);
         self.held = if action == Action::Pause { size } else { 0 };
@@ -100,8 +104,10 @@ impl Filter {
 
     /// It is over.
     pub(crate) fn log(&mut self, host: &Host) {
-        let step = self.exchange.finish(host, host.now());
-        report(host, &step);
+        if !self.exchange.is_over() {
+            let step = self.exchange.finish(host, host.now());
+            report(host, &step);
+        }
     }
 }
 
@@ -150,9 +156,6 @@ fn report(host: &Host, step: &Step) {
     }
     if step.troubles != Troubles::default() {
         complain(host, &step.troubles);
-    }
-    if let Some(balance) = &step.balance {
-        tell(host, |now| balance.metric(host, now));
     }
     if let Some(part) = &step.part {
         tell(host, |now| part.metric(host, now));

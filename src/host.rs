@@ -254,9 +254,10 @@ impl Host {
                 self.metric(COUNTER, name)
                     .map_or(OK, |id| unsafe { proxy_increment_metric(id, by) })
             }
-            Metric::Set(name, value) => self
-                .metric(GAUGE, name)
-                .map_or(OK, |id| unsafe { proxy_record_metric(id, *value) }),
+            Metric::Set(name, value) => {
+                self.announce(name, *value);
+                OK
+            }
         };
         complain(status, "count");
     }
@@ -314,6 +315,13 @@ impl Store for Host {
             OK => Ok(()),
             CAS_MISMATCH => Err(PutError::Conflict),
             _ => Err(PutError::Unavailable),
+        }
+    }
+
+    fn announce(&self, gauge: &str, value: u64) {
+        if let Some(id) = self.metric(GAUGE, gauge) {
+            // SAFETY: plain numbers.
+            complain(unsafe { proxy_record_metric(id, value) }, "set a gauge");
         }
     }
 }

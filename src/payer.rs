@@ -7,7 +7,7 @@ use crate::policy::Limits;
 use crate::record::Record;
 use crate::store::{
     Contended, OVERFLOW_KEY, Store, Troubles, Updated, Write, owner_of, slot_keys, tenant_key,
-    update,
+    update_telling,
 };
 use crate::telemetry::{self, Field};
 use crate::tenant::TenantId;
@@ -118,7 +118,20 @@ impl Payer {
         now: Timestamp,
         step: impl Fn(Record, bool) -> Stepped<T>,
     ) -> Result<Done<Option<(Record, T)>>, Troubles> {
-        let updated = update(store, key, tries, |bytes| {
+        self.change_telling(store, key, tries, now, step, |_| None)
+    }
+
+    /// As [`Payer::change`], with a gauge that follows from the record.
+    pub(crate) fn change_telling<T>(
+        &self,
+        store: &impl Store,
+        key: &str,
+        tries: u32,
+        now: Timestamp,
+        step: impl Fn(Record, bool) -> Stepped<T>,
+        gauge: impl Fn(&Record) -> Option<(String, u64)>,
+    ) -> Result<Done<Option<(Record, T)>>, Troubles> {
+        let written = |bytes: Option<&[u8]>| {
             let (record, corrupt) = match self.read(key, bytes, now) {
                 Found::Ours(record) => (record, false),
                 Found::Corrupt(record) => (record, true),
@@ -139,7 +152,11 @@ impl Payer {
                 value,
                 report: (Some((record, report)), corrupt),
             }
-        });
+        };
+        let told = |(changed, _): &(Option<(Record, T)>, bool)| {
+            changed.as_ref().and_then(|(record, _)| gauge(record))
+        };
+        let updated = update_telling(store, key, tries, written, told);
         match updated {
             Ok(Updated {
                 report: (report, corrupt),

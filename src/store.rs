@@ -63,6 +63,9 @@ pub trait Store {
     /// # Errors
     /// [`PutError::Conflict`] if it is not, and nothing was written.
     fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError>;
+
+    /// Sets a gauge to what will be so once the next put succeeds (see [`update_telling`]).
+    fn announce(&self, gauge: &str, value: u64);
 }
 
 /// What a step wants to be written, and what it reports.
@@ -84,22 +87,45 @@ pub struct Updated<T> {
 
 /// Changes the value under `key` by a pure step.
 ///
-/// `step` may run several times, each time on the newest value, and must not have effects. Workers hold no lock: each
-/// lost try means that another worker progressed.
-///
 /// # Errors
-/// [`Contended`] after `tries` lost races, or if the store does not answer. Nothing was written then.
+/// As [`update_telling`].
 pub fn update<T>(
     store: &impl Store,
     key: &str,
     tries: u32,
     step: impl Fn(Option<&[u8]>) -> Write<T>,
 ) -> Result<Updated<T>, Contended> {
+    update_telling(store, key, tries, step, |_| None)
+}
+
+/// Changes the value under `key` by a pure step, and tells a gauge that follows from it.
+///
+/// A gauge cannot be set in the same step as the value. It is set before each put, so that it need not be read again to know
+/// whether another worker was in between: whoever set it and then loses the race sets it once more, and whoever set it last
+/// has also written last.
+///
+/// `step` may run several times, each time on the newest value, and must not have effects. Workers hold no lock: each
+/// lost try means that another worker progressed.
+///
+/// # Errors
+/// [`Contended`] after `tries` lost races, or if the store does not answer. Nothing was written then.
+pub fn update_telling<T>(
+    store: &impl Store,
+    key: &str,
+    tries: u32,
+    step: impl Fn(Option<&[u8]>) -> Write<T>,
+    gauge: impl Fn(&T) -> Option<(String, u64)>,
+) -> Result<Updated<T>, Contended> {
     let mut conflicts: u64 = 0;
     for _ in 0..tries {
         let Ok(current) = store.get(key) else { break };
         let (old, version) = current.unzip();
         let Write { value, report } = step(old.as_deref());
+        if value.is_some()
+            && let Some((name, value)) = gauge(&report)
+        {
+            store.announce(&name, value);
+        }
         match value.map_or(Ok(()), |value| store.put(key, &value, version)) {
             Ok(()) => return Ok(Updated { report, conflicts }),
             Err(PutError::Conflict) => conflicts = conflicts.saturating_add(1),
@@ -248,5 +274,87 @@ mod tests {
             .collect();
         assert_eq!(keys.len(), 4_097);
         assert!(!keys.contains(&tenant_key("made-up-1")));
+    }
+
+    /// A worker with a store in which another worker's whole update comes between, after so many more calls.
+    struct Between<'a> {
+        store: &'a FakeStore,
+        calls_before: std::cell::Cell<u32>,
+    }
+
+    impl Between<'_> {
+        fn call(&self) {
+            let left = self.calls_before.get();
+            self.calls_before.set(left.wrapping_sub(1));
+            if left == 0 {
+                count(self.store);
+            }
+        }
+    }
+
+    impl Store for Between<'_> {
+        fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError> {
+            self.call();
+            self.store.get(key)
+        }
+
+        fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError> {
+            self.call();
+            self.store.put(key, value, expected)
+        }
+
+        fn announce(&self, gauge: &str, value: u64) {
+            self.call();
+            self.store.announce(gauge, value);
+        }
+    }
+
+    /// Adds one, and tells how many there are.
+    fn count(store: &impl Store) {
+        let step = |old: Option<&[u8]>| {
+            let count = old.map_or(1, |old| old[0] + 1);
+            Write {
+                value: Some(vec![count]),
+                report: count,
+            }
+        };
+        let gauge = |count: &u8| Some(("count".to_owned(), u64::from(*count)));
+        update_telling(store, "k", 8, step, gauge).unwrap();
+    }
+
+    #[test]
+    fn the_gauge_that_was_told_last_is_true_wherever_another_worker_comes_between() {
+        // Of the three calls of one try, and of the three of the next one.
+        for calls_before in 0..6 {
+            let store = FakeStore::default();
+            let between = Between {
+                store: &store,
+                calls_before: calls_before.into(),
+            };
+            count(&between);
+            let both = if calls_before < 3 { 2 } else { 1 };
+            assert_eq!(
+                store.value("k"),
+                Some(vec![both]),
+                "before call {calls_before}"
+            );
+            assert_eq!(
+                store.gauge("count"),
+                Some(both.into()),
+                "before call {calls_before}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_where_nothing_is_written() {
+        let store = FakeStore::default();
+        let look = |_: Option<&[u8]>| Write {
+            value: None,
+            report: (),
+        };
+        let gauge = |(): &()| Some(("count".to_owned(), 1));
+        update_telling(&store, "k", 1, look, gauge).unwrap();
+        assert_eq!(store.gauge("count"), None);
     }
 }

@@ -243,12 +243,9 @@ pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
 
 /// What is left of a tenant's budget, in the budget's unit; nothing for a tenant without one.
 #[must_use]
-pub fn remaining(tenant: &str, limits: &Limits, record: &Record) -> Option<Metric> {
+pub fn remaining(tenant: &str, limits: &Limits, record: &Record) -> Option<(String, u64)> {
     let left = limits.budget?.remaining(&record.account);
-    Some(Metric::Set(
-        name("bursar_budget_remaining", &[("tenant", tenant)]),
-        left,
-    ))
+    Some((name("bursar_budget_remaining", &[("tenant", tenant)]), left))
 }
 
 /// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`LONGEST`] stands for all that is longer.
@@ -362,6 +359,9 @@ pub fn plain(text: &str) -> String {
             '?'
         }
     };
+    if text.len() <= 256 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars().take(256).map(visible).collect()
 }
 
@@ -371,22 +371,34 @@ fn add(metric: &str, labels: &[(&str, &str)], by: u64) -> Metric {
 
 /// `metric.label=.=value;.;label=.=value;.;`
 fn name(metric: &str, labels: &[(&str, &str)]) -> String {
-    let mut name = metric.to_owned();
+    let length = |&(label, value): &(&str, &str)| [".=.=;.;", label, value].map(str::len);
+    let lengths = labels.iter().flat_map(length);
+    let mut name = String::with_capacity(lengths.fold(metric.len(), usize::saturating_add));
+    name.push_str(metric);
     for (index, (label, value)) in labels.iter().enumerate() {
         name.push_str(if index == 0 { "." } else { "" });
         name.push_str(label);
         name.push_str("=.=");
-        // What the convention is made of must not stand in a value.
-        name.extend(value.chars().map(|c| {
-            if c.is_control() || ";=".contains(c) {
-                '_'
-            } else {
-                c
-            }
-        }));
+        push_label(&mut name, value);
         name.push_str(";.;");
     }
     name
+}
+
+/// What the convention is made of must not stand in a value.
+fn push_label(name: &mut String, value: &str) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b';' | b'=');
+    if value.as_bytes().iter().all(is_plain) {
+        name.push_str(value);
+        return;
+    }
+    name.extend(value.chars().map(|c| {
+        if c.is_control() || ";=".contains(c) {
+            '_'
+        } else {
+            c
+        }
+    }));
 }
 
 #[cfg(test)]

@@ -67,6 +67,12 @@ pub trait Properties {
 pub struct Headers(pub Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Headers {
+    /// Whether there is such a header.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key == name.as_bytes())
+    }
+
     /// The value of a header that was sent once; `None` if it was not sent, or sent several times.
     #[must_use]
     pub fn only(&self, name: &str) -> Option<&[u8]> {

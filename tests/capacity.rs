@@ -459,11 +459,11 @@ fn who_has_no_capacity_asks_the_store_nothing_more() {
             tier.as_object_mut().unwrap().remove("capacity");
         }
     });
-    // Reserve and settle, and the gauge of the budget.
-    assert_eq!(calls(&without), 2 + 2 + 1);
+    // Reserve and settle.
+    assert_eq!(calls(&without), 2 + 2);
     // A look at each tier's capacity, taking, settling, and its gauge.
-    assert_eq!(calls(&config()), 5 + 2 + 2 + 2 + 1);
+    assert_eq!(calls(&config()), 4 + 2 + 2 + 2 + 1);
     // Of who must not be downgraded, only the asked tier is looked at.
     let never = with(|config| config["tenants"]["acme"]["never_downgrade"] = true.into());
-    assert_eq!(calls(&never), 5 + 1 + 2 + 2 + 1);
+    assert_eq!(calls(&never), 4 + 1 + 2 + 2 + 1);
 }

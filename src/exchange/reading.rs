@@ -190,6 +190,15 @@ impl Reading {
         Ok(step)
     }
 
+    /// The admitted request, if all of it was read and has gone on.
+    pub(super) fn take_complete(&mut self) -> Option<Box<Sent>> {
+        if self.is_complete() {
+            self.sent.take()
+        } else {
+            None
+        }
+    }
+
     /// What is asked for; `None` while the model is not known.
     fn request(&self) -> Result<Option<Request>, Fault> {
         let model = match &self.endpoint.model {

@@ -77,6 +77,19 @@ impl Exchange {
         }
     }
 
+    /// The request's body ends without another byte. Whether nothing is left to be done: otherwise it is for
+    /// [`Exchange::request_body`].
+    pub fn end_request(&mut self) -> bool {
+        let Stage::Reading(reading) = &mut self.stage else {
+            return false;
+        };
+        let Some(sent) = reading.take_complete() else {
+            return false;
+        };
+        self.stage = Stage::Sent(sent);
+        true
+    }
+
     /// More of the request's body is here: the bytes that were not given before.
     pub fn request_body(
         &mut self,

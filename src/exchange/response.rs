@@ -49,13 +49,17 @@ impl Exchange {
                 sent.reader = Some(reader);
             }
         }
-        let has = |name: &&&str| response.0.iter().any(|(key, _)| key == name.as_bytes());
-        let theirs = headers::LIMITS.iter().filter(has);
+        let ours = sent.headers(now);
+        // What we set takes the place of theirs.
+        let is_theirs =
+            |name: &&&str| response.has(name) && ours.iter().all(|(our_name, _)| our_name != *name);
+        let theirs = headers::LIMITS.iter().filter(is_theirs);
         step.headers
             .extend(theirs.map(|name| HeaderChange::Remove(name.as_bytes().to_vec())));
-        let ours = sent.headers(now).into_iter();
-        step.headers
-            .extend(ours.map(|(name, value)| HeaderChange::Set(name, value)));
+        step.headers.extend(
+            ours.into_iter()
+                .map(|(name, value)| HeaderChange::Set(name, value)),
+        );
         if is_end {
             step = step.reporting(sent.settle(&config, store, Exit::Answered, now));
         }
@@ -70,7 +74,7 @@ impl Exchange {
             Stage::Sent(sent) => Some(sent),
             Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
         };
-        sent.is_some_and(|sent| sent.reader.is_some())
+        sent.is_some_and(|sent| sent.reads_response())
     }
 
     /// A chunk of the response's body is here.
@@ -130,6 +134,13 @@ impl Exchange {
 }
 
 impl Sent {
+    /// Once it is settled, only a reader that may change the answer reads on.
+    fn reads_response(&self) -> bool {
+        let is_done = self.is_settled && self.wait.is_none();
+        let mut reader = self.reader.iter();
+        reader.any(|reader| !is_done || reader.changes_length())
+    }
+
     /// Our headers on the response.
     fn headers(&self, now: Timestamp) -> Vec<headers::Header> {
         let record = self.admission.record.as_ref();

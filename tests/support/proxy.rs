@@ -88,7 +88,8 @@ impl Proxy {
 
     /// The value of a metric by its full name; 0 if it was never counted.
     pub fn metric(&self, name: &str) -> u64 {
-        self.metrics.borrow().get(name).copied().unwrap_or(0)
+        let counted = self.metrics.borrow().get(name).copied();
+        counted.or_else(|| self.store.gauge(name)).unwrap_or(0)
     }
 
     pub fn record(&self, tenant: &str) -> Record {
@@ -285,14 +286,11 @@ impl Call<'_> {
 
     fn note(&mut self, step: &Step) {
         let mut metrics = self.proxy.metrics.borrow_mut();
-        let balance = step.balance.as_ref();
-        let gauge = balance.and_then(|balance| balance.metric(&self.proxy.store, self.proxy.now()));
         let part = step.part.as_ref();
         let level = part.and_then(|part| part.metric(&self.proxy.store, self.proxy.now()));
         for metric in step
             .metrics
             .iter()
-            .chain(&gauge)
             .chain(&level)
             .chain(&bursar::telemetry::troubles(&step.troubles))
         {

@@ -11,6 +11,7 @@ use bursar::store::{PutError, Store, Version};
 pub struct FakeStore {
     values: RefCell<HashMap<String, (Vec<u8>, u32)>>,
     last_version: Cell<u32>,
+    gauges: RefCell<HashMap<String, u64>>,
     to_lose: Cell<u32>,
     down: Cell<bool>,
     others: RefCell<VecDeque<Box<dyn FnOnce()>>>,
@@ -63,6 +64,11 @@ impl FakeStore {
         self.calls.get()
     }
 
+    /// What a gauge was set to last.
+    pub fn gauge(&self, name: &str) -> Option<u64> {
+        self.gauges.borrow().get(name).copied()
+    }
+
     pub fn keys(&self) -> usize {
         self.values.borrow().len()
     }
@@ -103,5 +109,9 @@ impl Store for FakeStore {
         }
         self.plant(key, value);
         Ok(())
+    }
+
+    fn announce(&self, gauge: &str, value: u64) {
+        self.gauges.borrow_mut().insert(gauge.to_owned(), value);
     }
 }
