@@ -412,18 +412,23 @@ fn foreign(message: &Headers) -> Vec<HeaderChange> {
         }
     };
     let is_ours = |name: &[u8]| {
-        name.iter()
-            .map(plain)
-            .take(headers::PREFIX.len())
-            .eq(headers::PREFIX.bytes())
+        name.first().is_some_and(|&first| plain(&first) == b'x')
+            && name
+                .iter()
+                .map(plain)
+                .take(headers::PREFIX.len())
+                .eq(headers::PREFIX.bytes())
     };
-    let mut names: Vec<&Vec<u8>> = message.0.iter().map(|(name, _)| name).collect();
-    names.retain(|name| is_ours(name));
-    names.sort();
+    let ours = message
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| is_ours(name));
+    let mut names: Vec<&[u8]> = ours.collect();
+    names.sort_unstable();
     names.dedup();
     names
         .into_iter()
-        .map(|name| HeaderChange::Remove(name.clone()))
+        .map(|name| HeaderChange::Remove(name.to_vec()))
         .collect()
 }
 

@@ -9,7 +9,8 @@
 
 use std::alloc::{Layout, alloc};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::store::{PutError, Store, Version};
 use crate::telemetry::{Field, Metric};
@@ -116,15 +117,38 @@ unsafe extern "C" {
 /// The proxy, as one thread of it sees it.
 pub(crate) struct Host {
     /// Ids of metrics by name: the host makes a new one each time that it is asked. Bounded, as the names are.
-    metrics: RefCell<BTreeMap<String, u32>>,
+    metrics: RefCell<HashMap<String, u32, BuildHasherDefault<NameHasher>>>,
     /// A corrupt record was complained about: once is enough.
     pub(crate) complained: Cell<bool>,
+}
+
+/// Hashes names that come from the configuration alone, so that nobody can choose them to collide.
+#[derive(Default)]
+struct NameHasher(u64);
+
+/// The golden ratio's fraction: odd, and its bits are spread.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        for word in words.iter().chain([&last]) {
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(SPREAD);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // The table looks at the lowest bits, the product is best in its highest.
+        self.0.rotate_left(20)
+    }
 }
 
 impl Host {
     pub(crate) const fn new() -> Self {
         Self {
-            metrics: RefCell::new(BTreeMap::new()),
+            metrics: RefCell::new(HashMap::with_hasher(BuildHasherDefault::new())),
             complained: Cell::new(false),
         }
     }
@@ -156,12 +180,7 @@ impl Host {
         // SAFETY: both pointers are to locals of `returned`.
         let bytes =
             returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) });
-        Headers(
-            bytes
-                .ok()
-                .and_then(|bytes| pairs(&bytes))
-                .unwrap_or_default(),
-        )
+        Headers::in_form(bytes.unwrap_or_default())
     }
 
     pub(crate) fn set_header(&self, map: Map, name: &str, value: &str) {
@@ -224,7 +243,8 @@ impl Host {
         headers: &[(&'static str, String)],
         body: &str,
     ) {
-        let headers = serialize(headers);
+        let headers: Headers = headers.iter().map(|(name, value)| (name, value)).collect();
+        let headers = headers.as_form();
         // SAFETY: all slices outlive the call. -1: no gRPC status.
         let status = unsafe {
             proxy_send_local_response(
@@ -344,44 +364,6 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
         OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
         status => Err(status),
     }
-}
-
-/// Reads the host's form of a list of headers: the number of pairs, the sizes of each name and value, then the names
-/// and values themselves, each with a NUL behind it. All numbers are 32 bits, little-endian.
-fn pairs(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let number = |bytes: &mut &[u8]| {
-        let (head, tail) = bytes.split_first_chunk::<4>()?;
-        *bytes = tail;
-        usize::try_from(u32::from_le_bytes(*head)).ok()
-    };
-    let text = |bytes: &mut &[u8], size: usize| {
-        let (text, tail) = bytes.split_at_checked(size)?;
-        *bytes = tail.strip_prefix(b"\0")?;
-        Some(text.to_vec())
-    };
-    let mut rest = bytes;
-    let count = number(&mut rest)?;
-    let (mut sizes, mut texts) = rest.split_at_checked(count.checked_mul(8)?)?;
-    let pair = |_| {
-        let (name, value) = (number(&mut sizes)?, number(&mut sizes)?);
-        Some((text(&mut texts, name)?, text(&mut texts, value)?))
-    };
-    (0..count).map(pair).collect()
-}
-
-/// The same form the other way round.
-fn serialize(headers: &[(&'static str, String)]) -> Vec<u8> {
-    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
-    let mut bytes = number(headers.len()).to_vec();
-    for (name, value) in headers {
-        bytes.extend(number(name.len()));
-        bytes.extend(number(value.len()));
-    }
-    for (name, value) in headers {
-        bytes.extend(name.bytes().chain([0]));
-        bytes.extend(value.bytes().chain([0]));
-    }
-    bytes
 }
 
 /// Sends what is logged, and a panic's message, to the proxy's log.

@@ -154,14 +154,13 @@ fn jittered(now: Timestamp) -> Duration {
 mod tests {
     use super::*;
     use crate::api::Endpoint;
-    use crate::tenant::Headers;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn reply(denial: Denial) -> Reply {
         let post = [(":method", "POST"), (":path", "/v1/chat/completions")];
         let post = post.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        let endpoint = Endpoint::of(&Headers(post.to_vec())).unwrap();
+        let endpoint = Endpoint::of(&post.into_iter().collect()).unwrap();
         denial.reply(endpoint.wire, Timestamp::from_secs(7))
     }
 

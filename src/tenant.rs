@@ -63,22 +63,93 @@ pub trait Properties {
 }
 
 /// The headers of a message: names in lower case, values as any bytes, in their order.
+///
+/// They stay in the proxy's form, so that none is copied: the number of pairs, the sizes of each name and value, then the
+/// names and values themselves, each with a NUL behind it. All numbers are 32 bits, little-endian. What is not in that form ends
+/// the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(Vec<u8>, Vec<u8>)>);
+pub struct Headers(Vec<u8>);
+
+/// Names and values that are still to be told.
+struct Pairs<'a> {
+    sizes: &'a [u8],
+    texts: &'a [u8],
+}
 
 impl Headers {
+    /// Headers as the proxy gives them.
+    #[must_use]
+    pub fn in_form(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes that the proxy takes.
+    #[must_use]
+    pub fn as_form(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// All names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let pairs = || {
+            let (count, rest) = self.0.split_first_chunk::<4>()?;
+            let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+            let (sizes, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+            Some(Pairs { sizes, texts })
+        };
+        pairs().into_iter().flatten()
+    }
+
     /// Whether there is such a header.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, _)| key == name.as_bytes())
+        self.iter().any(|(key, _)| key == name.as_bytes())
     }
 
     /// The value of a header that was sent once; `None` if it was not sent, or sent several times.
     #[must_use]
     pub fn only(&self, name: &str) -> Option<&[u8]> {
-        let mut values = self.0.iter().filter(|(key, _)| key == name.as_bytes());
+        let mut values = self.iter().filter(|(key, _)| *key == name.as_bytes());
         let (_, first) = values.next()?;
         values.next().is_none().then_some(first)
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&[a, b, c, d, e, f, g, h], sizes) = self.sizes.split_first_chunk::<8>()?;
+        self.sizes = sizes;
+        let name = self.text([a, b, c, d])?;
+        Some((name, self.text([e, f, g, h])?))
+    }
+}
+
+impl<'a> Pairs<'a> {
+    fn text(&mut self, size: [u8; 4]) -> Option<&'a [u8]> {
+        let size = usize::try_from(u32::from_le_bytes(size)).ok()?;
+        let (text, rest) = self.texts.split_at_checked(size)?;
+        let (_, rest) = rest.split_first()?;
+        self.texts = rest;
+        Some(text)
+    }
+}
+
+/// Puts pairs into the proxy's form.
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+        let (mut count, mut sizes, mut texts) = (0_usize, Vec::new(), Vec::new());
+        for (name, value) in pairs {
+            count = count.saturating_add(1);
+            for text in [name.as_ref(), value.as_ref()] {
+                sizes.extend(number(text.len()));
+                texts.extend(text);
+                texts.push(0);
+            }
+        }
+        Self([&number(count)[..], &sizes, &texts].concat())
     }
 }
 
@@ -116,11 +187,7 @@ mod tests {
     }
 
     fn headers(list: &[(&str, &[u8])]) -> Headers {
-        Headers(
-            list.iter()
-                .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
-                .collect(),
-        )
+        list.iter().copied().collect()
     }
 
     fn sources() -> [Source; 2] {
@@ -143,6 +210,24 @@ mod tests {
             Some(b"globex".to_vec())
         );
         assert_eq!(principal(&sources(), &headers(&[]), &Claims(None)), None);
+    }
+
+    #[test]
+    fn headers_are_read_from_the_proxys_form_as_far_as_it_goes() {
+        let form = b"\x02\0\0\0\x01\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0a\0\xff\0\0b\0\0";
+        let both = headers(&[("a", b"\xff\0"), ("b", b"")]);
+        assert_eq!(both.as_form(), form);
+        assert_eq!(Headers::in_form(form.to_vec()), both);
+        let pairs: Vec<_> = both.iter().collect();
+        assert_eq!(pairs, [(&b"a"[..], &b"\xff\0"[..]), (b"b", b"")]);
+        assert!(both.has("b") && !both.has("c"));
+        for end in 0..form.len() {
+            let part = Headers::in_form(form[..end].to_vec());
+            assert!(part.iter().count() < 2, "{end} bytes");
+        }
+        // More is promised than is there.
+        let form = b"\xff\xff\xff\xff\x01\0\0\0\x02\0\0\0a\0bc\0";
+        assert_eq!(Headers::in_form(form.to_vec()).iter().count(), 0);
     }
 
     #[test]

@@ -469,7 +469,7 @@ mod tests {
     fn headers(list: &[(&str, &str)]) -> Headers {
         let bytes = |text: &str| text.as_bytes().to_vec();
         let pairs = list.iter().map(|(name, value)| (bytes(name), bytes(value)));
-        Headers(pairs.collect())
+        pairs.collect()
     }
 
     /// What is reported to an answer with these headers, the same at every split into two.

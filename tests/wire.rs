@@ -125,12 +125,10 @@ fn pairs(object: &Value) -> Vec<(String, String)> {
 
 fn as_headers(pairs: &[(String, String)]) -> Headers {
     let bytes = |text: &String| text.clone().into_bytes();
-    Headers(
-        pairs
-            .iter()
-            .map(|(name, value)| (bytes(name), bytes(value)))
-            .collect(),
-    )
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, value)| (bytes(name), bytes(value)))
+        .collect()
 }
 
 /// The bytes in two, cut everywhere, and byte by byte.

@@ -5,7 +5,10 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn endpoint(method: &str, path: &str) -> Option<Endpoint> {
     let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    Endpoint::of(&Headers(vec![pair(":method", method), pair(":path", path)]))
+    Endpoint::of(&Headers::from_iter([
+        pair(":method", method),
+        pair(":path", path),
+    ]))
 }
 
 /// The wire format, and the model in the path.
@@ -155,11 +158,11 @@ fn a_signed_request_is_known() {
             (":path", path),
             ("authorization", authorization),
         ];
-        let headers = headers
+        let headers: Headers = headers
             .iter()
             .map(|(name, value)| pair(name, value))
             .collect();
-        Endpoint::of(&Headers(headers)).unwrap().is_signed
+        Endpoint::of(&headers).unwrap().is_signed
     };
     assert!(signed("AWS4-HMAC-SHA256 Credential=x", "/model/m/converse"));
     assert!(signed("", "/model/m/invoke?x=1&X-Amz-Signature=x"));

@@ -321,11 +321,7 @@ fn parsed(config: &serde_json::Value) -> Rc<Config> {
 }
 
 fn as_headers(list: &[(String, String)]) -> Headers {
-    Headers(
-        list.iter()
-            .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
-            .collect(),
-    )
+    list.iter().map(|(name, value)| (name, value)).collect()
 }
 
 fn change(headers: &mut Vec<(String, String)>, changes: &[HeaderChange]) {

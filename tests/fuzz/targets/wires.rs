@@ -32,11 +32,7 @@ pub fn endpoint(path: &[u8]) -> Option<Endpoint> {
 }
 
 pub fn headers(list: &[(&str, &[u8])]) -> Headers {
-    Headers(
-        list.iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
-            .collect(),
-    )
+    list.iter().copied().collect()
 }
 
 /// Which of the paths has the wire of this one.

@@ -204,11 +204,7 @@ fn at(nanos: u64) -> Timestamp {
 }
 
 fn headers(list: &[(&str, &str)]) -> Headers {
-    Headers(
-        list.iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect(),
-    )
+    list.iter().copied().collect()
 }
 
 /// A field of the access log; empty if it is not there.
