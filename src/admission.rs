@@ -202,14 +202,20 @@ pub fn admit(
                 }
                 held = Some(admission);
             }
-            (Asked::Unknown, FailureMode::Deny) => {
+            (Asked::Unknown, FailureMode::Deny) if admission.shadow.is_none() => {
                 let given_back = give_back(store, payer, &admission, now);
                 return Done {
                     report: Outcome::Unavailable,
                     troubles: troubles.and(given_back.troubles),
                 };
             }
-            (Asked::Taken | Asked::Unknown, _) => {
+            (asked @ (Asked::Taken | Asked::Unknown), _) => {
+                if let (Asked::Unknown, FailureMode::Deny, Some(would)) =
+                    (&asked, mode, &mut admission.shadow)
+                    && would.admits()
+                {
+                    *would = Would::Unavailable;
+                }
                 let report = Outcome::Admitted(admission);
                 return Done { report, troubles };
             }

@@ -185,6 +185,28 @@ fn without_a_state_nothing_is_refused_either() {
 }
 
 #[test]
+fn a_capacity_that_cannot_be_had_or_is_full_refuses_nothing() {
+    let mut config = config(true);
+    config["failure_mode"] = "deny".into();
+    for tier in config["tiers"].as_array_mut().unwrap() {
+        tier["capacity"] = json!({"tokens_per_window": 100, "window": "1h", "reserved": {"critical": 0, "standard": 0}});
+    }
+    let proxy = Proxy::new(&config);
+    assert_eq!(told(&proxy, "acme", BODY, 90), "admit");
+    let full = "throttle;reason=tier_capacity";
+    assert_eq!(
+        told(&proxy, "acme", BODY, 90),
+        "downgrade;tier=standard;model=gpt-4.1-mini;reason=tier_capacity"
+    );
+    proxy.served("globex", BODY, 90, 0);
+    proxy.served("globex", BODY, 90, 0);
+    assert_eq!(told(&proxy, "acme", BODY, 9), full);
+    proxy.store.lose_keys("bursar/v1/capacity/");
+    let unknown = "refuse;reason=budget_unavailable";
+    assert_eq!(told(&proxy, "acme", BODY, 9), unknown);
+}
+
+#[test]
 fn a_request_whose_tenant_is_not_known_has_no_plan_and_is_refused() {
     let proxy = Proxy::new(&config(true));
     assert_eq!(proxy.chat("stranger", BODY).refused().unwrap().0, 403);

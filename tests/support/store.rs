@@ -14,6 +14,7 @@ pub struct FakeStore {
     gauges: RefCell<HashMap<String, u64>>,
     to_lose: Cell<u32>,
     down: Cell<bool>,
+    lost_key: Cell<Option<&'static str>>,
     others: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     calls: Cell<u64>,
 }
@@ -41,6 +42,16 @@ impl FakeStore {
     /// Nobody intrudes any more.
     pub fn calm(&self) {
         self.others.borrow_mut().clear();
+    }
+
+    /// From now on the store does not answer for keys that begin so.
+    pub fn lose_keys(&self, prefix: &'static str) {
+        self.lost_key.set(Some(prefix));
+    }
+
+    fn answers(&self, key: &str) -> bool {
+        let lost = self.lost_key.get();
+        !self.down.get() && !lost.is_some_and(|prefix| key.starts_with(prefix))
     }
 
     pub fn value(&self, key: &str) -> Option<Vec<u8>> {
@@ -77,7 +88,7 @@ impl FakeStore {
 impl Store for FakeStore {
     fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError> {
         self.calls.set(self.calls.get() + 1);
-        if self.down.get() {
+        if !self.answers(key) {
             return Err(PutError::Unavailable);
         }
         let values = self.values.borrow();
@@ -92,7 +103,7 @@ impl Store for FakeStore {
         if let Some(other) = other {
             other();
         }
-        if self.down.get() {
+        if !self.answers(key) {
             return Err(PutError::Unavailable);
         }
         if let Some(left) = self.to_lose.get().checked_sub(1) {
