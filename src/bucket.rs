@@ -75,6 +75,15 @@ impl Quota {
             .saturating_sub(self.refilled(bucket, now).used)
     }
 
+    /// The same with so much of its low-water mark.
+    #[must_use]
+    pub fn with_mark(self, share: Ppm) -> Self {
+        Self {
+            low_water_mark: self.low_water_mark.map(|mark| Ppm(share.of(mark.0))),
+            ..self
+        }
+    }
+
     /// Whether the bucket is under its low-water mark at `now`.
     #[must_use]
     pub fn is_low(&self, bucket: Bucket, now: Timestamp) -> bool {

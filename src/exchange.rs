@@ -14,6 +14,7 @@ mod request;
 mod response;
 mod scope;
 mod shadow;
+mod talk;
 
 use std::rc::Rc;
 
@@ -454,6 +455,7 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::BudgetLow => "budget_low",
         Reason::BudgetPace => "budget_pace",
         Reason::BucketLow => "bucket_low",
+        Reason::Conversation => "conversation",
         Reason::BudgetExhausted => "budget_exhausted",
         Reason::Sla => "sla",
         Reason::TierCapacity => "tier_capacity",

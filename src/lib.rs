@@ -34,6 +34,8 @@ pub mod ledger;
 pub mod record;
 pub mod store;
 
+pub mod conversation;
+
 pub mod tenant;
 pub mod tier;
 

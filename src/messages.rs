@@ -13,6 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use memchr::memchr2;
 
+use crate::conversation::Name;
 use crate::json::unescape;
 
 /// How a conversation is written.
@@ -66,20 +67,27 @@ enum Place {
     /// In the list of a message's blocks, or tool calls.
     Parts,
     Part,
+    /// In the list of blocks that stands beside the messages.
+    System,
+    SystemPart,
 }
 
 impl Place {
     fn is_object(self) -> bool {
-        matches!(self, Self::Top | Self::Message | Self::Part)
+        matches!(
+            self,
+            Self::Top | Self::Message | Self::Part | Self::SystemPart
+        )
     }
 
     fn parent(self) -> Self {
         match self {
             Self::Outside | Self::Top => Self::Outside,
-            Self::List => Self::Top,
+            Self::List | Self::System => Self::Top,
             Self::Message => Self::List,
             Self::Parts => Self::Message,
             Self::Part => Self::Parts,
+            Self::SystemPart => Self::System,
         }
     }
 }
@@ -88,9 +96,14 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Messages,
+    /// What the application says, beside the messages.
+    System,
     Role,
-    /// The list of a message's blocks, or tool calls.
-    Parts,
+    Content,
+    /// The list of a message's tool calls.
+    Calls,
+    /// What a block says.
+    Text,
     /// The id of a tool call.
     Call,
     /// The id of the tool call that is answered.
@@ -103,7 +116,8 @@ enum Key {
 struct Draft {
     start: u64,
     role: Option<Role>,
-    has_parts: bool,
+    has_content: bool,
+    has_calls: bool,
     /// The part that is being read has said which call it is.
     has_call: bool,
     /// It, or in OpenAI's dialect the message, has said which call it answers.
@@ -112,23 +126,47 @@ struct Draft {
     reaches: Option<usize>,
 }
 
+/// What tells a conversation from others, as far as it was read. Only texts count, as they stand in the body: marks such as
+/// `cache_control` move from turn to turn, and a text may stand alone or as a block.
+#[derive(Clone, Debug, Default)]
+struct Naming {
+    /// What the application says beside the messages.
+    system: DefaultHasher,
+    /// All that is said up to the end of the user's first message.
+    start: DefaultHasher,
+    /// That was read.
+    has_started: bool,
+    /// The message that is being read.
+    text: DefaultHasher,
+    /// The model's last message.
+    answer: Option<u64>,
+    questions: [u64; 2],
+}
+
 /// The reader's state between two chunks.
 #[derive(Clone, Debug)]
 pub struct Reader {
     dialect: Dialect,
+    /// Where a name is wanted.
+    naming: Option<Box<Naming>>,
     /// Bytes seen so far.
     offset: u64,
     place: Place,
     /// Open brackets beyond that place.
     beyond: u64,
-    /// A string is being read; it is a key or has one that matters.
+    /// A string is being read.
     in_string: bool,
+    /// It is a key, or a short value that matters.
     keeps: bool,
+    /// It is a text that counts for the name.
+    counts: bool,
     escaped: bool,
     word: Vec<u8>,
     /// The next string is a key.
     is_key: bool,
     key: Key,
+    /// Which list the parts stand in.
+    parts: Key,
     draft: Draft,
     messages: Vec<Message>,
     /// Messages by the ids of their tool calls, hashed. The last one counts: some servers count anew in each turn.
@@ -142,20 +180,23 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader for a new body.
+    /// A reader for a new body. `is_named`: the conversation's name is wanted, too.
     #[must_use]
-    pub fn new(dialect: Dialect) -> Self {
+    pub fn new(dialect: Dialect, is_named: bool) -> Self {
         Self {
             dialect,
+            naming: is_named.then(Box::default),
             offset: 0,
             place: Place::Outside,
             beyond: 0,
             in_string: false,
             keeps: false,
+            counts: false,
             escaped: false,
             word: Vec::new(),
             is_key: false,
             key: Key::Other,
+            parts: Key::Other,
             draft: Draft::default(),
             messages: Vec::new(),
             calls: BTreeMap::new(),
@@ -201,6 +242,16 @@ impl Reader {
         &self.messages
     }
 
+    /// The name of a conversation in a body that was read; `None` where the user says nothing, or it is odd.
+    #[must_use]
+    pub fn name(&self) -> Option<Name> {
+        let naming = self.naming.as_ref().filter(|_| !self.is_odd)?;
+        naming.has_started.then(|| Name {
+            name: hash((naming.system.finish(), naming.start.finish())),
+            questions: naming.questions,
+        })
+    }
+
     /// Reads up to the next string: how many bytes that took.
     fn structure(&mut self, rest: &[u8]) -> usize {
         for (at, &byte) in rest.iter().enumerate() {
@@ -241,7 +292,12 @@ impl Reader {
                 };
                 Some(Place::Message)
             }
-            (Place::Message, b'[') if self.key == Key::Parts => Some(Place::Parts),
+            (Place::Top, b'[') if self.key == Key::System => Some(Place::System),
+            (Place::System, b'{') => Some(Place::SystemPart),
+            (Place::Message, b'[') if matches!(self.key, Key::Content | Key::Calls) => {
+                self.parts = self.key;
+                Some(Place::Parts)
+            }
             (Place::Parts, b'{') => Some(Place::Part),
             _ => None,
         };
@@ -282,6 +338,10 @@ impl Reader {
         self.keeps =
             is_here && (self.is_key || matches!(self.key, Key::Role | Key::Call | Key::Answer));
         self.word.clear();
+        self.counts = is_here
+            && !self.is_key
+            && self.naming.is_some()
+            && matches!(self.key, Key::Content | Key::Text | Key::System);
     }
 
     /// Reads on in a string: how many bytes that took.
@@ -292,6 +352,9 @@ impl Reader {
             let room = MAX_WORD.saturating_add(2).saturating_sub(self.word.len());
             self.word.extend(rest.iter().take(taken.min(room)));
         }
+        if self.counts {
+            self.count(rest.get(..taken).unwrap_or_default(), is_closed);
+        }
         if is_closed {
             self.in_string = false;
             if self.keeps {
@@ -299,6 +362,27 @@ impl Reader {
             }
         }
         taken
+    }
+
+    /// More of a text that counts for the name, with its quote if that closes it.
+    fn count(&mut self, text: &[u8], is_closed: bool) {
+        let is_beside = matches!(self.place, Place::Top | Place::SystemPart);
+        let Some(naming) = &mut self.naming else {
+            return;
+        };
+        let hasher = match is_beside {
+            true => &mut naming.system,
+            false => &mut naming.text,
+        };
+        let text = text
+            .strip_suffix(b"\"")
+            .filter(|_| is_closed)
+            .unwrap_or(text);
+        hasher.write(text);
+        if is_closed {
+            // No byte of a text: two of them are not taken for one.
+            hasher.write_u8(0xff);
+        }
     }
 
     /// A key was read, or the value of one that matters.
@@ -318,23 +402,28 @@ impl Reader {
         use Dialect::{Anthropic, OpenAi};
         self.key = match (self.place, self.dialect, name) {
             (Place::Top, _, "messages") => Key::Messages,
+            (Place::Top, Anthropic, "system") => Key::System,
             (Place::Message, _, "role") => Key::Role,
-            (Place::Message, OpenAi, "tool_calls") | (Place::Message, Anthropic, "content") => {
-                Key::Parts
-            }
+            (Place::Message, _, "content") => Key::Content,
+            (Place::Message, OpenAi, "tool_calls") => Key::Calls,
             (Place::Message, OpenAi, "tool_call_id") | (Place::Part, Anthropic, "tool_use_id") => {
                 Key::Answer
             }
-            (Place::Part, _, "id") => Key::Call,
+            (Place::Part, Anthropic, "id") => Key::Call,
+            (Place::Part, OpenAi, "id") if self.parts == Key::Calls => Key::Call,
+            (Place::Part, _, "text") if self.parts == Key::Content => Key::Text,
+            (Place::SystemPart, _, "text") => Key::Text,
             _ => Key::Other,
         };
         // Where a key stands twice, parsers differ on which one counts.
         self.is_odd |= match self.key {
             Key::Messages => std::mem::replace(&mut self.has_messages, true),
-            Key::Parts => std::mem::replace(&mut self.draft.has_parts, true),
+            Key::Content => std::mem::replace(&mut self.draft.has_content, true),
+            Key::Calls => std::mem::replace(&mut self.draft.has_calls, true),
             Key::Call => std::mem::replace(&mut self.draft.has_call, true),
             Key::Answer => std::mem::replace(&mut self.draft.has_answer, true),
             Key::Role => self.draft.role.is_some(),
+            Key::System | Key::Text => false,
             Key::Other => self.place == Place::Top && name.eq_ignore_ascii_case("messages"),
         };
     }
@@ -353,7 +442,7 @@ impl Reader {
                 Some(&call) => self.reach(call),
                 None => self.is_odd = true,
             },
-            Key::Messages | Key::Parts | Key::Other => {}
+            Key::Messages | Key::System | Key::Content | Key::Calls | Key::Text | Key::Other => {}
         }
         self.key = Key::Other;
     }
@@ -379,11 +468,35 @@ impl Reader {
         if role == Role::Assistant {
             self.last_assistant = Some(index);
         }
-        self.messages.push(Message {
+        let message = Message {
             start: self.draft.start,
             role,
             reaches: self.draft.reaches.unwrap_or(index),
-        });
+        };
+        if let Some(naming) = &mut self.naming {
+            naming.add(role, message.reaches == index);
+        }
+        self.messages.push(message);
+    }
+}
+
+impl Naming {
+    /// A message was read. `is_own`: it answers no tool.
+    fn add(&mut self, role: Role, is_own: bool) {
+        let text = std::mem::take(&mut self.text).finish();
+        let asks = role == Role::User && is_own;
+        if !self.has_started {
+            (role as u8, text).hash(&mut self.start);
+            self.has_started = asks;
+        }
+        if asks {
+            // What the model said before makes it this conversation's, however short it is.
+            let question = self.answer.map_or(0, |answer| hash((answer, text)));
+            self.questions = [question, self.questions[0]];
+        }
+        if role == Role::Assistant {
+            self.answer = Some(text);
+        }
     }
 }
 
@@ -411,9 +524,9 @@ fn string_end(escaped: &mut bool, bytes: &[u8]) -> (usize, bool) {
     (bytes.len(), false)
 }
 
-fn hash(text: &str) -> u64 {
+fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -425,15 +538,16 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn read(dialect: Dialect, body: &str) -> Reader {
-        let mut reader = Reader::new(dialect);
+        let mut reader = Reader::new(dialect, true);
         reader.feed(body.as_bytes());
         for split in 0..=body.len() {
-            let mut parts = Reader::new(dialect);
+            let mut parts = Reader::new(dialect, true);
             let (head, tail) = body.as_bytes().split_at(split);
             parts.feed(head);
             parts.feed(tail);
             assert_eq!(parts.messages, reader.messages, "split at {split}");
             assert_eq!(parts.is_odd, reader.is_odd, "split at {split}");
+            assert_eq!(parts.name(), reader.name(), "split at {split}");
         }
         reader
     }
@@ -557,7 +671,7 @@ mod tests {
             ),
         ] {
             for (count, is_odd) in [(count, false), (count + 1, true)] {
-                let mut reader = Reader::new(OpenAi);
+                let mut reader = Reader::new(OpenAi, true);
                 reader.feed(br#"{"messages":["#);
                 for at in 0..count {
                     reader.feed(part.replace('@', &at.to_string()).as_bytes());
@@ -567,5 +681,81 @@ mod tests {
                 assert_eq!(reader.messages().len(), if is_odd { 0 } else { count });
             }
         }
+    }
+
+    fn name(dialect: Dialect, messages: &[&str]) -> Name {
+        let body = format!(r#"{{"messages":[{}]}}"#, messages.join(","));
+        read(dialect, &body).name().unwrap()
+    }
+
+    const SYSTEM: &str = r#"{"role":"system","content":"Be brief."}"#;
+    const FIRST: &str = r#"{"role":"user","content":"Why \"so\"?"}"#;
+    const ANSWER: &str = r#"{"role":"assistant","content":"Because."}"#;
+    const SECOND: &str = r#"{"role":"user","content":"And then?"}"#;
+
+    #[test]
+    fn a_conversation_has_its_name_by_all_up_to_the_users_first_message() {
+        let first = name(OpenAi, &[SYSTEM, FIRST]);
+        assert_eq!(first.questions, [0, 0]);
+        let second = name(OpenAi, &[SYSTEM, FIRST, ANSWER, SECOND]);
+        assert_eq!(second.name, first.name);
+        // The same text as a block, with marks that move; other white space, other keys.
+        let block = r#"{ "content" : [ {"cache_control":{"type":"ephemeral"},"text":"Why \"so\"?","type":"text"}],"role":"user","name":"n"}"#;
+        assert_eq!(name(OpenAi, &[SYSTEM, block, ANSWER]).name, first.name);
+        for other in [
+            vec![FIRST],
+            vec![SYSTEM, SECOND],
+            vec![FIRST, SYSTEM],
+            vec![ANSWER, SYSTEM, FIRST],
+            vec![SYSTEM, SYSTEM, FIRST],
+        ] {
+            assert_ne!(name(OpenAi, &other).name, first.name, "{other:?}");
+        }
+        // Two texts are not one.
+        let parts = |parts: &str| format!(r#"{{"role":"user","content":[{parts}]}}"#);
+        let [two, one] = [r#"{"text":"a"},{"text":"b"}"#, r#"{"text":"ab"}"#].map(parts);
+        assert_ne!(name(OpenAi, &[&two]).name, name(OpenAi, &[&one]).name);
+    }
+
+    #[test]
+    fn what_the_application_says_beside_the_messages_counts_wherever_it_stands() {
+        let named = |body: &str| read(Anthropic, body).name().unwrap().name;
+        let talk = format!(r#""messages":[{FIRST}]"#);
+        let system = r#""system":"Be brief.""#;
+        let block =
+            r#""system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}]"#;
+        let before = named(&format!("{{{system},{talk}}}"));
+        assert_eq!(named(&format!("{{{talk},{system}}}")), before);
+        assert_eq!(named(&format!("{{{talk},{block}}}")), before);
+        assert_ne!(named(&format!("{{{talk}}}")), before);
+    }
+
+    // A client that leaves out the oldest turns itself.
+    #[test]
+    fn a_question_after_an_answer_links_a_turn_to_the_next() {
+        let second = name(OpenAi, &[SYSTEM, FIRST, ANSWER, SECOND]);
+        let other = r#"{"role":"assistant","content":"Then."}"#;
+        let third = name(OpenAi, &[SYSTEM, ANSWER, SECOND, other, SECOND]);
+        assert_ne!(second.name, third.name);
+        assert_eq!(third.questions[1], second.questions[0]);
+        assert_ne!(third.questions[0], second.questions[0]);
+        // Tools answer within a turn.
+        let call = r#"{"role":"assistant","content":[{"type":"text","text":"Then."},{"type":"tool_use","id":"t"}]}"#;
+        let result =
+            r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"x"}]}"#;
+        let before = name(Anthropic, &[FIRST, ANSWER, SECOND]);
+        let within = name(Anthropic, &[FIRST, ANSWER, SECOND, call, result]);
+        assert_eq!(within, before);
+    }
+
+    #[test]
+    fn without_a_word_of_the_user_or_with_an_odd_one_there_is_no_name() {
+        for messages in ["", SYSTEM, r#"{"role":"critic"}"#] {
+            let body = format!(r#"{{"messages":[{messages}]}}"#);
+            assert_eq!(read(OpenAi, &body).name(), None);
+        }
+        let mut unnamed = Reader::new(OpenAi, false);
+        unnamed.feed(format!(r#"{{"messages":[{FIRST}]}}"#).as_bytes());
+        assert_eq!(unnamed.name(), None);
     }
 }

@@ -7,21 +7,24 @@
 //! 3. *Marks*: it goes down to the lowest whose low-water mark the remaining budget has crossed, or to the last one while
 //!    the bucket is under its own mark. Pace may have moved a mark up ([`crate::pace`]), and a tier where the tenant is
 //!    already is left only past its mark by a margin.
-//! 4. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
+//! 4. *Conversation*: where its conversation was served in this window, it stays, as long as what remains does not come to a
+//!    share of the next mark ([`Sticky`]).
+//! 5. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
 //!    nearest from there upwards; downwards, where only the asked tier is left and that is not allowed.
-//! 5. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
+//! 6. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
 //!    none it stays: a lesser model that is late, too, helps nobody.
-//! 6. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
-//! 7. *Capacity*: where a tier's shared capacity ([`crate::capacity`]) has no room for the request, the next of those serves
+//! 7. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
+//! 8. *Capacity*: where a tier's shared capacity ([`crate::capacity`]) has no room for the request, the next of those serves
 //!    that has. Rather than to be refused, it goes back to one that is slow.
-//! 8. Where the budget can hold none, the plan may limit the request's output to what it still holds, on the lowest tier; else
+//! 9. Where the budget can hold none, the plan may limit the request's output to what it still holds, on the lowest tier; else
 //!    the plan's overdraft may admit the request on the last tier that is allowed. Either way that tier must have room, too.
-//! 9. Where several limits refuse, the strictest is told: never, spent, not yet, held.
+//! 10. Where several limits refuse, the strictest is told: never, spent, not yet, held.
 //!
 //! Where several rules lower the tier, the reason is of the one that fixed it; on a tie, of the earlier. A tenant that must
 //! not be downgraded only ever gets the tier it asks for.
 
 mod ask;
+mod conversation;
 mod marks;
 mod preferences;
 mod shadow;
@@ -29,6 +32,7 @@ mod shadow;
 use std::time::Duration;
 
 pub use ask::{Ask, Conditions, Scope};
+pub use conversation::{Sticky, Talk};
 pub use marks::remember;
 pub use preferences::Preferences;
 pub use shadow::{Would, let_through};
@@ -63,6 +67,8 @@ pub struct Limits {
     pub pace: Option<Pace>,
     /// A tier is left only when what remains has risen past its mark by this fraction of the budget, or the window ends.
     pub hysteresis: Option<Ppm>,
+    /// Conversations stay where they are.
+    pub sticky: Option<Sticky>,
     /// Which tiers its requests may be sent to, and below which marks.
     pub preferences: Preferences,
     /// What it may take of a tier's capacity.
@@ -140,6 +146,8 @@ pub enum Decision {
 /// Why a request is served at a lower tier than it asked for, or why it keeps its own although it should not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// Its conversation was served here, and stays.
+    Conversation,
     /// Less of the budget remains than the tier's low-water mark, or than the asked tier would cost.
     BudgetLow,
     /// At the rate at which the tenant spends lately, the budget would not last at the tier before.
@@ -290,10 +298,10 @@ fn check_bucket(
         })
 }
 
-/// Rules 2 to 8.
+/// Rules 2 to 9.
 fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
     let reach = Reach::of(limits, ask);
-    let wanted = reach.nearest(marks::wanted(limits, ask, record, now), ask);
+    let wanted = reach.nearest(conversation::wanted(limits, ask, record, now), ask);
     let start = prompt(&reach, wanted, ask.conditions.slow);
     let case = Case {
         limits,

@@ -161,6 +161,12 @@ pub fn capacity_key(model: &str) -> String {
     format!("bursar/v1/capacity/{model}")
 }
 
+/// Name of the key of a configured tenant's conversations.
+#[must_use]
+pub fn conversations_key(tenant: &str) -> String {
+    format!("bursar/v1/c/{tenant}")
+}
+
 /// The keys to try, in this order, for a tenant that is not configured; the last one is shared by all
 /// for which the others are taken.
 #[must_use]

@@ -16,8 +16,8 @@ use bursar::learn::BytesPerToken;
 use bursar::ledger::{Account, Budget, DEFAULT_EXPIRY, Unit};
 use bursar::pace::{Burn, Pace};
 use bursar::policy::{
-    Ask, Conditions, Decision, Limits, OnExhausted, Preferences, Reason, Refusal, Scope, decide,
-    remember,
+    Ask, Conditions, Decision, Limits, OnExhausted, Preferences, Reason, Refusal, Scope, Sticky,
+    Talk, decide, remember,
 };
 use bursar::record::Record;
 use bursar::tier::{Ladder, Place, Price, Tier, TierSet};
@@ -39,6 +39,7 @@ struct Scene {
     estimate: Estimate,
     rooms: Vec<Option<Room>>,
     slow: TierSet,
+    talk: Option<Talk>,
 }
 
 impl Scene {
@@ -55,6 +56,7 @@ impl Scene {
             conditions: Conditions {
                 rooms: &self.rooms,
                 slow: self.slow,
+                conversation: self.talk,
                 ..Conditions::default()
             },
         }
@@ -175,11 +177,13 @@ fn any_limits() -> impl Strategy<Value = Limits> {
         on_exhausted,
         prop::bool::weighted(0.1),
         prop::option::of(1..50_u64),
+        prop::option::of(any_fraction()),
     );
     (any_budget(), marks, any_preferences(), rest).prop_map(
         |(budget, (low_water_mark, pace, hysteresis), preferences, rest)| {
-            let (bucket, on_exhausted, never_downgrade, min_output_tokens) = rest;
+            let (bucket, on_exhausted, never_downgrade, min_output_tokens, keep) = rest;
             Limits {
+                sticky: keep.map(|keep| Sticky { header: None, keep }),
                 budget: Some(budget),
                 bucket,
                 on_exhausted,
@@ -227,6 +231,7 @@ prop_compose! {
         levels in prop::collection::vec(any_cost(), 0..TIERS), used in 0..6_000_u64,
         unfit in prop::collection::vec(any::<bool>(), TIERS), body_bytes in 0..1_000_u64, output in prop::option::of(0..500_u64),
         rooms in prop_oneof![Just(Vec::new()), prop::collection::vec(any_room(), TIERS)], late in prop::collection::vec(any::<bool>(), TIERS),
+        talk in prop::option::of((0..TIERS, any::<bool>())),
     ) -> Scene {
         let account = Account { spent, ..Account::default().at(&limits.budget.unwrap(), NOW) };
         let mut record = Record {
@@ -249,6 +254,7 @@ prop_compose! {
                 answer: Tokens(1_024),
                 choices: 1,
             },
+            talk: talk.map(|(tier, is_lower)| Talk { tier, is_lower }),
             slow: (0..TIERS).filter(|&tier| late[tier]).collect(),
             ladder, limits, record, asked, rooms,
         }

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use super::capacity::priority;
 use super::preferences::preferences;
-use super::raw::{self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawPace, RawSla};
+use super::raw::{
+    self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawPace, RawSla, RawSticky,
+};
+use super::tenants::client_header;
 use super::{Parsed, mark, whole, wrong};
 use crate::bucket::Quota;
 use crate::latency::LONGEST;
 use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
 use crate::pace::Pace;
-use crate::policy::{Limits, OnExhausted, Sla};
+use crate::policy::{Limits, OnExhausted, Sla, Sticky};
 use crate::tier::Ladder;
 use crate::units::{Ppm, Timestamp, nanos};
 use crate::window::{Period, duration};
@@ -63,6 +66,10 @@ pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
             half_life: own.half_life.or(plan.half_life),
         }),
         hysteresis: own.hysteresis.or(plan.hysteresis),
+        sticky: both(plan.sticky, own.sticky, |plan, own| RawSticky {
+            header: own.header.or(plan.header),
+            keep: own.keep.or(plan.keep),
+        }),
         shadow: own.shadow.or(plan.shadow),
         tiers: own.tiers.or(plan.tiers),
         floor: own.floor.or(plan.floor),
@@ -98,6 +105,10 @@ impl RawLimits {
             .map(|raw| budget(&raw, &format!("{path}.budget"), given))
             .transpose()?;
         Ok(Limits {
+            sticky: self
+                .sticky
+                .map(|raw| sticky(raw, &format!("{path}.sticky")))
+                .transpose()?,
             // A plan may leave the budget to its tenants; without one there is nothing to move.
             pace: self
                 .pace
@@ -133,6 +144,20 @@ impl RawLimits {
             priority: priority(self.priority.unwrap_or_default()),
         })
     }
+}
+
+/// A conversation keeps its tier for half of a low-water mark, where the operator does not say.
+const DEFAULT_KEEP: Ppm = Ppm(500_000);
+
+fn sticky(raw: RawSticky, path: &str) -> Parsed<Sticky> {
+    let header = raw
+        .header
+        .map(|name| client_header(&name, &format!("{path}.header")));
+    let keep = raw.keep.map(|raw| mark(raw, &format!("{path}.keep")));
+    Ok(Sticky {
+        header: header.transpose()?,
+        keep: keep.transpose()?.unwrap_or(DEFAULT_KEEP),
+    })
 }
 
 fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {

@@ -245,6 +245,8 @@ keys! {
         pub pace: Option<RawPace>,
         /// Leave a tier only when what remains has risen past its mark by this fraction of the budget, or the window ends.
         pub hysteresis: Option<Number>,
+        /// Conversations stay at the tier where they are, within a window of the budget.
+        pub sticky: Option<RawSticky>,
         /// Decide, meter and tell, but change and refuse nothing.
         pub shadow: Option<bool>,
         /// Names of the tiers that requests may be sent to. Default: all.
@@ -288,6 +290,17 @@ keys! {
     pub struct RawSla {
         /// Milliseconds within which 95 % of a tier's answers are to begin, from 1 to 131071. Required, in the plan or the tenant.
         pub p95_ms: Option<Number>,
+    }
+
+    /// How conversations stay where they are.
+    #[derive(Default)]
+    #[serde(deny_unknown_fields)]
+    pub struct RawSticky {
+        /// The request header that names a conversation. Without it: how the conversation begins.
+        pub header: Option<String>,
+        /// The share of a low-water mark down to which a conversation stays where it is although the mark is crossed.
+        /// Default: 0.5.
+        pub keep: Option<Number>,
     }
 
     /// How fast the budget may be spent.
@@ -354,6 +367,8 @@ keys! {
         /// As in a plan.
         pub hysteresis: Option<Number>,
         /// As in a plan.
+        pub sticky: Option<RawSticky>,
+        /// As in a plan.
         pub shadow: Option<bool>,
         /// As in a plan.
         pub tiers: Option<Vec<String>>,
@@ -380,6 +395,7 @@ impl RawTenant {
             sla: self.sla.clone(),
             pace: self.pace.clone(),
             hysteresis: self.hysteresis,
+            sticky: self.sticky.clone(),
             shadow: self.shadow,
             tiers: self.tiers.clone(),
             floor: self.floor.clone(),

@@ -115,15 +115,7 @@ pub(super) fn sources(raw: Option<Vec<raw::RawSource>>) -> Parsed<Vec<Source>> {
         let path = format!("tenant.from[{index}]");
         match source {
             raw::RawSource::Header(name) => {
-                let name = name.to_ascii_lowercase();
-                let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-                if name.is_empty() || !name.chars().all(is_token) || name.starts_with("x-bursar-") {
-                    return wrong(
-                        format!("{path}.header"),
-                        format!("`{name}` is no header that a client may send"),
-                    );
-                }
-                Ok(Source::Header(name))
+                client_header(&name, &format!("{path}.header")).map(Source::Header)
             }
             raw::RawSource::Property(path_of) if path_of.is_empty() => {
                 wrong(format!("{path}.property"), "the path is empty")
@@ -140,4 +132,17 @@ pub(super) fn sources(raw: Option<Vec<raw::RawSource>>) -> Parsed<Vec<Source>> {
         }
     };
     raw.into_iter().enumerate().map(check).collect()
+}
+
+/// The name of a header that a client may send, in lower case.
+pub(super) fn client_header(name: &str, path: &str) -> Parsed<String> {
+    let name = name.to_ascii_lowercase();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(is_token) || name.starts_with("x-bursar-") {
+        return wrong(
+            path,
+            format!("`{name}` is no header that a client may send"),
+        );
+    }
+    Ok(name)
 }

@@ -84,7 +84,8 @@ fn faults_of_shape_name_their_path() {
         "/plans/gold/budgets",
         serde_json::json!({}),
         "plans.gold.budgets: unknown field `budgets`, expected one of `budget`, `bucket`, `on_exhausted`, \
-         `never_downgrade`, `low_water_mark`, `min_output_tokens`, `sla`, `pace`, `hysteresis`, `shadow`, `tiers`, `floor`, `below`, `priority`",
+         `never_downgrade`, `low_water_mark`, `min_output_tokens`, `sla`, `pace`, `hysteresis`, `sticky`, `shadow`, `tiers`, `floor`, \
+         `below`, `priority`",
     );
     rejects_at(
         "/plans/gold/budget/initial_budget",
@@ -171,6 +172,16 @@ fn impossible_values_name_their_path() {
             "/tiers/1/trim",
             r#"{"to_tokens": 0}"#,
             "tiers[1].trim.to_tokens: must be a whole number of at least 1",
+        ),
+        (
+            "/plans/gold/sticky",
+            r#"{"keep": 0}"#,
+            "plans.gold.sticky.keep: must be a fraction above 0 and at most 1, with at most six decimals",
+        ),
+        (
+            "/plans/gold/sticky",
+            r#"{"header": "X-Bursar-Tier"}"#,
+            "plans.gold.sticky.header: `x-bursar-tier` is no header that a client may send",
         ),
         ("/tiers", "[]", "tiers: a ladder has 1 to 16 tiers"),
         (

@@ -7,6 +7,7 @@ use super::scope::{depends_on_rest, scope};
 use super::*;
 use crate::admission::{Amended, Outcome};
 use crate::api::{Fault, body_model, limit_output};
+use crate::conversation::Name;
 use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner};
 use crate::learn::{BytesPerToken, PRIOR_ANSWER};
@@ -24,8 +25,14 @@ pub(super) struct Reading {
     endpoint: Endpoint,
     payer: Payer,
     scanner: Scanner,
-    /// Reads the conversation, where some tier may shorten it. Boxed, since it seldom is there.
+    /// Reads the conversation, where that is of use. Boxed, since it seldom is there.
     messages: Option<Box<messages::Reader>>,
+    /// Some tier may shorten it.
+    trims: bool,
+    /// It may have to stay where it is, and no header names it.
+    names: bool,
+    /// What a header calls it.
+    named: Option<Name>,
     /// The length that the client promised, if it did.
     length: Option<u64>,
     body: Body,
@@ -65,6 +72,7 @@ impl Reading {
         endpoint: Endpoint,
         payer: Payer,
         length: Option<u64>,
+        request: &Headers,
     ) -> Self {
         // One without a length is not held: where a long one has to go on at last, the proxy already holds more of it
         // than it may, and answers 413.
@@ -76,16 +84,21 @@ impl Reading {
         };
         // What passes is decided about when the path names the model.
         let is_late = matches!(body, Body::Held) || endpoint.model.is_none();
-        let may_trim =
+        let trims =
             is_late && !endpoint.is_signed && config.ladders.iter().any(|ladder| ladder.trims(0));
-        let dialect = endpoint.wire.dialect().filter(|_| may_trim);
+        let named = talk::named(&payer, request);
+        let names = is_late && named.is_none() && talk::sticky(&payer).is_some();
+        let dialect = endpoint.wire.dialect().filter(|_| trims || names);
         let limits_output = payer.plan.limits.min_output_tokens.is_some()
             || config.ladders.iter().any(|ladder| ladder.limits_output());
         Self {
             scanner: Scanner::new(endpoint.wire.request(), Repeats::Refuse),
             payer,
             length,
-            messages: dialect.map(|dialect| Box::new(messages::Reader::new(dialect))),
+            messages: dialect.map(|dialect| Box::new(messages::Reader::new(dialect, names))),
+            trims,
+            names,
+            named,
             body,
             headers_held: config.hold_headers,
             keeps_limits: limits_output && !endpoint.is_signed,
@@ -227,16 +240,31 @@ impl Reading {
         let limits = &self.payer.plan.limits;
         let may_depend = limits.min_output_tokens.is_some()
             || !limits.never_downgrade && depends_on_rest(&self.endpoint, place)
-            || self.may_trim() && place.is_some_and(|place| place.ladder.trims(place.asked));
+            || self.may_trim() && place.is_some_and(|place| place.ladder.trims(place.asked))
+            || self.may_name() && place.is_some();
         kept < self.room && may_depend
     }
 
     /// Whether the conversation can still be shortened.
     fn may_trim(&self) -> bool {
-        self.messages.as_ref().is_some_and(|messages| {
-            let has_gone = messages.start().is_some_and(|start| start < self.gone());
-            !messages.is_odd() && !has_gone
-        })
+        self.trims
+            && self.messages.as_ref().is_some_and(|messages| {
+                let has_gone = messages.start().is_some_and(|start| start < self.gone());
+                !messages.is_odd() && !has_gone
+            })
+    }
+
+    /// Whether the body names its conversation, once it is read.
+    fn may_name(&self) -> bool {
+        let messages = self.messages.as_ref().filter(|_| self.names);
+        messages.is_some_and(|messages| !messages.is_odd())
+    }
+
+    /// The request's conversation, if that is known and matters.
+    fn conversation(&self) -> Option<Name> {
+        let messages = self.messages.as_ref();
+        let messages = messages.filter(|_| self.is_complete() && self.may_name());
+        self.named.or_else(|| messages?.name())
     }
 
     /// Where the first value begins that may still have to be changed: the model and the messages, until the admission; a
@@ -258,7 +286,7 @@ impl Reading {
             .chain(limits.filter(|_| may_lower));
         let starts = kept.filter_map(|index| self.scanner.begun(index).map(|field| field.start));
         let messages = self.messages.as_ref().filter(|_| self.sent.is_none());
-        let messages = messages.filter(|messages| !messages.is_odd());
+        let messages = messages.filter(|messages| self.trims && !messages.is_odd());
         let starts = starts.chain(messages.and_then(|messages| messages.start()));
         starts.filter(|&start| start >= self.gone()).min()
     }
@@ -372,9 +400,12 @@ impl Reading {
         }
         let watched = self.slow_tiers(&ask, &request.facts, store, now);
         ask.conditions.slow = watched.report;
+        let name = self.conversation();
+        ask.conditions.conversation =
+            name.and_then(|name| talk::look(store, &self.payer, &ask, &name, now));
         let Done { report, troubles } =
             admission::admit(store, &self.payer, &ask, config.failure_mode, now);
-        let so_far = Step {
+        let mut so_far = Step {
             troubles: troubles.and(watched.troubles),
             ..Step::default()
         };
@@ -406,6 +437,10 @@ impl Reading {
             request.facts.clone(),
         );
         sent.wait = Wait::of(config, &ask, sent.admission.tier);
+        if let Some(name) = name {
+            let lost = talk::note(store, &self.payer, &ask, &sent.admission, &name, now);
+            so_far.troubles = so_far.troubles.and(lost);
+        }
         let would = sent.admission.shadow;
         sent.shadow = would.map(|would| shadow::told(would, &ask));
         let mut step = so_far;

@@ -61,7 +61,7 @@ impl Exchange {
             return refuse(wire, denial, Some(&payer), Some(About::state(&record)), now);
         }
         let length = number(request.only("content-length").unwrap_or_default());
-        let mut reading = Reading::new(&self.config, endpoint, payer, length);
+        let mut reading = Reading::new(&self.config, endpoint, payer, length, request);
         step.headers.extend(reading.header_changes());
         match reading.begin(&self.config, store, now) {
             Ok(begun) => {

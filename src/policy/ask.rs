@@ -1,6 +1,6 @@
 //! What a request asks for, and what it costs at each tier.
 
-use super::{Limits, Reason};
+use super::{Limits, Reason, Talk};
 use crate::capacity::Room;
 use crate::estimate::Estimate;
 use crate::learn::{Model, PRIOR_ANSWER};
@@ -34,6 +34,8 @@ pub struct Conditions<'a> {
     pub rooms: &'a [Option<Room>],
     /// Tiers whose answers begin later just now than the plan's SLA allows.
     pub slow: TierSet,
+    /// Where its conversation was served, if it is known and conversations stay where they are.
+    pub conversation: Option<Talk>,
     /// Where its conversation can be cut, for tiers that trim it.
     pub cuts: Option<&'a Cuts>,
 }

@@ -8,8 +8,17 @@ use crate::record::Record;
 use crate::tier::Ladder;
 use crate::units::{Ppm, Timestamp};
 
-/// The lowest tier whose mark is crossed, and why; the asked one if none is, or none may be.
-pub(super) fn wanted(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Choice {
+/// All of a mark.
+pub(super) const WHOLE: Ppm = Ppm(1_000_000);
+
+/// The lowest tier whose mark is crossed, or this share of it, and why; the asked one if none is, or none may be.
+pub(super) fn wanted(
+    limits: &Limits,
+    ask: &Ask<'_>,
+    record: &Record,
+    share: Ppm,
+    now: Timestamp,
+) -> Choice {
     let asked = Choice {
         tier: ask.asked(),
         reason: None,
@@ -18,10 +27,11 @@ pub(super) fn wanted(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Times
         return asked;
     };
     let budget = limits.budget.as_ref();
-    let by_budget = budget.and_then(|budget| by_budget(limits, budget, place.ladder, record, now));
+    let by_budget =
+        budget.and_then(|budget| by_budget(limits, budget, place.ladder, record, share, now));
     let is_low = limits
         .bucket
-        .is_some_and(|quota| quota.is_low(record.bucket, now));
+        .is_some_and(|quota| quota.with_mark(share).is_low(record.bucket, now));
     let by_bucket = is_low.then(|| (place.ladder.last(), Reason::BucketLow));
     let lower = [by_budget, by_bucket].into_iter().flatten();
     lower.fold(asked, |lowest, (tier, reason)| match tier > lowest.tier {
@@ -37,7 +47,8 @@ pub(super) fn wanted(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Times
 pub fn remember(limits: &Limits, ask: &Ask<'_>, record: &mut Record, now: Timestamp) {
     let place = ask.place.filter(|_| !limits.never_downgrade);
     if let (Some(_), Some(budget), Some(place)) = (limits.hysteresis, &limits.budget, place) {
-        let tier = by_budget(limits, budget, place.ladder, record, now).map_or(0, |(tier, _)| tier);
+        let tier =
+            by_budget(limits, budget, place.ladder, record, WHOLE, now).map_or(0, |(tier, _)| tier);
         record.account.mark(key(place.ladder), tier);
     }
 }
@@ -48,6 +59,7 @@ fn by_budget(
     budget: &Budget,
     ladder: &Ladder,
     record: &Record,
+    share: Ppm,
     now: Timestamp,
 ) -> Option<(usize, Reason)> {
     let remaining = budget.remaining(&record.account);
@@ -58,7 +70,8 @@ fn by_budget(
     let is_crossed = |tier, mark: Ppm| {
         let margin = margin.filter(|&(last, _)| tier <= last);
         let margin = margin.map_or(0, |(_, Ppm(margin))| margin);
-        Ppm(mark.0.saturating_add(margin)).is_above(remaining, budget.initial_budget)
+        let mark = share.of(mark.0.saturating_add(margin));
+        Ppm(mark).is_above(remaining, budget.initial_budget)
     };
     (0..ladder.tiers.len()).rev().find_map(|tier| {
         let below = limits.below(ladder, tier)?;

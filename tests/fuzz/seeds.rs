@@ -236,7 +236,7 @@ fn configs() -> [Value; 3] {
             "plans": {"gold": {
                 "budget": {"initial_budget": 2000000, "unit": "tokens", "window": "week"},
                 "bucket": {"tokens_per_window": 60000, "window": "1m", "burst": 5, "low_water_mark": 0.1},
-                "on_exhausted": {"degrade": {"overdraft": 0.1}}, "low_water_mark": 0.3, "min_output_tokens": 20,
+                "on_exhausted": {"degrade": {"overdraft": 0.1}}, "low_water_mark": 0.3, "min_output_tokens": 20, "sticky": {"header": "X-Conversation", "keep": 0.5},
             }},
             "tenants": {"acme": {"plan": "gold", "never_downgrade": true}, "b": {"plan": "gold", "budget": {"window": "90s"}},
                         "c": {"plan": "gold", "pace": {"cap": 0.9, "half_life": "1h"}, "hysteresis": 0.05, "tiers": ["default", "compact"],

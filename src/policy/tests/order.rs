@@ -14,6 +14,8 @@ struct Scene {
     is_rushed: bool,
     /// So that the bucket asks for the last tier.
     bucket_low: bool,
+    /// Where its conversation was served, and whether that was a downgrade. It stays for half of a mark.
+    talk: Option<(usize, bool)>,
     slow: &'static [usize],
     unfit: &'static [usize],
     tiers: Option<&'static [&'static str]>,
@@ -43,6 +45,10 @@ impl Scene {
                 low_water_mark: Some(Ppm(1_000_000)),
             }),
             never_downgrade: self.never_downgrade,
+            sticky: Some(Sticky {
+                header: None,
+                keep: Ppm(500_000),
+            }),
             preferences: Preferences {
                 tiers: self.tiers.map(names),
                 floor: self.floor.map(str::to_owned),
@@ -84,6 +90,8 @@ impl Scene {
             },
             conditions: Conditions::default(),
         };
+        let talk = |(tier, is_lower)| Talk { tier, is_lower };
+        ask.conditions.conversation = self.talk.map(talk);
         ask.conditions.slow = self.slow.iter().copied().collect();
         match decide(&self.limits(), &ask, &self.record(), NOW) {
             Decision::Admit { tier, reason, .. } => Ok((tier, reason)),
@@ -130,6 +138,30 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { bucket_low: true, ..lowest }, (2, Some(BudgetLow))),
         (Scene { bucket_low: true, ..low }, (2, Some(BucketLow))),
         (Scene { bucket_low: true, ..rushed }, (2, Some(BudgetPace))),
+        // A conversation stays down, and where it is under way until half of the next mark is crossed, too.
+        (Scene { talk: Some((1, true)), ..plain }, (1, Some(Conversation))),
+        (Scene { talk: Some((2, true)), ..low }, (2, Some(Conversation))),
+        (Scene { talk: Some((0, false)), ..low }, (0, Some(Conversation))),
+        (Scene { talk: Some((0, false)), ..lowest }, (1, Some(Conversation))),
+        (Scene { talk: Some((1, true)), ..lowest }, (1, Some(Conversation))),
+        (Scene { talk: Some((0, false)), ..rushed }, (0, Some(Conversation))),
+        (Scene { talk: Some((0, false)), ..bucket_low }, (0, Some(Conversation))),
+        (Scene { talk: Some((0, false)), ..plain }, (0, None)),
+        // A mark that is crossed so far, before the conversation.
+        (Scene { talk: Some((1, true)), ..low }, (1, Some(BudgetLow))),
+        (Scene { talk: Some((1, true)), spent: 900_001, ..plain }, (2, Some(BudgetLow))),
+        (Scene { talk: Some((0, false)), spent: 750_001, ..plain }, (1, Some(BudgetLow))),
+        (Scene { talk: Some((0, false)), spent: 750_000, ..plain }, (0, Some(Conversation))),
+        // It says nothing of a request for another tier, and never sends one up.
+        (Scene { talk: Some((2, false)), ..plain }, (0, None)),
+        (Scene { talk: Some((0, false)), asked: 1, ..lowest }, (2, Some(BudgetLow))),
+        (Scene { talk: Some((1, true)), asked: 2, ..plain }, (2, None)),
+        // An SLA, a preference and what the request needs send it on from there.
+        (Scene { talk: Some((1, true)), slow: &[1], ..plain }, (2, Some(Sla))),
+        (Scene { talk: Some((1, true)), tiers: Some(&["compact"]), ..plain }, (2, Some(TierPreference))),
+        (Scene { talk: Some((1, true)), floor: Some("default"), ..plain }, (0, Some(TierPreference))),
+        (Scene { talk: Some((1, true)), unfit: &[1], ..plain }, (0, Some(Unsupported))),
+        (Scene { talk: Some((1, true)), never_downgrade: true, ..plain }, (0, None)),
         // A mark before an SLA that is kept there; an SLA where it has to go on.
         (Scene { slow: &[0], ..low }, (1, Some(BudgetLow))),
         (Scene { slow: &[0, 1], ..low }, (2, Some(Sla))),

@@ -1,5 +1,6 @@
-//! [`bursar::record`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
+//! [`bursar::record`] and [`bursar::conversation`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
 
+use bursar::conversation::Conversations;
 use bursar::ledger::{HOLDS, MARKED};
 use bursar::pace::LEVELS;
 use bursar::record::Record;
@@ -20,6 +21,12 @@ pub fn run(data: &[u8]) {
         (false, true, false) => b"brs\x02",
         (false, true, true) => b"brs\x03",
     };
+    for head in [&b"brc\x01"[..], b""] {
+        let bytes = [head, input.bytes].concat();
+        if let Some(table) = Conversations::decode(&bytes) {
+            assert_eq!(table.encode(), bytes);
+        }
+    }
     let bytes = [head, input.bytes].concat();
     if let Ok(record) = Record::decode(&bytes) {
         assert_eq!(record.encode(), bytes);
