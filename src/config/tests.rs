@@ -482,6 +482,8 @@ mod schema {
 mod capacity {
     use super::*;
     use crate::capacity::{Capacity, Priority};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// The capacity of the second tier.
     fn compact(value: serde_json::Value) -> Capacity {
@@ -568,6 +570,8 @@ mod capacity {
 
 mod preferences {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn json(text: &str) -> serde_json::Value {
         serde_json::from_str(text).unwrap()
@@ -673,6 +677,8 @@ mod preferences {
 mod pace {
     use super::*;
     use crate::pace::Pace;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// The limits of acme, whose plan has these keys.
     fn limits(keys: &str) -> Limits {

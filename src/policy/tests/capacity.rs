@@ -1,5 +1,7 @@
 use super::*;
 use crate::capacity::{Capacity, Room, Taken};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// 100 cells, one of which comes back in a second, with nothing kept for anybody; `used` of them are taken.
 fn room(used: u64) -> Option<Room> {

@@ -1,6 +1,8 @@
 use super::*;
 use crate::pace::{Burn, Pace};
 use crate::policy::marks;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const HOUR: NonZeroU64 = NonZeroU64::new(3_600_000_000_000).unwrap();
 const LOW: Option<Reason> = Some(Reason::BudgetLow);

@@ -3,6 +3,8 @@
 use super::Reason::*;
 use super::*;
 use crate::pace::{Burn, Pace};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// What applies to a request. By default nothing does.
 #[derive(Clone, Copy, Debug, Default)]

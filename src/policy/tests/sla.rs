@@ -1,5 +1,7 @@
 use super::*;
 use crate::tier::TierSet;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const LOW: Option<Reason> = Some(Reason::BudgetLow);
 const LATE: Option<Reason> = Some(Reason::Sla);
