@@ -7,6 +7,7 @@
 mod capacity;
 mod ladders;
 mod limits;
+mod path;
 mod preferences;
 pub mod raw;
 mod tenants;
@@ -16,12 +17,15 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::number::Number;
 use crate::policy::Limits;
 use crate::tenant::{Source, TenantId};
 use crate::tier::{Ladder, Price};
 use crate::units::Ppm;
 use limits::Given;
+use path::path_at;
 use raw::RawConfig;
 use tenants::Plans;
 
@@ -132,13 +136,9 @@ impl Config {
             }
         }
         let mut input = serde_json::Deserializer::from_slice(bytes);
-        let raw: RawConfig = serde_path_to_error::deserialize(&mut input).map_err(|error| {
-            let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            ConfigError {
-                path,
-                reason: error.into_inner().to_string(),
-            }
+        let raw = RawConfig::deserialize(&mut input).map_err(|error| ConfigError {
+            path: path_at(bytes, error.line(), error.column()),
+            reason: error.to_string(),
         })?;
         if let Err(error) = input.end() {
             return wrong("", error.to_string());

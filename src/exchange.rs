@@ -420,13 +420,12 @@ fn foreign(message: &Headers) -> Vec<HeaderChange> {
                 .take(headers::PREFIX.len())
                 .eq(headers::PREFIX.bytes())
     };
-    let ours = message
-        .iter()
-        .map(|(name, _)| name)
-        .filter(|name| is_ours(name));
-    let mut names: Vec<&[u8]> = ours.collect();
-    names.sort_unstable();
-    names.dedup();
+    let mut names: Vec<&[u8]> = Vec::new();
+    for (name, _) in message.iter() {
+        if is_ours(name) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
         .into_iter()
         .map(|name| HeaderChange::Remove(name.to_vec()))

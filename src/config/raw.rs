@@ -3,6 +3,7 @@
 //! The doc comments are the descriptions in the JSON Schema.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -420,13 +421,20 @@ fn unique<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
         fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
             let mut map = BTreeMap::new();
+            let mut twice = None;
             while let Some((key, value)) = access.next_entry::<String, T>()? {
-                let twice = format!("`{key}` stands twice");
-                if map.insert(key, value).is_some() {
-                    return Err(A::Error::custom(twice));
+                match map.entry(key) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(value);
+                    }
+                    Entry::Occupied(entry) => twice = twice.or_else(|| Some(entry.key().clone())),
                 }
             }
-            Ok(map)
+            // At the end, so that the place is that of the whole map.
+            match twice {
+                Some(key) => Err(A::Error::custom(format!("`{key}` stands twice"))),
+                None => Ok(map),
+            }
         }
     }
 
