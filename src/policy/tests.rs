@@ -5,14 +5,16 @@ mod preferences;
 mod sla;
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::*;
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Quota};
+use crate::capacity::Priority;
 use crate::estimate::Estimate;
 use crate::learn::BytesPerToken;
-use crate::ledger::{Account, Unit, tokens};
-use crate::tier::{Place, Price, Tier};
-use crate::units::{Micros, Tokens};
+use crate::ledger::{Account, Budget, Unit, tokens};
+use crate::tier::{Ladder, Place, Price, Tier};
+use crate::units::{Micros, Ppm, Tokens};
 use crate::window::Period;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
