@@ -57,11 +57,18 @@ def test_of_a_thousand_requests_at_once_as_many_are_served_as_the_budget_is_wort
 def test_a_flood_on_uneven_budgets_falls_back_before_they_are_spent_and_nobody_else_notices():
     told = run("--priorities", "--seconds", "3")
     alone, flooded = told.split("with the flood:")
+    flooded, shared = flooded.split("with the flood, and a capacity of the compact tier:")
     for name in ("critical", "critical-top", "standard", "standard-top"):
-        assert row(flooded, name)[2:7] == row(alone, name)[2:7], told
+        assert row(flooded, name)[2:8] == row(shared, name)[2:8] == row(alone, name)[2:8], told
     for name in ("flood-1", "flood-2", "flood-3", "flood-4"):
-        asked, *served, refused = map(int, row(flooded, name)[2:7])
-        assert all(served) and sum(served) == asked and refused == 0, told
+        asked, *served, by_budget, by_capacity = map(int, row(flooded, name)[2:8])
+        assert all(served) and sum(served) == asked and by_budget == by_capacity == 0, told
+        asked, *served, by_budget, by_capacity = map(int, row(shared, name)[2:8])
+        assert served[-1] and by_capacity and sum(served) + by_capacity == asked and by_budget == 0, told
+    # In line behind the flood, and before it.
+    for name in ("critical", "standard"):
+        p50 = [float(row(text, name)[-2]) for text in (flooded, shared)]
+        assert p50[1] < p50[0] / 2, told
 
 
 # case 1

@@ -2,7 +2,8 @@
 nobody else may notice.
 
 The LLM answers few requests of the compact model at a time, as a real one does: what comes beyond that waits in line, whoever
-sent it.
+sent it. So the flood's requests and everybody else's wait for each other, unless the compact tier has a capacity: then what the LLM
+cannot take soon is not sent to it, and what is left belongs to those who matter more.
 """
 
 import asyncio
@@ -49,7 +50,16 @@ TENANTS = [
 ]
 FLOOD = [tenant for tenant in TENANTS if tenant.rate is None]
 OTHERS = [tenant for tenant in TENANTS if tenant.rate is not None]
-PLANS = {"critical": {}, "standard": {}, "best_effort": {"below": {"standard": 0.9, "compact": 0.8}}}
+PLANS = {
+    "critical": {"priority": "critical"},
+    "standard": {"priority": "standard"},
+    "best_effort": {"priority": "best_effort", "below": {"standard": 0.9, "compact": 0.8}},
+}
+# Nine tenths of what the LLM answers in a second, and a burst that it answers in a fifth of one.
+CAPACITY = {
+    "tokens_per_window": round(0.9 * PLACES / SECONDS_EACH * TOKENS), "window": "1s", "burst": 8 * TOKENS,
+    "reserved": {"critical": 0.3, "standard": 0.3},
+}
 
 
 @dataclass
@@ -106,23 +116,28 @@ def budgets(schedule):
             for tenant in TENANTS}
 
 
-def plugin_config(given):
+def plugin_config(given, capacity=None):
+    compact = dict(TIERS[-1], capacity=capacity) if capacity else TIERS[-1]
     tenants = {tenant.name: {"plan": tenant.plan, "budget": workload.budget_config(given[tenant.name], tenant.unit)}
                for tenant in TENANTS}
-    return {"tenant": BY_HEADER, "tiers": TIERS, "plans": PLANS, "tenants": tenants}
+    return {"tenant": BY_HEADER, "tiers": [*TIERS[:-1], compact], "plans": PLANS, "tenants": tenants}
 
 
 # --- runs --------------------------------------------------------------------
 
 
 def run(seconds):
-    """The runs that are compared: without the flood, and with it."""
+    """The runs that are compared: without the flood, with it, and with a capacity that it has to share."""
     schedule = requests(seconds)
     given = budgets(schedule)
     names = {tenant.name for tenant in OTHERS}
     alone = [each for each in schedule if each.tenant in names]
     config = plugin_config(given)
-    return [play("without the flood", config, alone, given), play("with the flood", config, schedule, given)]
+    return [
+        play("without the flood", config, alone, given),
+        play("with the flood", config, schedule, given),
+        play("with the flood, and a capacity of the compact tier", plugin_config(given, CAPACITY), schedule, given),
+    ]
 
 
 def play(name, config, schedule, given):
@@ -156,7 +171,7 @@ def as_asked(result, tenant):
 
 # --- what is printed ---------------------------------------------------------
 
-HEAD = ["tenant", "budget", "asked", *tables.ADMISSIONS, "refused: budget", "spend", "p50 ms", "p95 ms"]
+HEAD = ["tenant", "budget", "asked", *tables.ADMISSIONS, "refused: budget", "refused: capacity", "spend", "p50 ms", "p95 ms"]
 
 
 def print_result(result):
@@ -167,7 +182,7 @@ def print_result(result):
 
 def row(result, tenant):
     counts = [len(result.of(tenant)), *(len(result.served(tenant, tier)) for tier in tables.ADMISSIONS),
-              len(result.refused(tenant, "budget_held", "budget_exhausted"))]
+              len(result.refused(tenant, "budget_held", "budget_exhausted")), len(result.refused(tenant, "tier_capacity"))]
     seconds = [outcome.seconds for outcome in result.served(tenant)]
     return [tenant.name, tables.amount(result.given[tenant.name], tenant.unit), *(f"{count:,}" for count in counts),
             tables.amount(result.witnesses.spent(tenant.name, tenant.unit), tenant.unit),
