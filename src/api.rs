@@ -62,6 +62,11 @@ pub trait Wire: std::fmt::Debug + Sync {
         None
     }
 
+    /// By how much that edit makes a body longer, in bytes, unless it finds options in an odd form.
+    fn most_added_to_ask(&self) -> u64 {
+        0
+    }
+
     /// What matters in a response that is one JSON object.
     fn response(&self) -> Shape;
 
@@ -337,6 +342,8 @@ pub enum Fault {
     NotAnObject(&'static str),
     /// `stream_options` is no object, or longer than any that makes sense.
     OptionsNotObject,
+    /// It is longer or shorter than the request's headers say.
+    WrongLength,
 }
 
 impl std::fmt::Display for Fault {
@@ -349,6 +356,9 @@ impl std::fmt::Display for Fault {
             Self::NotAnObject(name) => write!(f, "`{name}` must be an object"),
             Self::OptionsNotObject => {
                 f.write_str("`stream_options` must be an object of at most 1024 bytes")
+            }
+            Self::WrongLength => {
+                f.write_str("the body is not as long as its `content-length` says")
             }
             Self::NoModel => f.write_str("the body must name a `model`"),
             Self::ModelNotText => f.write_str("`model` must be a text of at most 256 bytes"),

@@ -124,28 +124,32 @@ fn apply(host: &Host, step: Step, map: Map, buffer: Buffer, size: usize) -> Acti
             HeaderChange::Remove(name) => host.remove_header(map, name),
         }
     }
-    change_body(host, &step.body, buffer, size);
+    if !change_body(host, &step.body, buffer, size) && matches!(map, Map::Request) {
+        // The headers, or what has gone on, may tell of another length: the rest would be the next request.
+        host.reply(500, "bursar_body_unchanged", &[], "");
+        return Action::Pause;
+    }
     match step.next {
         Next::Continue | Next::Reply(_) => Action::Continue,
         Next::Pause => Action::Pause,
     }
 }
 
-fn change_body(host: &Host, change: &BodyChange, buffer: Buffer, size: usize) {
+/// Says whether it did. `size`: bytes in the buffer.
+fn change_body(host: &Host, change: &BodyChange, buffer: Buffer, size: usize) -> bool {
     match change {
-        BodyChange::Keep => {}
-        BodyChange::Replace(bytes) => {
-            host.replace_start(buffer, size, size, bytes);
-        }
+        BodyChange::Keep => true,
+        BodyChange::Replace(bytes) => host.replace_start(buffer, size, size, bytes),
         BodyChange::Edit(edits) => {
             let last = edits.last().and_then(|edit| usize::try_from(edit.end).ok());
             let prefix = host.bytes(buffer, 0, last.unwrap_or(size));
             let edited = splice(&prefix, 0, edits);
-            if !host.replace_start(buffer, prefix.len(), size, &edited) {
-                // Hosts before Envoy 1.36 replace all or nothing.
-                let rest = host.bytes(buffer, prefix.len(), size.saturating_sub(prefix.len()));
-                host.replace_start(buffer, size, size, &[edited, rest].concat());
+            if host.replace_start(buffer, prefix.len(), size, &edited) {
+                return true;
             }
+            // Hosts before Envoy 1.36 replace all or nothing.
+            let rest = host.bytes(buffer, prefix.len(), size.saturating_sub(prefix.len()));
+            host.replace_start(buffer, size, size, &[edited, rest].concat())
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Passing {
     base: u64,
     /// Those bytes, from chunks before.
     kept: Vec<u8>,
+    /// Bytes that went on in the place of those before `base`.
+    sent: u64,
 }
 
 impl Passing {
@@ -56,6 +58,12 @@ impl Passing {
     #[must_use]
     pub fn gone(&self) -> u64 {
         self.base
+    }
+
+    /// How many bytes have gone on, with all edits.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The first `length` bytes of the body have gone on already.
@@ -83,6 +91,7 @@ impl Passing {
             .any(|edit| edit.start >= self.base && edit.end <= end);
         if self.kept.is_empty() && keep_from.is_none() && !due {
             self.base = end;
+            self.sent = self.sent.saturating_add(length(chunk));
             return None;
         }
         let keep_from = keep_from.unwrap_or(end).clamp(self.base, end);
@@ -96,6 +105,7 @@ impl Passing {
         let bytes = std::mem::replace(&mut self.kept, rest);
         let output = splice(&bytes, self.base, edits);
         self.base = keep_from;
+        self.sent = self.sent.saturating_add(length(&output));
         Some(output)
     }
 }

@@ -212,6 +212,21 @@ impl Ladder {
         from_there.any(|tier| tier.trims_to.is_some())
     }
 
+    /// Bytes of the longest name that can take the place of the one that was asked for, as a JSON text.
+    #[must_use]
+    pub fn longest_model(&self) -> u64 {
+        let length = |name: &str| {
+            let bytes = name.bytes().map(|byte| match byte {
+                0..b' ' => 6_u64,
+                b'"' | b'\\' => 2,
+                _ => 1,
+            });
+            bytes.fold(2, u64::saturating_add)
+        };
+        let lower = self.tiers.iter().skip(1);
+        lower.map(|tier| length(&tier.model)).max().unwrap_or(0)
+    }
+
     /// The model that goes upstream: the top tier and the asked one keep the model that was asked for.
     #[must_use]
     pub fn model_for<'a>(&'a self, asked: usize, chosen: usize, requested: &'a str) -> &'a str {

@@ -661,6 +661,124 @@ fn a_body_too_long_to_be_held_passes_and_still_tells_its_tier_if_its_model_comes
     }
 }
 
+/// Budgets for long bodies, which pass.
+fn allow_long(config: &mut Value) {
+    config["hold_bytes"] = 1_000.into();
+    config["plans"]["small"]["budget"]["initial_budget"] = 1_000_000.into();
+}
+
+// cases.md 32
+#[test]
+fn a_long_body_that_passes_keeps_a_length_that_is_true() {
+    let filler = "x".repeat(40_000);
+    for (body, expected) in [
+        (
+            format!(r#"{{"x":"{filler}","model":"gpt-4o"}}"#),
+            format!(r#"{{"x":"{filler}","model":"gpt-4o-mini"}}"#),
+        ),
+        (
+            format!(r#"{{"model":"gpt\u002d4o","x":"{filler}"}} "#),
+            format!(r#"{{"model":"gpt-4o-mini","x":"{filler}"}} "#),
+        ),
+        (
+            format!(r#"{{"x":"{filler}","stream":true,"model":"gpt-4o"}}"#),
+            format!(
+                r#"{{"x":"{filler}","stream":true,"model":"gpt-4o-mini","stream_options":{{"include_usage":true}}}}"#
+            ),
+        ),
+        (
+            format!(r#"{{"stream_options":null,"x":"{filler}","stream":true,"model":"gpt-4o"}}"#),
+            format!(
+                r#"{{"stream_options":{{"include_usage":true}},"x":"{filler}","stream":true,"model":"gpt-4o-mini"}}"#
+            ),
+        ),
+        (
+            format!(r#"{{"x":"{filler}","model":"gpt-9"}}"#),
+            format!(r#"{{"x":"{filler}","model":"gpt-9"}}"#),
+        ),
+    ] {
+        for hold in [true, false] {
+            let mut texts = Vec::new();
+            for size in [7, 1_000, 16_384, body.len() - 1, body.len()] {
+                let proxy = Proxy::new(&with(|config| {
+                    config["hold_headers"] = hold.into();
+                    allow_long(config);
+                }));
+                proxy.served("acme", BODY, 810_000, 0);
+                let length = body.len().to_string();
+                let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", &length)]);
+                call.send(&body.as_bytes().chunks(size).collect::<Vec<_>>());
+                assert_eq!(call.refused(), None);
+                let promised = call.upstream_header("content-length").map(str::to_owned);
+                assert_eq!(promised, Some(call.upstream_body.len().to_string()));
+                let after = call.upstream_text().strip_prefix(&expected);
+                assert!(after.is_some_and(|after| after.bytes().all(|byte| byte == b' ')));
+                texts.push(call.upstream_text().to_owned());
+                call.end();
+            }
+            texts.dedup();
+            assert_eq!(texts.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_added_where_nothing_can_change() {
+    let filler = "x".repeat(40_000);
+    let body = format!(r#"{{"input":"{filler}","model":"gpt-4o"}}"#);
+    let length = body.len().to_string();
+    let proxy = Proxy::new(&with(|config| {
+        allow_long(config);
+        config["tiers"] = json!([{"name": "only", "model": "gpt-4o"}]);
+    }));
+    let headers = [
+        (":method", "POST"),
+        (":path", "/v1/embeddings"),
+        ("x-tenant-id", "acme"),
+        ("content-length", &length),
+    ];
+    let mut call = proxy.request(&headers, false);
+    call.send(&[body.as_bytes()]);
+    assert_eq!(call.upstream_text(), body);
+    assert_eq!(call.upstream_header("content-length"), Some(&*length));
+}
+
+// cases.md 32
+#[test]
+fn a_body_that_is_not_as_long_as_it_says_never_goes_on_to_its_end() {
+    let proxy = Proxy::new(&with(allow_long));
+    let body = format!(r#"{{"x":"{}","model":"gpt-4o"}}"#, "x".repeat(40_000));
+    for (said, tail) in [
+        (body.len() + 1, ""),
+        (body.len() - 1, ""),
+        (body.len(), " "),
+        (body.len() + 2, " "),
+    ] {
+        let said = said.to_string();
+        let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", &said)]);
+        call.send(&[
+            &body.as_bytes()[..20_000],
+            &body.as_bytes()[20_000..],
+            tail.as_bytes(),
+        ]);
+        assert_eq!(call.refused(), Some((400, "invalid_request_body")));
+        call.end();
+        assert_eq!(held(&proxy, "acme"), 0);
+    }
+    // Options that take more room when they are written in the usual way.
+    let numbers = "1E9,".repeat(200);
+    let body = body.replace(
+        "\"model\"",
+        &format!(r#""stream":true,"stream_options":{{"a":[{numbers}0]}},"model""#),
+    );
+    let said = body.len().to_string();
+    let mut call = proxy.post(&[("x-tenant-id", "acme"), ("content-length", &said)]);
+    call.send(&[body.as_bytes()]);
+    assert_eq!(call.refused(), Some((400, "invalid_request_body")));
+    call.end();
+    assert_eq!(held(&proxy, "acme"), 0);
+}
+
 #[test]
 fn a_spent_budget_is_refused_before_the_upstream_hears_of_it_in_streaming_mode_too() {
     let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));

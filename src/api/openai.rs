@@ -101,6 +101,9 @@ const CHOICES: usize = 1;
 
 const INCLUDE_USAGE: &str = "include_usage";
 
+/// Bytes of `,"stream_options":{"include_usage":true}`: more than it takes to say so in options that are there.
+const MOST_ADDED_TO_ASK: u64 = 40;
+
 const fn mark(sign: Sign, needs: Needs) -> Mark {
     Mark {
         under: "messages",
@@ -149,6 +152,10 @@ impl Wire for Chat {
 
     fn ask_usage(&self, body: &Scanner) -> Option<Edit> {
         ask_usage(body)
+    }
+
+    fn most_added_to_ask(&self) -> u64 {
+        MOST_ADDED_TO_ASK
     }
 
     fn response(&self) -> Shape {
@@ -205,6 +212,10 @@ impl Wire for Completions {
 
     fn ask_usage(&self, body: &Scanner) -> Option<Edit> {
         ask_usage(body)
+    }
+
+    fn most_added_to_ask(&self) -> u64 {
+        MOST_ADDED_TO_ASK
     }
 
     fn response(&self) -> Shape {

@@ -16,7 +16,7 @@ use crate::payer::Done;
 use crate::policy::{Ask, Conditions};
 use crate::rewrite::{Passing, new_length};
 use crate::sla;
-use crate::tier::TierSet;
+use crate::tier::{Ladder, TierSet};
 use crate::trim::Cuts;
 
 /// A request whose body is being read.
@@ -35,6 +35,8 @@ pub(super) struct Reading {
     named: Option<Name>,
     /// The length that the client promised, if it did.
     length: Option<u64>,
+    /// The length that the upstream was promised of a body that passes, if it was.
+    promised: Option<u64>,
     body: Body,
     /// The headers have not gone on yet.
     headers_held: bool,
@@ -49,6 +51,9 @@ pub(super) struct Reading {
     /// In shadow mode: why it would have been refused, where that was before its admission.
     unread: Option<Shadow>,
 }
+
+/// Shortest body that passes with a length, in bytes. To send it in chunks instead costs some µs, and more the longer it is.
+const LONG: u64 = 32 * 1_024;
 
 /// How the body goes on.
 #[derive(Debug)]
@@ -91,8 +96,16 @@ impl Reading {
         let dialect = endpoint.wire.dialect().filter(|_| trims || names);
         let limits_output = payer.plan.limits.min_output_tokens.is_some()
             || config.ladders.iter().any(|ladder| ladder.limits_output());
+        let keeps_limits = limits_output && !endpoint.is_signed;
+        // In shadow mode a body goes on even if it cannot be read to its end.
+        let is_padded =
+            matches!(body, Body::Passing(_)) && !endpoint.is_signed && !payer.plan.limits.shadow;
+        let long = length.filter(|&length| is_padded && length >= LONG);
+        let promised =
+            long.and_then(|length| length.checked_add(most_added(config, &endpoint, keeps_limits)));
         Self {
             scanner: Scanner::new(endpoint.wire.request(), Repeats::Refuse),
+            promised,
             payer,
             length,
             messages: dialect.map(|dialect| Box::new(messages::Reader::new(dialect, names))),
@@ -101,7 +114,7 @@ impl Reading {
             named,
             body,
             headers_held: config.hold_headers,
-            keeps_limits: limits_output && !endpoint.is_signed,
+            keeps_limits,
             room: config.hold_bytes,
             sent: None,
             early: None,
@@ -120,7 +133,10 @@ impl Reading {
         let mut changes = vec![HeaderChange::Set("accept-encoding", "identity".to_owned())];
         if matches!(self.body, Body::Passing(_)) {
             // A rewrite may change it, and a stale one would make the rest of this body the next request.
-            changes.push(HeaderChange::Remove(b"content-length".to_vec()));
+            changes.push(match self.promised {
+                Some(promised) => HeaderChange::Set("content-length", promised.to_string()),
+                None => HeaderChange::Remove(b"content-length".to_vec()),
+            });
         }
         changes
     }
@@ -172,6 +188,9 @@ impl Reading {
             messages.feed(chunk);
         }
         let is_complete = self.is_complete();
+        if self.breaks_promise(is_end) {
+            return Err(self.invalid(config, Fault::WrongLength, store, now));
+        }
         if is_end && !is_complete {
             return Err(self.invalid(config, Fault::Body(Malformed::Truncated), store, now));
         }
@@ -198,18 +217,31 @@ impl Reading {
             sent.begin_wait(now);
             step = step.reporting(sent.admitted());
         }
-        self.forward(chunk, &mut step);
+        if let Err(fault) = self.forward(chunk, !was_complete, &mut step) {
+            let refused = self.invalid(config, fault, store, now);
+            return Err(Box::new(refused.reporting(step)));
+        }
         self.headers_held = false;
         Ok(step)
     }
 
     /// The admitted request, if all of it was read and has gone on.
     pub(super) fn take_complete(&mut self) -> Option<Box<Sent>> {
-        if self.is_complete() {
+        if self.is_complete() && !self.breaks_promise(true) {
             self.sent.take()
         } else {
             None
         }
+    }
+
+    /// Whether the body is not as long as the client said, where the upstream's length follows from that. Not all versions of
+    /// HTTP see to it.
+    fn breaks_promise(&self, is_end: bool) -> bool {
+        let said = self.length.filter(|_| self.promised.is_some());
+        said.is_some_and(|said| {
+            let here = self.scanner.offset();
+            here > said || is_end && here < said
+        })
     }
 
     /// What is asked for; `None` while the model is not known.
@@ -316,8 +348,13 @@ impl Reading {
         kept.into_iter().chain(self.scanner.open_since()).min()
     }
 
-    /// Lets the body go on, changed where it must be, and the headers with it.
-    fn forward(&mut self, chunk: &[u8], step: &mut Step) {
+    /// Lets the body go on, changed where it must be, and the headers with it. `may_end`: its object may be complete now.
+    fn forward(&mut self, chunk: &[u8], may_end: bool, step: &mut Step) -> Result<(), Fault> {
+        let ends = may_end && self.is_complete();
+        let rest = self
+            .length
+            .unwrap_or(0)
+            .saturating_sub(self.scanner.offset());
         let edits = self.edits();
         let keep_from = self.keep_from();
         match &mut self.body {
@@ -336,7 +373,17 @@ impl Reading {
                 self.body = Body::Passing(passing);
             }
             Body::Passing(passing) => {
-                if let Some(bytes) = passing.pass(chunk, &edits, keep_from) {
+                let mut passed = passing.pass(chunk, &edits, keep_from);
+                if let Some(promised) = self.promised.filter(|_| ends) {
+                    let sent = passing.sent().saturating_add(rest);
+                    let padding = promised.checked_sub(sent);
+                    // Only options that are longer when they are written in the usual way come to so much.
+                    let padding = padding.and_then(|padding| usize::try_from(padding).ok());
+                    let padding = padding.ok_or(Fault::OptionsNotObject)?;
+                    let passed = passed.get_or_insert_with(|| chunk.to_vec());
+                    passed.resize(passed.len().saturating_add(padding), b' ');
+                }
+                if let Some(bytes) = passed {
                     step.body = BodyChange::Replace(bytes);
                 }
             }
@@ -344,6 +391,7 @@ impl Reading {
         if self.headers_held {
             step.headers.extend(self.decided_headers());
         }
+        Ok(())
     }
 
     /// What the decision changes in the request's headers.
@@ -718,6 +766,23 @@ impl Sent {
             ..Step::default()
         }
     }
+}
+
+/// By how much all edits of a body together can make it longer, in bytes. What is not used of it is made up for by white
+/// space after the object.
+fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 {
+    /// Limits of at most twenty digits, and the longest name under which one is added.
+    const LIMITS: u64 = 128;
+    let ladders = config.ladders.iter();
+    let model = ladders.map(Ladder::longest_model).max();
+    let model = model.filter(|_| endpoint.wire.names_model());
+    let asking = endpoint.wire.most_added_to_ask();
+    let asking = if endpoint.takes_options { asking } else { 0 };
+    let limits = if lowers_limits { LIMITS } else { 0 };
+    model
+        .unwrap_or(0)
+        .saturating_add(asking)
+        .saturating_add(limits)
 }
 
 pub(super) fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {

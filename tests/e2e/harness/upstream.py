@@ -27,6 +27,12 @@ class Request(Message):
     def __repr__(self):
         return f"<{self.line} {dict(self.headers)} {self.body[:200]!r}>"
 
+    def unpadded(self):
+        """The body, without the white space that keeps the length of a long one true that passes."""
+        text = self.body.rstrip(b" ")
+        assert text == self.body or self.all("content-length") and len(self.body) - len(text) < 200
+        return text
+
 
 class Ended(Exception):
     """The peer closed the connection."""
