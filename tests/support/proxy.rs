@@ -163,6 +163,10 @@ impl Call<'_> {
     }
 
     pub fn send_chunk(&mut self, chunk: &[u8], is_end: bool) {
+        // As the filter does.
+        if chunk.is_empty() && is_end && self.exchange.end_request() {
+            return;
+        }
         if self.reply.is_none() {
             let step =
                 self.exchange
