@@ -468,7 +468,9 @@ pub fn amend(
                     let more = troubles.and(refused.troubles);
                     (Amended::Refused(Box::new(refused.report)), more)
                 }
-                (Asked::Unknown, FailureMode::Deny) => (Amended::Unavailable, troubles),
+                (Asked::Unknown, FailureMode::Deny) if admission.shadow.is_none() => {
+                    (Amended::Unavailable, troubles)
+                }
                 (Asked::Taken | Asked::Unknown, _) => (Amended::Held, troubles),
             }
         }

@@ -366,6 +366,34 @@ fn a_tenant_in_shadow_mode_is_never_refused_and_its_use_is_taken_yet_nobody_abov
     assert_eq!(used(&proxy, "large"), 180 - 50 + 30);
 }
 
+#[test]
+fn a_capacity_that_cannot_be_had_when_the_body_ends_refuses_as_the_operator_wants_but_never_in_shadow_mode()
+ {
+    for (shadow, refused) in [(false, Some((503, "budget_unavailable"))), (true, None)] {
+        let proxy = leaked();
+        proxy.configure(&with(|config| {
+            config["hold_headers"] = false.into();
+            config["failure_mode"] = "deny".into();
+            config["tenants"]["crowd"]["shadow"] = shadow.into();
+        }));
+        let mut call = proxy.post(&[("x-tenant-id", "crowd"), ("content-length", "40")]);
+        let body = body(60);
+        call.send_chunk(&body.as_bytes()[..20], false);
+        assert_eq!(used(proxy, "large"), 10);
+        skip(proxy);
+        proxy.store.intrude(|| proxy.store.lose(16));
+        call.send_chunk(&body.as_bytes()[20..], false);
+        call.send_chunk(b"", true);
+        assert_eq!(call.refused(), refused);
+        if refused.is_none() {
+            call.answer_json(&usage(10, 20));
+        }
+        call.end();
+        let spent = if shadow { 30 } else { 0 };
+        assert_eq!((used(proxy, "large"), held(proxy, "crowd")), (spent, 0));
+    }
+}
+
 // cases.md 7
 #[test]
 fn another_name_place_or_size_of_a_tier_keeps_what_was_taken() {
