@@ -314,15 +314,16 @@ impl Sent {
             by,
             exit,
         };
-        let limits = &self.payer.plan.limits;
-        let mut step = Step {
-            metrics: telemetry::settled(&settlement),
-            fields: telemetry::charged(&settlement, limits, settled.report.as_ref()),
-            ..Step::default()
-        };
+        // What is left is told once, at the end: as of the admission, if the settlement could not be written.
         if let Some(record) = settled.report {
             self.admission.record = Some(record);
         }
+        let (limits, record) = (&self.payer.plan.limits, self.admission.record.as_ref());
+        let mut step = Step {
+            metrics: telemetry::settled(&settlement),
+            fields: telemetry::charged(&settlement, limits, record),
+            ..Step::default()
+        };
         step.part = self.admission.part.clone();
         let shared = admission::settle_part(store, &self.admission, cost.tokens, now);
         step.troubles = settled.troubles.and(shared);

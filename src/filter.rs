@@ -1,5 +1,6 @@
 //! One request and its response: read the host, ask the exchange, apply its step. Nothing is decided here.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::config::Config;
@@ -42,7 +43,7 @@ impl Filter {
         let step = self
             .exchange
             .request_headers(&headers, is_end, host, host, host.now());
-        apply(host, step, Map::Request, Buffer::RequestBody, 0)
+        apply(host, step, Map::Request, (Buffer::RequestBody, 0), &[])
     }
 
     pub(crate) fn request_body(&mut self, host: &Host, size: usize, is_end: bool) -> Action {
@@ -60,7 +61,15 @@ impl Filter {
             return Action::Continue;
         }
         let step = self.exchange.request_body(&chunk, is_end, host, host.now());
-        let action = apply(host, step, Map::Request, Buffer::RequestBody, size);
+        // All of what is held is at hand where it came at once.
+        let at_hand = if self.held == 0 { &chunk[..] } else { &[] };
+        let action = apply(
+            host,
+            step,
+            Map::Request,
+            (Buffer::RequestBody, size),
+            at_hand,
+        );
         self.held = if action == Action::Pause { size } else { 0 };
         action
     }
@@ -68,7 +77,13 @@ impl Filter {
     pub(crate) fn request_trailers(&mut self, host: &Host) -> Action {
         let trailers = host.headers(Map::RequestTrailers);
         let step = self.exchange.request_trailers(&trailers, host, host.now());
-        apply(host, step, Map::RequestTrailers, Buffer::RequestBody, 0)
+        apply(
+            host,
+            step,
+            Map::RequestTrailers,
+            (Buffer::RequestBody, 0),
+            &[],
+        )
     }
 
     pub(crate) fn response_headers(&mut self, host: &Host, is_end: bool) -> Action {
@@ -79,7 +94,7 @@ impl Filter {
         let step = self
             .exchange
             .response_headers(&headers, is_end, host, host.now());
-        apply(host, step, Map::Response, Buffer::ResponseBody, 0)
+        apply(host, step, Map::Response, (Buffer::ResponseBody, 0), &[])
     }
 
     pub(crate) fn response_body(&mut self, host: &Host, size: usize, is_end: bool) -> Action {
@@ -90,7 +105,7 @@ impl Filter {
         let step = self
             .exchange
             .response_body(&chunk, is_end, host, host.now());
-        apply(host, step, Map::Response, Buffer::ResponseBody, size)
+        apply(host, step, Map::Response, (Buffer::ResponseBody, size), &[])
     }
 
     pub(crate) fn response_trailers(&mut self, host: &Host) -> Action {
@@ -99,7 +114,13 @@ impl Filter {
         }
         let trailers = host.headers(Map::ResponseTrailers);
         let step = self.exchange.response_trailers(&trailers, host, host.now());
-        apply(host, step, Map::ResponseTrailers, Buffer::ResponseBody, 0)
+        apply(
+            host,
+            step,
+            Map::ResponseTrailers,
+            (Buffer::ResponseBody, 0),
+            &[],
+        )
     }
 
     /// It is over.
@@ -111,8 +132,8 @@ impl Filter {
     }
 }
 
-/// Does what a step says. `size`: bytes in the buffer.
-fn apply(host: &Host, step: Step, map: Map, buffer: Buffer, size: usize) -> Action {
+/// Does what a step says. `buffer`: with how many bytes are in it. `at_hand`: its first bytes, where they were read just now.
+fn apply(host: &Host, step: Step, map: Map, buffer: (Buffer, usize), at_hand: &[u8]) -> Action {
     report(host, &step);
     if let Next::Reply(reply) = &step.next {
         host.reply(reply.status, &reply.details, &reply.headers, &reply.body);
@@ -124,7 +145,7 @@ fn apply(host: &Host, step: Step, map: Map, buffer: Buffer, size: usize) -> Acti
             HeaderChange::Remove(name) => host.remove_header(map, name),
         }
     }
-    if !change_body(host, &step.body, buffer, size) && matches!(map, Map::Request) {
+    if !change_body(host, &step.body, buffer, at_hand) && matches!(map, Map::Request) {
         // The headers, or what has gone on, may tell of another length: the rest would be the next request.
         host.reply(500, "bursar_body_unchanged", &[], "");
         return Action::Pause;
@@ -135,14 +156,23 @@ fn apply(host: &Host, step: Step, map: Map, buffer: Buffer, size: usize) -> Acti
     }
 }
 
-/// Says whether it did. `size`: bytes in the buffer.
-fn change_body(host: &Host, change: &BodyChange, buffer: Buffer, size: usize) -> bool {
+/// Says whether it did.
+fn change_body(
+    host: &Host,
+    change: &BodyChange,
+    (buffer, size): (Buffer, usize),
+    at_hand: &[u8],
+) -> bool {
     match change {
         BodyChange::Keep => true,
         BodyChange::Replace(bytes) => host.replace_start(buffer, size, size, bytes),
         BodyChange::Edit(edits) => {
             let last = edits.last().and_then(|edit| usize::try_from(edit.end).ok());
-            let prefix = host.bytes(buffer, 0, last.unwrap_or(size));
+            let last = last.unwrap_or(size);
+            let prefix: Cow<'_, [u8]> = match at_hand.get(..last) {
+                Some(prefix) => prefix.into(),
+                None => host.bytes(buffer, 0, last).into(),
+            };
             let edited = splice(&prefix, 0, edits);
             if host.replace_start(buffer, prefix.len(), size, &edited) {
                 return true;

@@ -166,21 +166,32 @@ fn capacity(room: &Room, now: Timestamp) -> Standing {
 
 impl Standing {
     fn policy(&self) -> String {
-        let Self { name, quota, .. } = self;
         let unit = match self.unit {
             Unit::Tokens => "",
             Unit::UsdMicros => ";qu=\"usd-micros\"",
         };
-        let window = self
-            .window
-            .map(|window| format!(";w={}", window.as_secs().max(1)));
-        format!("\"{name}\";q={quota}{unit}{}", window.unwrap_or_default())
+        let window = self.window.map(|window| window.as_secs().max(1));
+        self.item(";q=", self.quota, unit, ";w=", window)
     }
 
     fn left(&self) -> String {
-        let Self { name, left, .. } = self;
-        let reset = self.reset.map(|reset| format!(";t={}", seconds_up(reset)));
-        format!("\"{name}\";r={left}{}", reset.unwrap_or_default())
+        self.item(";r=", self.left, "", ";t=", self.reset.map(seconds_up))
+    }
+
+    /// An item of a list in a structured field (RFC 9651), with a parameter and perhaps another one. Put together by hand:
+    /// each response has four of them.
+    fn item(
+        &self,
+        key: &str,
+        number: u64,
+        unit: &str,
+        last_key: &str,
+        last: Option<u64>,
+    ) -> String {
+        let number = number.to_string();
+        let last = last.map(|last| last.to_string());
+        let (last_key, last) = last.as_ref().map_or(("", ""), |last| (last_key, last));
+        ["\"", self.name, "\"", key, &number, unit, last_key, last].concat()
     }
 }
 
@@ -208,27 +219,30 @@ pub fn millis_up(wait: Duration) -> u64 {
         .max(1)
 }
 
-fn seconds_up(time: Duration) -> u128 {
-    time.as_nanos().div_ceil(1_000_000_000)
+fn seconds_up(time: Duration) -> u64 {
+    time.as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// A duration in OpenAI's form, which is Go's: `17ms`, `1s`, `6m0s`, `1h0m30.5s`. Rounded up to a millisecond.
 fn go_duration(time: Duration) -> String {
-    let millis = time.as_nanos().div_ceil(1_000_000);
-    if millis < 1_000 {
+    let (secs, millis) = (time.as_secs(), time.subsec_nanos().div_ceil(1_000_000));
+    if secs == 0 && millis < 1_000 {
         return format!("{millis}ms");
     }
-    let (secs, rest) = (millis / 1_000, millis % 1_000);
-    let fraction = match rest {
+    let secs = secs.saturating_add(u64::from(millis == 1_000));
+    let fraction = match millis % 1_000 {
         0 => String::new(),
-        _ => format!(".{rest:03}").trim_end_matches('0').to_owned(),
+        rest => format!(".{rest:03}").trim_end_matches('0').to_owned(),
     };
     let (hours, minutes, secs) = (secs / 3_600, secs / 60 % 60, secs % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{secs}{fraction}s"),
-        (0, _) => format!("{minutes}m{secs}{fraction}s"),
-        _ => format!("{hours}h{minutes}m{secs}{fraction}s"),
-    }
+    let [hours, minutes, secs] = [hours, minutes, secs].map(|number| number.to_string());
+    let parts: &[&str] = match (hours.as_str(), minutes.as_str()) {
+        ("0", "0") => &[&secs, &fraction, "s"],
+        ("0", _) => &[&minutes, "m", &secs, &fraction, "s"],
+        _ => &[&hours, "h", &minutes, "m", &secs, &fraction, "s"],
+    };
+    parts.concat()
 }
 
 #[cfg(test)]
@@ -252,6 +266,8 @@ mod tests {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
         assert_eq!(go_duration(Duration::from_nanos(1)), "1ms");
+        assert_eq!(go_duration(Duration::from_nanos(999_000_001)), "1s");
+        assert_eq!(go_duration(Duration::from_nanos(59_999_000_001)), "1m0s");
     }
 
     #[test]

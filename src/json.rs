@@ -393,13 +393,14 @@ impl Scanner {
             let Some(spelled) = key.path.get(depth).filter(|_| level.keys & bit(index) != 0) else {
                 continue;
             };
-            if spelled.split('|').any(|known| name == known.as_bytes()) {
+            let known = Known::of(spelled, name);
+            if known == Known::Same {
                 same |= bit(index);
                 match key.path.len().saturating_sub(1) == depth {
                     true => level.current = Some(index),
                     false => level.inside |= bit(index),
                 }
-            } else if spelled.split('|').any(|known| folds_to(name, known)) {
+            } else if known == Known::Similar {
                 similar |= bit(index);
             }
         }
@@ -821,16 +822,46 @@ pub(crate) fn unescape(raw: &[u8]) -> Option<String> {
     serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
 }
 
+/// How a key stands to one that is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It is one of its spellings.
+    Same,
+    /// Some parser takes it for one of them.
+    Similar,
+    Other,
+}
+
+impl Known {
+    /// `spelled`: all spellings, with `|` between them.
+    fn of(spelled: &str, name: &[u8]) -> Self {
+        let mut known = Self::Other;
+        for spelling in spelled.as_bytes().split(|&byte| byte == b'|') {
+            // Most keys are no longer looked at than this: what is all ASCII is as long as what it folds to.
+            if spelling.len() != name.len() && name.is_ascii() {
+                continue;
+            }
+            if spelling == name {
+                return Self::Same;
+            }
+            if folds_to(name, spelling) {
+                known = Self::Similar;
+            }
+        }
+        known
+    }
+}
+
 /// Whether some parser takes `name` for `key`: without regard to case, as Go's does, by the rules of Unicode (K is the
 /// Kelvin sign, \u{17f} the long s).
-fn folds_to(name: &[u8], key: &str) -> bool {
+fn folds_to(name: &[u8], key: &[u8]) -> bool {
     if name.is_ascii() {
-        return name.eq_ignore_ascii_case(key.as_bytes());
+        return name.eq_ignore_ascii_case(key);
     }
     let folded = String::from_utf8_lossy(name)
         .replace('\u{212a}', "k")
         .replace('\u{17f}', "s");
-    folded.eq_ignore_ascii_case(key)
+    folded.as_bytes().eq_ignore_ascii_case(key)
 }
 
 /// Whether a JSON text may have one of these words as a string, key or value: it stands there so, or may be hidden by
@@ -945,7 +976,10 @@ mod tests {
         assert_eq!(model(r#"{"model":"a","model":"b"}"#), twice);
         assert_eq!(model(r#"{"model":"a","mod\u0065l":"b"}"#), twice);
         assert_eq!(model(r#"{"Model":"a"}"#), twice);
-        assert!(folds_to("max_to\u{212a}en\u{17f}".as_bytes(), "max_tokens"));
+        assert!(folds_to(
+            "max_to\u{212a}en\u{17f}".as_bytes(),
+            b"max_tokens"
+        ));
         assert_eq!(model(r#"{"n":1,"x":2,"x":3,"n":1}"#), twice);
     }
 

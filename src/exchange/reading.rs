@@ -741,12 +741,9 @@ impl Sent {
     /// What is counted and told once the admission is final.
     fn admitted(&self) -> Step {
         let tenant = label(&self.payer);
-        let limits = &self.payer.plan.limits;
-        let record = self.admission.record.as_ref();
         let decided = self.decided();
         let mut fields = self.payer.identified();
         fields.extend(telemetry::decided(&decided));
-        fields.extend(record.and_then(|record| telemetry::left(limits, record)));
         fields.extend(self.shadow.as_ref().map(Shadow::field));
         let mut metrics = vec![telemetry::request(tenant, &self.tier, decided.decision)];
         if self.is_changed() {
