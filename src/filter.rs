@@ -1,12 +1,11 @@
 //! One request and its response: read the host, ask the exchange, apply its step. Nothing is decided here.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::config::Config;
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
-use crate::rewrite::splice;
+use crate::rewrite::{Edit, splice};
 use crate::store::Troubles;
 use crate::telemetry::{self, Field, Metric};
 use crate::units::Timestamp;
@@ -24,13 +23,22 @@ pub(crate) struct Filter {
     exchange: Exchange,
     /// Bytes of the request's body that are held and were given to the exchange already.
     held: usize,
+    /// Those bytes, from the first one on and as far as there was room for them, in the chunks in which they came.
+    kept: Vec<Vec<u8>>,
 }
+
+/// Bytes of held bodies that are kept, of all requests of a worker. What is not kept is read again where it is to be changed.
+const MOST_KEPT: usize = 1_536 * 1_024;
+
+/// Fewest bytes before an edit that are put back where they are, and not copied to stand before it.
+const MANY: usize = 16 * 1_024;
 
 impl Filter {
     pub(crate) fn new(config: Rc<Config>) -> Self {
         Self {
             exchange: Exchange::new(config),
             held: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -43,7 +51,12 @@ impl Filter {
         let step = self
             .exchange
             .request_headers(&headers, is_end, host, host, host.now());
-        apply(host, step, Map::Request, (Buffer::RequestBody, 0), &[])
+        apply(
+            host,
+            step,
+            Map::Request,
+            Body::unknown(Buffer::RequestBody, 0),
+        )
     }
 
     pub(crate) fn request_body(&mut self, host: &Host, size: usize, is_end: bool) -> Action {
@@ -57,21 +70,40 @@ impl Filter {
             size.saturating_sub(self.held),
         );
         if chunk.is_empty() && is_end && self.exchange.end_request() {
-            self.held = 0;
+            self.let_go(host);
             return Action::Continue;
         }
         let step = self.exchange.request_body(&chunk, is_end, host, host.now());
-        // All of what is held is at hand where it came at once.
-        let at_hand = if self.held == 0 { &chunk[..] } else { &[] };
-        let action = apply(
-            host,
-            step,
-            Map::Request,
-            (Buffer::RequestBody, size),
-            at_hand,
-        );
-        self.held = if action == Action::Pause { size } else { 0 };
+        self.keep(host, chunk);
+        let body = Body {
+            buffer: Buffer::RequestBody,
+            size,
+            known: &self.kept,
+        };
+        let action = apply(host, step, Map::Request, body);
+        if action == Action::Pause {
+            self.held = size;
+        } else {
+            self.let_go(host);
+        }
         action
+    }
+
+    /// Keeps a chunk behind those before, if all of them are kept and there is room.
+    fn keep(&mut self, host: &Host, chunk: Vec<u8>) {
+        let kept: usize = self.kept.iter().map(Vec::len).sum();
+        let all = host.kept.get().saturating_add(chunk.len());
+        if kept == self.held && all <= MOST_KEPT {
+            host.kept.set(all);
+            self.kept.push(chunk);
+        }
+    }
+
+    /// Nothing is held any more.
+    fn let_go(&mut self, host: &Host) {
+        let kept: usize = self.kept.drain(..).map(|chunk| chunk.len()).sum();
+        host.kept.set(host.kept.get().saturating_sub(kept));
+        self.held = 0;
     }
 
     pub(crate) fn request_trailers(&mut self, host: &Host) -> Action {
@@ -81,8 +113,7 @@ impl Filter {
             host,
             step,
             Map::RequestTrailers,
-            (Buffer::RequestBody, 0),
-            &[],
+            Body::unknown(Buffer::RequestBody, 0),
         )
     }
 
@@ -94,7 +125,12 @@ impl Filter {
         let step = self
             .exchange
             .response_headers(&headers, is_end, host, host.now());
-        apply(host, step, Map::Response, (Buffer::ResponseBody, 0), &[])
+        apply(
+            host,
+            step,
+            Map::Response,
+            Body::unknown(Buffer::ResponseBody, 0),
+        )
     }
 
     pub(crate) fn response_body(&mut self, host: &Host, size: usize, is_end: bool) -> Action {
@@ -105,7 +141,12 @@ impl Filter {
         let step = self
             .exchange
             .response_body(&chunk, is_end, host, host.now());
-        apply(host, step, Map::Response, (Buffer::ResponseBody, size), &[])
+        apply(
+            host,
+            step,
+            Map::Response,
+            Body::unknown(Buffer::ResponseBody, size),
+        )
     }
 
     pub(crate) fn response_trailers(&mut self, host: &Host) -> Action {
@@ -118,8 +159,7 @@ impl Filter {
             host,
             step,
             Map::ResponseTrailers,
-            (Buffer::ResponseBody, 0),
-            &[],
+            Body::unknown(Buffer::ResponseBody, 0),
         )
     }
 
@@ -132,8 +172,28 @@ impl Filter {
     }
 }
 
-/// Does what a step says. `buffer`: with how many bytes are in it. `at_hand`: its first bytes, where they were read just now.
-fn apply(host: &Host, step: Step, map: Map, buffer: (Buffer, usize), at_hand: &[u8]) -> Action {
+/// The part of a body that the host shows.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    buffer: Buffer,
+    /// Its bytes.
+    size: usize,
+    /// The first of them, if they were kept.
+    known: &'a [Vec<u8>],
+}
+
+impl Body<'_> {
+    fn unknown(buffer: Buffer, size: usize) -> Self {
+        Self {
+            buffer,
+            size,
+            known: &[],
+        }
+    }
+}
+
+/// Does what a step says.
+fn apply(host: &Host, step: Step, map: Map, body: Body<'_>) -> Action {
     report(host, &step);
     if let Next::Reply(reply) = &step.next {
         host.reply(reply.status, &reply.details, &reply.headers, &reply.body);
@@ -145,7 +205,7 @@ fn apply(host: &Host, step: Step, map: Map, buffer: (Buffer, usize), at_hand: &[
             HeaderChange::Remove(name) => host.remove_header(map, name),
         }
     }
-    if !change_body(host, &step.body, buffer, at_hand) && matches!(map, Map::Request) {
+    if !change_body(host, &step.body, body) && matches!(map, Map::Request) {
         // The headers, or what has gone on, may tell of another length: the rest would be the next request.
         host.reply(500, "bursar_body_unchanged", &[], "");
         return Action::Pause;
@@ -157,31 +217,55 @@ fn apply(host: &Host, step: Step, map: Map, buffer: (Buffer, usize), at_hand: &[
 }
 
 /// Says whether it did.
-fn change_body(
-    host: &Host,
-    change: &BodyChange,
-    (buffer, size): (Buffer, usize),
-    at_hand: &[u8],
-) -> bool {
+fn change_body(host: &Host, change: &BodyChange, body: Body<'_>) -> bool {
     match change {
         BodyChange::Keep => true,
-        BodyChange::Replace(bytes) => host.replace_start(buffer, size, size, bytes),
-        BodyChange::Edit(edits) => {
-            let last = edits.last().and_then(|edit| usize::try_from(edit.end).ok());
-            let last = last.unwrap_or(size);
-            let prefix: Cow<'_, [u8]> = match at_hand.get(..last) {
-                Some(prefix) => prefix.into(),
-                None => host.bytes(buffer, 0, last).into(),
-            };
-            let edited = splice(&prefix, 0, edits);
-            if host.replace_start(buffer, prefix.len(), size, &edited) {
-                return true;
-            }
-            // Hosts before Envoy 1.36 replace all or nothing.
-            let rest = host.bytes(buffer, prefix.len(), size.saturating_sub(prefix.len()));
-            host.replace_start(buffer, size, size, &[edited, rest].concat())
-        }
+        BodyChange::Replace(bytes) => host.replace_start(body.buffer, body.size, body.size, bytes),
+        BodyChange::Edit(edits) => edit(host, edits, body),
     }
+}
+
+/// Makes edits of a body of which all is held. Only what stands before the last one has to be put into its place.
+fn edit(host: &Host, edits: &[Edit], body: Body<'_>) -> bool {
+    let Body { buffer, size, .. } = body;
+    let place = |offset: Option<u64>| offset.and_then(|offset| usize::try_from(offset).ok());
+    let start = place(edits.first().map(|edit| edit.start)).unwrap_or(0);
+    let end = place(edits.last().map(|edit| edit.end)).unwrap_or(size);
+    let read;
+    let known: usize = body.known.iter().map(Vec::len).sum();
+    let before = if known >= end {
+        body.known
+    } else {
+        read = [host.bytes(buffer, 0, end)];
+        &read
+    };
+    let stays = if start >= MANY { start } else { 0 };
+    let changed = splice(&part(before, stays, end).concat(), length(stays), edits);
+    if !host.replace_start(buffer, end, size, &changed) {
+        // Hosts before Envoy 1.36 replace all or nothing.
+        let mut all = part(before, 0, stays);
+        let rest = host.bytes(buffer, end, size.saturating_sub(end));
+        all.extend([changed.as_slice(), &rest]);
+        return host.replace_start(buffer, size, size, &all.concat());
+    }
+    let mut unchanged = part(before, 0, stays).into_iter().rev();
+    unchanged.all(|bytes| host.prepend(buffer, bytes))
+}
+
+/// The bytes from `start` up to `end` of what these chunks are together.
+fn part(chunks: &[Vec<u8>], start: usize, end: usize) -> Vec<&[u8]> {
+    let mut at = 0_usize;
+    let cut = |chunk| {
+        let chunk: &Vec<u8> = chunk;
+        let [from, to] = [start, end].map(|place| place.saturating_sub(at).min(chunk.len()));
+        at = at.saturating_add(chunk.len());
+        chunk.get(from..to).filter(|bytes| !bytes.is_empty())
+    };
+    chunks.iter().filter_map(cut).collect()
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn report(host: &Host, step: &Step) {

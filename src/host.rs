@@ -120,6 +120,8 @@ pub(crate) struct Host {
     metrics: RefCell<HashMap<String, u32, BuildHasherDefault<NameHasher>>>,
     /// A corrupt record was complained about: once is enough.
     pub(crate) complained: Cell<bool>,
+    /// Bytes of held bodies that the filters of this worker keep.
+    pub(crate) kept: Cell<usize>,
 }
 
 /// Hashes names that come from the configuration alone, so that nobody can choose them to collide.
@@ -150,6 +152,7 @@ impl Host {
         Self {
             metrics: RefCell::new(HashMap::with_hasher(BuildHasherDefault::new())),
             complained: Cell::new(false),
+            kept: Cell::new(0),
         }
     }
 
@@ -233,6 +236,11 @@ impl Host {
             unsafe { proxy_set_buffer_bytes(buffer as u32, 0, size, bytes.as_ptr(), bytes.len()) };
         complain(status, "change a body");
         status == OK
+    }
+
+    /// Puts `bytes` before all that a buffer has. Says whether it did.
+    pub(crate) fn prepend(&self, buffer: Buffer, bytes: &[u8]) -> bool {
+        self.replace_start(buffer, 0, 1, bytes)
     }
 
     /// Answers the request ourselves.
