@@ -98,7 +98,7 @@ budget: target/bursar.wasm | $(RUST) ## what a request costs in instructions and
 	$(call say,instructions and host calls of the module (the first time about two minutes))
 	@$(CARGO) run --quiet --release --locked --manifest-path tests/budget/Cargo.toml -- $(if $(ACCEPT),--accept) $(if $(ONLY),--calls $(ONLY))
 
-test-e2e: target/bursar.wasm target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## end to end in a real Envoy
+test-e2e: bench-built target/bursar.wasm target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## end to end in a real Envoy
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
 	@$(WITH_NODE) $(PY) -m pytest tests/e2e
 
@@ -128,7 +128,7 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	@$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	@$(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --no-default-features --all-targets -- -D warnings
 	@$(CARGO) fmt --all --check --manifest-path tests/bench/Cargo.toml
-	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package load --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package load --package gateway --all-targets -- -D warnings
 	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package noop --package dom --target wasm32-wasip1 -- -D warnings
 	@$(CARGO) fmt --check --manifest-path tests/budget/Cargo.toml
 	@$(CARGO) clippy --locked --manifest-path tests/budget/Cargo.toml --all-targets -- -D warnings
@@ -147,8 +147,8 @@ bench: bench-built ## measure bursar in Envoy beside the alternatives, in about 
 	@exec $(PY) tests/bench $(if $(LONG),--long) $(ARGS)
 
 bench-built: target/bursar.wasm $(PACKAGES) | $(RUST)
-	$(call say,building what is compared (the first time about a minute))
-	@$(BENCH) --package load
+	$(call say,building what is compared (the first time about two minutes))
+	@$(BENCH) --package load --package gateway
 	@$(BENCH) --package noop --package dom --target wasm32-wasip1
 
 estimates: | $(RUST) ## how good the estimates of prompts are: a report in target/bench/

@@ -4,26 +4,48 @@ import os
 import subprocess
 import time
 
+import picture
+import scale
 from figures import Figures
-from stage import ROOT, render
+from rounds import Sample
+from stage import ROOT   # which puts tests/e2e on the path
+from harness.envoy import render
+from targets import TARGETS
 from workloads import EVENTS, USED
 
 CPU = "CPU microseconds a request, of Envoy and of the process beside it where there is one"
 
 
-def write(samples, witnesses, variants, workloads):
-    figures = Figures(samples)
-    parts = [head(samples), extra_table(figures, variants, workloads), throughput_table(figures, variants, workloads),
-             latency_table(figures, variants, workloads), jobs(witnesses, variants), disturbances(samples)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+def write(folder, told, variants, workloads):
+    """report.md and bench.svg, or scale.md; what the Markdown says."""
+    about = f"{told['about']}, `{told['command']}`"
+    if "samples" in told:
+        samples = [Sample(**sample) for sample in told["samples"]]
+        figures = Figures(samples)
+        about += f": {sets(samples)}"
+        parts = [targets_table(figures, variants), "![CPU of a request](bench.svg)", extra_table(figures, variants, workloads),
+                 throughput_table(figures, variants, workloads), latency_table(figures, variants, workloads),
+                 jobs(told["witnesses"], variants), disturbances(samples)]
+        (folder / "bench.svg").write_text(picture.draw(figures, variants, about.replace("`", "")), encoding="utf-8")
+    else:
+        parts = []
+    if "scale" in told:
+        parts.append(scale.write(told["scale"], table))
+    report = "\n\n".join([f"# make bench\n\n{about}.", *(part for part in parts if part)]) + "\n"
+    (folder / ("report.md" if "samples" in told else "scale.md")).write_text(report, encoding="utf-8")
+    return report
 
 
-def head(samples):
+def sets(samples):
     rounds = len({sample.round for sample in samples})
     generations = len({sample.generation for sample in samples})
-    machine = f"{os.cpu_count()} cores ({processor()})"
-    return (f"# make bench\n\n{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {machine}, Envoy {render.envoy_version()}, "
-            f"`--concurrency 1`, commit {commit()}; {rounds} rounds by {generations} set{'s' * (generations > 1)} of processes.")
+    return f"{rounds} round{'s' * (rounds > 1)} by {generations} set{'s' * (generations > 1)} of processes"
+
+
+def machine():
+    """When, where and what."""
+    return (f"{time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores ({processor()}), Envoy {render.envoy_version()} "
+            f"`--concurrency 1`, commit {commit()}")
 
 
 def processor():
@@ -35,6 +57,21 @@ def commit():
     def git(*words):
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if git("status", "--porcelain") else "")
+
+
+def targets_table(figures, variants):
+    modes = [variant for variant in variants if variant.name in ("held", "passing")]
+    if not modes:
+        return ""
+    rows = []
+    for target in TARGETS:
+        row = [target.says, *target.bounds()]
+        for mode in modes:
+            value = target.value(figures, mode.name)
+            number = "" if value is None or isinstance(value, str) else f"{value:.3g}{target.unit}: "
+            row.append(number + target.verdict(value))
+        rows.append(row)
+    return "## Targets\n\n" + table(["", "must", "goal", *(mode.says for mode in modes)], rows)
 
 
 def extra_table(figures, variants, workloads):

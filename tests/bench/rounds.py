@@ -36,8 +36,8 @@ class Sample:
         return 1e9 * self.requests / self.counts["wall"]
 
 
-def play(variants, workloads, generations, rounds, scale=1.0, tell=print, seed=None):
-    """All samples, and what the variants have counted: {variant: (requests, tokens)}. `scale`: of a sample's requests."""
+def play(variants, workloads, generations, rounds, share=1.0, seed=None):
+    """All samples, and what the variants have counted: {variant: (requests, tokens)}. `share`: of a sample's requests."""
     chance = random.Random(seed)
     samples, witnesses = [], []
     for generation in range(generations):
@@ -46,10 +46,10 @@ def play(variants, workloads, generations, rounds, scale=1.0, tell=print, seed=N
             for number in range(rounds):
                 for workload in shuffled(chance, workloads):
                     for variant in shuffled(chance, variants):
-                        sample = take(stage, variant, workload, scale, asked[variant.name])
+                        sample = take(stage, variant, workload, share, asked[variant.name])
                         sample.generation, sample.round = generation, generation * rounds + number
                         samples.append(sample)
-                tell(f"round {generation * rounds + number + 1} of {generations * rounds}", flush=True)
+                print(f"round {generation * rounds + number + 1} of {generations * rounds}", flush=True)
             witnesses += [witness(stage, variant, asked[variant.name]) for variant in variants]
     return samples, witnesses
 
@@ -78,9 +78,9 @@ def witness(stage, variant, asked):
     return dict(asdict(asked), variant=variant.name, used=used)
 
 
-def take(stage, variant, workload, scale, asked):
+def take(stage, variant, workload, share, asked):
     """A sample that nobody disturbed, or the last of several."""
-    requests = max(int(workload.requests * scale), workload.connections // 4, 1)
+    requests = max(int(workload.requests * share), workload.connections // 4, 1)
     stage.load.open(stage.port(variant, workload), workload)
     asked.add(stage.load.run(max(requests // WARM, 1), workload.rate))
     for _ in range(TRIES):

@@ -14,7 +14,6 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 
 from harness import envoy as harness  # noqa: E402
-from harness.envoy import render  # noqa: E402
 
 BUILT = ROOT / "target/bench/cargo"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -47,14 +46,44 @@ def busy_nanos(core):
     raise KeyError(core)
 
 
-class Load:
-    """The load generator: `open` connections, `run` requests."""
+class Side:
+    """A program of ours on one core. It tells its port first, then a line for a line, and ends with its input."""
 
-    def __init__(self, core):
-        self._process = subprocess.Popen([str(BUILT / "release/load")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    def __init__(self, name, core):
+        self._process = subprocess.Popen([str(BUILT / "release" / name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          text=True, preexec_fn=pinned(core))
         self.pid = self._process.pid
         self.port = int(self._process.stdout.readline())
+
+    def cpu(self):
+        return cpu_nanos(self.pid)
+
+    def ask(self, line="tell"):
+        """The numbers that it answers, by name."""
+        return {name: int(number) for name, number in (word.split("=") for word in self.tell(line).split())}
+
+    def tell(self, line):
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise AssertionError(f"{self._process.args[0]} ended at: {line}")
+        return answer.strip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+class Load(Side):
+    """The load generator: `open` connections, `run` requests."""
+
+    def __init__(self, core):
+        super().__init__("load", core)
         self._folder = tempfile.TemporaryDirectory(prefix="bursar-bench-")
 
     def open(self, port, workload):
@@ -62,32 +91,18 @@ class Load:
         if not body.exists():
             head.write_bytes(workload.head())
             body.write_bytes(workload.body())
-        self._ask(f"open {port} {workload.connections} {head} {body}")
+        self.tell(f"open {port} {workload.connections} {head} {body}")
 
-    def run(self, requests, rate=0, tenants=0):
+    def run(self, requests, rate=0, tenants=0, first=0):
         """What it came to, by name: see load/src/tally.rs."""
-        words = self._ask(f"run {requests} {rate} {tenants}").split()
-        return {name: int(number) for name, number in (word.split("=") for word in words)}
-
-    def cpu(self):
-        return cpu_nanos(self.pid)
+        return self.ask(f"run {requests} {rate} {tenants} {first}")
 
     def close(self):
-        self._ask("close")
+        self.tell("close")
 
-    def stop(self):
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
+    def __exit__(self, *error):
+        super().__exit__(*error)
         self._folder.cleanup()
-
-    def _ask(self, line):
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise AssertionError(f"the load ended at: {line}")
-        return answer.strip()
 
 
 class Envoy(harness.Envoy):
@@ -122,8 +137,7 @@ class Stage:
 
     def __enter__(self):
         with ExitStack() as stack:
-            self.load = Load(self.load_core)
-            stack.callback(self.load.stop)
+            self.load = stack.enter_context(Load(self.load_core))
             self.sides = {variant.name: stack.enter_context(variant.side(self.load_core)) for variant in self.variants if variant.side}
             self.envoys = {}
             for variant in self.variants:
@@ -147,7 +161,5 @@ class Stage:
     def cpu(self, variant):
         """(the Envoy's, that of the process beside it) in nanoseconds."""
         side = self.sides.get(variant.name)
-        return cpu_nanos(self.envoys[variant.name].process.pid), cpu_nanos(side.pid) if side else 0
+        return cpu_nanos(self.envoys[variant.name].process.pid), side.cpu() if side else 0
 
-
-__all__ = ["BUILT", "Envoy", "Load", "ROOT", "Stage", "busy_nanos", "cores", "cpu_nanos", "render"]

@@ -5,9 +5,9 @@ import json
 from dataclasses import dataclass
 from typing import Callable
 
-import workloads
-from stage import BUILT, ROOT, render
-from workloads import ASKED, KIB, MIB, SERVED, TENANT
+from stage import BUILT, ROOT, Side   # which puts tests/e2e on the path
+from harness.envoy import protocol_options, render
+from workloads import ASKED, KIB, MIB, SERVED, TENANT, USED
 
 BUFFERS = {"llm": 4 * MIB, "small": 32 * KIB}   # by listener
 WASM32 = BUILT / "wasm32-wasip1/release"
@@ -99,6 +99,96 @@ def bursar(held):
     return filters
 
 
+# --- Envoy's own -------------------------------------------------------------
+
+FIND = f"""
+local asked, served = '"model":"{ASKED}"', '"model":"{SERVED}"'
+function envoy_on_request(handle)
+  local body = handle:body()
+  local text = body:getBytes(0, body:length())
+  local first, last = text:find(asked, 1, true)
+  if first then body:setBytes(text:sub(1, first - 1) .. served .. text:sub(last + 1)) end
+end
+"""
+GSUB = f"""
+function envoy_on_request(handle)
+  local body = handle:body()
+  local text = body:getBytes(0, body:length())
+  body:setBytes((text:gsub('("model"%s*:%s*)"{ASKED.replace("-", "%-")}"', '%1"{SERVED}"', 1)))
+end
+"""
+# Of both. A stream passes as it comes.
+RESPONSE = """
+function read(handle, text)
+  local _, last = text:find('"usage":{', 1, true)
+  local tokens = last and text:match('"total_tokens":(%d+)', last)
+  if tokens then handle:streamInfo():dynamicMetadata():set("bench", "tokens", tokens) end
+  return tokens
+end
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get("content-type"):find("text/event-stream", 1, true) then
+    for chunk in handle:bodyChunks() do read(handle, chunk:getBytes(0, chunk:length())) end
+  else
+    local body = handle:body()
+    headers:add("x-tokens", read(handle, body:getBytes(0, body:length())) or "")
+  end
+end
+"""
+
+
+def lua(request):
+    return {"name": "envoy.filters.http.lua", "typed_config": {
+        "@type": f"{EXTENSIONS}.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": request + RESPONSE}}}
+
+
+def local_ratelimit():
+    bucket = {"max_tokens": 10**9, "tokens_per_fill": 10**9, "fill_interval": "1s"}
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return {"name": "envoy.filters.http.local_ratelimit", "typed_config": {
+        "@type": f"{EXTENSIONS}.filters.http.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "bench",
+        "token_bucket": bucket, "filter_enabled": always, "filter_enforced": always,
+        "descriptors": [{"entries": [{"key": "tenant", "value": TENANT}], "token_bucket": bucket}],
+        "rate_limits": [{"actions": [BY_TENANT]}]}}
+
+
+BY_TENANT = {"request_headers": {"header_name": "x-tenant-id", "descriptor_key": "tenant"}}
+
+
+def ai_protocol_manager():
+    return {"name": "envoy.filters.http.ai_protocol_manager", "typed_config": {
+        "@type": f"{EXTENSIONS}.filters.http.ai_protocol_manager.v3.AiProtocolManager",
+        "request_handling": {"parse_unconfigured_routes": True},
+        "response_handling": {"token_usage": {
+            "include_unconfigured_routes": True, "default_llm_protocol": "OPENAI_CHAT_COMPLETIONS"}}}}
+
+
+def ai_gateway():
+    """The processor tells the tokens as dynamic metadata; the limiter is asked before a request, and told them when it is done."""
+    service = {"envoy_grpc": {"cluster_name": "side"}, "timeout": "10s"}
+    return [
+        {"name": "envoy.filters.http.ext_proc", "typed_config": {
+            "@type": f"{EXTENSIONS}.filters.http.ext_proc.v3.ExternalProcessor", "grpc_service": service,
+            "message_timeout": "10s", "allow_mode_override": True,
+            "processing_mode": {"request_header_mode": "SEND", "request_body_mode": "BUFFERED",
+                                "response_header_mode": "SEND", "response_body_mode": "BUFFERED"},
+            "metadata_options": {"receiving_namespaces": {"untyped": ["bench"]}}}},
+        {"name": "envoy.filters.http.ratelimit", "typed_config": {
+            "@type": f"{EXTENSIONS}.filters.http.ratelimit.v3.RateLimit", "domain": "bench", "timeout": "10s", "failure_mode_deny": True,
+            "rate_limit_service": {"grpc_service": service, "transport_api_version": "V3"},
+            "rate_limits": [{"actions": [BY_TENANT], "hits_addend": {"number": 0}},
+                            {"actions": [BY_TENANT], "apply_on_stream_done": True,
+                             "hits_addend": {"format": "%DYNAMIC_METADATA(bench:tokens)%"}}]}}]
+
+
+def add_side(doc, port):
+    render.clusters(doc).append({
+        "name": "side", "type": "STATIC",
+        "typed_extension_protocol_options": protocol_options(explicit_http_config={"http2_protocol_options": {}}),
+        "load_assignment": {"cluster_name": "side", "endpoints": [{"lb_endpoints": [{"endpoint": {
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}]}]}})
+
+
 # --- the variants ------------------------------------------------------------
 
 ALONE = Variant("none", "Envoy alone", "no filter but the router", lambda _: [])
@@ -113,7 +203,15 @@ DOM = Variant("dom", "the DOM way", "bursar's path with a tree of serde_json val
               lambda _: [wasm("dom", WASM32 / "dom.wasm", held=True)], rewrites=True,
               used=lambda envoy, _: envoy.stat("wasmcustom.dom_tokens_total"))
 
-VARIANTS = (ALONE, AGAIN, NOOP, HELD, PASSING, DOM)
-BY_NAME = {variant.name: variant for variant in VARIANTS}
+LUA_FIND = Variant("lua-find", "Lua, one plain find", "exchanges the model where the text stands that it looks for; reads usage, has nowhere to keep it",
+                   lambda _: [lua(FIND)], rewrites=True)
+LUA_GSUB = Variant("lua-gsub", "Lua, a pattern", "the same by `gsub`, which allows white space", lambda _: [lua(GSUB)], rewrites=True)
+LOCAL = Variant("local", "`local_ratelimit`", "Envoy's own token bucket for each tenant: counts requests, reads no body", lambda _: [local_ratelimit()])
+MANAGER = Variant("manager", "`ai_protocol_manager`", "Envoy's own parser of LLM requests and usage; no budgets, the model stays", lambda _: [ai_protocol_manager()],
+                  used=lambda envoy, _: USED * envoy.stat("ai_protocol_manager.*token_usage_found"))
+GATEWAY = Variant("gateway", "the shape of an AI gateway", "ext_proc with both bodies and two calls of a rate-limit service, in one Rust process beside Envoy",
+                  lambda _: ai_gateway(), rewrites=True, used=lambda _, side: side.ask()["tokens"], side=lambda core: Side("gateway", core),
+                  change=add_side)
 
-__all__ = ["BY_NAME", "TENANT", "VARIANTS", "Variant", "bursar_config", "wasm", "workloads"]
+VARIANTS = (ALONE, AGAIN, NOOP, HELD, PASSING, DOM, LUA_FIND, LUA_GSUB, LOCAL, MANAGER, GATEWAY)
+BY_NAME = {variant.name: variant for variant in VARIANTS}

@@ -47,6 +47,7 @@ WORKLOADS = (
     Workload("1m-32k", "1 MB, buffers of 32 KiB", MIB, 4, 240, small=True),
     Workload("sse", "SSE, 200 events at once", 2 * KIB, 16, 1_600, answer="burst"),
     Workload("paced", "SSE, one event at a time", 2 * KIB, 16, 96, answer="paced"),
+    Workload("first", "one stream alone", 2 * KIB, 1, 12, answer="paced"),
     Workload("rate", "2,000 requests a second of 2 KB", 2 * KIB, 64, 2_000, rate=2_000),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

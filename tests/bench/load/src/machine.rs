@@ -24,6 +24,21 @@ const STALLED: Duration = Duration::from_secs(10);
 /// A run ends when so many requests of it have failed and none has not.
 const HOPELESS: usize = 40;
 
+/// Whose requests a run is of.
+#[derive(Clone, Copy)]
+pub struct Tenants {
+    /// So many ids in turn; 0: the one that the head names.
+    pub count: usize,
+    /// Where the turn begins.
+    pub first: usize,
+}
+
+impl Tenants {
+    fn number(self, sent: usize) -> Option<usize> {
+        (self.first + sent).checked_rem(self.count)
+    }
+}
+
 pub struct Machine {
     poll: Poll,
     listener: TcpListener,
@@ -106,7 +121,7 @@ impl Machine {
         &mut self,
         count: usize,
         every: Option<Duration>,
-        tenants: usize,
+        tenants: Tenants,
     ) -> io::Result<Tally> {
         self.tally = Tally::default();
         let mut events = Events::with_capacity(1024);
@@ -169,7 +184,7 @@ impl Machine {
         count: usize,
         started: Instant,
         every: Option<Duration>,
-        tenants: usize,
+        tenants: Tenants,
     ) -> io::Result<()> {
         let now = Instant::now();
         for index in 0..self.clients.len() {
@@ -182,8 +197,8 @@ impl Machine {
             if due > now {
                 return Ok(());
             }
-            if tenants > 0 {
-                self.clients[index].name_tenant(*sent % tenants);
+            if let Some(number) = tenants.number(*sent) {
+                self.clients[index].name_tenant(number);
             }
             *sent += 1;
             if self.clients[index].begin(due).is_err() {

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! open PORT CONNECTIONS HEAD BODY   connections to an Envoy, and the files with what they send
-//! run COUNT RATE TENANTS            so many requests; RATE a second, 0: as fast as they are answered;
-//!                                   TENANTS ids in turn in the place of HEAD's, 0: its own. -> key=value ...
+//! run COUNT RATE TENANTS FIRST      so many requests; RATE a second, 0: as fast as they are answered; TENANTS ids in turn,
+//!                                   from number FIRST on, in the place of HEAD's, 0: its own. -> key=value ...
 //! close
 //! ```
 //!
@@ -23,7 +23,7 @@ mod upstream;
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
-use machine::Machine;
+use machine::{Machine, Tenants};
 
 fn main() -> io::Result<()> {
     let mut machine = Machine::new()?;
@@ -41,11 +41,18 @@ fn main() -> io::Result<()> {
                 )?;
                 "ok".to_owned()
             }
-            ["run", count, rate, tenants] => {
+            ["run", count, rate, tenants, first] => {
                 let rate: u32 = number(rate)?;
                 let every = (rate > 0).then(|| Duration::from_secs(1) / rate);
                 machine
-                    .run(number(count)?, every, number(tenants)?)?
+                    .run(
+                        number(count)?,
+                        every,
+                        Tenants {
+                            count: number(tenants)?,
+                            first: number(first)?,
+                        },
+                    )?
                     .to_string()
             }
             ["close"] => {

@@ -1,0 +1,92 @@
+"""`make bench`, with few requests: that every variant does its job, and the report says all of it. What it costs is not asked here."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from harness.envoy import ROOT, render
+
+BENCH = ROOT / "tests/bench"
+USED = 508   # tokens that a request costs
+BUFFERING = {"dom", "lua-find", "lua-gsub", "gateway"}   # more than small buffers hold
+WORKLOADS = {"2k", "128k", "1m", "1m-32k", "sse", "paced", "first", "rate"}
+VARIANTS = {"none", "again", "noop", "held", "passing", "dom", "lua-find", "lua-gsub", "local", "manager", "gateway"}
+REWRITING = {"held", "passing", "dom", "lua-find", "lua-gsub", "gateway"}
+COUNTING = {"held", "passing", "dom", "manager", "gateway"}
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="make bench needs Linux")
+
+
+def bench(folder, *words):
+    env = dict(os.environ, ENVOY=render.envoy_binary())
+    done = subprocess.run([sys.executable, str(BENCH), "--out", str(folder), *words], env=env, cwd=str(ROOT),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    told = done.stdout.decode()
+    assert done.returncode == 0, told
+    return told
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    bench(folder, "--rounds", "1", "--share", "0.02", "--seed", "1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(folder):
+    return json.loads((folder / "samples.json").read_text())
+
+
+def test_every_variant_takes_its_turn_at_every_workload(told):
+    taken = {(sample["variant"], sample["workload"]) for sample in told["samples"]}
+    assert taken == {(variant, workload) for variant in VARIANTS for workload in WORKLOADS}
+
+
+def test_every_request_is_answered_with_200_unless_small_buffers_are_in_the_way(told):
+    for sample in told["samples"]:
+        statuses = {name for name in sample["counts"] if name.startswith("status.")}
+        if sample["workload"] == "1m-32k" and sample["variant"] in BUFFERING:
+            assert statuses <= {"status.413", "status.0"} and "status.413" in statuses, sample
+        else:
+            assert statuses == {"status.200"}, sample
+
+
+def test_every_variant_does_its_job(told):
+    witnesses = {witness["variant"]: witness for witness in told["witnesses"]}
+    assert witnesses.keys() == VARIANTS
+    for name, witness in witnesses.items():
+        # bursar gives the first request the model that it asks for, since nothing was spent yet.
+        kept = 1 if name in ("held", "passing") else 0
+        assert witness["rewritten"] == (witness["seen"] - kept if name in REWRITING else 0), witness
+        assert witness["used"] == (witness["served"] * USED if name in COUNTING else None), witness
+
+
+def test_every_sample_has_cpu_time(told):
+    for sample in told["samples"]:
+        assert sample["envoy"] > 0 and (sample["side"] > 0) == (sample["variant"] == "gateway"), sample
+
+
+def test_the_report_has_every_row_and_the_picture_every_number(folder, told):
+    report, picture = ((folder / name).read_text(encoding="utf-8") for name in ("report.md", "bench.svg"))
+    sys.path.insert(0, str(BENCH))
+    try:
+        import targets
+        import variants
+    finally:
+        sys.path.remove(str(BENCH))
+    for variant in variants.VARIANTS:
+        assert report.count(f"| {variant.says}") >= 3, variant.says
+    for target in targets.TARGETS:
+        row = next(line for line in report.splitlines() if line.startswith(f"| {target.says} |"))
+        assert row.count("met") + row.count("missed") == 2, row
+    assert picture.count("<rect") > 6 * 7 and picture.count(">413<") == len(BUFFERING)
+    assert f"commit {commit()}" in report
+
+
+def commit():
+    told = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return told.stdout.strip()
