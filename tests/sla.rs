@@ -327,6 +327,32 @@ fn a_slow_client_does_not_make_an_upstream_slow() {
 }
 
 #[test]
+fn a_conversation_that_stays_below_is_no_probe() {
+    let mut config = config();
+    config["tenants"]["acme"] = json!({
+        "sla": {"p95_ms": 1000},
+        "budget": {"initial_budget": 100_000, "window": "day"},
+        "sticky": {"header": "x-talk"}
+    });
+    let proxy = Proxy::new(&config);
+    let tier = |talk: &str| {
+        let mut call = proxy.post(&[
+            ("x-tenant-id", "acme"),
+            ("x-talk", talk),
+            ("content-length", "31"),
+        ]);
+        call.send(&[BODY.as_bytes()]);
+        call.upstream_header("x-bursar-tier").unwrap().to_owned()
+    };
+    answered_after(&proxy, "other", BODY, ENOUGH, 2_000);
+    assert_eq!(tier("old"), "standard");
+    proxy.pass_millis(10_000);
+    assert_eq!(tier("old"), "standard");
+    assert_eq!(tier("new"), "default");
+    assert_eq!(tier("newer"), "standard");
+}
+
+#[test]
 fn an_answer_that_comes_before_the_request_is_whole_is_not_measured() {
     let mut config = config();
     config["hold_headers"] = false.into();

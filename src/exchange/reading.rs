@@ -446,11 +446,12 @@ impl Reading {
         if self.has_let_a_limit_go() {
             ask.scope.least_output = None;
         }
-        let watched = self.slow_tiers(&ask, &request.facts, store, now);
-        ask.conditions.slow = watched.report;
         let name = self.conversation();
         ask.conditions.conversation =
             name.and_then(|name| talk::look(store, &self.payer, &ask, &name, now));
+        // Last, since whether the request would do as a probe follows from all else.
+        let watched = self.slow_tiers(&ask, &request.facts, store, now);
+        ask.conditions.slow = watched.report;
         let Done { report, troubles } =
             admission::admit(store, &self.payer, &ask, config.failure_mode, now);
         let mut so_far = Step {
