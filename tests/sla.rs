@@ -319,10 +319,29 @@ fn a_slow_client_does_not_make_an_upstream_slow() {
         call.send_chunk(br#"{"model":"big","#, false);
         proxy.pass_millis(5_000);
         call.send_chunk(br#""max_tokens":10}"#, false);
-        proxy.pass_millis(30);
+        // Nor does one that keeps back what comes after the object.
+        proxy.pass_millis(5_000);
         call.send_chunk(b"", true);
+        proxy.pass_millis(30);
         call.answer_json(&usage(1, 1));
         assert_eq!(p95(&proxy, "big", "whole"), 30);
+    }
+}
+
+#[test]
+fn a_client_that_never_ends_its_request_makes_nobody_slow() {
+    for hold in [true, false] {
+        let mut config = config();
+        config["hold_headers"] = hold.into();
+        let proxy = Proxy::new(&config);
+        for _ in 0..ENOUGH {
+            let mut call = proxy.post(&[("x-tenant-id", "other"), ("content-length", "32")]);
+            call.send_chunk(BODY.as_bytes(), false);
+            proxy.pass_millis(2_000);
+            call.end();
+        }
+        assert_eq!(p95(&proxy, "big", "whole"), 0);
+        assert_eq!(served(&proxy, "acme"), DEFAULT);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How long a request waits for the first byte of its answer, from its own last byte on, where that is measured.
 //!
-//! From the last byte that matters: a client that sends slowly does not make an upstream slow. To the first byte of the
+//! From the request's end, white space after its JSON included: an upstream that was promised more waits for that, and a
+//! client that keeps it back does not make the upstream slow. To the first byte of the
 //! answer itself (see [`Reader::has_begun`]): a stream's headers come at once, whenever its first event does.
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::sla::{self, Answer};
 pub(super) struct Wait {
     /// The model of the tier that serves, which is the tier's name in shared data.
     model: String,
-    /// When the request was complete; `None` before.
+    /// When the request ended; `None` before.
     since: Option<Timestamp>,
 }
 

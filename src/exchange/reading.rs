@@ -214,8 +214,10 @@ impl Reading {
         }
         if let Some(sent) = self.sent.as_mut().filter(|_| is_complete && !was_complete) {
             sent.note_limit(&self.scanner);
-            sent.begin_wait(now);
             step = step.reporting(sent.admitted());
+        }
+        if let Some(sent) = self.sent.as_mut().filter(|_| is_end) {
+            sent.begin_wait(now);
         }
         if let Err(fault) = self.forward(chunk, !was_complete, &mut step) {
             let refused = self.invalid(config, fault, store, now);
@@ -225,9 +227,10 @@ impl Reading {
         Ok(step)
     }
 
-    /// The admitted request, if all of it was read and has gone on.
+    /// The admitted request, if all of it was read and has gone on, and nothing follows from when it ends.
     pub(super) fn take_complete(&mut self) -> Option<Box<Sent>> {
-        if self.is_complete() && !self.breaks_promise(true) {
+        let is_awaited = self.sent.as_ref().is_some_and(|sent| sent.wait.is_some());
+        if self.is_complete() && !self.breaks_promise(true) && !is_awaited {
             self.sent.take()
         } else {
             None
