@@ -66,7 +66,7 @@ replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and aud
 	@exec $(PY) tests/replay $(if $(TRACE),"$(TRACE)") $(ARGS)
 
 simulate: | $(RUST) ## a day of LLM traffic in virtual time: pictures and tables in target/simulate/: TRACE=path.csv
-	@$(CARGO) run --quiet --release --locked --package simulate -- $(if $(TRACE),"$(TRACE)")
+	@$(CARGO) run --quiet --release --locked --package simulate -- $(ARGS) $(if $(TRACE),"$(TRACE)")
 
 # The same with a trap in it, for the tests of what a trap costs.
 target/bursar-trap.wasm: $(SOURCES) | $(RUST)

@@ -3,6 +3,8 @@
 //!
 //!     simulate [TRACE.csv]      columns TIMESTAMP, ContextTokens, GeneratedTokens; else a day of its own
 //!
+//!     simulate --sweep [TRACE.csv]     a table of many settings instead
+//!
 //! It writes target/simulate/<name of the trace>.svg and .md.
 
 mod draw;
@@ -11,6 +13,7 @@ mod play;
 mod report;
 #[path = "../../support/store.rs"]
 mod store;
+mod sweep;
 mod tenants;
 mod trace;
 
@@ -21,30 +24,49 @@ use play::Day;
 use serde_json::{Value, json};
 use tenants::Request;
 
-/// One way to configure the plan that all tenants are on.
+/// One way to configure all tenants.
 pub struct Variant {
     pub name: &'static str,
-    pub plan: Value,
+    pub settings: Value,
 }
 
-pub fn variants() -> [Variant; 2] {
-    [
-        Variant {
-            name: "static marks",
-            plan: json!({}),
-        },
-        Variant {
-            name: "a higher last mark",
-            plan: json!({"low_water_mark": 0.5}),
-        },
-    ]
+/// The first two are what an operator writes without knowing the day. The others are its best static marks in steps of 0.05 (see
+/// `--sweep`) of those that spend as much as pace does on our own day, and of those that refuse as few.
+pub fn variants() -> [Variant; 4] {
+    let marks = |standard, compact| json!({"below": {"standard": standard, "compact": compact}, "hysteresis": 0.05});
+    let all = [
+        ("static marks, 0.5 and 0.2", json!({})),
+        (
+            "pace, hysteresis 0.05",
+            json!({"pace": {}, "hysteresis": 0.05}),
+        ),
+        ("0.65 and 0.45, hysteresis 0.05", marks(0.65, 0.45)),
+        ("0.75 and 0.6, hysteresis 0.05", marks(0.75, 0.6)),
+    ];
+    all.map(|(name, settings)| Variant { name, settings })
 }
+
+/// So many of the variants are in the picture.
+const DRAWN: usize = 2;
 
 /// The name of the trace of our own.
 const OWN: &str = "day";
 
 fn main() -> ExitCode {
-    match run(std::env::args().nth(1).as_deref()) {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let is_sweep = words.first().is_some_and(|word| word == "--sweep");
+    if is_sweep {
+        words.remove(0);
+    }
+    let done = asked(words.first().map(String::as_str)).and_then(|(name, requests)| {
+        println!("{name}: {} requests in a day\n", requests.len());
+        if is_sweep {
+            sweep::print(&requests);
+            return Ok(());
+        }
+        compare(&name, &requests)
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -53,20 +75,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: Option<&str>) -> Result<(), String> {
-    let (name, requests) = match path {
-        None => (OWN.to_owned(), tenants::spread(&trace::synthetic())),
-        Some(path) => {
-            let told = |error: String| format!("{path}: {error}");
-            let text = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
-            let rows = trace::over_a_day(&trace::read(&text).map_err(told)?);
-            let name = Path::new(path).file_stem().unwrap_or_default();
-            (name.to_string_lossy().into_owned(), tenants::spread(&rows))
-        }
+/// The day's name and its requests.
+fn asked(path: Option<&str>) -> Result<(String, Vec<Request>), String> {
+    let Some(path) = path else {
+        return Ok((OWN.to_owned(), tenants::spread(&trace::synthetic())));
     };
-    let days = played(&requests);
+    let told = |error: String| format!("{path}: {error}");
+    let text = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
+    let rows = trace::over_a_day(&trace::read(&text).map_err(told)?);
+    let name = Path::new(path).file_stem().unwrap_or_default();
+    Ok((name.to_string_lossy().into_owned(), tenants::spread(&rows)))
+}
+
+/// Prints the table, and writes it and the picture.
+fn compare(name: &str, requests: &[Request]) -> Result<(), String> {
+    let days = played(requests);
     let table = report::table(&days);
-    println!("{name}: {} requests in a day\n\n{table}", requests.len());
+    println!("{table}");
     let directory = Path::new("target/simulate");
     let write = |ending: &str, text: &str| {
         let path = directory.join(format!("{name}.{ending}"));
@@ -76,14 +101,14 @@ fn run(path: Option<&str>) -> Result<(), String> {
     };
     std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
     write("md", &table)?;
-    write("svg", &picture::draw(&days))
+    write("svg", &picture::draw(&days[..DRAWN]))
 }
 
 /// The day under each variant.
 fn played(requests: &[Request]) -> Vec<(&'static str, Day)> {
     variants()
         .iter()
-        .map(|variant| (variant.name, play::day(requests, &variant.plan)))
+        .map(|variant| (variant.name, play::day(requests, &variant.settings)))
         .collect()
 }
 

@@ -13,7 +13,7 @@ use crate::trace::DAY;
 const WIDTH: f64 = 1_000.0;
 const LABELS: f64 = 110.0;
 const GAP: f64 = 26.0;
-const HEAD: f64 = 84.0;
+const HEAD: f64 = 64.0;
 const ROW: f64 = 92.0;
 const CHART: f64 = 66.0;
 const FOOT: f64 = 24.0;
@@ -108,11 +108,13 @@ pub fn draw(days: &[(&str, Day)]) -> String {
 }
 
 fn summary(figures: &Figures) -> String {
+    let since = figures.first_refusal.map_or(String::new(), |_| {
+        format!(", from {}", clock(figures.first_refusal))
+    });
     format!(
-        "{} refused · {} downgraded · first refusal {} · {} spent",
+        "{} refused{since} · {} downgraded · {} spent",
         percent(figures.refused, figures.asked),
         percent(figures.downgraded(), figures.asked),
-        clock(figures.first_refusal),
         dollars(figures.spent)
     )
 }
@@ -137,7 +139,7 @@ fn legend(svg: &mut String) {
         x + 24.0,
         15.5,
         "",
-        "budget left; bars are requests of 20 minutes",
+        "what is left of the budget, from all to nothing; each bar is the requests of 20 minutes",
     );
 }
 

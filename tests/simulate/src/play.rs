@@ -54,10 +54,10 @@ pub struct Day {
     pub records: Vec<u64>,
 }
 
-/// All requests, under budgets that are the same for every plan.
-pub fn day(requests: &[Request], plan: &Value) -> Day {
+/// All requests, under budgets that are the same for all settings.
+pub fn day(requests: &[Request], settings: &Value) -> Day {
     let budgets = budgets(requests);
-    let json = configuration(plan, &budgets).to_string();
+    let json = configuration(settings, &budgets).to_string();
     let config = Config::parse(json.as_bytes()).expect("the configuration is ours");
     let mut proxy = Proxy {
         config: Rc::new(config),

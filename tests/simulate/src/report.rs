@@ -6,6 +6,7 @@ use crate::tenants::{LADDER, TENANTS};
 /// A day of one tenant, or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
+    pub tenants: u64,
     pub asked: u64,
     /// Served, by tier.
     pub served: [u64; LADDER.len()],
@@ -25,6 +26,7 @@ impl Figures {
     }
 
     fn and(mut self, other: &Self) -> Self {
+        self.tenants += other.tenants;
         self.asked += other.asked;
         for (sum, more) in self.served.iter_mut().zip(other.served) {
             *sum += more;
@@ -62,6 +64,7 @@ pub fn by_tenant(day: &Day) -> Vec<Figures> {
         all[payment.tenant].spent += payment.micros;
     }
     for (figures, budget) in all.iter_mut().zip(&day.budgets) {
+        figures.tenants = 1;
         figures.budget = *budget;
     }
     all
@@ -71,12 +74,15 @@ pub fn total(all: &[Figures]) -> Figures {
     all.iter().fold(Figures::default(), Figures::and)
 }
 
+/// The table's head.
+pub const HEAD: &str = "\
+| | asked | refused | first refusal | downgraded | default | standard | compact | tier switches a tenant | spent | budget |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+";
+
 /// A row for each variant, and one for each of its tenants.
 pub fn table(days: &[(&str, Day)]) -> String {
-    let mut text = String::from(
-        "| | asked | refused | downgraded | default | standard | compact | tier switches | first refusal | spent | budget |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-    );
+    let mut text = HEAD.to_owned();
     for (name, day) in days {
         let all = by_tenant(day);
         text += &row(&format!("**{name}**"), &total(&all));
@@ -87,22 +93,20 @@ pub fn table(days: &[(&str, Day)]) -> String {
     text
 }
 
-fn row(name: &str, figures: &Figures) -> String {
+/// A row of the table.
+pub fn row(name: &str, figures: &Figures) -> String {
     let share = |of| percent(of, figures.asked);
-    let mut cells = vec![
-        name.to_owned(),
-        figures.asked.to_string(),
+    let [default, standard, compact] = figures.served.map(share);
+    format!(
+        "| {name} | {} | {} | {} | {} | {default} | {standard} | {compact} | {:.1} | {} | {} |\n",
+        figures.asked,
         share(figures.refused),
-        share(figures.downgraded()),
-    ];
-    cells.extend(figures.served.iter().map(|&served| share(served)));
-    cells.extend([
-        figures.switches.to_string(),
         clock(figures.first_refusal),
+        share(figures.downgraded()),
+        figures.switches as f64 / figures.tenants as f64,
         dollars(figures.spent),
-        dollars(figures.budget),
-    ]);
-    format!("| {} |\n", cells.join(" | "))
+        dollars(figures.budget)
+    )
 }
 
 /// `of` in percent of `all`, with one decimal.

@@ -103,21 +103,16 @@ pub fn budgets(requests: &[Request]) -> Vec<u64> {
     budgets.into_iter().zip(&TENANTS).map(part).collect()
 }
 
-/// The plugin's configuration: all tenants on one plan, each with its budget.
-pub fn configuration(plan: &Value, budgets: &[u64]) -> Value {
-    let tenants: serde_json::Map<String, Value> = TENANTS
-        .iter()
-        .zip(budgets)
-        .map(|(tenant, &budget)| {
-            let budget = json!({"initial_budget": usd(budget), "unit": "usd", "window": "day"});
-            (
-                tenant.name.to_owned(),
-                json!({"plan": "all", "budget": budget}),
-            )
-        })
-        .collect();
+/// The plugin's configuration: all tenants with the same settings, each with its budget.
+pub fn configuration(settings: &Value, budgets: &[u64]) -> Value {
+    let mut tenants = json!({});
+    for (tenant, &budget) in TENANTS.iter().zip(budgets) {
+        let budget = json!({"initial_budget": usd(budget), "unit": "usd", "window": "day"});
+        tenants[tenant.name] = settings.clone();
+        tenants[tenant.name]["budget"] = budget;
+    }
     let tiers: Vec<Value> = LADDER.iter().map(Tier::configuration).collect();
-    json!({"hold_headers": true, "tiers": tiers, "plans": {"all": plan}, "tenants": tenants})
+    json!({"hold_headers": true, "tiers": tiers, "tenants": tenants})
 }
 
 impl Tier {

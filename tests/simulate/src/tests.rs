@@ -17,7 +17,7 @@ fn days() -> &'static [(&'static str, Day)] {
 
 #[test]
 fn the_committed_picture_is_what_is_drawn() {
-    let is_so = include_str!("../day.svg") == picture::draw(days());
+    let is_so = include_str!("../day.svg") == picture::draw(&days()[..DRAWN]);
     assert!(
         is_so,
         "make simulate, look at it, and: cp target/simulate/day.svg tests/simulate/day.svg"
@@ -58,6 +58,18 @@ fn the_static_day_has_what_the_others_are_to_cure() {
         "{lean:?}"
     );
     assert_eq!(lean.switches, 2);
+}
+
+#[test]
+fn pace_refuses_fewer_than_static_marks_that_spend_as_much_and_spends_more_than_those_that_refuse_as_few()
+ {
+    let [fixed, pace, as_much, as_few] =
+        [0, 1, 2, 3].map(|index| total(&by_tenant(&days()[index].1)));
+    assert!(pace.refused * 100 < fixed.refused);
+    // Within half a percent.
+    assert!(pace.spent.abs_diff(as_much.spent) * 200 < pace.spent);
+    assert!(pace.refused * 50 < as_much.refused);
+    assert!(as_few.refused <= pace.refused && as_few.spent * 10 < pace.spent * 9);
 }
 
 #[test]
