@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::config::Config;
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
-use crate::rewrite::{Edit, splice};
+use crate::rewrite::{Edit, Kept, splice};
 use crate::store::Troubles;
 use crate::telemetry::{self, Field, Metric};
 use crate::units::Timestamp;
@@ -23,8 +23,8 @@ pub(crate) struct Filter {
     exchange: Exchange,
     /// Bytes of the request's body that are held and were given to the exchange already.
     held: usize,
-    /// Those bytes, from the first one on and as far as there was room for them, in the chunks in which they came.
-    kept: Vec<Vec<u8>>,
+    /// Those bytes, from the first one on and as far as there was room for them.
+    kept: Kept,
 }
 
 /// Bytes of held bodies that are kept, of all requests of a worker. What is not kept is read again where it is to be changed.
@@ -38,7 +38,7 @@ impl Filter {
         Self {
             exchange: Exchange::new(config),
             held: 0,
-            kept: Vec::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -78,7 +78,7 @@ impl Filter {
         let body = Body {
             buffer: Buffer::RequestBody,
             size,
-            known: &self.kept,
+            known: Some(&self.kept),
         };
         let action = apply(host, step, Map::Request, body);
         if action == Action::Pause {
@@ -91,9 +91,8 @@ impl Filter {
 
     /// Keeps a chunk behind those before, if all of them are kept and there is room.
     fn keep(&mut self, host: &Host, chunk: Vec<u8>) {
-        let kept: usize = self.kept.iter().map(Vec::len).sum();
         let all = host.kept.get().saturating_add(chunk.len());
-        if kept == self.held && all <= MOST_KEPT {
+        if self.kept.length() == self.held && all <= MOST_KEPT {
             host.kept.set(all);
             self.kept.push(chunk);
         }
@@ -101,7 +100,7 @@ impl Filter {
 
     /// Nothing is held any more.
     fn let_go(&mut self, host: &Host) {
-        let kept: usize = self.kept.drain(..).map(|chunk| chunk.len()).sum();
+        let kept = std::mem::take(&mut self.kept).length();
         host.kept.set(host.kept.get().saturating_sub(kept));
         self.held = 0;
     }
@@ -163,8 +162,9 @@ impl Filter {
         )
     }
 
-    /// It is over.
+    /// It is over, also for one that was refused, or left by its client, while its body was held.
     pub(crate) fn log(&mut self, host: &Host) {
+        self.let_go(host);
         if !self.exchange.is_over() {
             let step = self.exchange.finish(host, host.now());
             report(host, &step);
@@ -179,7 +179,7 @@ struct Body<'a> {
     /// Its bytes.
     size: usize,
     /// The first of them, if they were kept.
-    known: &'a [Vec<u8>],
+    known: Option<&'a Kept>,
 }
 
 impl Body<'_> {
@@ -187,7 +187,7 @@ impl Body<'_> {
         Self {
             buffer,
             size,
-            known: &[],
+            known: None,
         }
     }
 }
@@ -232,36 +232,28 @@ fn edit(host: &Host, edits: &[Edit], body: Body<'_>) -> bool {
     let start = place(edits.first().map(|edit| edit.start)).unwrap_or(0);
     let end = place(edits.last().map(|edit| edit.end)).unwrap_or(size);
     let read;
-    let known: usize = body.known.iter().map(Vec::len).sum();
-    let before = if known >= end {
-        body.known
-    } else {
-        read = [host.bytes(buffer, 0, end)];
-        &read
+    let before = match body.known.filter(|kept| kept.length() >= end) {
+        Some(kept) => kept,
+        None => {
+            read = Kept::from(host.bytes(buffer, 0, end));
+            &read
+        }
     };
+    if before.length() < end {
+        // The host does not show what it holds.
+        return false;
+    }
     let stays = if start >= MANY { start } else { 0 };
-    let changed = splice(&part(before, stays, end).concat(), length(stays), edits);
+    let changed = splice(&before.part(stays, end).concat(), length(stays), edits);
     if !host.replace_start(buffer, end, size, &changed) {
         // Hosts before Envoy 1.36 replace all or nothing.
-        let mut all = part(before, 0, stays);
+        let mut all = before.part(0, stays);
         let rest = host.bytes(buffer, end, size.saturating_sub(end));
         all.extend([changed.as_slice(), &rest]);
         return host.replace_start(buffer, size, size, &all.concat());
     }
-    let mut unchanged = part(before, 0, stays).into_iter().rev();
+    let mut unchanged = before.part(0, stays).into_iter().rev();
     unchanged.all(|bytes| host.prepend(buffer, bytes))
-}
-
-/// The bytes from `start` up to `end` of what these chunks are together.
-fn part(chunks: &[Vec<u8>], start: usize, end: usize) -> Vec<&[u8]> {
-    let mut at = 0_usize;
-    let cut = |chunk| {
-        let chunk: &Vec<u8> = chunk;
-        let [from, to] = [start, end].map(|place| place.saturating_sub(at).min(chunk.len()));
-        at = at.saturating_add(chunk.len());
-        chunk.get(from..to).filter(|bytes| !bytes.is_empty())
-    };
-    chunks.iter().filter_map(cut).collect()
 }
 
 fn length(bytes: usize) -> u64 {

@@ -110,6 +110,56 @@ impl Passing {
     }
 }
 
+/// The beginning of a body that is held, in the chunks in which it came. Small ones are put together: a client chooses its
+/// chunks, and a million of one byte must not cost more than a large one.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    pieces: Vec<Vec<u8>>,
+    length: usize,
+}
+
+/// Chunks that are longer than this stay as they are.
+const SMALL: usize = 4 * 1_024;
+
+impl From<Vec<u8>> for Kept {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            length: bytes.len(),
+            pieces: vec![bytes],
+        }
+    }
+}
+
+impl Kept {
+    /// Puts a chunk behind those before.
+    pub fn push(&mut self, chunk: Vec<u8>) {
+        self.length = self.length.saturating_add(chunk.len());
+        match self.pieces.last_mut() {
+            Some(last) if last.len() < SMALL && chunk.len() < SMALL => last.extend(chunk),
+            _ => self.pieces.push(chunk),
+        }
+    }
+
+    /// Bytes of all chunks.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The bytes from `start` up to `end`, piece by piece.
+    #[must_use]
+    pub fn part(&self, start: usize, end: usize) -> Vec<&[u8]> {
+        let mut at = 0_usize;
+        let cut = |piece| {
+            let piece: &Vec<u8> = piece;
+            let [from, to] = [start, end].map(|place| place.saturating_sub(at).min(piece.len()));
+            at = at.saturating_add(piece.len());
+            piece.get(from..to).filter(|bytes| !bytes.is_empty())
+        };
+        self.pieces.iter().filter_map(cut).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +218,35 @@ mod tests {
         assert_eq!(passing.pass(b"ab", &[], None), None);
         assert_eq!(passing.pass(b"cd", &edits, None), Some(b"+cd".to_vec()));
         assert_eq!(passing.pass(b"ef", &edits, None), None);
+    }
+
+    #[test]
+    fn any_part_of_what_is_kept_is_found_however_it_came() {
+        let body: Vec<u8> = (0..=255).cycle().take(20_000).collect();
+        for size in [1, 7, 4_095, 4_096, 9_000, 20_000] {
+            let mut kept = Kept::default();
+            body.chunks(size)
+                .for_each(|chunk| kept.push(chunk.to_vec()));
+            assert_eq!(kept.length(), body.len());
+            for (start, end) in [
+                (0, 20_000),
+                (0, 0),
+                (1, 4_097),
+                (4_096, 8_192),
+                (19_999, 20_000),
+            ] {
+                assert_eq!(kept.part(start, end).concat(), body[start..end], "{size}");
+            }
+        }
+        assert_eq!(Kept::from(body.clone()).part(0, 20_000), [&body]);
+    }
+
+    // A client chooses its chunks, and each callback that follows would look at all pieces again.
+    #[test]
+    fn small_chunks_are_kept_in_few_pieces() {
+        let mut kept = Kept::default();
+        (0..1_000_000).for_each(|_| kept.push(vec![b'x']));
+        assert_eq!(kept.length(), 1_000_000);
+        assert!(kept.pieces.len() <= 250, "{} pieces", kept.pieces.len());
     }
 }

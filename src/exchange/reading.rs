@@ -358,7 +358,8 @@ impl Reading {
             .length
             .unwrap_or(0)
             .saturating_sub(self.scanner.offset());
-        let edits = self.edits();
+        // What comes after the object is white space: no byte of it is changed, however many chunks it comes in.
+        let edits = if may_end { self.edits() } else { Vec::new() };
         let keep_from = self.keep_from();
         match &mut self.body {
             Body::Held => {
