@@ -299,7 +299,7 @@ impl Host {
     }
 
     fn metric(&self, kind: u32, name: &str) -> Option<u32> {
-        let mut known = self.metrics.borrow_mut();
+        let mut known = self.metrics.try_borrow_mut().ok()?;
         if let Some(id) = known.get(name) {
             return Some(*id);
         }

@@ -56,9 +56,10 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(context: u32, root: u32) {
     VM.with(|vm| {
-        if let Some(config) = vm.configs.borrow().get(&root) {
-            let filter = Filter::new(Rc::clone(config));
-            vm.filters.borrow_mut().insert(context, filter);
+        let config = vm.configs.try_borrow().ok();
+        let config = config.and_then(|configs| configs.get(&root).map(Rc::clone));
+        if let (Some(config), Ok(mut filters)) = (config, vm.filters.try_borrow_mut()) {
+            filters.insert(context, Filter::new(config));
         }
     });
 }
@@ -82,7 +83,10 @@ extern "C" fn proxy_on_configure(root: u32, size: usize) -> bool {
         for metric in telemetry::troubles(&Troubles::default()) {
             vm.host.count(&metric);
         }
-        vm.configs.borrow_mut().insert(root, Rc::new(config));
+        let Ok(mut configs) = vm.configs.try_borrow_mut() else {
+            return false;
+        };
+        configs.insert(root, Rc::new(config));
         true
     })
 }
@@ -134,8 +138,13 @@ extern "C" fn proxy_on_log(context: u32) {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(context: u32) {
     VM.with(|vm| {
-        if vm.filters.borrow_mut().remove(&context).is_none() {
-            vm.configs.borrow_mut().remove(&context);
+        let (Ok(mut filters), Ok(mut configs)) =
+            (vm.filters.try_borrow_mut(), vm.configs.try_borrow_mut())
+        else {
+            return;
+        };
+        if filters.remove(&context).is_none() {
+            configs.remove(&context);
         }
     });
 }
