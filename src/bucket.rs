@@ -63,7 +63,12 @@ impl Quota {
             used: bucket.used.saturating_sub(back),
             // Only the time that made whole cells is used up; the rest goes on counting.
             since: since.plus(self.time_for(back)),
-            full: bucket.full,
+            // Of a clock that was set back since, it says nothing of what is taken by the new one.
+            full: if bucket.full.since(now) > CLOCK_STEP {
+                since
+            } else {
+                bucket.full
+            },
         }
     }
 
@@ -301,6 +306,17 @@ mod tests {
         // So is a minute, and no more.
         assert_eq!(quota.refilled(bucket, at(3_540_000)), bucket);
         assert_eq!(quota.refilled(bucket, at(3_539_999)).since, at(3_539_999));
+    }
+
+    // cases.md 8
+    #[test]
+    fn what_is_taken_after_a_clock_was_set_back_is_given_back_all_the_same() {
+        let quota = quota(60, 60);
+        let bucket = quota.charge(Bucket::default(), 10, at(3_600_000));
+        let bucket = quota.charge(bucket, 40, at(0));
+        assert_eq!(quota.settle(bucket, 40, 5, at(0), at(0)).used, 15);
+        // What was taken before it was.
+        assert_eq!(quota.settle(bucket, 10, 0, at(3_600_000), at(0)).used, 40);
     }
 
     #[test]
