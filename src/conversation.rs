@@ -89,12 +89,13 @@ impl Entry {
 }
 
 impl Conversations {
-    /// The table in `bytes`, as of this window: empty if it is of one before, or no table.
+    /// The table in `bytes`, as of this window: empty if it is of another one, or no table.
     #[must_use]
     pub fn read(bytes: Option<&[u8]>, window: Window) -> Self {
         let table = bytes.and_then(Self::decode).unwrap_or_default();
-        // A worker whose clock is a step behind must not begin the window before anew.
-        match table.since < window.start {
+        // A worker whose clock is a step behind must not begin the window before anew. One beyond the next is of a clock that
+        // was set back: it would outlast this window.
+        match table.since < window.start || table.since > window.end {
             true => Self {
                 since: window.start,
                 entries: Vec::new(),
@@ -276,6 +277,12 @@ mod tests {
         // By a clock that is a step behind.
         assert_eq!(place(DAY, 3), Some(at(7, false)));
         assert_eq!(place(DAY, 1), None);
+        // By one that was set back by more than a window.
+        let first = Window {
+            start: Timestamp::from_secs(0),
+            end: Timestamp::from_secs(86_399),
+        };
+        assert_eq!(place(first, 3), None);
     }
 
     #[test]
