@@ -385,6 +385,38 @@ fn an_answer_that_comes_before_the_request_is_whole_is_not_measured() {
     call.answer_chunk(b"}", true);
     call.end();
     assert_eq!(p95(&proxy, "big", "whole"), 0);
+    // Nor one that refuses it before it says what it asks for.
+    let mut call = proxy.post(&[("x-tenant-id", "acme")]);
+    call.send_chunk(b"{", false);
+    call.answer_headers("413", &[]);
+    call.send_chunk(br#""model":"big","max_tokens":10}"#, true);
+    proxy.pass_millis(3_000);
+    call.end();
+    assert_eq!(p95(&proxy, "big", "whole"), 0);
+}
+
+#[test]
+fn a_timeout_that_a_client_asks_for_says_nothing_of_the_upstream() {
+    for (name, millis, measured) in [
+        ("x-envoy-upstream-rq-timeout-ms", 10, 0),
+        ("x-envoy-upstream-rq-per-try-timeout-ms", 10, 0),
+        // But it did wait so long.
+        ("x-envoy-upstream-rq-timeout-ms", 3_000, 3_071),
+        ("x-other", 10, 131_072),
+    ] {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.post(&[
+            ("x-tenant-id", "other"),
+            ("content-length", "31"),
+            (name, "10"),
+        ]);
+        call.send(&[BODY.as_bytes()]);
+        proxy.pass_millis(millis);
+        call.answer_headers("504", &[]);
+        call.answer_chunk(b"", true);
+        call.end();
+        assert_eq!(p95(&proxy, "big", "whole"), measured, "{name} {millis}");
+    }
 }
 
 #[test]

@@ -18,17 +18,34 @@ pub(super) struct Wait {
     model: String,
     /// When the request ended; `None` before.
     since: Option<Timestamp>,
+    /// The request says itself how long an answer may take.
+    is_hurried: bool,
+}
+
+/// Whether a request brings a timeout of its own, which Envoy heeds where it believes its sender.
+pub(super) fn is_hurried(request: &Headers) -> bool {
+    let timeouts = [
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+    ];
+    timeouts.iter().any(|name| request.has(name))
 }
 
 impl Wait {
     /// The wait of a request that is served at this tier, if anything follows from it.
-    pub(super) fn of(config: &Config, ask: &Ask<'_>, tier: usize) -> Option<Self> {
+    pub(super) fn of(
+        config: &Config,
+        ask: &Ask<'_>,
+        tier: usize,
+        is_hurried: bool,
+    ) -> Option<Self> {
         config.tightest_sla?;
         let ladder = ask.place?.ladder;
         let tier = ladder.tiers.get(tier).filter(|_| ladder.last() > 0)?;
         Some(Self {
             model: tier.model.clone(),
             since: None,
+            is_hurried,
         })
     }
 }
@@ -48,9 +65,13 @@ impl Sent {
         self.waited(store, Some, now)
     }
 
-    /// Nobody had an answer in time, however long that was: slower than any SLA.
-    pub(super) fn time_out(&mut self, store: &impl Store, now: Timestamp) -> Step {
-        self.waited(store, |_| Some(Duration::MAX), now)
+    /// Nobody had an answer in time, however long that was: slower than any SLA. But what a client calls in time is no word
+    /// about the upstream.
+    pub(super) fn time_out(&mut self, config: &Config, store: &impl Store, now: Timestamp) -> Step {
+        match &self.wait {
+            Some(wait) if wait.is_hurried => self.end_unheard(config, store, now),
+            _ => self.waited(store, |_| Some(Duration::MAX), now),
+        }
     }
 
     /// It ends before its answer began: the upstream failed, or the client left. What came of it is not known, but if
@@ -73,7 +94,7 @@ impl Sent {
         time: impl Fn(Duration) -> Option<Duration>,
         now: Timestamp,
     ) -> Step {
-        let Some(Wait { model, since }) = self.wait.take() else {
+        let Some(Wait { model, since, .. }) = self.wait.take() else {
             return Step::default();
         };
         let Some(time) = since.and_then(|since| time(now.since(since))) else {

@@ -1,6 +1,6 @@
 //! A request whose body is being read: tier → rewrite.
 
-use super::first_byte::{Wait, answer};
+use super::first_byte::{Wait, answer, is_hurried};
 use super::refusal::{About, refuse};
 use super::response::refused;
 use super::scope::{depends_on_rest, scope};
@@ -42,6 +42,8 @@ pub(super) struct Reading {
     headers_held: bool,
     /// A limit of the output may have to be lowered, so that it must not go on before the admission.
     keeps_limits: bool,
+    /// It brings a timeout of its own.
+    is_hurried: bool,
     /// Bytes that may be kept back for the admission.
     room: u64,
     /// The admission, once `model` was read.
@@ -115,6 +117,7 @@ impl Reading {
             body,
             headers_held: config.hold_headers,
             keeps_limits,
+            is_hurried: config.tightest_sla.is_some() && is_hurried(request),
             room: config.hold_bytes,
             sent: None,
             early: None,
@@ -489,7 +492,7 @@ impl Reading {
             &ask,
             request.facts.clone(),
         );
-        sent.wait = Wait::of(config, &ask, sent.admission.tier);
+        sent.wait = Wait::of(config, &ask, sent.admission.tier, self.is_hurried);
         if let Some(name) = name {
             let lost = talk::note(store, &self.payer, &ask, &sent.admission, &name, now);
             so_far.troubles = so_far.troubles.and(lost);
@@ -499,7 +502,11 @@ impl Reading {
         let mut step = so_far;
         if let Some(response) = self.early.take() {
             match refused(&response) {
-                Some(exit) => step = step.reporting(sent.settle(config, store, exit, now)),
+                Some(exit) => {
+                    // It was answered before it ended.
+                    sent.wait = None;
+                    step = step.reporting(sent.settle(config, store, exit, now));
+                }
                 None => sent.reader = Some(sent.reader(&response)),
             }
         }

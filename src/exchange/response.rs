@@ -33,7 +33,7 @@ impl Exchange {
         match refused(response) {
             Some(exit) => {
                 let unheard = match response.only(":status") {
-                    Some(b"504") => sent.time_out(store, now),
+                    Some(b"504") => sent.time_out(&config, store, now),
                     _ => sent.end_unheard(&config, store, now),
                 };
                 step = step
