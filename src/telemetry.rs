@@ -75,6 +75,16 @@ pub fn downgraded(tenant: &str, tier: &str, reason: &str) -> Metric {
     )
 }
 
+/// A request keeps its model, for a reason that is told.
+#[must_use]
+pub fn kept(tenant: &str, tier: &str, reason: &str) -> Metric {
+    add(
+        "bursar_kept_total",
+        &[("tenant", tenant), ("tier", tier), ("reason", reason)],
+        1,
+    )
+}
+
 /// What would have been done with a request in shadow mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shadow {

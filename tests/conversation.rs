@@ -132,6 +132,12 @@ fn a_conversation_under_way_keeps_its_tier_until_a_share_of_the_mark() {
         assert_eq!(says(&proxy, "third", 0, 499), "compact budget_low");
         assert_eq!(says(&proxy, "first", 4, 1), "standard conversation");
         assert_eq!(says(&proxy, "first", 5, 1), "compact budget_low");
+        assert_eq!(
+            proxy.metric(
+                "bursar_kept_total.tenant=.=acme;.;tier=.=default;.;reason=.=conversation;.;"
+            ),
+            2
+        );
     }
 }
 

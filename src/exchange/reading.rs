@@ -760,6 +760,8 @@ impl Sent {
         let mut metrics = vec![telemetry::request(tenant, &self.tier, decided.decision)];
         if self.is_changed() {
             metrics.push(telemetry::downgraded(tenant, &self.tier, decided.reason));
+        } else if !decided.reason.is_empty() {
+            metrics.push(telemetry::kept(tenant, &self.tier, decided.reason));
         }
         metrics.extend(self.shadow.as_ref().map(|shadow| shadow.metric(tenant)));
         if let Some(trimmed) = &self.trimmed {

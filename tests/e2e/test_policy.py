@@ -26,13 +26,14 @@ def rig(start_rig, request):
 
 
 def told_everywhere(rig, tenant, response):
-    """What was told of a downgrade, once the access log and the metric have been seen to say the same as the headers."""
+    """What was told of a decision, once the access log and the metric have been seen to say the same as the headers."""
     tier, model, decision, reason = response.told
     entry = rig.log(response)
     assert [entry[key] for key in ("tier", "model", "decision", "reason")] == [tier, model, decision, reason]
     assert rig.seen(response).json()["model"] == model
-    counted = rig.metric("bursar_downgraded_total", tenant=tenant, tier=tier, reason=reason)
-    assert counted == (1 if decision == "downgrade" else 0)
+    metrics = ("bursar_downgraded_total", "bursar_kept_total")
+    counted = [rig.metric(metric, tenant=tenant, tier=tier, reason=reason) for metric in metrics]
+    assert counted == ([1, 0] if decision == "downgrade" else [0, 1])
     return response.told
 
 
