@@ -84,6 +84,19 @@ def test_of_all_workers_one_sends_a_probe(rig):
     assert sorted(each.told for each in served if each.told != STANDARD) == [DEFAULT]
 
 
+def test_a_timeout_that_a_caller_asks_for_says_nothing_of_the_upstream(start_rig):
+    within = {"cidr_ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]}
+    rig = start_rig(CONFIG, change=lambda doc: envoy.render.hcm(doc).update(internal_address_config=within))
+    gate = answers.Gate()
+    # Of callers from within Envoy heeds it.
+    own = [("x-forwarded-for", "10.0.0.1"), ("x-envoy-upstream-rq-timeout-ms", "300")]
+    late = rig.post("other", chat_body(), answer=answers.Silence(gate), headers=own)
+    gate.open()
+    assert late.status == 504
+    rig.log(late)
+    assert p95(rig, "whole") == 0
+
+
 def test_an_upstream_that_times_out_is_slow(start_rig):
     rig = start_rig(CONFIG, change=lambda doc: envoy.add_route(doc, "/quick/", route=envoy.to(timeout="0.3s")))
     gate = answers.Gate()
