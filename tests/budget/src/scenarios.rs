@@ -81,6 +81,11 @@ pub fn all() -> Vec<Scenario> {
             "held-1m-by-64k",
             held("low", 1_000_000, 65_536, answer(), downgrade),
         ),
+        // A client chooses its chunks: in HTTP/2 each frame of one byte is a callback.
+        (
+            "held-64k-by-byte",
+            held("low", 64_000, 1, answer(), downgrade),
+        ),
         (
             "pass-1m-by-16k",
             passing("low", 1_000_000, 16_384, downgrade),
