@@ -8,8 +8,12 @@
 //! A [`Mark`] is looked for in a looser way: anywhere inside one top-level value, whatever lies around it.
 
 mod block;
+mod whole;
+
+use std::borrow::Cow;
 
 use block::{Block, Quoted, Strings};
+pub(crate) use whole::{entries, members, quoted, string, unescape};
 
 /// A key to look for.
 #[derive(Clone, Copy, Debug)]
@@ -818,10 +822,6 @@ fn marks_under(marks: &[Mark], name: &[u8]) -> u64 {
         .fold(0, |bits, (index, _)| bits | bit(index))
 }
 
-pub(crate) fn unescape(raw: &[u8]) -> Option<String> {
-    serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()
-}
-
 /// How a key stands to one that is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
@@ -899,7 +899,7 @@ fn index(bit: u32) -> usize {
 #[must_use]
 pub fn text(field: &Field) -> Option<String> {
     let whole = Some(&field.raw).filter(|_| !field.overlong);
-    serde_json::from_slice(whole?).ok()
+    string(whole?).map(Cow::into_owned)
 }
 
 #[cfg(test)]

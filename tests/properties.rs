@@ -16,6 +16,8 @@ mod latency;
 mod proxy;
 #[path = "support/store.rs"]
 mod store;
+#[path = "properties/usage.rs"]
+mod usage_by_tree;
 
 use std::num::NonZeroU64;
 

@@ -2,13 +2,13 @@
 //!
 //! A stream tells the prompt's tokens when it starts, and running totals as it goes on.
 
-use serde_json::Value;
-
 use super::read::{
-    MODEL, count, flag, is_given, key, long_key, object, output_limit, over_all, tokens,
+    MODEL, count, flag, is_given, key, long_key, output_limit, over_all, tokens, value,
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Key, Mark, Scanner, Shape, Sign, may_have, text};
+use crate::json::{
+    Key, Mark, Scanner, Shape, Sign, entries, may_have, members, quoted, string, text,
+};
 use crate::messages::Dialect;
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
@@ -129,14 +129,15 @@ impl Wire for Messages {
     }
 
     fn usage(&self, body: &Scanner) -> Option<Usage> {
-        object(body, USAGE).map(|usage| usage_of(&usage))
+        usage_of(value(body, USAGE)?)
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
-        let start = object(event, START_USAGE).map(|usage| Usage {
+        let start = value(event, START_USAGE).and_then(usage_of);
+        let start = start.map(|usage| Usage {
             // The first words of an answer that may become long.
             output: None,
-            ..usage_of(&usage)
+            ..usage
         });
         let kind = event.value(TYPE).and_then(text);
         EventFacts {
@@ -159,9 +160,11 @@ impl Wire for Messages {
             _ => "api_error",
         };
         let &Problem { code, message, .. } = problem;
-        let error = serde_json::json!({"type": kind, "message": message, "code": code});
+        let (code, message) = (quoted(code), quoted(message));
         ErrorReply {
-            body: serde_json::json!({"type": "error", "error": error}).to_string(),
+            body: format!(
+                r#"{{"error":{{"code":{code},"message":{message},"type":"{kind}"}},"type":"error"}}"#
+            ),
             headers: Vec::new(),
         }
     }
@@ -169,29 +172,33 @@ impl Wire for Messages {
 
 /// What the answer itself took, and what was done on its behalf: a compaction of the conversation, an adviser's words.
 /// Those stand among the iterations, and the sums leave them out.
-pub(super) fn usage_of(usage: &Value) -> Usage {
-    let iterations = usage
-        .get("iterations")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let is_beside = |kind: &Value| matches!(kind.as_str(), Some("compaction" | "advisor_message"));
-    iterations
-        .filter(|iteration| iteration.get("type").is_some_and(is_beside))
-        .fold(own_usage(usage), |all, iteration| {
-            all.and(own_usage(iteration))
-        })
+pub(super) fn usage_of(usage: &[u8]) -> Option<Usage> {
+    let [iterations] = members(usage, ["iterations"])?;
+    let iterations = iterations.and_then(entries).unwrap_or_default();
+    let is_beside = |iteration: &&[u8]| {
+        let kind = members(iteration, ["type"]).and_then(|[kind]| string(kind?));
+        kind.is_some_and(|kind| matches!(&*kind, "compaction" | "advisor_message"))
+    };
+    let beside = iterations.into_iter().filter(is_beside).map(own_usage);
+    Some(beside.fold(own_usage(usage), Usage::and))
 }
 
 /// Cached tokens stand beside `input_tokens`; thinking is part of `output_tokens`.
-fn own_usage(usage: &Value) -> Usage {
-    let read = tokens(usage, "cache_read_input_tokens");
-    let written = tokens(usage, "cache_creation_input_tokens");
+fn own_usage(usage: &[u8]) -> Usage {
+    let [input, output, read, written] = tokens(
+        Some(usage),
+        [
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ],
+    );
     let cached = read.unwrap_or_default() + written.unwrap_or_default();
     Usage {
-        input: tokens(usage, "input_tokens").map(|input| input + cached),
+        input: input.map(|input| input + cached),
         cached_input: read,
         cache_write: written,
-        output: tokens(usage, "output_tokens"),
+        output,
     }
 }

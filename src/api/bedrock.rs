@@ -4,13 +4,13 @@
 //! `Converse` has one body for all models. `InvokeModel` passes on a body that is the model's own, and tells the usage in
 //! its headers, or in the last event of a stream, as `amazon-bedrock-invocationMetrics`.
 
-use serde_json::Value;
-
 use super::anthropic;
-use super::read::{count, is_given, key, long_key, object, output_limit, over_all, tokens};
+use super::read::{
+    count, count_of, is_given, key, long_key, output_limit, over_all, tokens, value,
+};
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::base64::decode;
-use crate::json::{Mark, Repeats, Scanner, Shape, Sign, text};
+use crate::json::{Mark, Repeats, Scanner, Shape, Sign, members, quoted, text};
 use crate::tenant::Headers;
 use crate::tier::Needs;
 use crate::units::Tokens;
@@ -164,7 +164,17 @@ impl Wire for Converse {
     }
 
     fn usage(&self, body: &Scanner) -> Option<Usage> {
-        object(body, USAGE).map(|usage| conversed(&usage))
+        let [input, output, read, written] = members(
+            value(body, USAGE)?,
+            [
+                "inputTokens",
+                "outputTokens",
+                "cacheReadInputTokens",
+                "cacheWriteInputTokens",
+            ],
+        )?
+        .map(count_of);
+        Some(beside(input, output, read, written))
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
@@ -235,18 +245,21 @@ impl Wire for Invoke {
 
     /// Of those models that tell it as Anthropic's or Amazon's own do; the headers tell it for all, but not all of it.
     fn usage(&self, body: &Scanner) -> Option<Usage> {
-        let usage = object(body, USAGE)?;
-        let amazon = beside(
-            tokens(&usage, "inputTokens"),
-            tokens(&usage, "outputTokens"),
-            tokens(&usage, "cacheReadInputTokenCount"),
-            tokens(&usage, "cacheWriteInputTokenCount"),
+        let usage = value(body, USAGE)?;
+        let [input, output, read, written] = tokens(
+            Some(usage),
+            [
+                "inputTokens",
+                "outputTokens",
+                "cacheReadInputTokenCount",
+                "cacheWriteInputTokenCount",
+            ],
         );
-        Some(if amazon == Usage::default() {
-            anthropic::usage_of(&usage)
-        } else {
-            amazon
-        })
+        let amazon = beside(input, output, read, written);
+        match amazon == Usage::default() {
+            true => anthropic::usage_of(usage),
+            false => Some(amazon),
+        }
     }
 
     fn usage_of_headers(&self, response: &Headers) -> Option<Usage> {
@@ -270,9 +283,9 @@ impl Wire for Invoke {
         let Some(own) = own_event(event) else {
             return EventFacts::default();
         };
-        let metrics = object(&own, METRICS);
-        let last = metrics.map(|metrics| EventFacts {
-            usage: Some(counts(&metrics)),
+        let metrics = value(&own, METRICS).and_then(counts);
+        let last = metrics.map(|usage| EventFacts {
+            usage: Some(usage),
             usage_only: false,
             is_last: true,
         });
@@ -312,22 +325,18 @@ fn own_event(event: &Scanner) -> Option<Scanner> {
     Some(scanner)
 }
 
-fn counts(metrics: &Value) -> Usage {
-    beside(
-        tokens(metrics, "inputTokenCount"),
-        tokens(metrics, "outputTokenCount"),
-        tokens(metrics, "cacheReadInputTokenCount"),
-        tokens(metrics, "cacheWriteInputTokenCount"),
-    )
-}
-
-fn conversed(usage: &Value) -> Usage {
-    beside(
-        tokens(usage, "inputTokens"),
-        tokens(usage, "outputTokens"),
-        tokens(usage, "cacheReadInputTokens"),
-        tokens(usage, "cacheWriteInputTokens"),
-    )
+fn counts(metrics: &[u8]) -> Option<Usage> {
+    let [input, output, read, written] = members(
+        metrics,
+        [
+            "inputTokenCount",
+            "outputTokenCount",
+            "cacheReadInputTokenCount",
+            "cacheWriteInputTokenCount",
+        ],
+    )?
+    .map(count_of);
+    Some(beside(input, output, read, written))
 }
 
 /// Usage in which the cached tokens stand beside the input.
@@ -363,7 +372,11 @@ fn error(problem: &Problem<'_>) -> ErrorReply {
     );
     let &Problem { code, message, .. } = problem;
     ErrorReply {
-        body: serde_json::json!({"message": message, "code": code}).to_string(),
+        body: format!(
+            r#"{{"code":{},"message":{}}}"#,
+            quoted(code),
+            quoted(message)
+        ),
         headers,
     }
 }

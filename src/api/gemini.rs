@@ -4,11 +4,9 @@
 //! Requests are protocol buffers as JSON: each key has two spellings, and a number may be written as a text. In an
 //! answer a count of 0 is left out. Each chunk of a stream tells running totals.
 
-use serde_json::Value;
-
-use super::read::{count_or_text, is_given, key, long_key, object, output_limit, over_all, tokens};
+use super::read::{count_or_text, is_given, key, long_key, output_limit, over_all, tokens, value};
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Mark, Scanner, Shape, Sign, text};
+use crate::json::{Mark, Scanner, Shape, Sign, quoted, text};
 use crate::tier::Needs;
 use crate::units::Tokens;
 use crate::usage::{EventFacts, Usage};
@@ -111,7 +109,7 @@ impl Wire for Gemini {
     }
 
     fn usage(&self, body: &Scanner) -> Option<Usage> {
-        usage_of(&object(body, USAGE)?)
+        usage_of(value(body, USAGE)?)
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
@@ -135,30 +133,40 @@ impl Wire for Gemini {
             message,
             ..
         } = problem;
-        let reason = serde_json::json!({
-            "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code, "domain": "bursar"
-        });
-        let error = serde_json::json!({"code": status, "message": message, "status": name, "details": [reason]});
+        let (code, message) = (quoted(code), quoted(message));
+        let reason = format!(
+            r#"{{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"bursar","reason":{code}}}"#
+        );
         ErrorReply {
-            body: serde_json::json!({ "error": error }).to_string(),
+            body: format!(
+                r#"{{"error":{{"code":{status},"details":[{reason}],"message":{message},"status":"{name}"}}}}"#
+            ),
             headers: Vec::new(),
         }
     }
 }
 
 /// Cached tokens are part of `promptTokenCount`; thoughts, and the prompts of tools, stand beside.
-fn usage_of(usage: &Value) -> Option<Usage> {
-    let prompt = tokens(usage, "promptTokenCount");
-    let total = tokens(usage, "totalTokenCount");
+fn usage_of(usage: &[u8]) -> Option<Usage> {
+    let [prompt, of_tools, candidates, thoughts, cached, total] = tokens(
+        Some(usage),
+        [
+            "promptTokenCount",
+            "toolUsePromptTokenCount",
+            "candidatesTokenCount",
+            "thoughtsTokenCount",
+            "cachedContentTokenCount",
+            "totalTokenCount",
+        ],
+    );
     // It may say no more than how the traffic was paid for.
     prompt.or(total)?;
-    let part = |key| tokens(usage, key).unwrap_or_default();
-    let input = prompt.unwrap_or_default() + part("toolUsePromptTokenCount");
-    let output = part("candidatesTokenCount") + part("thoughtsTokenCount");
+    let input = prompt.unwrap_or_default() + of_tools.unwrap_or_default();
+    let output = candidates.unwrap_or_default() + thoughts.unwrap_or_default();
     let rest = total.map_or(Tokens(0), |total| total - input);
     let usage = Usage {
         input: Some(input),
-        cached_input: tokens(usage, "cachedContentTokenCount"),
+        cached_input: cached,
         cache_write: None,
         output: Some(output.max(rest)),
     };

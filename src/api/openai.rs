@@ -4,10 +4,10 @@
 use serde_json::{Map, Value};
 
 use super::read::{
-    MODEL, count, flag, is_given, key, long_key, object, output_limit, over_all, tokens,
+    MODEL, count, count_of, flag, is_given, key, long_key, output_limit, over_all, tokens, value,
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Field, Mark, Scanner, Shape, Sign, may_have};
+use crate::json::{Field, Mark, Scanner, Shape, Sign, may_have, members, quoted};
 use crate::messages::Dialect;
 use crate::rewrite::Edit;
 use crate::tier::{Needs, Tier};
@@ -163,7 +163,7 @@ impl Wire for Chat {
     }
 
     fn usage(&self, body: &Scanner) -> Option<Usage> {
-        object(body, USAGE).map(|usage| usage_of(&usage))
+        usage_of(value(body, USAGE)?)
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
@@ -369,19 +369,27 @@ fn ask_usage(body: &Scanner) -> Option<Edit> {
 
 /// Reads a `usage` object. Cached and reasoning tokens are part of the sums; where reasoning stands beside
 /// `completion_tokens` (as xAI has it), it is in `total_tokens` all the same.
-fn usage_of(usage: &Value) -> Usage {
-    let input = tokens(usage, "prompt_tokens");
-    let total = tokens(usage, "total_tokens");
+fn usage_of(usage: &[u8]) -> Option<Usage> {
+    let [input, output, total, hit, details] = members(
+        usage,
+        [
+            "prompt_tokens",
+            "completion_tokens",
+            "total_tokens",
+            "prompt_cache_hit_tokens",
+            "prompt_tokens_details",
+        ],
+    )?;
+    let [input, output, total, hit] = [input, output, total, hit].map(count_of);
+    let [cached, written] = tokens(details, ["cached_tokens", "cache_write_tokens"]);
     let rest = total.zip(input).map(|(total, input)| total - input);
-    let detail = |key| tokens(usage.get("prompt_tokens_details")?, key);
-    let cached = detail("cached_tokens").or_else(|| tokens(usage, "prompt_cache_hit_tokens"));
-    Usage {
+    let usage = Usage {
         input,
-        cached_input: cached,
-        cache_write: detail("cache_write_tokens"),
-        output: tokens(usage, "completion_tokens").max(rest),
-    }
-    .consistent()
+        cached_input: cached.or(hit),
+        cache_write: written,
+        output: output.max(rest),
+    };
+    Some(usage.consistent())
 }
 
 fn event_facts(usage: Option<Usage>, event: &Scanner) -> EventFacts {
@@ -413,9 +421,11 @@ pub(super) fn error(problem: &Problem<'_>) -> ErrorReply {
         (503, _) => "server_error",
         _ => "invalid_request_error",
     };
-    let error = serde_json::json!({"message": message, "type": kind, "param": null, "code": code});
+    let (code, message) = (quoted(code), quoted(message));
     ErrorReply {
-        body: serde_json::json!({ "error": error }).to_string(),
+        body: format!(
+            r#"{{"error":{{"code":{code},"message":{message},"param":null,"type":"{kind}"}}}}"#
+        ),
         headers: Vec::new(),
     }
 }

@@ -1,9 +1,7 @@
 //! Reading and changing the values of a body that most APIs have in common.
 
-use serde_json::Value;
-
 use super::{Fault, OutputLimits, Wire};
-use crate::json::{Field, Key, Scanner, text};
+use crate::json::{Field, Key, Scanner, members, text};
 use crate::learn::PRIOR_ANSWER;
 use crate::number::Number;
 use crate::rewrite::Edit;
@@ -241,14 +239,23 @@ fn inserted(at: u64, with: String) -> Option<Edit> {
     })
 }
 
-/// A number of tokens in an object.
-pub(super) fn tokens(object: &Value, key: &str) -> Option<Tokens> {
-    object.get(key).and_then(Value::as_u64).map(Tokens)
+/// The value of a key, as it stands in the body; nothing of one that is overlong.
+pub(super) fn value(body: &Scanner, index: usize) -> Option<&[u8]> {
+    let field = body.value(index).filter(|field| !field.overlong)?;
+    Some(&field.raw)
 }
 
-/// The value of a key that is an object.
-pub(super) fn object(body: &Scanner, index: usize) -> Option<Value> {
-    let field = body.value(index).filter(|field| !field.overlong)?;
-    let value: Value = serde_json::from_slice(&field.raw).ok()?;
-    value.is_object().then_some(value)
+/// The numbers of tokens under these keys of an object; none of a value that is no object.
+pub(super) fn tokens<const N: usize>(
+    object: Option<&[u8]>,
+    keys: [&str; N],
+) -> [Option<Tokens>; N] {
+    let values = object.and_then(|object| members(object, keys));
+    values.unwrap_or([None; N]).map(count_of)
+}
+
+/// A number of tokens: no fraction, no power of ten, and no text.
+pub(super) fn count_of(value: Option<&[u8]>) -> Option<Tokens> {
+    let digits = std::str::from_utf8(value?).ok()?;
+    digits.parse().ok().map(Tokens)
 }

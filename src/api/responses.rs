@@ -2,12 +2,12 @@
 //!
 //! A stream's last event repeats the whole response, its usage inside.
 
-use serde_json::Value;
-
 use super::openai::{error, is_structured};
-use super::read::{MODEL, flag, is_given, key, long_key, object, output_limit, over_all, tokens};
+use super::read::{
+    MODEL, count_of, flag, is_given, key, long_key, output_limit, over_all, tokens, value,
+};
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Mark, Scanner, Shape, Sign, may_have};
+use crate::json::{Mark, Scanner, Shape, Sign, may_have, members};
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
 
@@ -123,7 +123,7 @@ impl Wire for Responses {
     }
 
     fn usage(&self, body: &Scanner) -> Option<Usage> {
-        object(body, USAGE).map(|usage| usage_of(&usage))
+        usage_of(value(body, USAGE)?)
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
@@ -145,17 +145,24 @@ impl Wire for Responses {
 }
 
 /// Cached and reasoning tokens are part of the sums.
-fn usage_of(usage: &Value) -> Usage {
-    let detail = |key| tokens(usage.get("input_tokens_details")?, key);
-    let input = tokens(usage, "input_tokens");
-    let rest = tokens(usage, "total_tokens")
-        .zip(input)
-        .map(|(total, input)| total - input);
-    Usage {
+fn usage_of(usage: &[u8]) -> Option<Usage> {
+    let [input, output, total, details] = members(
+        usage,
+        [
+            "input_tokens",
+            "output_tokens",
+            "total_tokens",
+            "input_tokens_details",
+        ],
+    )?;
+    let [input, output, total] = [input, output, total].map(count_of);
+    let [cached, written] = tokens(details, ["cached_tokens", "cache_write_tokens"]);
+    let rest = total.zip(input).map(|(total, input)| total - input);
+    let usage = Usage {
         input,
-        cached_input: detail("cached_tokens"),
-        cache_write: detail("cache_write_tokens"),
-        output: tokens(usage, "output_tokens").max(rest),
-    }
-    .consistent()
+        cached_input: cached,
+        cache_write: written,
+        output: output.max(rest),
+    };
+    Some(usage.consistent())
 }

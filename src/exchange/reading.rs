@@ -9,7 +9,7 @@ use crate::admission::{Amended, Outcome};
 use crate::api::{Fault, body_model, limit_output};
 use crate::conversation::Name;
 use crate::estimate::Estimate;
-use crate::json::{Malformed, Repeats, Scanner};
+use crate::json::{Malformed, Repeats, Scanner, quoted};
 use crate::learn::{BytesPerToken, PRIOR_ANSWER};
 use crate::messages;
 use crate::payer::Done;
@@ -733,9 +733,7 @@ impl Sent {
         Some(Edit {
             start: field.start,
             end: field.end?,
-            with: serde_json::Value::from(self.model.as_str())
-                .to_string()
-                .into_bytes(),
+            with: quoted(&self.model).into_bytes(),
         })
     }
 
