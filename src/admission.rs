@@ -671,7 +671,7 @@ pub fn settle(
     // Only tenants that are configured, and have a budget, have one to tell.
     let left = |record: &Record| {
         let record = as_of(payer.limits(), record.clone(), now);
-        telemetry::remaining(payer.id.as_str(), payer.limits(), &record)
+        telemetry::remaining(payer.id.name().into(), payer.limits(), &record)
             .filter(|_| payer.configured)
     };
     let changed = payer.change_telling(store, &admission.key, SETTLE_TRIES, now, step, left);

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::name::{Name, NameHashing};
 use crate::number::Number;
 use crate::policy::Limits;
 use crate::tenant::{Source, TenantId};
@@ -51,7 +52,7 @@ pub struct Config {
     /// The shortest time within which some tenant's answers are to begin; `None` if nobody minds, and nothing is measured.
     pub tightest_sla: Option<Duration>,
     /// Configured tenants.
-    tenants: HashMap<String, Rc<Plan>>,
+    tenants: HashMap<TenantId, Rc<Plan>, NameHashing>,
 }
 
 /// What to do when our own state cannot be had.
@@ -179,19 +180,24 @@ impl Config {
         })
     }
 
+    /// The configured tenant whose id this is, and its plan.
+    #[must_use]
+    pub fn tenant(&self, id: &[u8]) -> Option<(&TenantId, &Rc<Plan>)> {
+        self.tenants.get_key_value(std::str::from_utf8(id).ok()?)
+    }
+
     /// The plan of a configured tenant.
     #[must_use]
     pub fn plan(&self, tenant: &TenantId) -> Option<&Rc<Plan>> {
         self.tenants.get(tenant.as_str())
     }
 
-    /// Whether a tier of this configuration has the model, so that it may be a metric's label.
+    /// The name of a model, if a tier of this configuration has it, so that it may be a metric's label.
     #[must_use]
-    pub fn names_model(&self, model: &str) -> bool {
-        self.ladders
-            .iter()
-            .flat_map(|ladder| &ladder.tiers)
-            .any(|tier| tier.model == model)
+    pub fn model(&self, model: &str) -> Option<&Name> {
+        let tiers = self.ladders.iter().flat_map(|ladder| &ladder.tiers);
+        let mut models = tiers.map(|tier| &tier.model);
+        models.find(|name| **name == *model)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::payer::Payer;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
 use crate::rewrite::Edit;
+use crate::series::Label;
 use crate::store::{Store, Troubles};
 use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement, Shadow};
 use crate::tenant::Headers;
@@ -120,7 +121,7 @@ struct Sent {
     requested_model: String,
     facts: Facts,
     /// Tier that serves, by name.
-    tier: String,
+    tier: Label,
     /// Model that serves.
     model: String,
     /// Price of the tier that serves, and of the one that was asked for.
@@ -201,7 +202,7 @@ impl Sent {
     /// What is told about the decision, besides whose it is.
     fn decided(&self) -> Decided<'_> {
         Decided {
-            tier: &self.tier,
+            tier: self.tier.as_str(),
             requested_model: &self.requested_model,
             model: &self.model,
             decision: if self.model == self.requested_model {
@@ -303,10 +304,9 @@ impl Sent {
                 ..Step::default()
             };
         }
-        let tenant = label(&self.payer).to_owned();
         let settlement = Settlement {
-            tenant: &tenant,
-            tier: &self.tier,
+            tenant: label(&self.payer),
+            tier: self.tier.clone(),
             model: model_label(config, &self.model),
             usage,
             spend: cost.usd,
@@ -434,20 +434,17 @@ fn foreign(message: &Headers) -> Vec<HeaderChange> {
 }
 
 /// The tenant as a metric's label.
-fn label(payer: &Payer) -> &str {
+fn label(payer: &Payer) -> Label {
     if payer.configured {
-        payer.id.as_str()
+        payer.id.name().into()
     } else {
-        telemetry::UNCONFIGURED
+        telemetry::UNCONFIGURED.into()
     }
 }
 
-fn model_label<'a>(config: &Config, model: &'a str) -> &'a str {
-    if config.names_model(model) {
-        model
-    } else {
-        telemetry::OTHER_MODEL
-    }
+fn model_label(config: &Config, model: &str) -> Label {
+    let other = || telemetry::OTHER_MODEL.into();
+    config.model(model).map_or_else(other, Label::from)
 }
 
 fn reason_word(reason: Reason) -> &'static str {

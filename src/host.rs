@@ -10,8 +10,9 @@
 use std::alloc::{Layout, alloc};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::name::NameHashing;
+use crate::series::Series;
 use crate::store::{PutError, Store, Version};
 use crate::telemetry::{Field, Metric};
 use crate::tenant::{Headers, Properties};
@@ -116,41 +117,18 @@ unsafe extern "C" {
 
 /// The proxy, as one thread of it sees it.
 pub(crate) struct Host {
-    /// Ids of metrics by name: the host makes a new one each time that it is asked. Bounded, as the names are.
-    metrics: RefCell<HashMap<String, u32, BuildHasherDefault<NameHasher>>>,
+    /// Ids of metrics: the host makes a new one each time that it is asked. Bounded, as the series are.
+    metrics: RefCell<HashMap<Series, u32, NameHashing>>,
     /// A corrupt record was complained about: once is enough.
     pub(crate) complained: Cell<bool>,
     /// Bytes of held bodies that the filters of this worker keep.
     pub(crate) kept: Cell<usize>,
 }
 
-/// Hashes names that come from the configuration alone, so that nobody can choose them to collide.
-#[derive(Default)]
-struct NameHasher(u64);
-
-/// The golden ratio's fraction: odd, and its bits are spread.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-impl Hasher for NameHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut last = [0; 8];
-        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        for word in words.iter().chain([&last]) {
-            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(SPREAD);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        // The table looks at the lowest bits, the product is best in its highest.
-        self.0.rotate_left(20)
-    }
-}
-
 impl Host {
     pub(crate) const fn new() -> Self {
         Self {
-            metrics: RefCell::new(HashMap::with_hasher(BuildHasherDefault::new())),
+            metrics: RefCell::new(HashMap::with_hasher(NameHashing::new())),
             complained: Cell::new(false),
             kept: Cell::new(0),
         }
@@ -273,17 +251,17 @@ impl Host {
         // SAFETY: plain numbers.
         let status = match metric {
             // The host takes an increment by nothing for a mistake.
-            Metric::Add(name, 0) => {
-                self.metric(COUNTER, name);
+            Metric::Add(series, 0) => {
+                self.metric(COUNTER, series);
                 OK
             }
-            Metric::Add(name, by) => {
+            Metric::Add(series, by) => {
                 let by = i64::try_from(*by).unwrap_or(i64::MAX);
-                self.metric(COUNTER, name)
+                self.metric(COUNTER, series)
                     .map_or(OK, |id| unsafe { proxy_increment_metric(id, by) })
             }
-            Metric::Set(name, value) => {
-                self.announce(name, *value);
+            Metric::Set(series, value) => {
+                self.announce(series, *value);
                 OK
             }
         };
@@ -298,16 +276,16 @@ impl Host {
         complain(status, "set a property");
     }
 
-    fn metric(&self, kind: u32, name: &str) -> Option<u32> {
+    fn metric(&self, kind: u32, series: &Series) -> Option<u32> {
         let mut known = self.metrics.try_borrow_mut().ok()?;
-        if let Some(id) = known.get(name) {
+        if let Some(id) = known.get(series) {
             return Some(*id);
         }
-        let mut id = 0;
+        let (name, mut id) = (series.name(), 0);
         // SAFETY: name and id outlive the call.
         let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) };
         complain(status, "define a metric");
-        (status == OK).then(|| *known.entry(name.to_owned()).or_insert(id))
+        (status == OK).then(|| *known.entry(series.clone()).or_insert(id))
     }
 }
 
@@ -346,7 +324,7 @@ impl Store for Host {
         }
     }
 
-    fn announce(&self, gauge: &str, value: u64) {
+    fn announce(&self, gauge: &Series, value: u64) {
         if let Some(id) = self.metric(GAUGE, gauge) {
             // SAFETY: plain numbers.
             complain(unsafe { proxy_record_metric(id, value) }, "set a gauge");

@@ -22,7 +22,9 @@
 #[cfg(test)]
 extern crate self as bursar;
 
+pub mod name;
 pub mod number;
+pub mod series;
 pub mod units;
 pub mod window;
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::config::Plan;
 use crate::policy::Limits;
 use crate::record::Record;
+use crate::series::Series;
 use crate::store::{
     Contended, OVERFLOW_KEY, Store, Troubles, Updated, Write, owner_of, slot_keys, tenant_key,
     update_telling,
@@ -129,7 +130,7 @@ impl Payer {
         tries: u32,
         now: Timestamp,
         step: impl Fn(Record, bool) -> Stepped<T>,
-        gauge: impl Fn(&Record) -> Option<(String, u64)>,
+        gauge: impl Fn(&Record) -> Option<(Series, u64)>,
     ) -> Result<Done<Option<(Record, T)>>, Troubles> {
         let written = |bytes: Option<&[u8]>| {
             let (record, corrupt) = match self.read(key, bytes, now) {

@@ -7,6 +7,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::series::Series;
+
 /// The version of a stored value, known only to the store that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(pub u32);
@@ -65,7 +67,7 @@ pub trait Store {
     fn put(&self, key: &str, value: &[u8], expected: Option<Version>) -> Result<(), PutError>;
 
     /// Sets a gauge to what will be so once the next put succeeds (see [`update_telling`]).
-    fn announce(&self, gauge: &str, value: u64);
+    fn announce(&self, gauge: &Series, value: u64);
 }
 
 /// What a step wants to be written, and what it reports.
@@ -114,7 +116,7 @@ pub fn update_telling<T>(
     key: &str,
     tries: u32,
     step: impl Fn(Option<&[u8]>) -> Write<T>,
-    gauge: impl Fn(&T) -> Option<(String, u64)>,
+    gauge: impl Fn(&T) -> Option<(Series, u64)>,
 ) -> Result<Updated<T>, Contended> {
     let mut conflicts: u64 = 0;
     for _ in 0..tries {
@@ -203,6 +205,7 @@ pub(crate) mod fake;
 mod tests {
     use super::fake::FakeStore;
     use super::*;
+    use crate::series::{Family, Label};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -309,10 +312,15 @@ mod tests {
             self.store.put(key, value, expected)
         }
 
-        fn announce(&self, gauge: &str, value: u64) {
+        fn announce(&self, gauge: &Series, value: u64) {
             self.call();
             self.store.announce(gauge, value);
         }
+    }
+
+    fn gauge() -> Series {
+        static COUNT: Family = Family::new("count", ["", "", ""]);
+        COUNT.of(["", "", ""].map(Label::Word))
     }
 
     /// Adds one, and tells how many there are.
@@ -324,7 +332,7 @@ mod tests {
                 report: count,
             }
         };
-        let gauge = |count: &u8| Some(("count".to_owned(), u64::from(*count)));
+        let gauge = |count: &u8| Some((gauge(), u64::from(*count)));
         update_telling(store, "k", 8, step, gauge).unwrap();
     }
 
@@ -359,7 +367,7 @@ mod tests {
             value: None,
             report: (),
         };
-        let gauge = |(): &()| Some(("count".to_owned(), 1));
+        let gauge = |(): &()| Some((gauge(), 1));
         update_telling(&store, "k", 1, look, gauge).unwrap();
         assert_eq!(store.gauge("count"), None);
     }

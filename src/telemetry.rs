@@ -3,10 +3,13 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
+use std::fmt;
+
 use crate::latency::LONGEST;
 use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
+use crate::series::{Family, LABELS, Label, Series};
 use crate::store::Troubles;
 use crate::units::{Micros, Tokens};
 use crate::usage::Usage;
@@ -15,10 +18,34 @@ use crate::usage::Usage;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// A counter goes up by so much.
-    Add(String, u64),
+    Add(Series, u64),
     /// A gauge is now so much.
-    Set(String, u64),
+    Set(Series, u64),
 }
+
+/// A label that is not there.
+const NONE: Label = Label::Word("");
+
+static REQUESTS: Family = Family::new("bursar_requests_total", ["tenant", "tier", "decision"]);
+static DOWNGRADED: Family = Family::new("bursar_downgraded_total", ["tenant", "tier", "reason"]);
+static KEPT: Family = Family::new("bursar_kept_total", ["tenant", "tier", "reason"]);
+static SHADOW: Family = Family::new("bursar_shadow_total", ["tenant", "decision", "reason"]);
+static TRIMMED: Family = Family::new("bursar_trimmed_messages_total", ["tenant", "", ""]);
+static THROTTLED: Family = Family::new("bursar_throttled_total", ["tenant", "reason", ""]);
+static CONFLICTS: Family = Family::new("bursar_state_conflicts_total", ["", "", ""]);
+static CORRUPT: Family = Family::new("bursar_state_corrupt_total", ["", "", ""]);
+static GIVEN_UP: Family = Family::new("bursar_state_given_up_total", ["", "", ""]);
+static SETTLEMENTS: Family = Family::new("bursar_settlements_total", ["by", "", ""]);
+static EXITS: Family = Family::new("bursar_exits_total", ["cause", "", ""]);
+const TOKENS: Family = Family::new("bursar_tokens_total", ["tenant", "tier", "model"]);
+static INPUT: Family = TOKENS.kind("input");
+static CACHED_INPUT: Family = TOKENS.kind("cached_input");
+static OUTPUT: Family = TOKENS.kind("output");
+static SPEND: Family = Family::new("bursar_spend_total", ["tenant", "tier", "model"]);
+static SAVED: Family = Family::new("bursar_saved_total", ["tenant", "", ""]);
+static REMAINING: Family = Family::new("bursar_budget_remaining", ["tenant", "", ""]);
+static FIRST_BYTE: Family = Family::new("bursar_first_byte_p95_ms", ["tier", "model", "answer"]);
+static CAPACITY: Family = Family::new("bursar_capacity_remaining", ["tier", "model", ""]);
 
 /// A field of the access log: a key of the filter state (`wasm.` is put before it by the host) and its value.
 pub type Field = (&'static str, String);
@@ -57,32 +84,20 @@ impl SettledBy {
 
 /// A request was decided about.
 #[must_use]
-pub fn request(tenant: &str, tier: &str, decision: &str) -> Metric {
-    add(
-        "bursar_requests_total",
-        &[("tenant", tenant), ("tier", tier), ("decision", decision)],
-        1,
-    )
+pub fn request(tenant: Label, tier: Label, decision: &'static str) -> Metric {
+    Metric::Add(REQUESTS.of([tenant, tier, decision.into()]), 1)
 }
 
 /// A request is served by a lighter model than it asked for.
 #[must_use]
-pub fn downgraded(tenant: &str, tier: &str, reason: &str) -> Metric {
-    add(
-        "bursar_downgraded_total",
-        &[("tenant", tenant), ("tier", tier), ("reason", reason)],
-        1,
-    )
+pub fn downgraded(tenant: Label, tier: Label, reason: &'static str) -> Metric {
+    Metric::Add(DOWNGRADED.of([tenant, tier, reason.into()]), 1)
 }
 
 /// A request keeps its model, for a reason that is told.
 #[must_use]
-pub fn kept(tenant: &str, tier: &str, reason: &str) -> Metric {
-    add(
-        "bursar_kept_total",
-        &[("tenant", tenant), ("tier", tier), ("reason", reason)],
-        1,
-    )
+pub fn kept(tenant: Label, tier: Label, reason: &'static str) -> Metric {
+    Metric::Add(KEPT.of([tenant, tier, reason.into()]), 1)
 }
 
 /// What would have been done with a request in shadow mode.
@@ -100,8 +115,8 @@ pub struct Shadow {
     pub most_output: Option<u64>,
 }
 
-impl std::fmt::Display for Shadow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Shadow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.decision)?;
         let parts = [
             ("tier", self.tier.as_str()),
@@ -127,48 +142,34 @@ impl Shadow {
 
     /// The metric.
     #[must_use]
-    pub fn metric(&self, tenant: &str) -> Metric {
-        add(
-            "bursar_shadow_total",
-            &[
-                ("tenant", tenant),
-                ("decision", self.decision),
-                ("reason", self.reason),
-            ],
-            1,
-        )
+    pub fn metric(&self, tenant: Label) -> Metric {
+        let labels = [tenant, self.decision.into(), self.reason.into()];
+        Metric::Add(SHADOW.of(labels), 1)
     }
 }
 
 /// Messages were left out of a conversation.
 #[must_use]
-pub fn trimmed(tenant: &str, messages: u64) -> (Metric, Field) {
-    let metric = add(
-        "bursar_trimmed_messages_total",
-        &[("tenant", tenant)],
-        messages,
-    );
+pub fn trimmed(tenant: Label, messages: u64) -> (Metric, Field) {
+    let metric = Metric::Add(TRIMMED.of([tenant, NONE, NONE]), messages);
     (metric, ("bursar_trimmed_messages", messages.to_string()))
 }
 
 /// A request was refused.
 #[must_use]
-pub fn throttled(tenant: &str, reason: &str) -> Metric {
-    add(
-        "bursar_throttled_total",
-        &[("tenant", tenant), ("reason", reason)],
-        1,
-    )
+pub fn throttled(tenant: Label, reason: &'static str) -> Metric {
+    Metric::Add(THROTTLED.of([tenant, reason.into(), NONE]), 1)
 }
 
 /// Something was wrong with our own state, or nothing (the counters are there all the same).
 #[must_use]
 pub fn troubles(troubles: &Troubles) -> [Metric; 3] {
     [
-        add("bursar_state_conflicts_total", &[], troubles.conflicts),
-        add("bursar_state_corrupt_total", &[], troubles.corrupt.into()),
-        add("bursar_state_given_up_total", &[], troubles.given_up),
+        (&CONFLICTS, troubles.conflicts),
+        (&CORRUPT, troubles.corrupt.into()),
+        (&GIVEN_UP, troubles.given_up),
     ]
+    .map(|(family, by)| Metric::Add(family.of([NONE; LABELS]), by))
 }
 
 /// How an admitted request ended.
@@ -202,14 +203,14 @@ impl Exit {
 }
 
 /// What a settlement counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Settlement<'a> {
+#[derive(Clone, Debug)]
+pub struct Settlement {
     /// Label of the tenant.
-    pub tenant: &'a str,
+    pub tenant: Label,
     /// The tier that served.
-    pub tier: &'a str,
+    pub tier: Label,
     /// Label of the model that served.
-    pub model: &'a str,
+    pub model: Label,
     /// What was used.
     pub usage: Usage,
     /// What it cost.
@@ -224,8 +225,8 @@ pub struct Settlement<'a> {
 
 /// A request was settled. The kinds of tokens do not overlap: `input` is what was not cached.
 #[must_use]
-pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
-    let &Settlement {
+pub fn settled(settlement: &Settlement) -> Vec<Metric> {
+    let Settlement {
         tenant,
         tier,
         model,
@@ -235,48 +236,44 @@ pub fn settled(settlement: &Settlement<'_>) -> Vec<Metric> {
         by,
         exit,
     } = settlement;
-    let served = [("tenant", tenant), ("tier", tier), ("model", model)];
-    let tokens = |kind, tokens: Option<Tokens>| {
-        let labels = [served.as_slice(), &[("kind", kind)]].concat();
-        add("bursar_tokens_total", &labels, tokens.unwrap_or_default().0)
-    };
+    let served = |family: &'static Family| family.of([tenant.clone(), tier.clone(), model.clone()]);
+    let tokens =
+        |family, tokens: Option<Tokens>| Metric::Add(served(family), tokens.unwrap_or_default().0);
     vec![
-        add("bursar_settlements_total", &[("by", by.as_str())], 1),
-        add("bursar_exits_total", &[("cause", exit.as_str())], 1),
-        tokens("input", usage.fresh_input()),
-        tokens("cached_input", usage.cached_input),
-        tokens("output", usage.output),
-        add("bursar_spend_total", &served, spend.0),
-        add("bursar_saved_total", &[("tenant", tenant)], saved.0),
+        Metric::Add(SETTLEMENTS.of([by.as_str().into(), NONE, NONE]), 1),
+        Metric::Add(EXITS.of([exit.as_str().into(), NONE, NONE]), 1),
+        tokens(&INPUT, usage.fresh_input()),
+        tokens(&CACHED_INPUT, usage.cached_input),
+        tokens(&OUTPUT, usage.output),
+        Metric::Add(served(&SPEND), spend.0),
+        Metric::Add(SAVED.of([tenant.clone(), NONE, NONE]), saved.0),
     ]
 }
 
 /// What is left of a tenant's budget, in the budget's unit; nothing for a tenant without one.
 #[must_use]
-pub fn remaining(tenant: &str, limits: &Limits, record: &Record) -> Option<(String, u64)> {
+pub fn remaining(tenant: Label, limits: &Limits, record: &Record) -> Option<(Series, u64)> {
     let left = limits.budget?.remaining(&record.account);
-    Some((name("bursar_budget_remaining", &[("tenant", tenant)]), left))
+    Some((REMAINING.of([tenant, NONE, NONE]), left))
 }
 
 /// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`LONGEST`] stands for all that is longer.
 /// `answer`: `streamed` or `whole`.
 #[must_use]
-pub fn first_byte_p95(tier: &str, model: &str, answer: &str, millis: u64) -> Metric {
-    let labels = [("tier", tier), ("model", model), ("answer", answer)];
+pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u64) -> Metric {
     let longer = u64::try_from(LONGEST.as_millis())
         .unwrap_or(u64::MAX)
         .saturating_add(1);
     Metric::Set(
-        name("bursar_first_byte_p95_ms", &labels),
+        FIRST_BYTE.of([tier, model, answer.into()]),
         millis.min(longer),
     )
 }
 
 /// What is left of a tier's capacity, in tokens, for the highest priority.
 #[must_use]
-pub fn capacity(tier: &str, model: &str, left: u64) -> Metric {
-    let labels = [("tier", tier), ("model", model)];
-    Metric::Set(name("bursar_capacity_remaining", &labels), left)
+pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
+    Metric::Set(CAPACITY.of([tier, model, NONE]), left)
 }
 
 /// A decision's fields.
@@ -289,9 +286,9 @@ pub struct Decided<'a> {
     /// The model that is sent.
     pub model: &'a str,
     /// `admit`, `downgrade` or `throttle`.
-    pub decision: &'a str,
+    pub decision: &'static str,
     /// Why; empty if plain.
-    pub reason: &'a str,
+    pub reason: &'static str,
 }
 
 /// Fields of the access log for a decision.
@@ -321,11 +318,7 @@ fn told(fields: &[(&'static str, &str)]) -> Vec<Field> {
 
 /// Fields of the access log for a settlement. `charged` is in the unit of the tenant's budget (tokens without one).
 #[must_use]
-pub fn charged(
-    settlement: &Settlement<'_>,
-    limits: &Limits,
-    record: Option<&Record>,
-) -> Vec<Field> {
+pub fn charged(settlement: &Settlement, limits: &Limits, record: Option<&Record>) -> Vec<Field> {
     let usage = &settlement.usage;
     let unit = limits.budget.map_or(Unit::Tokens, |budget| budget.unit);
     let cost = crate::units::Cost {
@@ -375,42 +368,6 @@ pub fn plain(text: &str) -> String {
     text.chars().take(256).map(visible).collect()
 }
 
-fn add(metric: &str, labels: &[(&str, &str)], by: u64) -> Metric {
-    Metric::Add(name(metric, labels), by)
-}
-
-/// `metric.label=.=value;.;label=.=value;.;`
-fn name(metric: &str, labels: &[(&str, &str)]) -> String {
-    let length = |&(label, value): &(&str, &str)| [".=.=;.;", label, value].map(str::len);
-    let lengths = labels.iter().flat_map(length);
-    let mut name = String::with_capacity(lengths.fold(metric.len(), usize::saturating_add));
-    name.push_str(metric);
-    for (index, (label, value)) in labels.iter().enumerate() {
-        name.push_str(if index == 0 { "." } else { "" });
-        name.push_str(label);
-        name.push_str("=.=");
-        push_label(&mut name, value);
-        name.push_str(";.;");
-    }
-    name
-}
-
-/// What the convention is made of must not stand in a value.
-fn push_label(name: &mut String, value: &str) {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b';' | b'=');
-    if value.as_bytes().iter().all(is_plain) {
-        name.push_str(value);
-        return;
-    }
-    name.extend(value.chars().map(|c| {
-        if c.is_control() || ";=".contains(c) {
-            '_'
-        } else {
-            c
-        }
-    }));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,23 +376,34 @@ mod tests {
 
     #[test]
     fn labels_stand_in_the_name_and_cannot_break_out_of_it() {
+        let added = |metric: &Metric| match metric {
+            Metric::Add(series, by) => (series.to_string(), *by),
+            Metric::Set(..) => unreachable!("it is a counter"),
+        };
+        let tenant = Label::Name("acme;.;tier=.=x\n".into());
         assert_eq!(
-            request("acme;.;tier=.=x\n", "default", "admit"),
-            Metric::Add(
+            added(&request(tenant, "default".into(), "admit")),
+            (
                 "bursar_requests_total.tenant=.=acme_._tier_._x_;.;tier=.=default;.;decision=.=admit;.;".to_owned(),
                 1
             )
+        );
+        assert_eq!(
+            OUTPUT.of(["a".into(), "b".into(), "".into()]).to_string(),
+            "bursar_tokens_total.tenant=.=a;.;tier=.=b;.;model=.=;.;kind=.=output;.;"
         );
         assert_eq!(
             troubles(&Troubles {
                 conflicts: 3,
                 corrupt: true,
                 given_up: 2,
-            }),
+            })
+            .each_ref()
+            .map(added),
             [
-                Metric::Add("bursar_state_conflicts_total".to_owned(), 3),
-                Metric::Add("bursar_state_corrupt_total".to_owned(), 1),
-                Metric::Add("bursar_state_given_up_total".to_owned(), 2),
+                ("bursar_state_conflicts_total".to_owned(), 3),
+                ("bursar_state_corrupt_total".to_owned(), 1),
+                ("bursar_state_given_up_total".to_owned(), 2),
             ]
         );
     }

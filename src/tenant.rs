@@ -1,11 +1,15 @@
 //! Who pays: from what a request shows to a tenant id.
 
+use std::borrow::Borrow;
+
+use crate::name::Name;
+
 /// Longest tenant id in bytes. Enough for a SPIFFE id of ordinary length; the bound keeps keys and logs small.
 pub const MAX_ID: usize = 256;
 
 /// The id of a tenant: 1 to [`MAX_ID`] bytes of UTF-8 without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantId(String);
+pub struct TenantId(Name);
 
 impl TenantId {
     /// An id from bytes that a client may have chosen; `None` if they are not one.
@@ -13,12 +17,24 @@ impl TenantId {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let fits = (1..=MAX_ID).contains(&text.len());
-        (fits && !text.chars().any(char::is_control)).then(|| Self(text.to_owned()))
+        (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id, to be shared.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,6 +1,7 @@
 //! Tiers: which model serves, what it costs, and which ladder a model stands on.
 
 use crate::capacity::Capacity;
+use crate::name::Name;
 use crate::units::{Micros, Ppm, Tokens};
 use crate::usage::Usage;
 
@@ -102,9 +103,9 @@ impl std::ops::BitOr for Needs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
     /// As operators and routes know it.
-    pub name: String,
+    pub name: Name,
     /// The model that serves it.
-    pub model: String,
+    pub model: Name,
     /// `None` where no budget counts money.
     pub price: Option<Price>,
     /// Its low-water mark: the tier applies while less than this fraction of the budget remains.
@@ -241,7 +242,7 @@ impl Ladder {
 #[must_use]
 pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<Place<'a>> {
     let named = ladders.iter().find_map(|ladder| {
-        let asked = ladder.tiers.iter().position(|tier| tier.model == model)?;
+        let asked = ladder.tiers.iter().position(|tier| tier.model == *model)?;
         Some(Place { ladder, asked })
     });
     named.or_else(|| {
@@ -279,8 +280,8 @@ mod tests {
 
     fn ladder(matches: &[&str], models: &[&str]) -> Ladder {
         let tier = |model: &&str| Tier {
-            name: format!("t-{model}"),
-            model: (*model).to_owned(),
+            name: format!("t-{model}").into(),
+            model: (*model).into(),
             price: None,
             below: None,
             supports: Tier::USUAL,

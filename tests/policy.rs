@@ -100,8 +100,8 @@ fn any_ladder() -> impl Strategy<Value = Ladder> {
     (marks, marked).prop_map(|(mut marks, marked)| {
         marks.sort_unstable_by(|a, b| b.cmp(a));
         let tier = |index: usize| Tier {
-            name: format!("t{index}"),
-            model: format!("model-{index}"),
+            name: format!("t{index}").into(),
+            model: format!("model-{index}").into(),
             price: Some(Price {
                 input: 1 << (23 - index),
                 output: 1 << (25 - index),

@@ -13,6 +13,7 @@
 use super::{RESERVE_TRIES, SETTLE_TRIES};
 use crate::bucket::NotNow;
 use crate::capacity::{Capacity, Priority, Room, Taken};
+use crate::name::Name;
 use crate::payer::Done;
 use crate::policy::{Ask, Limits};
 use crate::store::{Contended, Store, Troubles, Updated, Write, capacity_key, update};
@@ -24,8 +25,8 @@ use crate::units::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Part {
     /// The tier's name and model.
-    tier: String,
-    model: String,
+    tier: Name,
+    model: Name,
     capacity: Capacity,
     priority: Priority,
     /// Zero if our state could not be had.
@@ -193,7 +194,7 @@ impl Part {
     /// The gauge of what is left of the capacity, as it was when the request took its part.
     #[must_use]
     pub fn taken(&self) -> Option<Metric> {
-        (self.cells > 0).then(|| telemetry::capacity(&self.tier, &self.model, self.left))
+        (self.cells > 0).then(|| self.gauge(self.left))
     }
 
     /// The gauge as of `now`.
@@ -202,7 +203,11 @@ impl Part {
         let (bytes, _) = store.get(&capacity_key(&self.model)).ok()??;
         let (taken, _) = read(Some(&bytes));
         let left = self.capacity.available(taken, Priority::Critical, now);
-        Some(telemetry::capacity(&self.tier, &self.model, left))
+        Some(self.gauge(left))
+    }
+
+    fn gauge(&self, left: u64) -> Metric {
+        telemetry::capacity((&self.tier).into(), (&self.model).into(), left)
     }
 
     /// Changes what is taken by a pure step. What it reports; `None` if nothing could be written.

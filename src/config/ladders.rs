@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use super::capacity::capacity;
 use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
 use super::{Parsed, mark, whole, wrong};
+use crate::name::Name;
 use crate::number::Number;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 use crate::units::Ppm;
@@ -37,7 +38,7 @@ pub(super) fn ladders(
                 .collect()
         }
     };
-    let mut models: HashMap<String, String> = HashMap::new();
+    let mut models: HashMap<Name, String> = HashMap::new();
     raw.into_iter()
         .map(|(path, ladder)| {
             let tiers = check_tiers(ladder.tiers, &path)?;
@@ -73,7 +74,7 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
         {
             return wrong(format!("{path}.name"), TIER_NAME);
         }
-        if tiers.iter().any(|other| other.name == tier.name) {
+        if tiers.iter().any(|other| other.name == *tier.name) {
             return wrong(
                 format!("{path}.name"),
                 format!("two tiers are called `{}`", tier.name),
@@ -113,8 +114,8 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
         let most = tier.max_output_tokens;
         let trim = tier.trim.map(|trim| trim.to_tokens);
         tiers.push(Tier {
-            name: tier.name,
-            model: tier.model,
+            name: tier.name.into(),
+            model: tier.model.into(),
             price,
             below,
             supports: tier.supports.map_or(Tier::USUAL, |needs| supported(&needs)),

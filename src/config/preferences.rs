@@ -12,7 +12,12 @@ pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Pa
         known(ladders, name, format!("{path}.tiers[{index}]"))?;
     }
     if let Some(names) = &raw.tiers {
-        let is_among = |ladder: &Ladder| ladder.tiers.iter().any(|tier| names.contains(&tier.name));
+        let is_among = |ladder: &Ladder| {
+            ladder
+                .tiers
+                .iter()
+                .any(|tier| names.iter().any(|name| tier.name == *name))
+        };
         if let Some(ladder) = ladders.iter().find(|ladder| !is_among(ladder)) {
             let all: Vec<&str> = ladder.tiers.iter().map(|tier| tier.name.as_str()).collect();
             return wrong(
@@ -64,7 +69,7 @@ pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Pa
 }
 
 fn has(ladder: &Ladder, name: &str) -> bool {
-    ladder.tiers.iter().any(|tier| tier.name == name)
+    ladder.tiers.iter().any(|tier| tier.name == *name)
 }
 
 fn known(ladders: &[Ladder], name: &str, path: String) -> Parsed<()> {

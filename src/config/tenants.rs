@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::limits::{Given, merge};
 use super::raw::{self, RawLimits, RawTenant};
 use super::{Missing, Parsed, Plan, wrong};
+use crate::name::NameHashing;
 use crate::tenant::{Source, TenantId};
 
 /// The plans of a configuration, as they are written and as they are meant.
@@ -73,16 +74,16 @@ pub(super) fn tenants(
     raw: &BTreeMap<String, RawTenant>,
     plans: &Plans<'_>,
     given: &Given<'_>,
-) -> Parsed<HashMap<String, Rc<Plan>>> {
+) -> Parsed<HashMap<TenantId, Rc<Plan>, NameHashing>> {
     let check = |(id, tenant): (&String, &RawTenant)| {
         let path = format!("tenants.{id}");
-        if TenantId::parse(id.as_bytes()).is_none() {
+        let Some(id) = TenantId::parse(id.as_bytes()) else {
             return wrong(
                 path,
                 "a tenant id is 1 to 256 bytes without control characters",
             );
-        }
-        Ok((id.clone(), plans.of(tenant, &path, given)?))
+        };
+        Ok((id, plans.of(tenant, &path, given)?))
     };
     raw.iter().map(check).collect()
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::name::Name;
 use crate::payer::Done;
 use crate::policy::Ask;
 use crate::sla::{self, Answer};
@@ -15,7 +16,7 @@ use crate::sla::{self, Answer};
 #[derive(Debug)]
 pub(super) struct Wait {
     /// The model of the tier that serves, which is the tier's name in shared data.
-    model: String,
+    model: Name,
     /// When the request ended; `None` before.
     since: Option<Timestamp>,
     /// The request says itself how long an answer may take.
@@ -102,8 +103,10 @@ impl Sent {
         };
         let answer = answer(&self.endpoint, self.facts.stream);
         let Done { report, troubles } = sla::record(store, &model, answer, time, now);
-        let p95 =
-            report.map(|p95| telemetry::first_byte_p95(&self.tier, &model, answer.as_str(), p95));
+        let p95 = report.map(|p95| {
+            let (tier, model) = (self.tier.clone(), Label::from(&model));
+            telemetry::first_byte_p95(tier, model, answer.as_str(), p95)
+        });
         Step {
             metrics: p95.into_iter().collect(),
             troubles,

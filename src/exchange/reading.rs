@@ -406,7 +406,10 @@ impl Reading {
         let Some(sent) = &self.sent else {
             return Vec::new();
         };
-        let mut changes = vec![HeaderChange::Set(headers::TIER, sent.tier.clone())];
+        let mut changes = vec![HeaderChange::Set(
+            headers::TIER,
+            sent.tier.as_str().to_owned(),
+        )];
         if let Some(model) = self.endpoint.model.as_ref().filter(|_| sent.is_changed()) {
             changes.push(HeaderChange::Set(":path", model.path_for(&sent.model)));
         }
@@ -563,7 +566,7 @@ impl Reading {
                 let about = Some(About {
                     record: &refused.record,
                     room: refused.room.as_deref(),
-                    tier: &sent.tier,
+                    tier: sent.tier.clone(),
                     requested_model: &sent.requested_model,
                     model: &sent.model,
                 });
@@ -702,7 +705,7 @@ impl Sent {
         });
         Self {
             endpoint,
-            tier: tier_name(ask, tier).to_owned(),
+            tier: tier_name(ask, tier),
             model: ask.model_at(tier).to_owned(),
             price: ask.price(tier).copied(),
             asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
@@ -755,13 +758,18 @@ impl Sent {
         let mut fields = self.payer.identified();
         fields.extend(telemetry::decided(&decided));
         fields.extend(self.shadow.as_ref().map(Shadow::field));
-        let mut metrics = vec![telemetry::request(tenant, &self.tier, decided.decision)];
+        let (decision, reason) = (decided.decision, decided.reason);
+        let here = || (tenant.clone(), self.tier.clone());
+        let (whose, tier) = here();
+        let mut metrics = vec![telemetry::request(whose, tier, decision)];
+        let (whose, tier) = here();
         if self.is_changed() {
-            metrics.push(telemetry::downgraded(tenant, &self.tier, decided.reason));
-        } else if !decided.reason.is_empty() {
-            metrics.push(telemetry::kept(tenant, &self.tier, decided.reason));
+            metrics.push(telemetry::downgraded(whose, tier, reason));
+        } else if !reason.is_empty() {
+            metrics.push(telemetry::kept(whose, tier, reason));
         }
-        metrics.extend(self.shadow.as_ref().map(|shadow| shadow.metric(tenant)));
+        let shadow = self.shadow.as_ref();
+        metrics.extend(shadow.map(|shadow| shadow.metric(tenant.clone())));
         if let Some(trimmed) = &self.trimmed {
             let (metric, field) = telemetry::trimmed(tenant, trimmed.messages);
             metrics.push(metric);
@@ -794,7 +802,7 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
         .saturating_add(limits)
 }
 
-pub(super) fn tier_name<'a>(ask: &Ask<'a>, tier: usize) -> &'a str {
+pub(super) fn tier_name(ask: &Ask<'_>, tier: usize) -> Label {
     let tier = ask.place.and_then(|place| place.ladder.tiers.get(tier));
-    tier.map_or(telemetry::UNLISTED, |tier| &tier.name)
+    tier.map_or_else(|| telemetry::UNLISTED.into(), |tier| (&tier.name).into())
 }

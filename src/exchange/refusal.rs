@@ -12,7 +12,7 @@ pub(super) struct About<'a> {
     /// What it found at that tier, if it is the tier's capacity that refuses.
     pub(super) room: Option<&'a Room>,
     /// The tier that it would have been served at; empty if that was not reached.
-    pub(super) tier: &'a str,
+    pub(super) tier: Label,
     /// The model that was asked for, and the one that would have been sent.
     pub(super) requested_model: &'a str,
     pub(super) model: &'a str,
@@ -24,7 +24,7 @@ impl<'a> About<'a> {
         Self {
             record,
             room: None,
-            tier: "",
+            tier: "".into(),
             requested_model: "",
             model: "",
         }
@@ -40,18 +40,20 @@ pub(super) fn refuse(
     now: Timestamp,
 ) -> Step {
     let mut reply = denial.reply(wire, now);
-    let tenant = payer.map_or(telemetry::UNCONFIGURED, label);
-    let mut metrics = vec![telemetry::throttled(tenant, denial.reason())];
+    let tenant = payer.map_or_else(|| telemetry::UNCONFIGURED.into(), label);
+    let mut metrics = vec![telemetry::throttled(tenant.clone(), denial.reason())];
     let known = about.as_ref();
+    let tier = known.map_or_else(|| "".into(), |about| about.tier.clone());
+    let decision = if denial.is_throttle() { "throttle" } else { "" };
     let told = Decided {
-        tier: known.map_or("", |about| about.tier),
+        tier: tier.as_str(),
         requested_model: known.map_or("", |about| about.requested_model),
         model: known.map_or("", |about| about.model),
-        decision: if denial.is_throttle() { "throttle" } else { "" },
+        decision,
         reason: denial.reason(),
     };
     if denial.is_throttle() {
-        metrics.push(telemetry::request(tenant, told.tier, told.decision));
+        metrics.push(telemetry::request(tenant, tier.clone(), decision));
     }
     if let (Some(payer), Some(about)) = (payer, known) {
         reply.headers.extend(headers::limits(

@@ -144,24 +144,28 @@ impl Exchange {
     }
 
     fn identify(&self, request: &Headers, properties: &impl Properties) -> Identified {
-        let id = match principal(&self.config.sources, request, properties) {
-            Some(bytes) => TenantId::parse(&bytes),
-            None => match &self.config.missing {
-                Missing::Reject => return Identified::Denied(Denial::TenantRequired, None),
-                Missing::Pass => return Identified::Unmetered,
-                Missing::Tenant(id) => Some(id.clone()),
-            },
+        let shown = principal(&self.config.sources, request, properties);
+        let id = match (&shown, &self.config.missing) {
+            (Some(bytes), _) => bytes,
+            (None, Missing::Reject) => return Identified::Denied(Denial::TenantRequired, None),
+            (None, Missing::Pass) => return Identified::Unmetered,
+            (None, Missing::Tenant(id)) => id.as_str().as_bytes(),
         };
-        let Some(id) = id else {
+        if let Some((id, plan)) = self.config.tenant(id) {
+            return Identified::Payer(Payer {
+                id: id.clone(),
+                plan: Rc::clone(plan),
+                configured: true,
+            });
+        }
+        let Some(id) = TenantId::parse(id) else {
             return Identified::Denied(Denial::TenantUnknown, None);
         };
-        let configured = self.config.plan(&id);
-        let is_configured = configured.is_some();
-        match configured.or(self.config.unknown.as_ref()).map(Rc::clone) {
+        match &self.config.unknown {
             Some(plan) => Identified::Payer(Payer {
                 id,
-                plan,
-                configured: is_configured,
+                plan: Rc::clone(plan),
+                configured: false,
             }),
             None => Identified::Denied(Denial::TenantUnknown, Some(id)),
         }

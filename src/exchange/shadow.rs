@@ -31,7 +31,7 @@ pub(super) fn told(would: Would, ask: &Ask<'_>) -> Shadow {
             }
             Shadow {
                 decision: "downgrade",
-                tier: tier_name(ask, tier).to_owned(),
+                tier: tier_name(ask, tier).as_str().to_owned(),
                 model: model.to_owned(),
                 reason,
                 most_output,

@@ -24,8 +24,8 @@ const NOW: Timestamp = Timestamp::from_secs(1_709_208_000);
 /// default, standard below 0.5, compact below 0.2; a token costs 4, 2 and 1 micros.
 fn ladder() -> Ladder {
     let tier = |name: &str, below: Option<u64>, price: u64| Tier {
-        name: name.to_owned(),
-        model: format!("model-{name}"),
+        name: name.into(),
+        model: format!("model-{name}").into(),
         price: Some(Price {
             input: price * 1_000_000,
             cached_input: 0,

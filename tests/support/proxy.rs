@@ -299,13 +299,13 @@ impl Call<'_> {
             .chain(&bursar::telemetry::troubles(&step.troubles))
         {
             match metric {
-                Metric::Add(name, by) => {
+                Metric::Add(series, by) => {
                     // As Envoy's counters do.
-                    let count = metrics.entry(name.clone()).or_default();
+                    let count = metrics.entry(series.name()).or_default();
                     *count = count.wrapping_add(*by);
                 }
-                Metric::Set(name, to) => {
-                    metrics.insert(name.clone(), *to);
+                Metric::Set(series, to) => {
+                    metrics.insert(series.name(), *to);
                 }
             }
         }

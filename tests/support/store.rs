@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
+use bursar::series::Series;
 use bursar::store::{PutError, Store, Version};
 
 /// Compares versions as Envoy does, with one counter for all keys.
@@ -122,7 +123,7 @@ impl Store for FakeStore {
         Ok(())
     }
 
-    fn announce(&self, gauge: &str, value: u64) {
-        self.gauges.borrow_mut().insert(gauge.to_owned(), value);
+    fn announce(&self, gauge: &Series, value: u64) {
+        self.gauges.borrow_mut().insert(gauge.name(), value);
     }
 }

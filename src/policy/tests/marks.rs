@@ -131,7 +131,7 @@ fn what_the_marks_gave_is_remembered_for_each_ladder_until_the_window_ends() {
         ..budget(1_000, Unit::Tokens)
     };
     let mut other = ladder();
-    other.tiers[0].model = "another".to_owned();
+    other.tiers[0].model = "another".into();
     let ask = |ladder| Ask {
         model: "model-default",
         place: Some(Place { ladder, asked: 2 }),
