@@ -870,16 +870,30 @@ fn folds_to(name: &[u8], key: &[u8]) -> bool {
 /// Quick, and for words of letters, points and lines only: no other escape than that of a code can stand for them.
 #[must_use]
 pub fn may_have(json: &[u8], words: &[&str], counts: impl Fn(&[u8]) -> bool) -> bool {
-    let is_word = |word: &&str| {
-        let text = word.as_bytes();
-        let after = |at: usize| {
-            let rest = json.get(at.saturating_add(1)..)?;
-            rest.strip_prefix(text)?.strip_prefix(b"\"")
+    let mut spare = [0; 64];
+    let mut at = 0_usize;
+    while at < json.len() {
+        // The last block may have bytes of the one before: to look at them twice does no harm.
+        let start = at.min(json.len().saturating_sub(64));
+        let (block, _) = block::at(json, start, &mut spare);
+        at = start.saturating_add(64);
+        let before = |byte| block::before_byte(block, byte, json.get(at).copied());
+        let quotes = block::equal(block, b'"');
+        let has_word = |word: &&str| {
+            let text = word.as_bytes();
+            let after = |bit: u32| {
+                let rest = json.get(start.saturating_add(index(bit)).saturating_add(1)..)?;
+                rest.strip_prefix(text)?.strip_prefix(b"\"")
+            };
+            let first = text.first().copied().unwrap_or(b'"');
+            block::bits(quotes & before(first)).any(|bit| after(bit).is_some_and(&counts))
         };
-        let first = text.first().copied().unwrap_or(b'"');
-        block::pairs(json, b'"', first).any(|at| after(at).is_some_and(&counts))
-    };
-    words.iter().any(is_word) || block::pairs(json, b'\\', b'u').next().is_some()
+        let backslashes = block::equal(block, b'\\');
+        if words.iter().any(has_word) || backslashes != 0 && backslashes & before(b'u') != 0 {
+            return true;
+        }
+    }
+    false
 }
 
 /// Calls `look` with a text, unescaped; with nothing, if it is no text.

@@ -233,49 +233,44 @@ impl Reader {
     fn read(&mut self, chunk: &[u8], is_end: bool) -> Option<Vec<u8>> {
         self.bytes = self.bytes.saturating_add(length(chunk));
         let told = &mut self.told;
-        match std::mem::replace(&mut self.body, Body::Opaque) {
+        match &mut self.body {
             Body::Opaque => None,
-            Body::Json(mut scanner) => {
+            Body::Json(scanner) => {
                 let scanned = scanner.feed(chunk);
                 // What was told before a fault stands, as it does where the fault comes in a later chunk.
-                told.whole(&scanner);
+                told.whole(scanner);
                 match scanned {
-                    Ok(()) => self.body = Body::Json(scanner),
+                    Ok(()) => {}
                     // Only white space came before.
                     Err(Malformed::NotAnObject) => {
-                        self.body = Array::default()
-                            .feed(chunk, told)
-                            .map_or(Body::Opaque, Body::Array);
+                        let array = Array::default().feed(chunk, told);
+                        self.body = array.map_or(Body::Opaque, Body::Array);
                     }
                     // What is no JSON after all stays opaque.
-                    Err(_) => {}
+                    Err(_) => self.body = Body::Opaque,
                 }
                 None
             }
             Body::Array(array) => {
-                self.body = array.feed(chunk, told).map_or(Body::Opaque, Body::Array);
+                let array = std::mem::take(array).feed(chunk, told);
+                self.body = array.map_or(Body::Opaque, Body::Array);
                 None
             }
-            Body::Frames(mut frames) => {
+            Body::Frames(frames) => {
                 frames.feed(chunk, &mut |part| told.frame(part));
-                self.body = Body::Frames(frames);
                 None
             }
-            Body::Events(mut events) => {
+            Body::Events(events) => {
                 let output = events.feed(chunk, told);
-                let rest = if is_end {
-                    events.finish(told)
-                } else {
-                    Vec::new()
-                };
-                self.body = Body::Events(events);
-                match (output, rest.is_empty()) {
-                    (output, true) => output,
-                    (output, false) => {
-                        let output = output.as_deref().unwrap_or(chunk);
-                        Some([output, &rest].concat())
-                    }
+                if !is_end {
+                    return output;
                 }
+                let rest = events.finish(told);
+                if rest.is_empty() {
+                    return output;
+                }
+                let output = output.as_deref().unwrap_or(chunk);
+                Some([output, &rest].concat())
             }
         }
     }

@@ -58,16 +58,9 @@ pub(super) fn equal_folded(block: &Block, byte: u8) -> u64 {
     each(block, |lane| lane.or(Lane::splat(0x20)).equal(byte))
 }
 
-/// Where the byte `first` stands and `second` follows it.
-pub(super) fn pairs(bytes: &[u8], first: u8, second: u8) -> impl Iterator<Item = usize> {
-    let found = move |at: usize| {
-        let mut spare = [0; 64];
-        let (block, _) = self::at(bytes, at, &mut spare);
-        let last = u64::from(bytes.get(at.saturating_add(64)) == Some(&second)) << 63;
-        let set = equal(block, first) & (equal(block, second) >> 1 | last);
-        bits(set).map(move |bit| at.saturating_add(usize::try_from(bit).unwrap_or(usize::MAX)))
-    };
-    (0..bytes.len()).step_by(64).flat_map(found)
+/// The bytes that this one follows; `next` is the byte after the block.
+pub(super) fn before_byte(block: &Block, byte: u8, next: Option<u8>) -> u64 {
+    equal(block, byte) >> 1 | u64::from(next == Some(byte)) << 63
 }
 
 /// The bytes before this one; without one, all of them.
