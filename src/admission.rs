@@ -15,10 +15,10 @@ use crate::config::FailureMode;
 use crate::estimate::Estimate;
 use crate::learn::{Lesson, Model};
 use crate::ledger::Reservation;
-use crate::pace::Burn;
 use crate::payer::{Done, Payer, Stepped, as_of};
 use crate::policy::{
-    Ask, Decision, Reason, Refusal, Would, decide, let_through, recheck, remember, spent_out,
+    Ask, Decision, Limits, Reason, Refusal, Would, decide, let_through, recheck, remember,
+    spent_out,
 };
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
@@ -142,6 +142,11 @@ impl Payer {
             None => {}
         }
     }
+}
+
+/// Brings a record forward to `now`.
+fn bring(limits: &Limits, record: &mut Record, now: Timestamp) {
+    *record = as_of(limits, std::mem::take(record), now);
 }
 
 /// What a step decides.
@@ -283,29 +288,27 @@ fn admit_at(
     now: Timestamp,
     key: &str,
 ) -> Result<Done<Option<Outcome>>, Troubles> {
-    let step = |record: Record, corrupt: bool| {
-        let mut record = as_of(payer.limits(), record, now);
+    let step = |record: &mut Record, corrupt: bool| {
+        bring(payer.limits(), record, now);
         if let Some(held) = held {
-            payer.close(&mut record, held, Cost::ZERO, now);
+            payer.close(record, held, Cost::ZERO, now);
         }
         if corrupt && mode == FailureMode::Deny && !payer.limits().shadow {
             // Refused once: the next request finds a record.
             return Stepped {
-                record,
                 write: true,
                 report: Verdict::Corrupt,
             };
         }
-        let decision = decide(payer.limits(), ask, &record, now);
+        let decision = decide(payer.limits(), ask, record, now);
         let (decision, shadow) = if payer.limits().shadow {
-            let (admitted, would) = let_through(&decision, payer.limits(), ask, &record, now);
+            let (admitted, would) = let_through(&decision, payer.limits(), ask, record, now);
             (admitted, Some(would))
         } else {
             (decision, None)
         };
         match decision {
             Decision::Refuse { tier, refusal } => Stepped {
-                record,
                 write: held.is_some(),
                 report: Verdict::Refused { tier, refusal },
             },
@@ -316,11 +319,10 @@ fn admit_at(
                 estimate,
                 reserve,
             } => {
-                remember(payer.limits(), ask, &mut record, now);
+                remember(payer.limits(), ask, record, now);
                 let cells = cells(&estimate, shadow);
-                let reservation = payer.hold(&mut record, cells, reserve, now);
+                let reservation = payer.hold(record, cells, reserve, now);
                 Stepped {
-                    record,
                     write: true,
                     report: Verdict::Admitted {
                         tier,
@@ -521,24 +523,23 @@ fn reserve_anew(
     now: Timestamp,
 ) -> Done<Amended> {
     let most_output = admission.most_output;
-    let step = |record: Record, _: bool| {
-        let mut record = as_of(payer.limits(), record, now);
-        payer.close(&mut record, admission, Cost::ZERO, now);
+    let step = |record: &mut Record, _: bool| {
+        bring(payer.limits(), record, now);
+        payer.close(record, admission, Cost::ZERO, now);
         let limits = payer.limits();
         let shadow = admission
             .shadow
-            .map(|would| would.rechecked(limits, ask, &record, now));
+            .map(|would| would.rechecked(limits, ask, record, now));
         let checked = match shadow {
-            Some(_) => Ok(ask.as_asked(limits, &record, now)),
-            None => recheck(limits, ask, admission.tier, most_output, &record, now),
+            Some(_) => Ok(ask.as_asked(limits, record, now)),
+            None => recheck(limits, ask, admission.tier, most_output, record, now),
         };
         let report = checked.map(|(estimate, reserve)| {
             let cells = cells(&estimate, shadow);
-            let reservation = payer.hold(&mut record, cells, reserve, now);
+            let reservation = payer.hold(record, cells, reserve, now);
             (estimate, reservation, shadow)
         });
         Stepped {
-            record,
             write: true,
             report,
         }
@@ -606,10 +607,9 @@ pub fn renew(
     if now.since(reservation.since()) < half_time {
         return Troubles::default();
     }
-    let step = |mut record: Record, _: bool| {
+    let step = |record: &mut Record, _: bool| {
         let report = record.account.renew(reservation, budget, now);
         Stepped {
-            record,
             write: true,
             report,
         }
@@ -651,28 +651,25 @@ pub fn settle(
     used: &Used<'_>,
     now: Timestamp,
 ) -> Done<Option<Record>> {
-    let step = |record: Record, _: bool| {
-        let mut record = match admission.reservation {
-            Some(_) => record,
-            None => as_of(payer.limits(), record, now),
-        };
-        payer.close(&mut record, admission, used.cost, now);
+    let step = |record: &mut Record, _: bool| {
+        if admission.reservation.is_none() {
+            bring(payer.limits(), record, now);
+        }
+        payer.close(record, admission, used.cost, now);
         record.learned.learn(admission.model, used.lesson);
-        record.burn = match payer.limits().pace {
-            Some(pace) => record.burn.plus(used.demand, pace.half_life, now),
-            None => Burn::default(),
-        };
+        let burn = std::mem::take(&mut record.burn);
+        if let Some(pace) = payer.limits().pace {
+            record.burn = burn.plus(used.demand, pace.half_life, now);
+        }
         Stepped {
-            record,
             write: true,
             report: (),
         }
     };
     // Only tenants that are configured, and have a budget, have one to tell.
     let left = |record: &Record| {
-        let record = as_of(payer.limits(), record.clone(), now);
-        telemetry::remaining(payer.id.name().into(), payer.limits(), &record)
-            .filter(|_| payer.configured)
+        payer.configured.then_some(())?;
+        telemetry::remaining(payer.id.name().into(), payer.limits(), record)
     };
     let changed = payer.change_telling(store, &admission.key, SETTLE_TRIES, now, step, left);
     match changed {
@@ -680,7 +677,7 @@ pub fn settle(
             report: Some((record, ())),
             troubles,
         }) => Done {
-            report: Some(as_of(payer.limits(), record, now)),
+            report: Some(record),
             troubles,
         },
         // Its slot is another tenant's by now, and what was held in it is long gone.

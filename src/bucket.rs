@@ -10,7 +10,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::units::{CLOCK_STEP, Ppm, Timestamp, nanos};
+use crate::units::{Ppm, Timestamp, share, share_up};
 
 /// How much a bucket holds and how fast it refills. One cell stands for one model token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Quota {
     #[must_use]
     pub fn refilled(&self, bucket: Bucket, now: Timestamp) -> Bucket {
         let since = counted_since(bucket, now);
-        let back = self.cells_in(now.since(since));
+        let back = self.cells_in(now.nanos_since(since));
         if back >= bucket.used {
             let since = since.max(now);
             return Bucket {
@@ -62,9 +62,9 @@ impl Quota {
         Bucket {
             used: bucket.used.saturating_sub(back),
             // Only the time that made whole cells is used up; the rest goes on counting.
-            since: since.plus(self.time_for(back)),
+            since: since.plus_nanos(self.time_for(back)),
             // Of a clock that was set back since, it says nothing of what is taken by the new one.
-            full: if bucket.full.since(now) > CLOCK_STEP {
+            full: if bucket.full.is_set_back(now) {
                 since
             } else {
                 bucket.full
@@ -160,28 +160,24 @@ impl Quota {
             return Duration::ZERO;
         }
         counted_since(bucket, now)
-            .plus(self.time_for(cells))
+            .plus_nanos(self.time_for(cells))
             .since(now)
     }
 
-    /// Whole cells that come back in a time, rounded down.
-    fn cells_in(&self, time: Duration) -> u64 {
-        let product = u128::from(nanos(time)).saturating_mul(self.tokens_per_window.get().into());
-        let cells = product.checked_div(self.window.get().into()).unwrap_or(0);
-        u64::try_from(cells).unwrap_or(u64::MAX)
+    /// Whole cells that come back in so many nanoseconds, rounded down.
+    fn cells_in(&self, nanos: u64) -> u64 {
+        share(nanos, self.tokens_per_window.get(), self.window.get())
     }
 
-    /// The time in which `cells` come back, rounded up: `cells_in(t) >= cells` just when `t >= time_for(cells)`.
-    fn time_for(&self, cells: u64) -> Duration {
-        let product = u128::from(cells).saturating_mul(self.window.get().into());
-        let time = product.div_ceil(self.tokens_per_window.get().into());
-        Duration::from_nanos(u64::try_from(time).unwrap_or(u64::MAX))
+    /// The nanoseconds in which `cells` come back, rounded up: `cells_in(t) >= cells` just when `t >= time_for(cells)`.
+    fn time_for(&self, cells: u64) -> u64 {
+        share_up(cells, self.window.get(), self.tokens_per_window)
     }
 }
 
 /// Since when the bucket refills: from now on, if the clock was set back.
 fn counted_since(bucket: Bucket, now: Timestamp) -> Timestamp {
-    if bucket.since.since(now) > CLOCK_STEP {
+    if bucket.since.is_set_back(now) {
         now
     } else {
         bucket.since

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::units::{CLOCK_STEP, Cost, Micros, Ppm, Timestamp, Tokens};
+use crate::units::{Cost, Micros, Ppm, Timestamp, Tokens};
 use crate::window::{Period, Window};
 
 /// What a budget counts.
@@ -142,7 +142,7 @@ impl Account {
     #[must_use]
     pub fn at(mut self, budget: &Budget, now: Timestamp) -> Self {
         // Another worker may have rolled over a moment ago by a clock that it read a moment later.
-        let now = if self.window.start.since(now) > CLOCK_STEP {
+        let now = if self.window.start.is_set_back(now) {
             now
         } else {
             now.max(self.window.start)

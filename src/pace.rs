@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::ledger::Unit;
 use crate::tier::MAX_TIERS;
-use crate::units::{CLOCK_STEP, Cost, Micros, Ppm, Timestamp, Tokens, nanos};
+use crate::units::{Cost, Micros, Ppm, Timestamp, Tokens};
 
 /// How marks move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +91,11 @@ impl Burn {
     /// The whole steps that have gone by, and the end of the last of them.
     fn steps(&self, half_life: NonZeroU64, now: Timestamp) -> (Timestamp, u64) {
         // Later than now: a race with another worker, unless the clock was set back.
-        let is_set_back = self.since.since(now) > CLOCK_STEP;
+        let is_set_back = self.since.is_set_back(now);
         let since = if is_set_back { now } else { self.since };
         let step = half_life.get().div_ceil(STEPS);
-        let steps = nanos(now.since(since)).checked_div(step).unwrap_or(0);
-        let gone = Duration::from_nanos(steps.saturating_mul(step));
-        (since.plus(gone), steps)
+        let steps = now.nanos_since(since).checked_div(step).unwrap_or(0);
+        (since.plus_nanos(steps.saturating_mul(step)), steps)
     }
 }
 

@@ -34,9 +34,8 @@ pub struct Done<T> {
     pub troubles: Troubles,
 }
 
-/// A record after a step, whether it is to be written, and what the step says.
+/// Whether a record is to be written after a step, and what the step says.
 pub(crate) struct Stepped<T> {
-    pub(crate) record: Record,
     pub(crate) write: bool,
     pub(crate) report: T,
 }
@@ -109,15 +108,15 @@ impl Payer {
         }
     }
 
-    /// Changes the record under `key` by a pure step, which is told whether there was a corrupt value. `None` if the record
-    /// is another tenant's by now: nothing is written then.
+    /// Changes the record under `key` by a pure step, which is told whether there was a corrupt value. The record after it, as
+    /// of `now`; `None` if it is another tenant's by now: nothing is written then.
     pub(crate) fn change<T>(
         &self,
         store: &impl Store,
         key: &str,
         tries: u32,
         now: Timestamp,
-        step: impl Fn(Record, bool) -> Stepped<T>,
+        step: impl Fn(&mut Record, bool) -> Stepped<T>,
     ) -> Result<Done<Option<(Record, T)>>, Troubles> {
         self.change_telling(store, key, tries, now, step, |_| None)
     }
@@ -129,11 +128,11 @@ impl Payer {
         key: &str,
         tries: u32,
         now: Timestamp,
-        step: impl Fn(Record, bool) -> Stepped<T>,
+        step: impl Fn(&mut Record, bool) -> Stepped<T>,
         gauge: impl Fn(&Record) -> Option<(Series, u64)>,
     ) -> Result<Done<Option<(Record, T)>>, Troubles> {
         let written = |bytes: Option<&[u8]>| {
-            let (record, corrupt) = match self.read(key, bytes, now) {
+            let (mut record, corrupt) = match self.read(key, bytes, now) {
                 Found::Ours(record) => (record, false),
                 Found::Corrupt(record) => (record, true),
                 Found::Taken => {
@@ -143,12 +142,9 @@ impl Payer {
                     };
                 }
             };
-            let Stepped {
-                record,
-                write,
-                report,
-            } = step(record, corrupt);
+            let Stepped { write, report } = step(&mut record, corrupt);
             let value = write.then(|| record.encode());
+            let record = as_of(self.limits(), record, now);
             Write {
                 value,
                 report: (Some((record, report)), corrupt),

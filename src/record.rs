@@ -84,12 +84,16 @@ impl Record {
         let mut bytes =
             Vec::with_capacity(room.iter().fold(84, |sum, &part| part.saturating_add(sum)));
         bytes.extend(version);
-        bytes.extend(self.owner.to_le_bytes());
-        bytes.extend(self.bucket.used.to_le_bytes());
-        bytes.extend(self.bucket.since.as_nanos().to_le_bytes());
-        bytes.extend(self.bucket.full.as_nanos().to_le_bytes());
-        bytes.extend(window.start.as_nanos().to_le_bytes());
-        bytes.extend(window.end.as_nanos().to_le_bytes());
+        for number in [
+            self.owner,
+            self.bucket.used,
+            self.bucket.since.as_nanos(),
+            self.bucket.full.as_nanos(),
+            window.start.as_nanos(),
+            window.end.as_nanos(),
+        ] {
+            bytes.extend(number.to_le_bytes());
+        }
         bytes.extend(generation.to_le_bytes());
         put_cost(&mut bytes, *spent);
         let count = put_count(&mut bytes, holds.len(), HOLDS);
@@ -227,7 +231,11 @@ impl Input<'_> {
         if usize::from(count) > most {
             return Err(Corrupt(()));
         }
-        (0..count).map(|_| read(self)).collect()
+        let mut list = Vec::with_capacity(count.into());
+        for _ in 0..count {
+            list.push(read(self)?);
+        }
+        Ok(list)
     }
 
     fn hold(&mut self) -> Result<Hold, Corrupt> {

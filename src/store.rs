@@ -146,7 +146,7 @@ const PROBES: u32 = 4;
 /// Name of the key of a configured tenant. Other plugins may share the host's namespace, hence the prefix.
 #[must_use]
 pub fn tenant_key(tenant: &str) -> String {
-    format!("bursar/v1/t/{tenant}")
+    ["bursar/v1/t/", tenant].concat()
 }
 
 /// Name of the key of how soon a model's answers begin, streamed ones or whole ones. A model has one place on the

@@ -2,7 +2,7 @@
 
 use crate::capacity::Capacity;
 use crate::name::Name;
-use crate::units::{Micros, Ppm, Tokens};
+use crate::units::{Micros, Ppm, product};
 use crate::usage::Usage;
 
 /// What a model's tokens cost, in USD micros per million tokens.
@@ -29,8 +29,14 @@ impl Price {
             (usage.cache_write, self.cache_write),
             (usage.output, self.output),
         ];
+        let parts = parts.map(|(tokens, price)| (tokens.unwrap_or_default().0, price));
+        let small = parts.iter().try_fold(0_u64, |sum, &(tokens, price)| {
+            sum.checked_add(product(tokens, price)?)
+        });
+        if let Some(sum) = small {
+            return Micros(sum.div_ceil(1_000_000));
+        }
         let sum = parts.iter().fold(0_u128, |sum, &(tokens, price)| {
-            let Tokens(tokens) = tokens.unwrap_or_default();
             sum.saturating_add(u128::from(tokens).saturating_mul(price.into()))
         });
         Micros(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))
@@ -275,6 +281,7 @@ fn matches(glob: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Tokens;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

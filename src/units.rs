@@ -1,5 +1,6 @@
 //! The numbers that cross a module's border, each a type that says what it counts.
 
+use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -98,7 +99,7 @@ impl Timestamp {
     /// From seconds since the Unix epoch, saturating.
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
-        Self(secs.saturating_mul(1_000_000_000))
+        Self(times(secs, NANOS_PER_SEC))
     }
 
     /// Nanoseconds since the Unix epoch.
@@ -110,13 +111,31 @@ impl Timestamp {
     /// Whole seconds since the Unix epoch.
     #[must_use]
     pub const fn as_secs(self) -> u64 {
-        self.0 / 1_000_000_000
+        self.0 / NANOS_PER_SEC
     }
 
     /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same in nanoseconds.
+    #[must_use]
+    pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Whether it was told by a clock that has been set back since.
+    #[must_use]
+    pub(crate) fn is_set_back(self, now: Self) -> bool {
+        self.since(now) > CLOCK_STEP
+    }
+
+    /// So many nanoseconds later, saturating.
+    #[must_use]
+    pub(crate) const fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
     }
 
     /// The time `after` later, saturating.
@@ -129,7 +148,55 @@ impl Timestamp {
 /// Whole nanoseconds of a duration; `u64::MAX` (584 years) for anything longer.
 #[must_use]
 pub fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    times(duration.as_secs(), NANOS_PER_SEC).saturating_add(duration.subsec_nanos().into())
+}
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// `one × other`, if that is known to be no more than 64 bits at a glance. WebAssembly multiplies and divides 64 bits in one
+/// instruction, and knows no wider numbers.
+#[must_use]
+pub(crate) const fn product(one: u64, other: u64) -> Option<u64> {
+    if one.leading_zeros().saturating_add(other.leading_zeros()) >= u64::BITS {
+        Some(one.wrapping_mul(other))
+    } else {
+        None
+    }
+}
+
+/// `one × other`, saturating.
+#[must_use]
+pub(crate) const fn times(one: u64, other: u64) -> u64 {
+    match product(one, other) {
+        Some(product) => product,
+        None => one.saturating_mul(other),
+    }
+}
+
+/// `one × other ÷ parts`, rounded down, saturating; zero for no parts.
+#[must_use]
+pub(crate) fn share(one: u64, other: u64, parts: u64) -> u64 {
+    let quotient = match product(one, other) {
+        Some(product) => return product.checked_div(parts).unwrap_or_default(),
+        None => wide(one, other).checked_div(parts.into()),
+    };
+    u64::try_from(quotient.unwrap_or_default()).unwrap_or(u64::MAX)
+}
+
+/// The same, rounded up.
+#[must_use]
+pub(crate) fn share_up(one: u64, other: u64, parts: NonZeroU64) -> u64 {
+    match product(one, other) {
+        Some(product) => product.div_ceil(parts.get()),
+        None => {
+            u64::try_from(wide(one, other).div_ceil(u128::from(parts.get()))).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// `one × other`.
+fn wide(one: u64, other: u64) -> u128 {
+    u128::from(one).saturating_mul(other.into())
 }
 
 /// A fraction in parts per million: `0.2` is 200,000.
@@ -140,17 +207,20 @@ impl Ppm {
     /// Whether `part` is less than this fraction of `whole`, exactly.
     #[must_use]
     pub fn is_above(self, part: u64, whole: u64) -> bool {
-        u128::from(part).saturating_mul(1_000_000)
-            < u128::from(self.0).saturating_mul(u128::from(whole))
+        match (product(part, MILLION), product(self.0, whole)) {
+            (Some(part), Some(whole)) => part < whole,
+            _ => wide(part, MILLION) < wide(self.0, whole),
+        }
     }
 
     /// This fraction of `whole`, rounded down, saturating.
     #[must_use]
     pub fn of(self, whole: u64) -> u64 {
-        let product = u128::from(self.0).saturating_mul(u128::from(whole)) / 1_000_000;
-        u64::try_from(product).unwrap_or(u64::MAX)
+        share(self.0, whole, MILLION)
     }
 }
+
+const MILLION: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -180,5 +250,47 @@ mod tests {
     fn absurd_figures_saturate() {
         assert_eq!(Tokens(u64::MAX) + Tokens(1), Tokens(u64::MAX));
         assert_eq!(Micros(1) - Micros(2), Micros(0));
+    }
+
+    /// Where 64 bits come to their end.
+    const EDGES: [u64; 12] = [
+        0,
+        1,
+        2,
+        999_999,
+        1_000_000,
+        u32::MAX as u64,
+        1 << 32,
+        1 << 33,
+        u64::MAX / 1_000_000,
+        u64::MAX / 1_000_000 + 1,
+        u64::MAX - 1,
+        u64::MAX,
+    ];
+
+    #[test]
+    fn in_64_bits_it_comes_to_the_same_as_in_128() {
+        let saturated = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        for one in EDGES {
+            for other in EDGES {
+                let all = u128::from(one) * u128::from(other);
+                assert!(product(one, other).is_none_or(|product| u128::from(product) == all));
+                assert_eq!(times(one, other), saturated(all));
+                for parts in EDGES {
+                    let rounded_down = all.checked_div(parts.into()).unwrap_or(0);
+                    assert_eq!(share(one, other, parts), saturated(rounded_down));
+                    let above = u128::from(parts) * 1_000_000 < all;
+                    assert_eq!(Ppm(one).is_above(parts, other), above);
+                    if let Some(parts) = NonZeroU64::new(parts) {
+                        let rounded_up = all.div_ceil(u128::from(parts.get()));
+                        assert_eq!(share_up(one, other, parts), saturated(rounded_up));
+                    }
+                }
+            }
+            let duration = Duration::new(one, 999_999_999);
+            assert_eq!(nanos(duration), saturated(duration.as_nanos()));
+            let from_secs = saturated(u128::from(one) * 1_000_000_000);
+            assert_eq!(Timestamp::from_secs(one).as_nanos(), from_secs);
+        }
     }
 }

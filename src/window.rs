@@ -7,7 +7,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::units::{Timestamp, nanos};
+use crate::units::{Timestamp, nanos, times};
 
 /// How often a budget starts anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Period {
             Self::Day => aligned(secs, DAY, 0),
             // 1 January 1970 was a Thursday, three days after a Monday.
             Self::Week => aligned(secs, DAY.saturating_mul(7), DAY.saturating_mul(3)),
-            Self::Month => month(secs / DAY),
+            Self::Month => month(u32::try_from(secs / DAY).unwrap_or(u32::MAX)),
             Self::Every(length) => {
                 let into = now.as_nanos().checked_rem(length.get()).unwrap_or(0);
                 let start = now.as_nanos().saturating_sub(into);
@@ -91,15 +91,16 @@ fn aligned(secs: u64, length: u64, lead: u64) -> Window {
     }
 }
 
-/// The month that the `day`-th day since the epoch is in.
-fn month(day: u64) -> Window {
+/// The month that the `day`-th day since the epoch is in. Days fit into 32 bits: a [`Timestamp`] has no more than 213,503,
+/// and calculating with those is quick.
+fn month(day: u32) -> Window {
     let (year, month) = civil(day);
     let next = if month == LAST_MONTH {
         (year.saturating_add(1), 0)
     } else {
         (year, month.saturating_add(1))
     };
-    let midnight = |(year, month)| Timestamp::from_secs(first_day(year, month).saturating_mul(DAY));
+    let midnight = |(year, month)| Timestamp::from_secs(times(first_day(year, month).into(), DAY));
     Window {
         start: midnight((year, month)),
         end: midnight(next),
@@ -107,14 +108,14 @@ fn month(day: u64) -> Window {
 }
 
 /// Days from 1 March of the year 0 to 1 January 1970: the count that makes leap days fall at a year's end.
-const ERA_SHIFT: u64 = 719_468;
-const DAYS_PER_ERA: u64 = 146_097;
+const ERA_SHIFT: u32 = 719_468;
+const DAYS_PER_ERA: u32 = 146_097;
 
 /// February, since the months of a year are counted from March, which is 0.
-const LAST_MONTH: u64 = 11;
+const LAST_MONTH: u32 = 11;
 
 /// Year and month of a day since the epoch, where a year begins in March.
-fn civil(day: u64) -> (u64, u64) {
+fn civil(day: u32) -> (u32, u32) {
     let shifted = day.saturating_add(ERA_SHIFT);
     let era = shifted / DAYS_PER_ERA;
     let of_era = shifted % DAYS_PER_ERA;
@@ -130,7 +131,7 @@ fn civil(day: u64) -> (u64, u64) {
 }
 
 /// The first day of a month, counted from the epoch; year and month as [`civil`] has them.
-fn first_day(year: u64, month: u64) -> u64 {
+fn first_day(year: u32, month: u32) -> u32 {
     let day_of_year = month.saturating_mul(153).saturating_add(2) / 5;
     (year / 400)
         .saturating_mul(DAYS_PER_ERA)
@@ -140,7 +141,7 @@ fn first_day(year: u64, month: u64) -> u64 {
 }
 
 /// Days of an era before this year of it.
-fn days_before(year_of_era: u64) -> u64 {
+fn days_before(year_of_era: u32) -> u32 {
     year_of_era
         .saturating_mul(365)
         .saturating_add(year_of_era / 4)

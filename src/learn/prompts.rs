@@ -4,7 +4,9 @@
 //! are at five bytes a token, Chinese ones at three to five, and Russian ones that the client has escaped (`\u043c`) at ten to
 //! fifteen (`make bench` measures it).
 
-use crate::units::Tokens;
+use std::num::NonZeroU64;
+
+use crate::units::{Tokens, share, share_up};
 
 /// Bytes of a body for each of its prompt tokens, with the JSON around them. In 1/65,536, so that short prompts count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +34,10 @@ impl BytesPerToken {
     /// bounds counts as one at the bound.
     #[must_use]
     pub fn after(self, body_bytes: u64, input: Tokens) -> Self {
-        let bytes = u128::from(body_bytes).saturating_mul(ONE.into());
-        let Some(seen) = bytes.checked_div(input.0.into()) else {
+        if input == Tokens(0) {
             return self;
-        };
+        }
+        let seen = share(body_bytes, ONE.into(), input.0);
         let seen = u32::try_from(seen).unwrap_or(u32::MAX);
         let seen = seen.clamp(Self::LEAST.0, Self::MOST.0);
         let weight = input.0.min(MOST_WEIGHT);
@@ -63,17 +65,14 @@ impl BytesPerToken {
     /// The prompt tokens to expect of a body, rounded up.
     #[must_use]
     pub fn tokens(self, body_bytes: u64) -> Tokens {
-        let tokens = u128::from(body_bytes)
-            .saturating_mul(ONE.into())
-            .div_ceil(self.0.max(1).into());
-        Tokens(u64::try_from(tokens).unwrap_or(u64::MAX))
+        let figure = NonZeroU64::new(self.0.into()).unwrap_or(NonZeroU64::MIN);
+        Tokens(share_up(body_bytes, ONE.into(), figure))
     }
 
     /// The longest body of which no more than so many prompt tokens are to be expected.
     #[must_use]
     pub fn bytes(self, tokens: Tokens) -> u64 {
-        let bytes = u128::from(tokens.0).saturating_mul(self.0.into()) >> 16;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+        share(tokens.0, self.0.into(), ONE.into())
     }
 }
 

@@ -3,12 +3,12 @@
 use super::{Limits, Reason, Talk};
 use crate::capacity::Room;
 use crate::estimate::Estimate;
-use crate::learn::{Model, PRIOR_ANSWER};
+use crate::learn::{Figures, Model, PRIOR_ANSWER};
 use crate::ledger::Unit;
 use crate::record::Record;
 use crate::tier::{Place, Price, TierSet};
 use crate::trim::Cuts;
-use crate::units::{Cost, Timestamp, Tokens};
+use crate::units::{Cost, Timestamp, Tokens, share};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
@@ -91,11 +91,11 @@ impl<'a> Ask<'a> {
         now: Timestamp,
     ) -> Estimate {
         let prior = Tokens(PRIOR_ANSWER);
-        let figures = record.learned.of(Model::of(self.model_at(tier)));
+        let figures = self.figures(tier, record);
         let answer = figures.answers.expected();
         let estimate = Estimate {
             answer,
-            ..self.trimmed(tier, record)
+            ..self.trimmed(tier, &figures)
         };
         if estimate.output_limit.is_some() || answer <= prior {
             return estimate.limited(most);
@@ -117,9 +117,13 @@ impl<'a> Ask<'a> {
         (estimate, self.reserve(self.asked(), &estimate))
     }
 
+    /// What the tenant's record says of the model at a tier.
+    fn figures(&self, tier: usize, record: &Record) -> Figures {
+        record.learned.of(Model::of(self.model_at(tier)))
+    }
+
     /// What it may cost at a tier, its conversation cut to what the tier takes.
-    fn trimmed(&self, tier: usize, record: &Record) -> Estimate {
-        let figures = record.learned.of(Model::of(self.model_at(tier)));
+    fn trimmed(&self, tier: usize, figures: &Figures) -> Estimate {
         let estimate = Estimate {
             bytes_per_token: figures.bytes_per_token,
             ..self.estimate
@@ -178,16 +182,16 @@ impl<'a> Ask<'a> {
         room: u64,
         record: &Record,
     ) -> Option<u64> {
-        let without = self.trimmed(tier, record).limited(Some(0));
+        let without = self.trimmed(tier, &self.figures(tier, record));
+        let without = without.limited(Some(0));
         let prompt = unit.of(self.reserve(tier, &without));
         let room = room.checked_sub(prompt)?;
         let tokens = match unit {
             Unit::Tokens => room,
             // A micro less, since each part may be rounded up.
             Unit::UsdMicros => {
-                let price = u128::from(self.price(tier)?.output.max(1));
-                let millionths = u128::from(room.saturating_sub(1)).saturating_mul(1_000_000);
-                u64::try_from(millionths.checked_div(price)?).unwrap_or(u64::MAX)
+                let price = self.price(tier)?.output.max(1);
+                share(room.saturating_sub(1), 1_000_000, price)
             }
         };
         tokens.checked_div(self.estimate.choices.max(1))

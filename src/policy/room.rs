@@ -17,29 +17,18 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// What it may cost at a tier.
-    fn usual(&self, tier: usize) -> Estimate {
+    /// What it may cost at a tier, and what to reserve for that.
+    fn usual(&self, tier: usize) -> (Estimate, Cost) {
         let most = self.ask.most_output(tier);
-        self.ask.at(tier, most, self.limits, self.record, self.now)
+        let estimate = self.ask.at(tier, most, self.limits, self.record, self.now);
+        (estimate, self.ask.reserve(tier, &estimate))
     }
 
-    fn admit(&self, tier: usize, reason: Option<Reason>) -> Decision {
-        let estimate = self.usual(tier);
-        Decision::Admit {
-            tier,
-            reason,
-            most_output: self.ask.most_output(tier),
-            estimate,
-            reserve: self.ask.reserve(tier, &estimate),
-        }
-    }
-
-    /// Whether the budget, if there is one, can hold it at a tier.
-    fn holds(&self, tier: usize, limit: impl Fn(&Budget) -> u64) -> Result<(), Refusal> {
+    /// Whether the budget, if there is one, can hold so much.
+    fn holds(&self, cost: Cost, limit: impl Fn(&Budget) -> u64) -> Result<(), Refusal> {
         let Some(budget) = &self.limits.budget else {
             return Ok(());
         };
-        let cost = self.ask.reserve(tier, &self.usual(tier));
         fits(budget, self.record, limit(budget), cost, self.now)
     }
 
@@ -52,10 +41,14 @@ impl Case<'_> {
     ) -> Option<Decision> {
         let mut by_budget = None;
         let mut full: Option<(usize, Refusal)> = None;
-        for tier in tiers.filter(|&tier| self.holds(tier, |budget| budget.initial_budget).is_ok()) {
+        for tier in tiers {
+            let (estimate, reserve) = self.usual(tier);
+            if self.holds(reserve, |budget| budget.initial_budget).is_err() {
+                continue;
+            }
             let by_budget = *by_budget.get_or_insert(tier);
             let room = match self.ask.room_at(tier) {
-                Some(room) => room.check(self.usual(tier).cells(), self.now),
+                Some(room) => room.check(estimate.cells(), self.now),
                 None => Ok(()),
             };
             let Err(not_now) = room else {
@@ -66,7 +59,13 @@ impl Case<'_> {
                 } else {
                     start.reason
                 };
-                return Some(self.admit(tier, reason));
+                return Some(Decision::Admit {
+                    tier,
+                    reason,
+                    most_output: self.ask.most_output(tier),
+                    estimate,
+                    reserve,
+                });
             };
             let refusal = Refusal::from(not_now);
             if full.is_none_or(|(_, sooner)| refusal.is_milder_than(sooner)) {
@@ -85,7 +84,7 @@ impl Case<'_> {
             now,
         } = self;
         let lowest = reach.from(start).next_back().unwrap_or(start);
-        let usual = self.usual(lowest);
+        let (usual, cost) = self.usual(lowest);
         let (reason, most_output, estimate, short) = match shortened(limits, ask, lowest, record) {
             Some(most) => (Reason::BudgetLow, Some(most), usual.cut(most), Ok(())),
             None => {
@@ -93,7 +92,7 @@ impl Case<'_> {
                     true => limits.most(budget),
                     false => budget.initial_budget,
                 };
-                let short = self.holds(lowest, limit);
+                let short = self.holds(cost, limit);
                 (
                     Reason::BudgetExhausted,
                     ask.most_output(lowest),
