@@ -1,6 +1,6 @@
 //! The plugin configuration: from JSON to a [`Config`] that cannot be wrong.
 //!
-//! Two steps. [`raw`] says which keys there are, and serde refuses unknown ones and wrong types; what is
+//! Two steps. [`raw`] says which keys there are, and [`read`] refuses unknown ones and wrong types; what is
 //! left, impossible values and dangling names, is refused here. Either way the error carries the path in
 //! the operator's own words. The JSON Schema is made from the same types (`make schema`).
 
@@ -9,15 +9,14 @@ mod ladders;
 mod limits;
 mod path;
 mod preferences;
-pub mod raw;
+mod raw;
+mod read;
 mod tenants;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
-
-use serde::Deserialize;
 
 use crate::name::{Name, NameHashing};
 use crate::number::Number;
@@ -26,8 +25,9 @@ use crate::tenant::{Source, TenantId};
 use crate::tier::{Ladder, Price};
 use crate::units::Ppm;
 use limits::Given;
-use path::path_at;
+use path::Path;
 use raw::RawConfig;
+use read::{Read, Reader};
 use tenants::Plans;
 
 /// What the operator wants, checked.
@@ -87,14 +87,18 @@ pub struct Plan {
 
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
+pub struct ConfigError(Box<Wrong>);
+
+/// Apart, so that what goes well hands on no room for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wrong {
     path: String,
     reason: String,
 }
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { path, reason } = self;
+        let Wrong { path, reason } = &*self.0;
         if path.is_empty() {
             f.write_str(reason)
         } else {
@@ -107,11 +111,15 @@ impl std::error::Error for ConfigError {}
 
 type Parsed<T> = Result<T, ConfigError>;
 
-fn wrong<T>(path: impl Into<String>, reason: impl Into<String>) -> Parsed<T> {
-    Err(ConfigError {
-        path: path.into(),
-        reason: reason.into(),
-    })
+#[cold]
+fn wrong<T>(path: &Path<'_>, reason: impl Into<String>) -> Parsed<T> {
+    Err(error(path, reason.into()))
+}
+
+#[cold]
+fn error(path: &Path<'_>, reason: String) -> ConfigError {
+    let path = path.told();
+    ConfigError(Box::new(Wrong { path, reason }))
 }
 
 impl Config {
@@ -123,39 +131,34 @@ impl Config {
         match bytes.trim_ascii_start().first() {
             None => {
                 return wrong(
-                    "",
+                    &Path::Top,
                     "the configuration is empty: give it as JSON in a google.protobuf.StringValue",
                 );
             }
             Some(b'{') => {}
             Some(_) => {
                 return wrong(
-                    "",
+                    &Path::Top,
                     "the configuration is not a JSON object: give it as a google.protobuf.StringValue \
                      (a google.protobuf.Struct arrives as protobuf bytes)",
                 );
             }
         }
-        let mut input = serde_json::Deserializer::from_slice(bytes);
-        let raw = RawConfig::deserialize(&mut input).map_err(|error| ConfigError {
-            path: path_at(bytes, error.line(), error.column()),
-            reason: error.to_string(),
-        })?;
-        if let Err(error) = input.end() {
-            return wrong("", error.to_string());
-        }
-        Self::check(raw)
+        let mut json = Reader::new(bytes)?;
+        let raw = RawConfig::read(&mut json, &Path::Top)?;
+        json.end()?;
+        Self::check(raw, &json)
     }
 
-    fn check(raw: RawConfig) -> Parsed<Self> {
+    /// `json`: where the plans and the tenants are still to be read, which are many.
+    fn check(raw: RawConfig, json: &Reader<'_>) -> Parsed<Self> {
         let ladders = ladders::ladders(raw.tiers, raw.ladders)?;
-        let expiry = limits::expiry(raw.reservation_expiry)?;
         let given = Given {
             ladders: &ladders,
-            expiry,
+            expiry: limits::expiry(raw.reservation_expiry)?,
         };
-        let plans = Plans::check(&raw.plans, &given)?;
-        let tenants = tenants::tenants(&raw.tenants, &plans, &given)?;
+        let plans = Plans::read(raw.plans, json, &given)?;
+        let tenants = tenants::tenants(raw.tenants, json, &plans, &given)?;
         let unknown = plans.unknown(&raw.tenant.unknown)?;
         let missing = tenants::missing(raw.tenant.missing, |id| {
             tenants.contains_key(id) || unknown.is_some()
@@ -164,7 +167,7 @@ impl Config {
             hold_headers: raw.hold_headers,
             hold_bytes: match raw.hold_bytes {
                 None => DEFAULT_HOLD_BYTES,
-                Some(bytes) => whole(bytes, "hold_bytes")?.get(),
+                Some(bytes) => whole(bytes, &Path::Top.key("hold_bytes"))?.get(),
             },
             failure_mode: match raw.failure_mode {
                 raw::RawFailureMode::Allow => FailureMode::Allow,
@@ -213,15 +216,31 @@ fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duratio
 /// Under Envoy's default limit of 1 MiB for what a filter may hold, with room for what a rewrite adds.
 const DEFAULT_HOLD_BYTES: u64 = 960 * 1024;
 
-fn whole(number: Number, path: &str) -> Parsed<NonZeroU64> {
+fn whole(number: Number, path: &Path<'_>) -> Parsed<NonZeroU64> {
     match number.whole().and_then(NonZeroU64::new) {
         Some(whole) => Ok(whole),
         None => wrong(path, "must be a whole number of at least 1"),
     }
 }
 
+/// As [`whole`], where there is one.
+fn any_whole(number: Option<Number>, path: &Path<'_>) -> Parsed<Option<u64>> {
+    match number {
+        Some(number) => whole(number, path).map(|whole| Some(whole.get())),
+        None => Ok(None),
+    }
+}
+
+/// As [`mark`], where there is one.
+fn any_mark(number: Option<Number>, path: &Path<'_>) -> Parsed<Option<Ppm>> {
+    match number {
+        Some(number) => mark(number, path).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// A fraction above 0 and up to 1.
-fn mark(number: Number, path: &str) -> Parsed<Ppm> {
+fn mark(number: Number, path: &Path<'_>) -> Parsed<Ppm> {
     match number.millionths() {
         Some(ppm @ 1..=1_000_000) => Ok(Ppm(ppm)),
         _ => wrong(

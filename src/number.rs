@@ -1,11 +1,11 @@
 //! Decimal numbers as JSON writes them, exact: no float is ever calculated with.
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use std::num::IntErrorKind;
 
 /// A number that is not negative, as it is written: `digits / 10^scale`.
 ///
 /// `1e6` and `1000000.0` are the same as `1000000`, since a protobuf Struct (Istio's WasmPlugin) knows only doubles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     all(test, not(target_arch = "wasm32")),
     derive(schemars::JsonSchema),
@@ -14,6 +14,15 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub struct Number {
     #[cfg_attr(all(test, not(target_arch = "wasm32")), schemars(with = "NonNegative"))]
     millionths: Option<u128>,
+}
+
+/// Why a text is no [`Number`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberError {
+    /// It is one below zero.
+    Negative,
+    /// JSON knows no such number.
+    Invalid,
 }
 
 /// How the schema shows a [`Number`].
@@ -52,52 +61,80 @@ impl Number {
             .ok()
     }
 
-    /// From decimal digits with an optional point.
-    fn from_decimal(text: &str) -> Self {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let fraction = fraction.trim_end_matches('0');
-        let zeros = 6_usize.checked_sub(fraction.len());
-        let millionths = zeros.and_then(|zeros| {
-            format!("{whole}{fraction}{}", "0".repeat(zeros))
-                .parse()
-                .ok()
-        });
-        Self { millionths }
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberVisitor)
-    }
-}
-
-struct NumberVisitor;
-
-impl Visitor<'_> for NumberVisitor {
-    type Value = Number;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a number")
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
-        Ok(Number {
-            millionths: u128::from(value).checked_mul(1_000_000),
+    /// Reads a number as JSON writes it, all of `text`.
+    ///
+    /// # Errors
+    /// If that is no number, or a negative one.
+    pub fn parse(text: &str) -> Result<Self, NumberError> {
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent_of(exponent)?),
+            None => (text, 0),
+        };
+        let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+        let (whole, fraction) = match unsigned.split_once('.') {
+            Some((whole, fraction)) if are_digits(fraction) => (whole, fraction),
+            Some(_) => return Err(NumberError::Invalid),
+            None => (unsigned, ""),
+        };
+        if !are_digits(whole) || whole.len() > 1 && whole.starts_with('0') {
+            return Err(NumberError::Invalid);
+        }
+        let (digits, zeros) = significant(whole.bytes().chain(fraction.bytes()));
+        if digits != Some(0) && unsigned.len() < mantissa.len() {
+            return Err(NumberError::Negative);
+        }
+        let length = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+        let power = exponent
+            .saturating_sub(length)
+            .saturating_add(i64::from(zeros))
+            .saturating_add(6);
+        Ok(Self {
+            // Its last digit is no zero: below a millionth it counts.
+            millionths: match digits {
+                Some(0) => digits,
+                _ => u32::try_from(power)
+                    .ok()
+                    .and_then(|power| followed_by_zeros(digits?, power)),
+            },
         })
     }
+}
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
-        let value = u64::try_from(value).map_err(|_| E::custom("must not be negative"))?;
-        self.visit_u64(value)
+fn are_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Beyond all that could stand for a number here, it is as good as any other.
+fn exponent_of(text: &str) -> Result<i64, NumberError> {
+    match text.parse::<i64>().map_err(|error| *error.kind()) {
+        Ok(exponent) => Ok(exponent),
+        Err(IntErrorKind::PosOverflow) => Ok(i64::MAX),
+        Err(IntErrorKind::NegOverflow) => Ok(i64::MIN),
+        Err(_) => Err(NumberError::Invalid),
     }
+}
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Number, E> {
-        if value.is_sign_negative() && value != 0.0 {
-            return Err(E::custom("must not be negative"));
+/// Digits as an integer, and how many zeros follow it; `None` if they are too many.
+fn significant(digits: impl Iterator<Item = u8>) -> (Option<u128>, u32) {
+    let mut value = Some(0);
+    let mut zeros = 0_u32;
+    for digit in digits {
+        if digit == b'0' {
+            zeros = zeros.saturating_add(1);
+            continue;
         }
-        // The shortest decimal that reads back as the same double, never with an exponent: what was written.
-        Ok(Number::from_decimal(value.abs().to_string().as_str()))
+        let shifted = value.and_then(|value| followed_by_zeros(value, zeros.saturating_add(1)));
+        value =
+            shifted.and_then(|shifted| shifted.checked_add(u128::from(digit.saturating_sub(b'0'))));
+        zeros = 0;
+    }
+    (value, zeros)
+}
+
+fn followed_by_zeros(value: u128, zeros: u32) -> Option<u128> {
+    match value {
+        0 => Some(0),
+        _ => value.checked_mul(10_u128.checked_pow(zeros)?),
     }
 }
 
@@ -107,31 +144,68 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn read(text: &str) -> Option<u64> {
-        serde_json::from_str::<Number>(text).unwrap().millionths()
+    fn millionths(text: &str) -> Option<u64> {
+        Number::parse(text).unwrap().millionths()
     }
 
     #[test]
     fn a_number_is_what_was_written() {
-        assert_eq!(read("0.075"), Some(75_000));
-        assert_eq!(read("0.1"), Some(100_000));
-        assert_eq!(read("2.50"), Some(2_500_000));
-        assert_eq!(read("-0.0"), Some(0));
-        assert_eq!(read("0.0000001"), None);
-        assert_eq!(read("1e300"), None);
-        for million in ["1000000", "1e6", "1000000.0"] {
-            assert_eq!(
-                serde_json::from_str::<Number>(million).unwrap().whole(),
-                Some(1_000_000)
-            );
+        assert_eq!(millionths("0.075"), Some(75_000));
+        assert_eq!(millionths("0.1"), Some(100_000));
+        assert_eq!(millionths("2.50"), Some(2_500_000));
+        assert_eq!(millionths("-0.0"), Some(0));
+        assert_eq!(millionths("0.0000001"), None);
+        assert_eq!(millionths("1e300"), None);
+        for million in [
+            "1000000",
+            "1e6",
+            "1000000.0",
+            "0.001E+9",
+            "10000e2",
+            "100000000000e-05",
+        ] {
+            assert_eq!(Number::parse(million).unwrap().whole(), Some(1_000_000));
         }
-        assert_eq!(serde_json::from_str::<Number>("1.5").unwrap().whole(), None);
-        assert!(
-            serde_json::from_str::<Number>("-1")
-                .unwrap_err()
-                .to_string()
-                .starts_with("must not be negative")
+        assert_eq!(Number::parse("1.5").unwrap().whole(), None);
+        assert_eq!(Number::parse("-1"), Err(NumberError::Negative));
+        assert_eq!(Number::parse("\"1\""), Err(NumberError::Invalid));
+    }
+
+    #[test]
+    fn no_digit_is_lost() {
+        let whole = |text| Number::parse(text).unwrap().whole();
+        assert_eq!(whole("18446744073709551615"), Some(u64::MAX));
+        assert_eq!(whole("18446744073709551615.0"), Some(u64::MAX));
+        assert_eq!(whole("18446744073709551616"), None);
+        assert_eq!(whole("9007199254740993e0"), Some(9_007_199_254_740_993));
+        let long = "0.".to_owned() + &"0".repeat(100) + "25";
+        assert_eq!(millionths(&long), None);
+        assert_eq!(millionths(&(long + "e102")), Some(25_000_000));
+        assert_eq!(
+            millionths(&("1".to_owned() + &"0".repeat(100) + "e-100")),
+            Some(1_000_000)
         );
-        assert!(serde_json::from_str::<Number>("\"1\"").is_err());
+        for zero in ["0", "0.000", "0e99999999999999999999", "-0e-9", "0E5"] {
+            assert_eq!(millionths(zero), Some(0), "{zero}");
+        }
+        for other in [
+            "1e99999999999999999999",
+            "1e-99999999999999999999",
+            "1e-7",
+            "1e39",
+        ] {
+            assert_eq!(millionths(other), None, "{other}");
+        }
+        assert_eq!(Number::parse("-1e-400"), Err(NumberError::Negative));
+    }
+
+    #[test]
+    fn what_json_does_not_know_is_no_number() {
+        for text in [
+            "", "-", "+1", "01", "-01", "1.", ".5", "1.5.", "1e", "1e+", "1e5.0", "1e+-5", "0x10",
+            "1 ", "NaN", "1_0", "--1",
+        ] {
+            assert_eq!(Number::parse(text), Err(NumberError::Invalid), "{text}");
+        }
     }
 }

@@ -117,8 +117,9 @@ impl OutputLimits {
 }
 
 fn whole(digits: &[u8]) -> Option<u64> {
-    let number: Option<Number> = serde_json::from_slice(digits).ok();
-    number.and_then(Number::whole)
+    Number::parse(std::str::from_utf8(digits).ok()?)
+        .ok()?
+        .whole()
 }
 
 /// True, or false if it is absent or `null`.

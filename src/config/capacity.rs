@@ -1,6 +1,7 @@
 //! What tenants share of a tier, and how much each one's requests matter there.
 
 use super::limits::quota;
+use super::path::Path;
 use super::raw::{RawBucket, RawCapacity, RawPriority};
 use super::{Parsed, wrong};
 use crate::capacity::{Capacity, Priority};
@@ -13,7 +14,7 @@ const CRITICAL: Ppm = Ppm(200_000);
 const STANDARD: Ppm = Ppm(100_000);
 
 /// `path`: of the capacity.
-pub(super) fn capacity(raw: RawCapacity, path: &str) -> Parsed<Capacity> {
+pub(super) fn capacity(raw: RawCapacity, path: &Path<'_>) -> Parsed<Capacity> {
     let bucket = RawBucket {
         tokens_per_window: Some(raw.tokens_per_window),
         window: Some(raw.window),
@@ -27,7 +28,7 @@ pub(super) fn capacity(raw: RawCapacity, path: &str) -> Parsed<Capacity> {
         Some(number) => match number.millionths() {
             Some(ppm @ 0..1_000_000) => Ok(rounded_up(Ppm(ppm), burst)),
             _ => wrong(
-                format!("{path}.reserved.{key}"),
+                &path.key("reserved").key(key),
                 "must be a fraction of at least 0 and less than 1, with at most six decimals",
             ),
         },
@@ -36,7 +37,7 @@ pub(super) fn capacity(raw: RawCapacity, path: &str) -> Parsed<Capacity> {
     let standard = part(raw.reserved.standard, STANDARD, "standard")?;
     if critical.saturating_add(standard) >= burst {
         return wrong(
-            format!("{path}.reserved"),
+            &path.key("reserved"),
             format!(
                 "{critical} for `critical` and {standard} more for `standard` leave nothing of {burst} tokens for `best_effort`"
             ),

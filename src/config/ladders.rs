@@ -1,11 +1,11 @@
 //! Ladders, their tiers and prices: names that are unique and marks that fall.
 
 use std::collections::HashMap;
-use std::num::NonZeroU64;
 
 use super::capacity::capacity;
+use super::path::Path;
 use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
-use super::{Parsed, mark, whole, wrong};
+use super::{Parsed, any_mark, any_whole, wrong};
 use crate::name::Name;
 use crate::number::Number;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
@@ -19,64 +19,64 @@ pub(super) fn ladders(
     tiers: Option<Vec<RawTier>>,
     ladders: Option<Vec<RawLadder>>,
 ) -> Parsed<Vec<Ladder>> {
-    let raw = match (tiers, ladders) {
-        (Some(_), Some(_)) => return wrong("tiers", "give either `tiers` or `ladders`, not both"),
-        (Some(tiers), None) => vec![(
-            "tiers".to_owned(),
-            RawLadder {
-                matches: Vec::new(),
-                tiers,
-            },
-        )],
+    let mut models = HashMap::new();
+    match (tiers, ladders) {
+        (Some(_), Some(_)) => wrong(
+            &Path::Top.key("tiers"),
+            "give either `tiers` or `ladders`, not both",
+        ),
+        (Some(tiers), None) => {
+            let matches = Vec::new();
+            let ladder = RawLadder { matches, tiers };
+            Ok(vec![check(ladder, &Path::Top.key("tiers"), &mut models)?])
+        }
         (None, ladders) => {
-            let path = |(index, ladder)| (format!("ladders[{index}].tiers"), ladder);
+            let path = Path::Top.key("ladders");
+            let ladders = ladders.into_iter().flatten().enumerate();
             ladders
-                .unwrap_or_default()
-                .into_iter()
-                .enumerate()
-                .map(path)
+                .map(|(index, ladder)| check(ladder, &path.index(index).key("tiers"), &mut models))
                 .collect()
         }
-    };
-    let mut models: HashMap<Name, String> = HashMap::new();
-    raw.into_iter()
-        .map(|(path, ladder)| {
-            let tiers = check_tiers(ladder.tiers, &path)?;
-            for (index, tier) in tiers.iter().enumerate() {
-                let here = format!("{path}[{index}].model");
-                if let Some(there) = models.insert(tier.model.clone(), here.clone()) {
-                    return wrong(
-                        here,
-                        format!("`{}` is also {there}: a model has one place", tier.model),
-                    );
-                }
-            }
-            Ok(Ladder {
-                matches: ladder.matches,
-                tiers,
-            })
-        })
-        .collect()
+    }
 }
 
-fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
+/// `models`: where those of the ladders before stand.
+fn check(raw: RawLadder, path: &Path<'_>, models: &mut HashMap<Name, String>) -> Parsed<Ladder> {
+    let tiers = check_tiers(raw.tiers, path)?;
+    for (index, tier) in tiers.iter().enumerate() {
+        let here = path.index(index);
+        let here = here.key("model");
+        if let Some(there) = models.insert(tier.model.clone(), here.told()) {
+            return wrong(
+                &here,
+                format!("`{}` is also {there}: a model has one place", tier.model),
+            );
+        }
+    }
+    Ok(Ladder {
+        matches: raw.matches,
+        tiers,
+    })
+}
+
+fn check_tiers(raw: Vec<RawTier>, path: &Path<'_>) -> Parsed<Vec<Tier>> {
     if !(1..=MAX_TIERS).contains(&raw.len()) {
         return wrong(path, format!("a ladder has 1 to {MAX_TIERS} tiers"));
     }
     let mut tiers: Vec<Tier> = Vec::with_capacity(raw.len());
     let mut above: Option<Ppm> = None;
     for (index, tier) in raw.into_iter().enumerate() {
-        let path = format!("{path}[{index}]");
+        let path = path.index(index);
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !(1..=64).contains(&tier.name.len())
             || !tier.name.chars().all(is_plain)
             || tier.name == "unlisted"
         {
-            return wrong(format!("{path}.name"), TIER_NAME);
+            return wrong(&path.key("name"), TIER_NAME);
         }
         if tiers.iter().any(|other| other.name == *tier.name) {
             return wrong(
-                format!("{path}.name"),
+                &path.key("name"),
                 format!("two tiers are called `{}`", tier.name),
             );
         }
@@ -84,24 +84,21 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
             || !tier.model.chars().all(|c| c.is_ascii_graphic())
         {
             return wrong(
-                format!("{path}.model"),
+                &path.key("model"),
                 "a model's name is 1 to 256 visible ASCII characters",
             );
         }
-        let below = tier
-            .below
-            .map(|below| mark(below, &format!("{path}.below")))
-            .transpose()?;
+        let below = any_mark(tier.below, &path.key("below"))?;
         match (index, below, above) {
             (0, Some(_), _) => {
                 return wrong(
-                    format!("{path}.below"),
+                    &path.key("below"),
                     "the first tier needs no mark: it serves until another one does",
                 );
             }
             (_, Some(below), Some(above)) if below >= above => {
                 return wrong(
-                    format!("{path}.below"),
+                    &path.key("below"),
                     "must be less than the mark of the tier before",
                 );
             }
@@ -109,9 +106,8 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
         }
         let price = tier
             .price
-            .map(|raw| price(&raw, &format!("{path}.price")))
+            .map(|raw| price(&raw, &path.key("price")))
             .transpose()?;
-        let most = tier.max_output_tokens;
         let trim = tier.trim.map(|trim| trim.to_tokens);
         tiers.push(Tier {
             name: tier.name.into(),
@@ -119,17 +115,11 @@ fn check_tiers(raw: Vec<RawTier>, path: &str) -> Parsed<Vec<Tier>> {
             price,
             below,
             supports: tier.supports.map_or(Tier::USUAL, |needs| supported(&needs)),
-            max_output_tokens: most
-                .map(|most| whole(most, &format!("{path}.max_output_tokens")))
-                .transpose()?
-                .map(NonZeroU64::get),
-            trims_to: trim
-                .map(|tokens| whole(tokens, &format!("{path}.trim.to_tokens")))
-                .transpose()?
-                .map(NonZeroU64::get),
+            max_output_tokens: any_whole(tier.max_output_tokens, &path.key("max_output_tokens"))?,
+            trims_to: any_whole(trim, &path.key("trim").key("to_tokens"))?,
             capacity: tier
                 .capacity
-                .map(|raw| capacity(raw, &format!("{path}.capacity")))
+                .map(|raw| capacity(raw, &path.key("capacity")))
                 .transpose()?,
         });
     }
@@ -150,11 +140,11 @@ fn supported(needs: &[RawNeed]) -> Needs {
 }
 
 /// USD per million tokens, as USD micros per million tokens.
-fn price(raw: &RawPrice, path: &str) -> Parsed<Price> {
+fn price(raw: &RawPrice, path: &Path<'_>) -> Parsed<Price> {
     let part = |number: Number, key: &str| match number.millionths() {
         Some(micros) => Ok(micros),
         None => wrong(
-            format!("{path}.{key}"),
+            &path.key(key),
             "must be an amount with at most six decimals",
         ),
     };

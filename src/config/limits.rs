@@ -4,12 +4,13 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::capacity::priority;
+use super::path::Path;
 use super::preferences::preferences;
 use super::raw::{
     self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawPace, RawSla, RawSticky,
 };
 use super::tenants::client_header;
-use super::{Parsed, mark, whole, wrong};
+use super::{Parsed, any_mark, any_whole, mark, whole, wrong};
 use crate::bucket::Quota;
 use crate::latency::LONGEST;
 use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
@@ -33,113 +34,65 @@ pub(super) fn expiry(raw: Option<String>) -> Parsed<Duration> {
     match length.filter(|&length| length >= Duration::from_secs(1)) {
         Some(length) => Ok(length),
         None => wrong(
-            "reservation_expiry",
+            &Path::Top.key("reservation_expiry"),
             format!("`{text}` is no duration of at least one second, such as \"30m\""),
         ),
     }
 }
 
-/// A plan's settings with a tenant's own in the place of those that it gives, key by key.
-pub(super) fn merge(plan: RawLimits, own: &RawLimits) -> RawLimits {
-    let own = own.clone();
-    RawLimits {
-        budget: both(plan.budget, own.budget, |plan, own| RawBudget {
-            initial_budget: own.initial_budget.or(plan.initial_budget),
-            unit: own.unit.or(plan.unit),
-            window: own.window.or(plan.window),
-        }),
-        bucket: both(plan.bucket, own.bucket, |plan, own| RawBucket {
-            tokens_per_window: own.tokens_per_window.or(plan.tokens_per_window),
-            window: own.window.or(plan.window),
-            burst: own.burst.or(plan.burst),
-            low_water_mark: own.low_water_mark.or(plan.low_water_mark),
-        }),
-        on_exhausted: own.on_exhausted.or(plan.on_exhausted),
-        never_downgrade: own.never_downgrade.or(plan.never_downgrade),
-        low_water_mark: own.low_water_mark.or(plan.low_water_mark),
-        min_output_tokens: own.min_output_tokens.or(plan.min_output_tokens),
-        sla: both(plan.sla, own.sla, |plan, own| RawSla {
-            p95_ms: own.p95_ms.or(plan.p95_ms),
-        }),
-        pace: both(plan.pace, own.pace, |plan, own| RawPace {
-            cap: own.cap.or(plan.cap),
-            half_life: own.half_life.or(plan.half_life),
-        }),
-        hysteresis: own.hysteresis.or(plan.hysteresis),
-        sticky: both(plan.sticky, own.sticky, |plan, own| RawSticky {
-            header: own.header.or(plan.header),
-            keep: own.keep.or(plan.keep),
-        }),
-        shadow: own.shadow.or(plan.shadow),
-        tiers: own.tiers.or(plan.tiers),
-        floor: own.floor.or(plan.floor),
-        below: plan.below.into_iter().chain(own.below).collect(),
-        priority: own.priority.or(plan.priority),
-    }
-}
-
-fn both<T: Default>(plan: Option<T>, own: Option<T>, merge: impl Fn(T, T) -> T) -> Option<T> {
-    match (plan, own) {
-        (None, None) => None,
-        (plan, own) => Some(merge(plan.unwrap_or_default(), own.unwrap_or_default())),
-    }
-}
-
 /// A key that has to be there once plan and tenant are put together.
-fn required<T>(value: Option<T>, path: String) -> Parsed<T> {
+fn required<T>(value: Option<T>, path: &Path<'_>) -> Parsed<T> {
     value.map_or_else(|| wrong(path, "is missing"), Ok)
 }
 
 impl RawLimits {
-    pub(super) fn check(self, path: &str, given: &Given<'_>) -> Parsed<Limits> {
-        let preferences = preferences(&self, path, given.ladders)?;
+    pub(super) fn check(&self, path: &Path<'_>, given: &Given<'_>) -> Parsed<Limits> {
+        let preferences = preferences(self, path, given.ladders)?;
         let on_exhausted = match self.on_exhausted {
             None | Some(RawOnExhausted::Throttle) => OnExhausted::Throttle,
             Some(RawOnExhausted::Degrade { overdraft }) => {
-                let overdraft = mark(overdraft, &format!("{path}.on_exhausted.degrade.overdraft"))?;
+                let overdraft = mark(
+                    overdraft,
+                    &path.key("on_exhausted").key("degrade").key("overdraft"),
+                )?;
                 OnExhausted::Degrade { overdraft }
             }
         };
         let budget = self
             .budget
-            .map(|raw| budget(&raw, &format!("{path}.budget"), given))
+            .as_ref()
+            .map(|raw| budget(raw, &path.key("budget"), given))
             .transpose()?;
         Ok(Limits {
             sticky: self
                 .sticky
-                .map(|raw| sticky(raw, &format!("{path}.sticky")))
+                .as_ref()
+                .map(|raw| sticky(raw, &path.key("sticky")))
                 .transpose()?,
             // A plan may leave the budget to its tenants; without one there is nothing to move.
             pace: self
                 .pace
+                .as_ref()
                 .zip(budget)
-                .map(|(raw, budget)| pace(&raw, &format!("{path}.pace"), &budget))
+                .map(|(raw, budget)| pace(raw, &path.key("pace"), &budget))
                 .transpose()?,
-            hysteresis: self
-                .hysteresis
-                .map(|raw| mark(raw, &format!("{path}.hysteresis")))
-                .transpose()?,
+            hysteresis: any_mark(self.hysteresis, &path.key("hysteresis"))?,
             budget,
             bucket: self
                 .bucket
-                .map(|raw| quota(&raw, &format!("{path}.bucket")))
+                .as_ref()
+                .map(|raw| quota(raw, &path.key("bucket")))
                 .transpose()?,
             on_exhausted,
             shadow: self.shadow.unwrap_or(false),
             never_downgrade: self.never_downgrade.unwrap_or(false),
-            low_water_mark: self
-                .low_water_mark
-                .map(|raw| mark(raw, &format!("{path}.low_water_mark")))
-                .transpose()?,
-            min_output_tokens: self
-                .min_output_tokens
-                .map(|raw| whole(raw, &format!("{path}.min_output_tokens")))
-                .transpose()?
-                .map(NonZeroU64::get),
+            low_water_mark: any_mark(self.low_water_mark, &path.key("low_water_mark"))?,
+            min_output_tokens: any_whole(self.min_output_tokens, &path.key("min_output_tokens"))?,
             preferences,
             sla: self
                 .sla
-                .map(|raw| sla(&raw, &format!("{path}.sla")))
+                .as_ref()
+                .map(|raw| sla(raw, &path.key("sla")))
                 .transpose()?,
             priority: priority(self.priority.unwrap_or_default()),
         })
@@ -149,23 +102,23 @@ impl RawLimits {
 /// A conversation keeps its tier for half of a low-water mark, where the operator does not say.
 const DEFAULT_KEEP: Ppm = Ppm(500_000);
 
-fn sticky(raw: RawSticky, path: &str) -> Parsed<Sticky> {
+fn sticky(raw: &RawSticky, path: &Path<'_>) -> Parsed<Sticky> {
     let header = raw
         .header
-        .map(|name| client_header(&name, &format!("{path}.header")));
-    let keep = raw.keep.map(|raw| mark(raw, &format!("{path}.keep")));
+        .as_ref()
+        .map(|name| client_header(name, &path.key("header")));
     Ok(Sticky {
         header: header.transpose()?,
-        keep: keep.transpose()?.unwrap_or(DEFAULT_KEEP),
+        keep: any_mark(raw.keep, &path.key("keep"))?.unwrap_or(DEFAULT_KEEP),
     })
 }
 
-fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
+fn budget(raw: &RawBudget, path: &Path<'_>, given: &Given<'_>) -> Parsed<Budget> {
     let ladders = given.ladders;
-    let initial = format!("{path}.initial_budget");
-    let number = required(raw.initial_budget, initial.clone())?;
+    let initial = &path.key("initial_budget");
+    let number = required(raw.initial_budget, initial)?;
     let (unit, initial_budget) = match raw.unit.unwrap_or_default() {
-        raw::RawUnit::Tokens => (Unit::Tokens, whole(number, &initial)?.get()),
+        raw::RawUnit::Tokens => (Unit::Tokens, whole(number, initial)?.get()),
         raw::RawUnit::Usd => match number.millionths() {
             Some(micros @ 1..) => (Unit::UsdMicros, micros),
             _ => {
@@ -183,7 +136,7 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
             .find(|tier| tier.price.is_none());
         if let Some(tier) = unpriced {
             return wrong(
-                format!("{path}.unit"),
+                &path.key("unit"),
                 format!(
                     "`usd` needs a price on every tier, and `{}` has none",
                     tier.name
@@ -191,10 +144,10 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
             );
         }
         if ladders.is_empty() {
-            return wrong(format!("{path}.unit"), "`usd` needs tiers with prices");
+            return wrong(&path.key("unit"), "`usd` needs tiers with prices");
         }
     }
-    let period = match required(raw.window.as_deref(), format!("{path}.window"))? {
+    let period = match required(raw.window.as_deref(), &path.key("window"))? {
         "hour" => Period::Hour,
         "day" => Period::Day,
         "week" => Period::Week,
@@ -204,7 +157,7 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
             Some(length) => Period::Every(length),
             None => {
                 return wrong(
-                    format!("{path}.window"),
+                    &path.key("window"),
                     format!(
                         "`{text}` is none of hour, day, week, month, none or a duration such as \"90s\""
                     ),
@@ -220,9 +173,9 @@ fn budget(raw: &RawBudget, path: &str, given: &Given<'_>) -> Parsed<Budget> {
     })
 }
 
-fn sla(raw: &RawSla, path: &str) -> Parsed<Sla> {
-    let path = format!("{path}.p95_ms");
-    let millis = required(raw.p95_ms, path.clone())?.whole();
+fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
+    let path = &path.key("p95_ms");
+    let millis = required(raw.p95_ms, path)?.whole();
     let time = millis
         .filter(|&millis| millis > 0)
         .map(Duration::from_millis);
@@ -250,7 +203,7 @@ const SECOND: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
     None => NonZeroU64::MIN,
 };
 
-fn pace(raw: &RawPace, path: &str, budget: &Budget) -> Parsed<Pace> {
+fn pace(raw: &RawPace, path: &Path<'_>, budget: &Budget) -> Parsed<Pace> {
     if budget.period == Period::Never {
         return wrong(path, "needs a budget whose window ends");
     }
@@ -265,41 +218,36 @@ fn pace(raw: &RawPace, path: &str, budget: &Budget) -> Parsed<Pace> {
             Some(length) => length,
             None => {
                 return wrong(
-                    format!("{path}.half_life"),
+                    &path.key("half_life"),
                     format!("`{text}` is no duration of at least one second, such as \"1h\""),
                 );
             }
         },
     };
-    let cap = raw.cap.map(|cap| mark(cap, &format!("{path}.cap")));
     Ok(Pace {
-        cap: cap.transpose()?.unwrap_or(DEFAULT_CAP),
+        cap: any_mark(raw.cap, &path.key("cap"))?.unwrap_or(DEFAULT_CAP),
         half_life,
     })
 }
 
-pub(super) fn quota(raw: &RawBucket, path: &str) -> Parsed<Quota> {
-    let rate = format!("{path}.tokens_per_window");
-    let tokens_per_window = whole(required(raw.tokens_per_window, rate.clone())?, &rate)?;
-    let text = required(raw.window.as_deref(), format!("{path}.window"))?;
+pub(super) fn quota(raw: &RawBucket, path: &Path<'_>) -> Parsed<Quota> {
+    let rate = &path.key("tokens_per_window");
+    let tokens_per_window = whole(required(raw.tokens_per_window, rate)?, rate)?;
+    let text = required(raw.window.as_deref(), &path.key("window"))?;
     let Some(window) = duration(text) else {
         return wrong(
-            format!("{path}.window"),
+            &path.key("window"),
             format!("`{text}` is no duration such as \"1m\" or \"90s\""),
         );
     };
     let burst = match raw.burst {
         None => tokens_per_window,
-        Some(burst) => whole(burst, &format!("{path}.burst"))?,
+        Some(burst) => whole(burst, &path.key("burst"))?,
     };
-    let low_water_mark = raw
-        .low_water_mark
-        .map(|raw| mark(raw, &format!("{path}.low_water_mark")))
-        .transpose()?;
     Ok(Quota {
         tokens_per_window,
         window,
         burst,
-        low_water_mark,
+        low_water_mark: any_mark(raw.low_water_mark, &path.key("low_water_mark"))?,
     })
 }

@@ -1,5 +1,6 @@
 //! Which tiers a tenant prefers: names that some ladder has, and marks that still fall along every ladder.
 
+use super::path::Path;
 use super::raw::RawLimits;
 use super::{Parsed, mark, wrong};
 use crate::policy::Preferences;
@@ -7,9 +8,13 @@ use crate::tier::Ladder;
 use crate::units::Ppm;
 
 /// `path`: of the plan or the tenant.
-pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Parsed<Preferences> {
+pub(super) fn preferences(
+    raw: &RawLimits,
+    path: &Path<'_>,
+    ladders: &[Ladder],
+) -> Parsed<Preferences> {
     for (index, name) in raw.tiers.iter().flatten().enumerate() {
-        known(ladders, name, format!("{path}.tiers[{index}]"))?;
+        known(ladders, name, &path.key("tiers").index(index))?;
     }
     if let Some(names) = &raw.tiers {
         let is_among = |ladder: &Ladder| {
@@ -21,7 +26,7 @@ pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Pa
         if let Some(ladder) = ladders.iter().find(|ladder| !is_among(ladder)) {
             let all: Vec<&str> = ladder.tiers.iter().map(|tier| tier.name.as_str()).collect();
             return wrong(
-                format!("{path}.tiers"),
+                &path.key("tiers"),
                 format!(
                     "names no tier of the ladder {}: none of its requests could be sent anywhere",
                     all.join(", ")
@@ -30,8 +35,8 @@ pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Pa
         }
     }
     if let Some(floor) = &raw.floor {
-        let here = format!("{path}.floor");
-        known(ladders, floor, here.clone())?;
+        let here = &path.key("floor");
+        known(ladders, floor, here)?;
         if raw
             .tiers
             .as_ref()
@@ -40,9 +45,10 @@ pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Pa
             return wrong(here, format!("`{floor}` is not among `tiers`"));
         }
     }
-    let below = raw.below.iter().map(|(name, &number)| {
-        let here = format!("{path}.below.{name}");
-        known(ladders, name, here.clone())?;
+    let below = path.key("below");
+    let below = raw.below.0.iter().map(|(name, number)| {
+        let here = &below.key(name);
+        known(ladders, name, here)?;
         let is_first =
             |ladder: &Ladder| ladder.tiers.first().is_some_and(|tier| tier.name == *name);
         if ladders
@@ -55,7 +61,7 @@ pub(super) fn preferences(raw: &RawLimits, path: &str, ladders: &[Ladder]) -> Pa
                 "the first tier needs no mark: it serves until another one does",
             );
         }
-        Ok((name.clone(), mark(number, &here)?))
+        Ok((name.clone(), mark(*number, here)?))
     });
     let preferences = Preferences {
         tiers: raw.tiers.clone(),
@@ -72,7 +78,7 @@ fn has(ladder: &Ladder, name: &str) -> bool {
     ladder.tiers.iter().any(|tier| tier.name == *name)
 }
 
-fn known(ladders: &[Ladder], name: &str, path: String) -> Parsed<()> {
+fn known(ladders: &[Ladder], name: &str, path: &Path<'_>) -> Parsed<()> {
     match ladders.iter().any(|ladder| has(ladder, name)) {
         true => Ok(()),
         false => wrong(path, format!("no tier is called `{name}`")),
@@ -83,7 +89,7 @@ fn known(ladders: &[Ladder], name: &str, path: String) -> Parsed<()> {
 fn check_marks(
     raw: &RawLimits,
     preferences: &Preferences,
-    path: &str,
+    path: &Path<'_>,
     ladder: &Ladder,
 ) -> Parsed<()> {
     let own = |name: &str| {
@@ -93,7 +99,7 @@ fn check_marks(
     let last = ladder.tiers.last().map(|tier| tier.name.as_str());
     if let Some(last) = last.filter(|last| raw.low_water_mark.is_some() && own(last).is_some()) {
         return wrong(
-            format!("{path}.low_water_mark"),
+            &path.key("low_water_mark"),
             format!("`below` has a mark of `{last}`, the last tier, too: give one of them"),
         );
     }
@@ -117,7 +123,7 @@ fn check_marks(
                     format!("more than {}, the mark of `{name}` after it", told(below)),
                 ),
             };
-            return wrong(format!("{path}.below.{blamed}"), format!("must be {told}"));
+            return wrong(&path.key("below").key(blamed), format!("must be {told}"));
         }
         above = Some((name, below));
     }

@@ -427,7 +427,7 @@ mod schema {
                 {
                     let text = std::fs::read_to_string(&path).unwrap();
                     for document in serde_yaml_ng::Deserializer::from_str(&text) {
-                        let document = Deserialize::deserialize(document).unwrap();
+                        let document = serde::Deserialize::deserialize(document).unwrap();
                         collect(&document, &path.display().to_string(), &mut found);
                     }
                 }
