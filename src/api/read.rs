@@ -15,15 +15,12 @@ const MAX_MODEL: usize = 256;
 
 /// A key whose value is looked at whole: a number, a word.
 pub(super) const fn key(path: &'static [&'static str]) -> Key {
-    Key {
-        path,
-        limit: NUMBER,
-    }
+    Key::new(path, NUMBER)
 }
 
 /// A key whose value may be so long.
 pub(super) const fn long_key(path: &'static [&'static str], limit: usize) -> Key {
-    Key { path, limit }
+    Key::new(path, limit)
 }
 
 /// The key of the model's name, each byte of which may be escaped.

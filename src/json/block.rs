@@ -23,8 +23,8 @@ pub(super) struct Quoted {
     pub(super) quotes: u64,
     /// The bytes of strings, with the quote that begins one and without the one that ends it.
     pub(super) inside: u64,
-    /// There is a backslash.
-    pub(super) has_backslash: bool,
+    /// The backslashes.
+    backslashes: u64,
 }
 
 /// The block that begins at `at`, and its length: the last one is filled up with spaces, which mean nothing anywhere.
@@ -34,15 +34,15 @@ pub(super) fn at<'a>(bytes: &'a [u8], at: usize, spare: &'a mut Block) -> (&'a B
         return (block, block.len());
     }
     spare.fill(b' ');
-    for (to, from) in spare.iter_mut().zip(rest) {
-        *to = *from;
+    if let Some(filled) = spare.get_mut(..rest.len()) {
+        filled.copy_from_slice(rest);
     }
     (spare, rest.len())
 }
 
 /// The bytes that are this one.
 pub(super) fn equal(block: &Block, byte: u8) -> u64 {
-    each(block, |lane| lane.equal(byte))
+    each(block, |lane| lane.equal(byte).bits())
 }
 
 /// Whether there is a quote or a backslash.
@@ -55,7 +55,29 @@ fn has_special(block: &Block) -> bool {
 
 /// The bytes that are this one or differ from it in the bit 0x20 alone, which must be set in it: so `{` finds `[`, too.
 pub(super) fn equal_folded(block: &Block, byte: u8) -> u64 {
-    each(block, |lane| lane.or(Lane::splat(0x20)).equal(byte))
+    each(block, |lane| lane.or(Lane::splat(0x20)).equal(byte).bits())
+}
+
+/// Where a short text ends, up to its quote: `None` if that is not near, or an escape or something that is not ASCII stands
+/// before it.
+pub(super) fn plain(text: &[u8]) -> Option<usize> {
+    let is_special = |byte: u8| matches!(byte, b'"' | b'\\' | 0x80..);
+    let (lanes, tail) = text.as_chunks();
+    let special = |lane| Lane::of(lane).or(Lane::of(lane).either(b'"', b'\\')).bits();
+    let mut lanes_read = lanes.iter().take(4).map(special).enumerate();
+    let place = match lanes_read.find(|&(_, special)| special != 0) {
+        Some((number, special)) => {
+            let bit = index(special.trailing_zeros());
+            number.saturating_mul(16).saturating_add(bit)
+        }
+        None if lanes.len() > 4 => return None,
+        None => {
+            let before = text.len().saturating_sub(tail.len());
+            let place = tail.iter().position(|&byte| is_special(byte))?;
+            before.saturating_add(place)
+        }
+    };
+    (text.get(place) == Some(&b'"')).then_some(place)
 }
 
 /// The bytes that this one follows; `next` is the byte after the block.
@@ -68,6 +90,11 @@ pub(super) fn before(bit: Option<u32>) -> u64 {
     bit.map_or(u64::MAX, |bit| 1_u64.wrapping_shl(bit).wrapping_sub(1))
 }
 
+/// A bit's place in a block.
+pub(super) fn index(bit: u32) -> usize {
+    usize::try_from(bit).unwrap_or(usize::MAX)
+}
+
 /// The bits of a set, from the first byte's on.
 pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
@@ -78,13 +105,15 @@ pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
 }
 
 impl Quoted {
-    /// The length of the last string before this byte, which stands outside of strings; `None` if that is not in this block
-    /// as a whole, or if a backslash might be in it.
-    pub(super) fn length_before(self, byte: u32) -> Option<u32> {
+    /// Where the text of the last string before this byte begins and ends, which stands outside of strings; `None` if that is
+    /// not in this block as a whole, or has a backslash.
+    pub(super) fn plain_before(self, byte: u32) -> Option<(u32, u32)> {
         let quotes = self.quotes & before(Some(byte));
-        let end = quotes.checked_ilog2().filter(|_| !self.has_backslash)?;
-        let start = (quotes & before(Some(end))).checked_ilog2()?;
-        end.checked_sub(start)?.checked_sub(1)
+        let end = quotes.checked_ilog2()?;
+        let here = before(Some(end));
+        let start = (quotes & here).checked_ilog2()?.wrapping_add(1);
+        let is_plain = self.backslashes & here & !before(Some(start)) == 0;
+        is_plain.then_some((start, end))
     }
 }
 
@@ -113,7 +142,7 @@ impl Strings {
         Quoted {
             quotes: quotes_read,
             inside,
-            has_backslash: backslashes != 0,
+            backslashes,
         }
     }
 
@@ -140,19 +169,45 @@ impl Strings {
 
     /// Goes to the end of a string: how many bytes that took, and those of them that are its text. It may not be here yet.
     pub(super) fn end<'a>(&mut self, rest: &'a [u8]) -> (usize, &'a [u8]) {
-        let mut spare = [0; 64];
-        let mut from = 0_usize;
-        while from < rest.len() {
-            from = from.saturating_add(self.text(rest.get(from..).unwrap_or_default()));
-            let (block, length) = at(rest, from, &mut spare);
-            if let Some(bit) = bits(self.read(block, length).quotes).next() {
-                let end = from.saturating_add(usize::try_from(bit).unwrap_or(usize::MAX));
-                *self = Self::default();
-                return (end.saturating_add(1), rest.get(..end).unwrap_or_default());
+        // Most strings are short.
+        let (near, far) = rest.split_at_checked(64).unwrap_or((rest, &[]));
+        let end = self.end_near(near).or_else(|| {
+            let skipped = (!far.is_empty()).then(|| self.text(far))?;
+            let end = self.end_near(far.get(skipped..).unwrap_or_default())?;
+            Some(near.len().saturating_add(skipped).saturating_add(end))
+        });
+        let Some(end) = end else {
+            return (rest.len(), rest);
+        };
+        *self = Self::default();
+        (end.saturating_add(1), rest.get(..end).unwrap_or_default())
+    }
+
+    /// The quote that ends the string, if it is among the next bytes.
+    fn end_near(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (lanes, tail) = bytes.as_chunks();
+        for (number, lane) in lanes.iter().enumerate() {
+            let is_escaped = std::mem::take(&mut self.is_escaped);
+            let mut special = Lane::of(lane).either(b'"', b'\\').bits() & !u16::from(is_escaped);
+            while special != 0 {
+                let bit = special.trailing_zeros();
+                let place = index(bit);
+                if lane.get(place) == Some(&b'"') {
+                    return Some(number.saturating_mul(16).saturating_add(place));
+                }
+                // The backslash, and what it escapes.
+                special &= !0b11_u16.wrapping_shl(bit);
+                self.is_escaped = bit == 15;
             }
-            from = from.saturating_add(length);
         }
-        (rest.len(), rest)
+        let ends = |&byte: &u8| {
+            let is_escaped = std::mem::take(&mut self.is_escaped);
+            self.is_escaped = byte == b'\\' && !is_escaped;
+            byte == b'"' && !is_escaped
+        };
+        let before = bytes.len().saturating_sub(tail.len());
+        let end = tail.iter().position(ends)?;
+        Some(before.saturating_add(end))
     }
 
     /// The same, by the rule itself.
@@ -179,7 +234,7 @@ impl Strings {
         Quoted {
             quotes: quotes_read,
             inside: before.inside(quotes_read),
-            has_backslash: backslashes != 0,
+            backslashes,
         }
     }
 
@@ -241,14 +296,19 @@ mod simd {
             Self(u8x16_splat(byte))
         }
 
-        pub(super) fn equal(self, byte: u8) -> u16 {
-            i8x16_bitmask(i8x16_eq(self.0, u8x16_splat(byte)))
+        /// The top bit of each byte that is this one.
+        pub(super) fn equal(self, byte: u8) -> Self {
+            Self(i8x16_eq(self.0, u8x16_splat(byte)))
         }
 
-        /// Something, where the byte is one of these.
+        /// The top bit of each byte that is one of these.
         pub(super) fn either(self, one: u8, other: u8) -> Self {
-            let [one, other] = [one, other].map(|byte| i8x16_eq(self.0, u8x16_splat(byte)));
-            Self(v128_or(one, other))
+            self.equal(one).or(self.equal(other))
+        }
+
+        /// The bytes whose top bit is set.
+        pub(super) fn bits(self) -> u16 {
+            i8x16_bitmask(self.0)
         }
 
         pub(super) fn or(self, other: Self) -> Self {
@@ -282,17 +342,22 @@ mod words {
             Self(word, word)
         }
 
-        pub(super) fn equal(self, byte: u8) -> u16 {
-            // The product brings the bits together in its top byte, each to a place of its own.
-            let together = |word| (equal(word, byte) >> 7).wrapping_mul(0x0102_0408_1020_4080);
-            let [[.., low], [.., high]] = [self.0, self.1].map(|word| together(word).to_le_bytes());
-            u16::from_le_bytes([low, high])
+        /// The top bit of each byte that is this one.
+        pub(super) fn equal(self, byte: u8) -> Self {
+            Self(equal(self.0, byte), equal(self.1, byte))
         }
 
-        /// Something, where the byte is one of these.
+        /// The top bit of each byte that is one of these.
         pub(super) fn either(self, one: u8, other: u8) -> Self {
-            let [low, high] = [self.0, self.1].map(|word| equal(word, one) | equal(word, other));
-            Self(low, high)
+            self.equal(one).or(self.equal(other))
+        }
+
+        /// The bytes whose top bit is set.
+        pub(super) fn bits(self) -> u16 {
+            // The product brings the bits together in its top byte, each to a place of its own.
+            let together = |word: u64| (word >> 7 & EACH).wrapping_mul(0x0102_0408_1020_4080);
+            let [[.., low], [.., high]] = [self.0, self.1].map(|word| together(word).to_le_bytes());
+            u16::from_le_bytes([low, high])
         }
 
         pub(super) fn or(self, other: Self) -> Self {
@@ -376,6 +441,57 @@ mod tests {
                 assert_eq!(fast, slow);
             }
         }
+    }
+
+    #[test]
+    fn a_string_ends_where_it_does_byte_by_byte() {
+        for alphabet in [
+            &b"\\\"xxxxxxxxxxxxxxxxxxxxxx"[..],
+            b"\\\\\\\"x",
+            b"\\x",
+            b"x",
+        ] {
+            for (number, block) in blocks(alphabet).take(500).enumerate() {
+                let text = [[b'x'; 64].as_slice(), &[b'\\'; 63], &block, &block].concat();
+                let text = &text[number % 150..];
+                let mut is_escaped = false;
+                let end = text.iter().position(|&byte| {
+                    let is_read = !std::mem::take(&mut is_escaped);
+                    is_escaped = is_read && byte == b'\\';
+                    is_read && byte == b'"'
+                });
+                for split in [0, 1, 15, 16, 17, 63, 64, 65, text.len()] {
+                    let mut strings = Strings {
+                        is_inside: true,
+                        is_escaped: false,
+                    };
+                    let (head, tail) = text.split_at(split.min(text.len()));
+                    let (mut taken, _) = strings.end(head);
+                    if strings.is_inside {
+                        taken += strings.end(tail).0;
+                    }
+                    assert_eq!(strings.is_inside, end.is_none());
+                    assert_eq!(strings.is_escaped, is_escaped);
+                    assert_eq!(taken, end.map_or(text.len(), |end| end + 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_text_ends_at_its_quote() {
+        for length in 0..64 {
+            let text = "x".repeat(length);
+            for (rest, is_plain) in [("\"", true), ("\\\"", false), ("é\"", false), ("", false)] {
+                for behind in ["", "x", "\"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\""] {
+                    let all = format!("{text}{rest}{behind}");
+                    let found = plain(all.as_bytes());
+                    let is_ended = is_plain || rest.is_empty() && behind.starts_with('"');
+                    assert_eq!(found, is_ended.then_some(length), "{all}");
+                }
+            }
+        }
+        assert_eq!(plain(format!("{}\"", "x".repeat(80)).as_bytes()), None);
     }
 
     #[test]

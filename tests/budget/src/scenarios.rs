@@ -38,6 +38,12 @@ pub fn all() -> Vec<Scenario> {
             expected,
         })
     };
+    let dense = What::Exchange(Exchange {
+        hold_headers: true,
+        request: request("low", &tiny_messages(64_000), 65_536, true),
+        answer: answer(),
+        expected: (200, LIGHTER, "downgrade"),
+    });
     let passing = |tenant, body: usize, chunk, expected| {
         What::Exchange(Exchange {
             hold_headers: false,
@@ -81,6 +87,7 @@ pub fn all() -> Vec<Scenario> {
             "held-1m-by-64k",
             held("low", 1_000_000, 65_536, answer(), downgrade),
         ),
+        ("held-64k-dense", dense),
         // A client chooses its chunks: in HTTP/2 each frame of one byte is a callback.
         (
             "held-64k-by-byte",
@@ -299,6 +306,14 @@ fn prompt(size: usize) -> String {
         body += " ";
     }
     body + r#""}],"max_tokens":256,"temperature":0.2,"model":""# + ASKED + r#""}"#
+}
+
+/// About so many bytes of a chat that is all structure.
+fn tiny_messages(size: usize) -> String {
+    let turn = r#"{"role":"user","content":"Hi"},{"role":"assistant","content":[{"type":"text","text":"ok"}]},"#;
+    let turns = turn.repeat(size / turn.len());
+    let last = r#"{"role":"user","content":"So?"}"#;
+    format!(r#"{{"messages":[{turns}{last}],"max_tokens":256,"model":"{ASKED}"}}"#)
 }
 
 fn chunks(body: &[u8], size: usize) -> Vec<Vec<u8>> {
