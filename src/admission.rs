@@ -15,10 +15,9 @@ use crate::config::FailureMode;
 use crate::estimate::Estimate;
 use crate::learn::{Lesson, Model};
 use crate::ledger::Reservation;
-use crate::payer::{Done, Payer, Stepped, as_of};
+use crate::payer::{Changed, Done, Payer, Stepped, bring};
 use crate::policy::{
-    Ask, Decision, Limits, Reason, Refusal, Would, decide, let_through, recheck, remember,
-    spent_out,
+    Ask, Decision, Reason, Refusal, Would, decide, let_through, recheck, remember, spent_out,
 };
 use crate::record::Record;
 use crate::store::{OVERFLOW_KEY, Store, Troubles};
@@ -50,7 +49,7 @@ pub struct Admission {
     /// What would have been done with it, if its tenant's plan only looks on.
     pub shadow: Option<Would>,
     /// The tenant's state just after; `None` if it could not be had.
-    pub record: Option<Record>,
+    pub record: Option<Box<Record>>,
     key: String,
     /// The model that serves it.
     model: Model,
@@ -83,7 +82,7 @@ pub struct Refused {
     /// Why not.
     pub refusal: Refusal,
     /// The state that says so.
-    pub record: Record,
+    pub record: Box<Record>,
     /// What it found at that tier, if it is the tier's capacity that refuses.
     pub room: Option<Box<Room>>,
 }
@@ -142,11 +141,6 @@ impl Payer {
             None => {}
         }
     }
-}
-
-/// Brings a record forward to `now`.
-fn bring(limits: &Limits, record: &mut Record, now: Timestamp) {
-    *record = as_of(limits, std::mem::take(record), now);
 }
 
 /// What a step decides.
@@ -289,7 +283,7 @@ fn admit_at(
     key: &str,
 ) -> Result<Done<Option<Outcome>>, Troubles> {
     let step = |record: &mut Record, corrupt: bool| {
-        bring(payer.limits(), record, now);
+        bring(record, payer.limits(), now);
         if let Some(held) = held {
             payer.close(record, held, Cost::ZERO, now);
         }
@@ -337,7 +331,7 @@ fn admit_at(
         }
     };
     let Done { report, troubles } = payer.change(store, key, RESERVE_TRIES, now, step)?;
-    let report = report.map(|(record, verdict)| match verdict {
+    let report = report.map(|Changed { record, report }| match report {
         Verdict::Admitted {
             tier,
             reason,
@@ -429,7 +423,7 @@ pub fn is_spent_out(
     store: &impl Store,
     payer: &Payer,
     now: Timestamp,
-) -> Option<(Refusal, Record)> {
+) -> Option<(Refusal, Box<Record>)> {
     let record = payer.look(store, &payer.key(store, now), now)?;
     spent_out(payer.limits(), &record, now).map(|refusal| (refusal, record))
 }
@@ -524,7 +518,7 @@ fn reserve_anew(
 ) -> Done<Amended> {
     let most_output = admission.most_output;
     let step = |record: &mut Record, _: bool| {
-        bring(payer.limits(), record, now);
+        bring(record, payer.limits(), now);
         payer.close(record, admission, Cost::ZERO, now);
         let limits = payer.limits();
         let shadow = admission
@@ -547,7 +541,11 @@ fn reserve_anew(
     let changed = payer.change(store, &admission.key, RESERVE_TRIES, now, step);
     match changed {
         Ok(Done {
-            report: Some((record, Ok((estimate, reservation, shadow)))),
+            report:
+                Some(Changed {
+                    record,
+                    report: Ok((estimate, reservation, shadow)),
+                }),
             troubles,
         }) => {
             admission.estimate = estimate;
@@ -562,7 +560,11 @@ fn reserve_anew(
             }
         }
         Ok(Done {
-            report: Some((record, Err(refusal))),
+            report:
+                Some(Changed {
+                    record,
+                    report: Err(refusal),
+                }),
             troubles,
         }) => {
             admission.reservation = None;
@@ -617,7 +619,11 @@ pub fn renew(
     match payer.change(store, &admission.key, RESERVE_TRIES, now, step) {
         Ok(Done { report, troubles }) => {
             // In a window that has ended nothing is held any more, and the settlement must know.
-            if let Some((_, Some(renewed))) = report {
+            if let Some(Changed {
+                report: Some(renewed),
+                ..
+            }) = report
+            {
                 admission.reservation = Some(renewed);
             }
             troubles
@@ -650,10 +656,10 @@ pub fn settle(
     admission: &Admission,
     used: &Used<'_>,
     now: Timestamp,
-) -> Done<Option<Record>> {
+) -> Done<Option<Box<Record>>> {
     let step = |record: &mut Record, _: bool| {
         if admission.reservation.is_none() {
-            bring(payer.limits(), record, now);
+            bring(record, payer.limits(), now);
         }
         payer.close(record, admission, used.cost, now);
         record.learned.learn(admission.model, used.lesson);
@@ -674,7 +680,7 @@ pub fn settle(
     let changed = payer.change_telling(store, &admission.key, SETTLE_TRIES, now, step, left);
     match changed {
         Ok(Done {
-            report: Some((record, ())),
+            report: Some(Changed { record, .. }),
             troubles,
         }) => Done {
             report: Some(record),
@@ -685,7 +691,7 @@ pub fn settle(
             report: None,
             troubles,
         }) => Done {
-            report: Some(Record::default()),
+            report: Some(Box::default()),
             troubles,
         },
         Err(troubles) => Done {
@@ -712,7 +718,7 @@ fn give_back(
     payer: &Payer,
     admission: &Admission,
     now: Timestamp,
-) -> Done<Option<Record>> {
+) -> Done<Option<Box<Record>>> {
     let nothing = Used {
         cost: Cost::ZERO,
         demand: &[],

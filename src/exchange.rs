@@ -318,7 +318,7 @@ impl Sent {
         if let Some(record) = settled.report {
             self.admission.record = Some(record);
         }
-        let (limits, record) = (&self.payer.plan.limits, self.admission.record.as_ref());
+        let (limits, record) = (&self.payer.plan.limits, self.admission.record.as_deref());
         let mut step = Step {
             metrics: telemetry::settled(&settlement),
             fields: telemetry::charged(&settlement, limits, record),

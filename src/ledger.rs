@@ -141,6 +141,12 @@ impl Account {
     /// inside the new one.
     #[must_use]
     pub fn at(mut self, budget: &Budget, now: Timestamp) -> Self {
+        self.advance(budget, now);
+        self
+    }
+
+    /// Makes it the account as it is at `now` (see [`Account::at`]).
+    pub(crate) fn advance(&mut self, budget: &Budget, now: Timestamp) {
         // Another worker may have rolled over a moment ago by a clock that it read a moment later.
         let now = if self.window.start.is_set_back(now) {
             now
@@ -152,13 +158,13 @@ impl Account {
             self.window = current;
             self.holds
                 .retain(|hold| now.since(hold.since) < budget.reservation_expiry);
-            return self;
+            return;
         }
-        Self {
+        *self = Self {
             window: current,
             generation: generation_after(self.generation, now),
             ..Self::default()
-        }
+        };
     }
 
     /// The tier that the marks last gave on a ladder in this window.

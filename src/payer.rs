@@ -40,6 +40,12 @@ pub(crate) struct Stepped<T> {
     pub(crate) report: T,
 }
 
+/// A record as it is after a step, and what the step said.
+pub(crate) struct Changed<T> {
+    pub(crate) record: Box<Record>,
+    pub(crate) report: T,
+}
+
 impl Payer {
     /// Fields of the access log for whose request it is.
     #[must_use]
@@ -73,7 +79,7 @@ impl Payer {
         for key in slot_keys(owner_of(self.id.as_str())) {
             let bytes = store.get(&key).ok().flatten().map(|(bytes, _)| bytes);
             let record = bytes.and_then(|bytes| Record::decode(&bytes).ok());
-            match record {
+            let is_free = match record {
                 Some(record) if record.owner == self.owner(&key) => {
                     // The shared one is the last resort, even if others use it already.
                     return if key == OVERFLOW_KEY {
@@ -82,8 +88,11 @@ impl Payer {
                         key
                     };
                 }
-                Some(record) if !is_idle(&as_of(self.limits(), record.clone(), now)) => {}
-                _ => free = free.or(Some(key)),
+                Some(record) => is_idle(self.limits(), record, now),
+                None => true,
+            };
+            if is_free {
+                free = free.or(Some(key));
             }
         }
         free.unwrap_or_else(|| OVERFLOW_KEY.to_owned())
@@ -93,16 +102,18 @@ impl Payer {
     /// idle in a shared slot.
     fn read(&self, key: &str, bytes: Option<&[u8]>, now: Timestamp) -> Found {
         let owner = self.owner(key);
-        let new = Record {
-            owner,
-            ..Record::default()
+        let new = || {
+            Box::new(Record {
+                owner,
+                ..Record::default()
+            })
         };
         match bytes.map(Record::decode) {
-            None => Found::Ours(new),
-            Some(Err(_)) => Found::Corrupt(new),
-            Some(Ok(record)) if record.owner == owner => Found::Ours(record),
-            Some(Ok(record)) => match is_idle(&as_of(self.limits(), record, now)) {
-                true => Found::Ours(new),
+            None => Found::Ours(new()),
+            Some(Err(_)) => Found::Corrupt(new()),
+            Some(Ok(record)) if record.owner == owner => Found::Ours(Box::new(record)),
+            Some(Ok(record)) => match is_idle(self.limits(), record, now) {
+                true => Found::Ours(new()),
                 false => Found::Taken,
             },
         }
@@ -117,7 +128,7 @@ impl Payer {
         tries: u32,
         now: Timestamp,
         step: impl Fn(&mut Record, bool) -> Stepped<T>,
-    ) -> Result<Done<Option<(Record, T)>>, Troubles> {
+    ) -> Result<Done<Option<Changed<T>>>, Troubles> {
         self.change_telling(store, key, tries, now, step, |_| None)
     }
 
@@ -130,7 +141,7 @@ impl Payer {
         now: Timestamp,
         step: impl Fn(&mut Record, bool) -> Stepped<T>,
         gauge: impl Fn(&Record) -> Option<(Series, u64)>,
-    ) -> Result<Done<Option<(Record, T)>>, Troubles> {
+    ) -> Result<Done<Option<Changed<T>>>, Troubles> {
         let written = |bytes: Option<&[u8]>| {
             let (mut record, corrupt) = match self.read(key, bytes, now) {
                 Found::Ours(record) => (record, false),
@@ -144,14 +155,14 @@ impl Payer {
             };
             let Stepped { write, report } = step(&mut record, corrupt);
             let value = write.then(|| record.encode());
-            let record = as_of(self.limits(), record, now);
+            bring(&mut record, self.limits(), now);
             Write {
                 value,
-                report: (Some((record, report)), corrupt),
+                report: (Some(Changed { record, report }), corrupt),
             }
         };
-        let told = |(changed, _): &(Option<(Record, T)>, bool)| {
-            changed.as_ref().and_then(|(record, _)| gauge(record))
+        let told = |(changed, _): &(Option<Changed<T>>, bool)| {
+            changed.as_ref().and_then(|changed| gauge(&changed.record))
         };
         let updated = update_telling(store, key, tries, written, told);
         match updated {
@@ -175,40 +186,45 @@ impl Payer {
     }
 
     /// The tenant's record under `key` as of `now`, if there is one.
-    pub(crate) fn look(&self, store: &impl Store, key: &str, now: Timestamp) -> Option<Record> {
+    pub(crate) fn look(
+        &self,
+        store: &impl Store,
+        key: &str,
+        now: Timestamp,
+    ) -> Option<Box<Record>> {
         let (bytes, _) = store.get(key).ok()??;
         match self.read(key, Some(&bytes), now) {
-            Found::Ours(record) => Some(as_of(self.limits(), record, now)),
+            Found::Ours(mut record) => {
+                bring(&mut record, self.limits(), now);
+                Some(record)
+            }
             Found::Corrupt(_) | Found::Taken => None,
         }
     }
 }
 
-/// What is under a key.
+/// What is under a key. Boxed, since records are moved about and large.
 enum Found {
     /// The tenant's record, or a new one.
-    Ours(Record),
+    Ours(Box<Record>),
     /// A new record in the place of a value that is none.
-    Corrupt(Record),
+    Corrupt(Box<Record>),
     /// Another tenant's record, in a slot that both may use.
     Taken,
 }
 
-/// The record with its window rolled over and its bucket refilled, as far as the limits have them.
-pub(crate) fn as_of(limits: &Limits, record: Record, now: Timestamp) -> Record {
-    Record {
-        bucket: limits
-            .bucket
-            .map_or(record.bucket, |quota| quota.refilled(record.bucket, now)),
-        account: match limits.budget {
-            Some(budget) => record.account.at(&budget, now),
-            None => record.account,
-        },
-        ..record
+/// Rolls a record's window over and refills its bucket, as far as the limits have them.
+pub(crate) fn bring(record: &mut Record, limits: &Limits, now: Timestamp) {
+    if let Some(quota) = limits.bucket {
+        record.bucket = quota.refilled(record.bucket, now);
+    }
+    if let Some(budget) = &limits.budget {
+        record.account.advance(budget, now);
     }
 }
 
 /// Whether nothing would be lost if the record were forgotten but what its tenant's requests taught.
-fn is_idle(record: &Record) -> bool {
+fn is_idle(limits: &Limits, mut record: Record, now: Timestamp) -> bool {
+    bring(&mut record, limits, now);
     record.bucket.used == 0 && record.account.spent == Cost::ZERO && record.account.holds.is_empty()
 }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::latency::{Latency, Standing};
-use crate::payer::{Done, Payer, as_of};
+use crate::payer::{Done, Payer, bring};
 use crate::policy::{Ask, Decision, Sla, decide};
 use crate::record::Record;
 use crate::store::{Contended, Store, Troubles, Updated, Write, latency_key, update};
@@ -128,7 +128,11 @@ fn served_at(
 ) -> Option<usize> {
     let limits = &payer.plan.limits;
     let record = payer.look(store, &payer.key(store, now), now);
-    let record = record.unwrap_or_else(|| as_of(limits, Record::default(), now));
+    let record = record.unwrap_or_else(|| {
+        let mut new = Box::<Record>::default();
+        bring(&mut new, limits, now);
+        new
+    });
     let mut ask = *ask;
     ask.conditions.slow = slow;
     match decide(limits, &ask, &record, now) {

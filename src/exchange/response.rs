@@ -143,7 +143,7 @@ impl Sent {
 
     /// Our headers on the response.
     fn headers(&self, now: Timestamp) -> Vec<headers::Header> {
-        let record = self.admission.record.as_ref();
+        let record = self.admission.record.as_deref();
         let limits =
             record.map(|record| headers::limits(&self.payer.plan.limits, record, None, now));
         let mut headers = limits.unwrap_or_default();
