@@ -62,7 +62,7 @@ pub trait Wire: std::fmt::Debug + Sync {
         None
     }
 
-    /// By how much that edit makes a body longer, in bytes, unless it finds options in an odd form.
+    /// By how much that edit makes a body longer at the most, in bytes.
     fn most_added_to_ask(&self) -> u64 {
         0
     }

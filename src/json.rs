@@ -19,7 +19,7 @@ use block::{Strings, index};
 pub(crate) use names::MAX_NAME;
 use names::{Known, Lengths, Word, bit};
 use nested::Nested;
-pub(crate) use whole::{entries, members, quoted, string, unescape};
+pub(crate) use whole::{entries, members, quoted, string, unescape, with_entry};
 
 /// A key to look for.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,11 @@
 //! OpenAI's chat completions, completions and embeddings, and every server that speaks like it
 //! (<https://platform.openai.com/docs/api-reference>; shapes as the official Python SDK of November 2026 has them).
 
-use serde_json::{Map, Value};
-
 use super::read::{
     MODEL, count, count_of, flag, is_given, key, long_key, output_limit, over_all, tokens, value,
 };
 use super::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
-use crate::json::{Field, Mark, Scanner, Shape, Sign, may_have, members, quoted};
+use crate::json::{Field, Mark, Scanner, Shape, Sign, may_have, members, quoted, with_entry};
 use crate::messages::Dialect;
 use crate::rewrite::Edit;
 use crate::tier::{Needs, Tier};
@@ -316,7 +314,7 @@ pub(super) fn is_structured(body: &Scanner, index: usize) -> bool {
 
 /// What chat and plain completions say alike about streaming.
 fn streaming(body: &Scanner) -> Result<Facts, Fault> {
-    let asks = options(body)?.is_some_and(|options| includes_usage(&options));
+    let asks = options(body)?.is_some_and(|(_, asks)| asks);
     let stream = flag(body, STREAM, "stream")?;
     Ok(Facts {
         stream,
@@ -325,21 +323,15 @@ fn streaming(body: &Scanner) -> Result<Facts, Fault> {
     })
 }
 
-/// `stream_options`, empty if it is `null`.
-fn options(body: &Scanner) -> Result<Option<Map<String, Value>>, Fault> {
-    let Some(field) = body.value(STREAM_OPTIONS) else {
+/// `stream_options`, empty if it is `null`, and whether they ask for usage.
+fn options(body: &Scanner) -> Result<Option<(&[u8], bool)>, Fault> {
+    if body.value(STREAM_OPTIONS).is_none() {
         return Ok(None);
-    };
-    let whole = Some(&field.raw).filter(|_| !field.overlong);
-    let options: Option<Option<Map<String, Value>>> =
-        whole.and_then(|raw| serde_json::from_slice(raw).ok());
-    options
-        .map(|options| Some(options.unwrap_or_default()))
-        .ok_or(Fault::OptionsNotObject)
-}
-
-fn includes_usage(options: &Map<String, Value>) -> bool {
-    options.get(INCLUDE_USAGE) == Some(&Value::Bool(true))
+    }
+    let options = value(body, STREAM_OPTIONS).ok_or(Fault::OptionsNotObject)?;
+    let options = if options == b"null" { b"{}" } else { options };
+    let [asks] = members(options, [INCLUDE_USAGE]).ok_or(Fault::OptionsNotObject)?;
+    Ok(Some((options, asks == Some(b"true"))))
 }
 
 /// Asks for usage in the place of whatever else `stream_options` says about it.
@@ -348,11 +340,12 @@ fn includes_usage(options: &Map<String, Value>) -> bool {
 /// they may have to go on before that is known, so they are changed in any case: they mean nothing without it.
 fn ask_usage(body: &Scanner) -> Option<Edit> {
     let (start, end, with) = match (options(body).ok()?, body.value(STREAM_OPTIONS)) {
-        (Some(options), _) if includes_usage(&options) => return None,
-        (Some(mut options), Some(field)) => {
-            options.insert(INCLUDE_USAGE.to_owned(), Value::Bool(true));
-            (field.start, field.end?, Value::Object(options).to_string())
-        }
+        (Some((_, true)), _) => return None,
+        (Some((options, false)), Some(field)) => (
+            field.start,
+            field.end?,
+            with_entry(options, INCLUDE_USAGE, "true")?,
+        ),
         _ if flag(body, STREAM, "stream") != Ok(true) => return None,
         _ => {
             let brace = body.closing_brace()?;

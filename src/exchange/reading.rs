@@ -384,9 +384,9 @@ impl Reading {
                 if let Some(promised) = self.promised.filter(|_| ends) {
                     let sent = passing.sent().saturating_add(rest);
                     let padding = promised.checked_sub(sent);
-                    // Only options that are longer when they are written in the usual way come to so much.
                     let padding = padding.and_then(|padding| usize::try_from(padding).ok());
-                    let padding = padding.ok_or(Fault::OptionsNotObject)?;
+                    // There always is room: the edits are no longer than [`most_added`] says.
+                    let padding = padding.ok_or(Fault::WrongLength)?;
                     let passed = passed.get_or_insert_with(|| chunk.to_vec());
                     passed.resize(passed.len().saturating_add(padding), b' ');
                 }

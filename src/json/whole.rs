@@ -22,6 +22,31 @@ pub(crate) fn members<'a, const N: usize>(
     Some(found)
 }
 
+/// An object with this entry, in the order of its keys, each once and its value as it stands there. `None` if the text is no
+/// JSON object.
+pub(crate) fn with_entry<'a>(object: &'a [u8], key: &str, value: &'a str) -> Option<String> {
+    let mut entries: Vec<(Vec<u8>, &[u8])> = Vec::new();
+    let mut put = |name: &[u8], value: &'a [u8]| match entries
+        .binary_search_by(|(other, _)| other.as_slice().cmp(name))
+    {
+        Ok(at) => entries
+            .get_mut(at)
+            .into_iter()
+            .for_each(|entry| entry.1 = value),
+        Err(at) => entries.insert(at, (name.to_vec(), value)),
+    };
+    read(object, |rest| rest.object(DEPTH, &mut put))?;
+    put(key.as_bytes(), value.as_bytes());
+    let mut json = String::from("{");
+    for (name, value) in &entries {
+        let comma = if json.len() > 1 { "," } else { "" };
+        let name = quoted(std::str::from_utf8(name).ok()?);
+        json.extend([comma, &name, ":", std::str::from_utf8(value).ok()?]);
+    }
+    json.push('}');
+    Some(json)
+}
+
 /// The entries of a list, as they stand in it. `None` if the text is no JSON list.
 pub(crate) fn entries(list: &[u8]) -> Option<Vec<&[u8]>> {
     let mut found = Vec::new();
@@ -377,6 +402,24 @@ mod tests {
         for other in ["[]", "1", "{} {}"] {
             assert_eq!(members(other.as_bytes(), ["a"]), None, "{other}");
         }
+    }
+
+    #[test]
+    fn an_entry_takes_the_place_of_its_like_and_other_values_stay_as_they_are() {
+        for (object, expected) in [
+            ("{}", r#"{"b":0}"#),
+            (r#" {"\u0062" : 1,"b":2} "#, r#"{"b":0}"#),
+            (
+                r#"{"c": 1E9 ,"b":2,"\u0061\"":[ 1 ],"c":"x"}"#,
+                r#"{"a\"":[ 1 ],"b":0,"c":"x"}"#,
+            ),
+        ] {
+            assert_eq!(
+                with_entry(object.as_bytes(), "b", "0").as_deref(),
+                Some(expected)
+            );
+        }
+        assert_eq!(with_entry(b"[]", "b", "0"), None);
     }
 
     #[test]
