@@ -13,6 +13,7 @@ mod raw;
 mod read;
 mod tenants;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -111,15 +112,16 @@ impl std::error::Error for ConfigError {}
 
 type Parsed<T> = Result<T, ConfigError>;
 
-#[cold]
-fn wrong<T>(path: &Path<'_>, reason: impl Into<String>) -> Parsed<T> {
+fn wrong<'a, T>(path: &Path<'_>, reason: impl Into<Cow<'a, str>>) -> Parsed<T> {
     Err(error(path, reason.into()))
 }
 
 #[cold]
-fn error(path: &Path<'_>, reason: String) -> ConfigError {
-    let path = path.told();
-    ConfigError(Box::new(Wrong { path, reason }))
+fn error(path: &Path<'_>, reason: Cow<'_, str>) -> ConfigError {
+    ConfigError(Box::new(Wrong {
+        path: path.told(),
+        reason: reason.into_owned(),
+    }))
 }
 
 impl Config {

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::Parsed;
 use super::path::Path;
+use super::{ConfigError, Parsed};
 use crate::json::unescape;
 use crate::number::{Number, NumberError};
 
@@ -76,25 +76,32 @@ impl<'a> Reader<'a> {
     }
 
     /// An error at what was read last.
-    #[cold]
     pub(super) fn wrong<T>(&self, path: &Path<'_>, reason: &str) -> Parsed<T> {
+        Err(self.error(path, reason))
+    }
+
+    #[cold]
+    fn error(&self, path: &Path<'_>, reason: &str) -> ConfigError {
         let before = self.text.get(..self.at).unwrap_or(self.text);
         let line = before.matches('\n').count().saturating_add(1);
         let column = before.rsplit('\n').next().map_or(0, str::len);
-        super::wrong(path, format!("{reason} at line {line} column {column}"))
+        super::error(
+            path,
+            format!("{reason} at line {line} column {column}").into(),
+        )
     }
 
     /// An error at a value that is nothing of what is expected.
     #[cold]
-    fn unexpected<T>(&mut self, path: &Path<'_>, expected: &str) -> Parsed<T> {
+    fn unexpected(&mut self, path: &Path<'_>, expected: &str) -> ConfigError {
         let found = match self.peek() {
-            None => return self.wrong(path, "EOF while parsing a value"),
+            None => return self.error(path, "EOF while parsing a value"),
             Some(b'{') => "map".to_owned(),
             Some(b'[') => "sequence".to_owned(),
-            Some(b'"') => {
-                let raw = self.raw_string(path)?;
-                format!("string \"{raw}\"")
-            }
+            Some(b'"') => match self.raw_string(path) {
+                Ok(raw) => format!("string \"{raw}\""),
+                Err(error) => return error,
+            },
             Some(b'-' | b'0'..=b'9') => {
                 let literal = self.literal();
                 let is_whole = literal
@@ -110,9 +117,9 @@ impl<'a> Reader<'a> {
             Some(_) if self.skips("null") => "null".to_owned(),
             Some(_) if self.skips("true") => "boolean `true`".to_owned(),
             Some(_) if self.skips("false") => "boolean `false`".to_owned(),
-            Some(_) => return self.wrong(path, "expected value"),
+            Some(_) => return self.error(path, "expected value"),
         };
-        self.wrong(path, &format!("invalid type: {found}, expected {expected}"))
+        self.error(path, &format!("invalid type: {found}, expected {expected}"))
     }
 
     /// The next byte that is no white space.
@@ -173,7 +180,7 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self, path: &Path<'_>) -> Parsed<Cow<'a, str>> {
         if self.peek() != Some(b'"') {
-            return self.unexpected(path, "a string");
+            return Err(self.unexpected(path, "a string"));
         }
         let raw = self.raw_string(path)?;
         if !raw.bytes().any(|byte| byte == b'\\' || byte < b' ') {
@@ -238,7 +245,7 @@ impl<'a> Reader<'a> {
         read: &mut dyn FnMut(&mut Self, &str) -> Parsed<()>,
     ) -> Parsed<()> {
         if self.peek() != Some(b'{') {
-            return self.unexpected(path, "an object");
+            return Err(self.unexpected(path, "an object"));
         }
         self.at = self.at.saturating_add(1);
         let mut is_first = true;
@@ -261,7 +268,7 @@ impl<'a> Reader<'a> {
             let path = path.key(name);
             let Some(index) = fields.iter().position(|field| field.name == name) else {
                 let names = fields.iter().map(|field| field.name);
-                return json.unknown(&path, "field", name, &mut names.into_iter());
+                return Err(json.unknown(&path, "field", name, &names.collect::<Vec<_>>()));
             };
             if seen & bit(index) != 0 {
                 return json.wrong(&path, &format!("duplicate field `{name}`"));
@@ -286,7 +293,7 @@ impl<'a> Reader<'a> {
         read: &mut dyn FnMut(&mut Self, &Path<'_>) -> Parsed<()>,
     ) -> Parsed<()> {
         if self.peek() != Some(b'[') {
-            return self.unexpected(path, "a sequence");
+            return Err(self.unexpected(path, "a sequence"));
         }
         self.at = self.at.saturating_add(1);
         let mut is_first = true;
@@ -308,12 +315,8 @@ impl<'a> Reader<'a> {
             self.string(path)?
         };
         let Some(index) = words.iter().position(|word| word.text == text) else {
-            return self.unknown(
-                path,
-                "variant",
-                &text,
-                &mut words.iter().map(|word| word.text),
-            );
+            let known: Vec<_> = words.iter().map(|word| word.text).collect();
+            return Err(self.unknown(path, "variant", &text, &known));
         };
         match words.get(index).is_some_and(|word| word.has_value) {
             true if !has_value => {
@@ -338,20 +341,21 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    fn unknown<T>(
-        &self,
-        path: &Path<'_>,
-        kind: &str,
-        name: &str,
-        known: &mut dyn Iterator<Item = &'static str>,
-    ) -> Parsed<T> {
-        let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-        let known = match known.as_slice() {
-            [one] => one.clone(),
-            [one, other] => format!("{one} or {other}"),
-            all => format!("one of {}", all.join(", ")),
+    fn unknown(&self, path: &Path<'_>, kind: &str, name: &str, known: &[&str]) -> ConfigError {
+        let (before, between) = match known.len() {
+            ..2 => ("", ""),
+            2 => ("", " or "),
+            _ => ("one of ", ", "),
         };
-        self.wrong(path, &format!("unknown {kind} `{name}`, expected {known}"))
+        let mut expected = before.to_owned();
+        for (index, name) in known.iter().enumerate() {
+            let between = if index == 0 { "" } else { between };
+            expected.extend([between, "`", name, "`"]);
+        }
+        self.error(
+            path,
+            &format!("unknown {kind} `{name}`, expected {expected}"),
+        )
     }
 
     /// Reads over a value of any kind. What is wrong within it is left to who reads it.
@@ -425,7 +429,7 @@ impl Read for bool {
         match json.peek() {
             Some(b't') if json.skips("true") => Ok(true),
             Some(b'f') if json.skips("false") => Ok(false),
-            _ => json.unexpected(path, "a boolean"),
+            _ => Err(json.unexpected(path, "a boolean")),
         }
     }
 }
@@ -433,7 +437,7 @@ impl Read for bool {
 impl Read for Number {
     fn read(json: &mut Reader<'_>, path: &Path<'_>) -> Parsed<Self> {
         if !matches!(json.peek(), Some(b'-' | b'0'..=b'9')) {
-            return json.unexpected(path, "a number");
+            return Err(json.unexpected(path, "a number"));
         }
         match Self::parse(json.literal()) {
             Ok(number) => Ok(number),
