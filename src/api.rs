@@ -175,15 +175,15 @@ impl Endpoint {
     /// The endpoint of a request; `None` for everything that is not metered.
     #[must_use]
     pub fn of(request: &Headers) -> Option<Self> {
-        let header = |name| request.only(name).unwrap_or_default();
-        if !header(":method").eq_ignore_ascii_case(b"POST") {
+        let [method, path, authorization] = request.only_of([":method", ":path", "authorization"]);
+        if !method?.eq_ignore_ascii_case(b"POST") {
             return None;
         }
-        let path = header(":path");
+        let path = path.unwrap_or_default();
         let segments = segments(path);
         let amazon = amazon(path, &segments);
         // Elsewhere a signature means nothing, and would be a tenant's way to be left as it is.
-        let is_signed = amazon.is_some() && is_signed(header("authorization"), path);
+        let is_signed = amazon.is_some() && is_signed(authorization.unwrap_or_default(), path);
         let google = google(path, &segments);
         let takes_options = google.is_none() && !is_older_azure(path, &segments);
         let by_path = amazon.or(google);
@@ -203,7 +203,7 @@ type Found = (&'static dyn Wire, Option<PathModel>);
 
 /// Gemini and Vertex AI: `…/models/{model}:{verb}`
 /// (<https://ai.google.dev/api/generate-content>, <https://cloud.google.com/vertex-ai/docs/reference/rest>).
-fn google(path: &[u8], segments: &[Segment]) -> Option<Found> {
+fn google(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     let [rest @ .., collection, last] = segments else {
         return None;
     };
@@ -215,7 +215,7 @@ fn google(path: &[u8], segments: &[Segment]) -> Option<Found> {
     }
     let (name, verb) = last.verb()?;
     let publisher = match rest {
-        [.., publishers, publisher] if publishers.is("publishers") => publisher.text.as_slice(),
+        [.., publishers, publisher] if publishers.is("publishers") => publisher.text.as_ref(),
         _ => b"google",
     };
     let wire: &'static dyn Wire = match verb.to_ascii_lowercase().as_slice() {
@@ -237,7 +237,7 @@ fn google(path: &[u8], segments: &[Segment]) -> Option<Found> {
 
 /// Amazon Bedrock: `/model/{model}/{operation}`
 /// (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html>).
-fn amazon(path: &[u8], segments: &[Segment]) -> Option<Found> {
+fn amazon(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     let (last, rest) = segments.split_last()?;
     let wire: &'static dyn Wire = if last.is("converse") || last.is("converse-stream") {
         &bedrock::Converse
@@ -256,7 +256,7 @@ fn amazon(path: &[u8], segments: &[Segment]) -> Option<Found> {
 }
 
 /// Whether Google's verb or Amazon's operation asks for a stream; `None` where the body does.
-fn streams(last: &Segment) -> Option<bool> {
+fn streams(last: &Segment<'_>) -> Option<bool> {
     let (_, name) = last.verb().unwrap_or((b"", &last.text));
     let is = |names: [&str; 3]| {
         let mut names = names.iter();
@@ -271,7 +271,7 @@ fn streams(last: &Segment) -> Option<bool> {
 }
 
 /// OpenAI and all who speak like it, and Anthropic.
-fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
+fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     let (wire, rest): (&'static dyn Wire, _) = match segments {
         [rest @ .., chat, last] if chat.is("chat") && last.is("completions") => {
             (&openai::Chat, rest)
@@ -291,7 +291,7 @@ fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
         _ => return None,
     };
     // Azure's name for it, and the one that OpenAI had before, which LiteLLM still heeds before the body's.
-    let is_model = |segment: &Segment| segment.is("deployments") || segment.is("engines");
+    let is_model = |segment: &Segment<'_>| segment.is("deployments") || segment.is("engines");
     let after = rest.iter().position(is_model);
     let deployment = after.and_then(|after| rest.get(after.saturating_add(1)..));
     let deployment = deployment.and_then(|names| PathModel::new(path, names));
@@ -300,7 +300,7 @@ fn by_last_names(path: &[u8], segments: &[Segment]) -> Option<Found> {
 
 /// Whether it asks for a version of Azure OpenAI's API that is older than `stream_options`, which came with
 /// 2024-09-01-preview (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22). A version is a date.
-fn is_older_azure(path: &[u8], segments: &[Segment]) -> bool {
+fn is_older_azure(path: &[u8], segments: &[Segment<'_>]) -> bool {
     let mut versions = parameters(path).filter_map(|value| value.strip_prefix(b"api-version="));
     segments.iter().any(|segment| segment.is("deployments"))
         && versions.any(|version| version < b"2024-09".as_slice())

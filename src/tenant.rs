@@ -87,6 +87,7 @@ pub trait Properties {
 pub struct Headers(Vec<u8>);
 
 /// Names and values that are still to be told.
+#[derive(Default)]
 struct Pairs<'a> {
     sizes: &'a [u8],
     texts: &'a [u8],
@@ -113,7 +114,7 @@ impl Headers {
             let (sizes, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
             Some(Pairs { sizes, texts })
         };
-        pairs().into_iter().flatten()
+        pairs().unwrap_or_default()
     }
 
     /// Whether there is such a header.
@@ -128,6 +129,21 @@ impl Headers {
         let mut values = self.iter().filter(|(key, _)| *key == name.as_bytes());
         let (_, first) = values.next()?;
         values.next().is_none().then_some(first)
+    }
+
+    /// The same of several headers, in one pass.
+    #[must_use]
+    pub fn only_of<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        let mut found = [(None, 0_usize); N];
+        for (name, value) in self.iter() {
+            for (wanted, (first, count)) in names.iter().zip(&mut found) {
+                if wanted.as_bytes() == name {
+                    *first = first.or(Some(value));
+                    *count = count.saturating_add(1);
+                }
+            }
+        }
+        found.map(|(first, count)| first.filter(|_| count == 1))
     }
 }
 
@@ -250,6 +266,10 @@ mod tests {
     fn a_header_sent_twice_says_nothing() {
         let sent = headers(&[("x-tenant-id", b"acme"), ("x-tenant-id", b"globex")]);
         assert_eq!(principal(&sources(), &sent, &Claims(None)), None);
+        let sent = headers(&[("a", b"1"), ("b", b"2"), ("a", b"1"), ("c", b"")]);
+        let found = sent.only_of(["b", "a", "c", "d"]);
+        assert_eq!(found, ["b", "a", "c", "d"].map(|name| sent.only(name)));
+        assert_eq!(found, [Some(&b"2"[..]), None, Some(b""), None]);
     }
 
     // cases.md 41, 44

@@ -5,19 +5,25 @@
 //! Starlette's, and so of FastAPI's, takes a last line feed), letter case of no matter. A spelling that the upstream does
 //! not know after all answers 404, and the reservation is returned.
 
+use std::borrow::Cow;
+
 /// One segment, and where it stands in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
-    /// Escapes undone, parameters left out.
-    pub(super) text: Vec<u8>,
-    /// Where each byte of the text begins.
-    starts: Vec<usize>,
-    end: usize,
+pub(super) struct Segment<'a> {
+    /// Escapes undone, parameters and what is blank at the path's end left out.
+    pub(super) text: Cow<'a, [u8]>,
+    /// As it stands in the path, without parameters.
+    raw: &'a [u8],
+    /// Where that begins.
+    start: usize,
 }
 
-impl Segment {
+impl Segment<'_> {
+    /// Whether it says this, which is all lower-case. Not inlined: it is asked some twenty times.
+    #[inline(never)]
     pub(super) fn is(&self, name: &str) -> bool {
-        self.text.eq_ignore_ascii_case(name.as_bytes())
+        let lower = self.text.iter().map(u8::to_ascii_lowercase);
+        self.text.len() == name.len() && lower.eq(name.bytes())
     }
 
     /// Splits at the last colon, as Google's paths have it: `gemini-2.5-pro:generateContent`.
@@ -25,6 +31,12 @@ impl Segment {
         let colon = self.text.iter().rposition(|&byte| byte == b':')?;
         let (name, verb) = self.text.split_at_checked(colon)?;
         Some((name, verb.get(1..)?))
+    }
+
+    /// Where so many bytes of the text end in the path.
+    fn end_of(&self, bytes: usize) -> usize {
+        let ends = Bytes(self.raw).map(|(_, length)| length).take(bytes);
+        ends.fold(self.start, usize::saturating_add)
     }
 }
 
@@ -43,28 +55,28 @@ pub struct PathModel {
 
 impl PathModel {
     /// The model that these segments (at least one) name, joined by slashes.
-    pub(super) fn new(path: &[u8], segments: &[Segment]) -> Option<Self> {
+    pub(super) fn new(path: &[u8], segments: &[Segment<'_>]) -> Option<Self> {
         let texts: Vec<&[u8]> = segments
             .iter()
-            .map(|segment| segment.text.as_slice())
+            .map(|segment| segment.text.as_ref())
             .collect();
         Some(Self {
             name: String::from_utf8_lossy(&texts.join(&b'/')).into_owned(),
             path: path.to_vec(),
-            start: *segments.first()?.starts.first()?,
-            end: segments.last()?.end,
+            start: segments.first()?.start,
+            end: segments.last()?.end_of(usize::MAX),
             is_own: false,
         })
     }
 
     /// The model before the colon of this segment.
-    pub(super) fn before_verb(path: &[u8], segment: &Segment) -> Option<Self> {
+    pub(super) fn before_verb(path: &[u8], segment: &Segment<'_>) -> Option<Self> {
         let (name, _) = segment.verb()?;
         Some(Self {
             name: String::from_utf8_lossy(name).into_owned(),
             path: path.to_vec(),
-            start: *segment.starts.first()?,
-            end: *segment.starts.get(name.len())?,
+            start: segment.start,
+            end: segment.end_of(name.len()),
             is_own: false,
         })
     }
@@ -97,71 +109,81 @@ fn escaped(byte: u8) -> String {
 }
 
 /// The segments of a path.
-pub(super) fn segments(path: &[u8]) -> Vec<Segment> {
+pub(super) fn segments(path: &[u8]) -> Vec<Segment<'_>> {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
-    let plain = unescaped(path.get(..end.unwrap_or(path.len())).unwrap_or_default());
-    let mut segments: Vec<Segment> = Vec::new();
-    for part in plain.split(|byte| matches!(byte.value, b'/' | b'\\')) {
-        let part = part
-            .split(|byte| byte.value == b';')
-            .next()
-            .unwrap_or_default();
-        let Some(last) = part.last() else {
-            continue;
-        };
-        let text: Vec<u8> = part.iter().map(|byte| byte.value).collect();
-        match text.as_slice() {
-            b"." => {}
-            b".." => {
-                segments.pop();
+    let path = path.get(..end.unwrap_or(path.len())).unwrap_or_default();
+    let mut segments = Vec::with_capacity(4);
+    // Where a segment begins, and where its parameters do.
+    let (mut start, mut parameters) = (0, None);
+    let mut at = 0_usize;
+    for (byte, length) in Bytes(path) {
+        let after = at.saturating_add(length);
+        match byte {
+            b'/' | b'\\' => {
+                add(&mut segments, path, start, parameters.unwrap_or(at));
+                (start, parameters) = (after, None);
             }
-            _ => segments.push(Segment {
-                text,
-                starts: part.iter().map(|byte| byte.start).collect(),
-                end: last.end,
-            }),
+            b';' => parameters = parameters.or(Some(at)),
+            _ => {}
         }
+        at = after;
     }
+    add(&mut segments, path, start, parameters.unwrap_or(at));
     trim(&mut segments);
     segments
 }
 
+/// Adds the segment that stands there in the path.
+fn add<'a>(segments: &mut Vec<Segment<'a>>, path: &'a [u8], start: usize, end: usize) {
+    let raw = path.get(start..end).unwrap_or_default();
+    let text = match raw.contains(&b'%') {
+        true => Cow::Owned(Bytes(raw).map(|(byte, _)| byte).collect()),
+        false => Cow::Borrowed(raw),
+    };
+    match text.as_ref() {
+        b"" | b"." => {}
+        b".." => {
+            segments.pop();
+        }
+        _ => segments.push(Segment { text, raw, start }),
+    }
+}
+
 /// Takes what is blank from the end.
-fn trim(segments: &mut Vec<Segment>) {
+fn trim(segments: &mut Vec<Segment<'_>>) {
     let is_blank = |byte: &u8| *byte <= b' ' || *byte == 0x7f;
     while let Some(last) = segments.last_mut() {
-        while last.text.last().is_some_and(is_blank) {
-            last.text.pop();
+        let end = last.text.iter().rposition(|byte| !is_blank(byte));
+        match (end, &mut last.text) {
+            (None, _) => {
+                segments.pop();
+                continue;
+            }
+            (Some(end), Cow::Borrowed(text)) => *text = text.get(..=end).unwrap_or(text),
+            (Some(end), Cow::Owned(text)) => text.truncate(end.saturating_add(1)),
         }
-        if !last.text.is_empty() {
-            break;
-        }
-        segments.pop();
+        break;
     }
 }
 
-/// A byte, and where it stands in the path.
-#[derive(Clone, Copy)]
-struct Plain {
-    value: u8,
-    start: usize,
-    end: usize,
-}
+/// The bytes of a path, escapes undone, each with the length of what stands for it.
+struct Bytes<'a>(&'a [u8]);
 
-fn unescaped(path: &[u8]) -> Vec<Plain> {
-    let mut plain = Vec::with_capacity(path.len());
-    let mut start = 0_usize;
-    while let Some((&byte, tail)) = path.get(start..).and_then(<[u8]>::split_first) {
-        let escaped = match (byte, tail) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        let (value, length) = escaped.map_or((byte, 1), |(high, low)| (high << 4 | low, 3));
-        let end = start.saturating_add(length);
-        plain.push(Plain { value, start, end });
-        start = end;
+impl Iterator for Bytes<'_> {
+    type Item = (u8, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&byte, tail) = self.0.split_first()?;
+        self.0 = tail;
+        if byte == b'%'
+            && let [high, low, rest @ ..] = tail
+            && let Some((high, low)) = hex(*high).zip(hex(*low))
+        {
+            self.0 = rest;
+            return Some((high << 4 | low, 3));
+        }
+        Some((byte, 1))
     }
-    plain
 }
 
 fn hex(digit: u8) -> Option<u8> {

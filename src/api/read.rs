@@ -114,9 +114,12 @@ impl OutputLimits {
 }
 
 fn whole(digits: &[u8]) -> Option<u64> {
-    Number::parse(std::str::from_utf8(digits).ok()?)
-        .ok()?
-        .whole()
+    let text = std::str::from_utf8(digits).ok()?;
+    match digits {
+        // Nearly all are written so.
+        [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => text.parse().ok(),
+        _ => Number::parse(text).ok()?.whole(),
+    }
 }
 
 /// True, or false if it is absent or `null`.
@@ -134,13 +137,11 @@ pub(super) fn flag(body: &Scanner, index: usize, name: &'static str) -> Result<b
 /// Whether there is something: not `null`, and no empty list, object or text.
 pub(super) fn is_given(body: &Scanner, index: usize) -> bool {
     body.begun(index).is_some_and(|field| {
-        let plain: Vec<u8> = field
-            .raw
-            .iter()
-            .copied()
-            .filter(|byte| !byte.is_ascii_whitespace())
-            .collect();
-        field.overlong || !matches!(plain.as_slice(), b"null" | b"[]" | b"{}" | b"\"\"")
+        let is = |nothing: &str| {
+            let plain = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
+            plain.copied().eq(nothing.bytes())
+        };
+        field.overlong || !["null", "[]", "{}", "\"\""].into_iter().any(is)
     })
 }
 
