@@ -149,6 +149,8 @@ pub struct Scanner {
     end: Option<u64>,
     /// The object was read and has no entry.
     is_empty: bool,
+    /// Something of what it tells may have changed since that was asked before.
+    has_news: bool,
 }
 
 /// An object on the way to a key.
@@ -186,6 +188,7 @@ impl Scanner {
             fields: vec![None; shape.keys.len()],
             end: None,
             is_empty: false,
+            has_news: true,
         }
     }
 
@@ -199,6 +202,7 @@ impl Scanner {
         self.fields.fill(None);
         self.end = None;
         self.is_empty = false;
+        self.has_news = true;
     }
 
     /// Reads on. After the object only white space may follow.
@@ -220,6 +224,7 @@ impl Scanner {
     /// # Errors
     /// As [`Scanner::feed`].
     pub fn feed_object(&mut self, chunk: &[u8]) -> Result<usize, Malformed> {
+        let noticed = self.noticed();
         let mut at = 0_usize;
         while let Some(&byte) = chunk.get(at).filter(|_| self.state != State::Done) {
             let taken = self.step(byte, chunk, at)?;
@@ -227,6 +232,7 @@ impl Scanner {
         }
         self.keep_open(chunk.get(..at).unwrap_or_default());
         self.go(at);
+        self.has_news |= self.noticed() != noticed;
         Ok(at)
     }
 
@@ -271,6 +277,11 @@ impl Scanner {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.is_empty
+    }
+
+    /// Whether any of the values, or what else is told here but the offset, may have changed since this was asked before.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Bytes seen so far.
@@ -325,6 +336,7 @@ impl Scanner {
         if self.levels.is_empty() {
             self.is_empty = is_empty;
             self.end = Some(self.offset_of(at));
+            self.has_news = true;
             self.state = State::Done;
             return;
         }
@@ -517,7 +529,11 @@ impl Scanner {
         let Some(Some(field)) = self.fields.get_mut(index) else {
             return;
         };
-        if field.end.is_some() || field.overlong {
+        if field.end.is_some() {
+            return;
+        }
+        self.has_news = true;
+        if field.overlong {
             return;
         }
         let from = usize::try_from(field.start.saturating_sub(self.offset)).unwrap_or(usize::MAX);

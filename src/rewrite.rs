@@ -60,6 +60,12 @@ impl Passing {
         self.base
     }
 
+    /// Whether bytes are kept back.
+    #[must_use]
+    pub fn keeps_back(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// How many bytes have gone on, with all edits.
     #[must_use]
     pub fn sent(&self) -> u64 {

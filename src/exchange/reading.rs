@@ -46,6 +46,8 @@ pub(super) struct Reading {
     is_hurried: bool,
     /// Bytes that may be kept back for the admission.
     room: u64,
+    /// What is asked for, as far as it was read, while the admission waits for more.
+    asked: Option<Request>,
     /// The admission, once `model` was read.
     pub(super) sent: Option<Box<Sent>>,
     /// Headers of a response that came before the admission.
@@ -67,6 +69,7 @@ enum Body {
 }
 
 /// What a request asks for, as far as it was read.
+#[derive(Debug)]
 struct Request {
     model: String,
     facts: Facts,
@@ -119,6 +122,7 @@ impl Reading {
             keeps_limits,
             is_hurried: config.tightest_sla.is_some() && is_hurried(request),
             room: config.hold_bytes,
+            asked: None,
             sent: None,
             early: None,
             unread: None,
@@ -201,12 +205,20 @@ impl Reading {
             return Ok(Step::pause());
         }
         let mut step = Step::default();
-        let request = self.request();
+        // Most chunks of a long body are a part of one text, which changes nothing of this.
+        let has_news = self.scanner.take_news();
+        let request = match has_news {
+            true => self.request(),
+            false => Ok(self.asked.take()),
+        };
         let request = request.map_err(|fault| self.invalid(config, fault, store, now))?;
         let waits = request
             .as_ref()
             .is_some_and(|request| self.waits(config, request));
-        if let Some(request) = request.filter(|_| !waits) {
+        let may_edit = !was_complete && (has_news || request.is_some() || self.keeps_back());
+        if waits {
+            self.asked = request;
+        } else if let Some(request) = request {
             match &mut self.sent {
                 None => step = self.admit(config, request, store, now)?,
                 Some(sent) if is_complete && !was_complete && !sent.is_settled => {
@@ -222,7 +234,7 @@ impl Reading {
         if let Some(sent) = self.sent.as_mut().filter(|_| is_end) {
             sent.begin_wait(now);
         }
-        if let Err(fault) = self.forward(chunk, !was_complete, &mut step) {
+        if let Err(fault) = self.forward(chunk, may_edit, &mut step) {
             let refused = self.invalid(config, fault, store, now);
             return Err(Box::new(refused.reporting(step)));
         }
@@ -337,6 +349,11 @@ impl Reading {
         }
     }
 
+    /// Whether some of the body has to go on yet that was read before.
+    fn keeps_back(&self) -> bool {
+        matches!(&self.body, Body::Passing(passing) if passing.keeps_back())
+    }
+
     /// Whether a limit of the output has gone on, so that it cannot be lowered any more.
     fn has_let_a_limit_go(&self) -> bool {
         let limits = self.endpoint.wire.output_limits().keys.iter();
@@ -354,15 +371,16 @@ impl Reading {
         kept.into_iter().chain(self.scanner.open_since()).min()
     }
 
-    /// Lets the body go on, changed where it must be, and the headers with it. `may_end`: its object may be complete now.
-    fn forward(&mut self, chunk: &[u8], may_end: bool, step: &mut Step) -> Result<(), Fault> {
-        let ends = may_end && self.is_complete();
+    /// Lets the body go on, changed where it must be, and the headers with it. `may_edit`: an edit may be due, as where its
+    /// object was not complete before.
+    fn forward(&mut self, chunk: &[u8], may_edit: bool, step: &mut Step) -> Result<(), Fault> {
+        let ends = may_edit && self.is_complete();
         let rest = self
             .length
             .unwrap_or(0)
             .saturating_sub(self.scanner.offset());
         // What comes after the object is white space: no byte of it is changed, however many chunks it comes in.
-        let edits = if may_end { self.edits() } else { Vec::new() };
+        let edits = if may_edit { self.edits() } else { Vec::new() };
         let keep_from = self.keep_from();
         match &mut self.body {
             Body::Held => {

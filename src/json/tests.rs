@@ -283,3 +283,28 @@ fn in_a_response_the_last_of_two_counts() {
         .unwrap();
     assert_eq!(scanner.value(0).and_then(text), Some("c".to_owned()));
 }
+
+#[test]
+fn whatever_changes_is_news_and_a_part_of_a_text_is_none() {
+    let text = "x".repeat(100);
+    let body = format!(
+        r#"{{"messages":["{text}",{{"type":"image"}}],"model":"{text}","n":[1,[2,3],4,5,6,7],"cfg":{{"most":1}},"x":{{}},"y":"{text}"}}"#
+    );
+    let told = |scanner: &Scanner| {
+        let (end, noticed) = (scanner.closing_brace(), scanner.noticed());
+        (scanner.fields.clone(), end, noticed, scanner.is_empty())
+    };
+    for size in [1, 7, 30] {
+        let mut scanner = Scanner::new(SHAPE, Repeats::Refuse);
+        assert!(scanner.take_news());
+        let mut quiet = 0;
+        for chunk in body.as_bytes().chunks(size) {
+            let before = told(&scanner);
+            scanner.feed(chunk).unwrap();
+            let has_news = scanner.take_news();
+            assert!(has_news || told(&scanner) == before);
+            quiet += if has_news { 0 } else { chunk.len() };
+        }
+        assert!(quiet > 120, "{quiet}");
+    }
+}
