@@ -325,6 +325,9 @@ fn value(line: &[u8]) -> Option<&[u8]> {
 
 /// The first line of `bytes`, what ends it (nothing if the bytes do), and the rest.
 fn next_line(bytes: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    if let Some((ending @ b"\n", tail)) = bytes.split_at_checked(1) {
+        return (&[], ending, tail);
+    }
     let Some(end) = memchr2(b'\n', b'\r', bytes) else {
         return (bytes, &[], &[]);
     };

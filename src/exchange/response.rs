@@ -100,7 +100,7 @@ impl Exchange {
         } else {
             sent.renew(store, now)
         };
-        if has_begun {
+        if has_begun && sent.wait.is_some() {
             step = step.reporting(sent.end_wait(store, now));
         }
         step.body = replaced.map_or(BodyChange::Keep, BodyChange::Replace);
