@@ -122,9 +122,7 @@ fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> De
         return first;
     };
     // Rather slow than not at all.
-    let slow = reach
-        .from(wanted.tier)
-        .take_while(|&tier| tier < start.tier);
+    let slow = reach.from(wanted.tier).until(start.tier);
     match case.first_with_room(wanted, slow) {
         Some(Decision::Refuse { refusal: other, .. }) if !other.is_milder_than(refusal) => first,
         other => other.unwrap_or(first),
@@ -136,7 +134,7 @@ fn prompt(reach: &Reach, chosen: Choice, slow: TierSet) -> Choice {
     if !slow.has(chosen.tier) {
         return chosen;
     }
-    let next = reach.from(chosen.tier).find(|&tier| !slow.has(tier));
+    let next = reach.from(chosen.tier).less(slow).first();
     next.map_or(chosen, |tier| Choice {
         tier,
         reason: Some(Reason::Sla),

@@ -67,7 +67,7 @@ pub fn slow(
         }
     }
     // A request that is not moved in any case is no probe, wherever it would have gone.
-    if due == TierSet::NONE || payer.plan.limits.shadow {
+    if due.is_empty() || payer.plan.limits.shadow {
         return known(slow);
     }
     let would = |slow| served_at(store, payer, ask, slow, now);

@@ -169,10 +169,57 @@ impl TierSet {
         self.0 & Self::bit(tier) != 0
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    /// Those that are not among the others.
+    #[must_use]
+    pub fn less(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// That tier and those after it.
+    #[must_use]
+    pub fn from(self, tier: usize) -> Self {
+        Self(self.0 & !Self::before(tier))
+    }
+
+    /// Those before that tier.
+    #[must_use]
+    pub fn until(self, tier: usize) -> Self {
+        Self(self.0 & Self::before(tier))
+    }
+
+    /// The best.
+    #[must_use]
+    pub fn first(self) -> Option<usize> {
+        (!self.is_empty()).then(|| usize::try_from(self.0.trailing_zeros()).unwrap_or_default())
+    }
+
+    /// The last.
+    #[must_use]
+    pub fn last(self) -> Option<usize> {
+        usize::try_from(self.0.checked_ilog2()?).ok()
+    }
+
     /// Its tiers, the best first.
-    pub fn iter(self) -> impl DoubleEndedIterator<Item = usize> {
-        let unused = usize::try_from(self.0.leading_zeros()).unwrap_or_default();
-        (0..MAX_TIERS.saturating_sub(unused)).filter(move |&tier| self.has(tier))
+    pub fn iter(mut self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(move || {
+            let first = self.first()?;
+            self = self.without(first);
+            Some(first)
+        })
+    }
+
+    /// All tiers before this one.
+    fn before(tier: usize) -> u16 {
+        match Self::bit(tier) {
+            0 => u16::MAX,
+            bit => bit.wrapping_sub(1),
+        }
     }
 
     fn bit(tier: usize) -> u16 {
@@ -338,6 +385,15 @@ mod tests {
         assert_eq!(has, [0, 3, MAX_TIERS - 1]);
         assert_eq!(set.iter().collect::<Vec<_>>(), has);
         assert!(!set.has(usize::MAX));
+        assert_eq!((set.first(), set.last()), (Some(0), Some(MAX_TIERS - 1)));
+        assert_eq!((TierSet::NONE.first(), TierSet::NONE.last()), (None, None));
+        for tier in [0, 1, 3, 4, MAX_TIERS - 1, MAX_TIERS, usize::MAX] {
+            let (before, after): (Vec<usize>, Vec<usize>) =
+                has.iter().copied().partition(|&other| other < tier);
+            assert_eq!(set.until(tier).iter().collect::<Vec<_>>(), before);
+            assert_eq!(set.from(tier).iter().collect::<Vec<_>>(), after);
+            assert_eq!(set.less(set.from(tier)), set.until(tier));
+        }
         assert_eq!(TierSet::NONE.with(3).with(3), [3].into_iter().collect());
     }
 

@@ -12,14 +12,18 @@ pub(crate) fn members<'a, const N: usize>(
     keys: [&str; N],
 ) -> Option<[Option<&'a [u8]>; N]> {
     let mut found = [None; N];
+    find(object, &keys, &mut found)?;
+    Some(found)
+}
+
+fn find<'a>(object: &'a [u8], keys: &[&str], found: &mut [Option<&'a [u8]>]) -> Option<()> {
     let note = &mut |name: &[u8], value| {
-        let mut slots = keys.iter().zip(&mut found);
+        let mut slots = keys.iter().zip(found.iter_mut());
         if let Some((_, slot)) = slots.find(|(key, _)| key.as_bytes() == name) {
             *slot = Some(value);
         }
     };
-    read(object, |rest| rest.object(DEPTH, note))?;
-    Some(found)
+    read(object, |rest| rest.object(DEPTH, note))
 }
 
 /// An object with this entry, in the order of its keys, each once and its value as it stands there. `None` if the text is no
@@ -133,7 +137,7 @@ impl<'a> Rest<'a> {
     }
 
     fn space(&mut self) {
-        while let Some((b' ' | b'\t' | b'\n' | b'\r', rest)) = self.0.split_first() {
+        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.0 {
             self.0 = rest;
         }
     }
@@ -297,9 +301,9 @@ impl<'a> Rest<'a> {
     }
 
     fn digits(&mut self) {
-        while let Some((b'0'..=b'9', rest)) = self.0.split_first() {
-            self.0 = rest;
-        }
+        let other = self.0.iter().position(|byte| !byte.is_ascii_digit());
+        let length = other.unwrap_or(self.0.len());
+        self.0 = self.0.get(length..).unwrap_or_default();
     }
 }
 

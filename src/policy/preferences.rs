@@ -83,15 +83,15 @@ impl Reach {
         Self {
             asked,
             allowed,
-            able: if able == TierSet::NONE { only } else { able },
-            last: allowed.iter().last().unwrap_or(asked),
+            able: if able.is_empty() { only } else { able },
+            last: allowed.last().unwrap_or(asked),
             is_movable: true,
         }
     }
 
     /// The tiers that may serve, from this one downwards.
-    pub(super) fn from(&self, tier: usize) -> impl DoubleEndedIterator<Item = usize> {
-        self.able.iter().filter(move |&able| able >= tier)
+    pub(super) fn from(&self, tier: usize) -> TierSet {
+        self.able.from(tier)
     }
 
     /// Whether a request that is served here may use the overdraft.
@@ -102,18 +102,18 @@ impl Reach {
     /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If that is the one that
     /// was asked for although it was not wanted, the reason is why no other will do.
     pub(super) fn nearest(&self, wanted: Choice, ask: &Ask<'_>) -> Choice {
-        let upwards = self.able.iter().rfind(|&tier| tier <= wanted.tier);
-        let tier = upwards.or_else(|| self.from(wanted.tier).next());
+        let upwards = self.able.until(wanted.tier.saturating_add(1)).last();
+        let tier = upwards.or_else(|| self.from(wanted.tier).first());
         let tier = tier.unwrap_or(self.asked);
         let is_allowed = self.allowed.has(tier);
         let reason = if tier > wanted.tier {
             Some(Reason::TierPreference)
         } else if tier == self.asked && (wanted.tier > tier || !is_allowed) {
             let until = if is_allowed { wanted.tier } else { self.last };
-            let mut others = self.allowed.iter();
-            match others.any(|other| other > tier && other <= until) {
-                true => ask.scope.reason.or(wanted.reason),
-                false => Some(Reason::TierPreference),
+            let others = self.allowed.from(tier.saturating_add(1));
+            match others.until(until.saturating_add(1)).is_empty() {
+                true => Some(Reason::TierPreference),
+                false => ask.scope.reason.or(wanted.reason),
             }
         } else {
             wanted.reason

@@ -6,6 +6,7 @@ use crate::bucket::NotNow;
 use crate::estimate::Estimate;
 use crate::ledger::Budget;
 use crate::record::Record;
+use crate::tier::TierSet;
 use crate::units::{Cost, Timestamp};
 
 /// A request, and what there is for it.
@@ -34,14 +35,10 @@ impl Case<'_> {
 
     /// Rules 6 and 7: the first of these tiers that the budget holds and that has room, or when the first of those that the
     /// budget holds has room again. `None` if the budget holds none.
-    pub(super) fn first_with_room(
-        &self,
-        start: Choice,
-        tiers: impl Iterator<Item = usize>,
-    ) -> Option<Decision> {
+    pub(super) fn first_with_room(&self, start: Choice, tiers: TierSet) -> Option<Decision> {
         let mut by_budget = None;
         let mut full: Option<(usize, Refusal)> = None;
-        for tier in tiers {
+        for tier in tiers.iter() {
             let (estimate, reserve) = self.usual(tier);
             if self.holds(reserve, |budget| budget.initial_budget).is_err() {
                 continue;
@@ -83,7 +80,7 @@ impl Case<'_> {
             record,
             now,
         } = self;
-        let lowest = reach.from(start).next_back().unwrap_or(start);
+        let lowest = reach.from(start).last().unwrap_or(start);
         let (usual, cost) = self.usual(lowest);
         let (reason, most_output, estimate, short) = match shortened(limits, ask, lowest, record) {
             Some(most) => (Reason::BudgetLow, Some(most), usual.cut(most), Ok(())),
