@@ -17,6 +17,7 @@ use crate::json::{Malformed, Scanner, Shape};
 use crate::messages::Dialect;
 use crate::rewrite::Edit;
 use crate::tenant::Headers;
+use crate::text::Text;
 use crate::tier::Needs;
 use crate::units::Tokens;
 use crate::usage::{EventFacts, Usage};
@@ -153,7 +154,7 @@ pub struct ErrorReply {
     /// JSON.
     pub body: String,
     /// Headers besides the usual ones.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Text)>,
 }
 
 /// A metered request, as far as its headers tell.

@@ -81,7 +81,7 @@ pub enum Missing {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The plan's name; empty for a tenant that has only its own limits.
-    pub name: String,
+    pub name: Name,
     /// What it grants.
     pub limits: Limits,
 }

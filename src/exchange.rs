@@ -23,14 +23,18 @@ use crate::api::{Endpoint, Facts};
 use crate::config::Config;
 use crate::headers;
 use crate::learn::Lesson;
+use crate::name::Name;
 use crate::payer::Payer;
 use crate::policy::Reason;
 use crate::reply::{Denial, Reply};
 use crate::rewrite::Edit;
 use crate::series::Label;
 use crate::store::{Store, Troubles};
-use crate::telemetry::{self, Decided, Exit, Field, Metric, SettledBy, Settlement, Shadow};
+use crate::telemetry::{
+    self, Decided, Exit, Field, Metric, SettledBy, Settlement, Shadow, plain, plain_name,
+};
 use crate::tenant::Headers;
+use crate::text::Text;
 use crate::tier::{Ladder, Needs, Place, Price, place};
 use crate::units::{Cost, Timestamp, Tokens};
 use crate::usage::{Reader, Usage};
@@ -61,7 +65,9 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderChange {
     /// In the place of any that is there.
-    Set(&'static str, String),
+    Set(&'static str, Text),
+    /// As `Set`, where there is none of that name: that is cheaper for the proxy.
+    Add(&'static str, Text),
     /// All of that name.
     Remove(Vec<u8>),
 }
@@ -118,12 +124,12 @@ struct Sent {
     payer: Payer,
     admission: Admission,
     /// The model that was asked for.
-    requested_model: String,
+    requested_model: Name,
     facts: Facts,
     /// Tier that serves, by name.
     tier: Label,
     /// Model that serves.
-    model: String,
+    model: Name,
     /// Price of the tier that serves, and of the one that was asked for.
     price: Option<Price>,
     asked_price: Option<Price>,
@@ -169,6 +175,16 @@ impl Exchange {
         !matches!(self.stage, Stage::Idle)
     }
 
+    /// Whose request it is, as the access log was told with its headers; of a metered one that was not refused.
+    #[must_use]
+    pub fn payer(&self) -> Option<&Payer> {
+        match &self.stage {
+            Stage::Reading(reading) => Some(reading.payer()),
+            Stage::Sent(sent) => Some(&sent.payer),
+            Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
+        }
+    }
+
     /// Whether nothing is left to be done at the end of the exchange, so that [`Exchange::finish`] may be left out.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -200,20 +216,25 @@ impl Exchange {
 
 impl Sent {
     /// What is told about the decision, besides whose it is.
-    fn decided(&self) -> Decided<'_> {
+    fn decided(&self) -> Decided {
         Decided {
-            tier: self.tier.as_str(),
-            requested_model: &self.requested_model,
-            model: &self.model,
-            decision: if self.model == self.requested_model {
-                "admit"
-            } else {
+            tier: (&self.tier).into(),
+            requested_model: plain_name(&self.requested_model),
+            model: plain_name(&self.model),
+            decision: if self.is_changed() {
                 "downgrade"
+            } else {
+                "admit"
             },
-            reason: match (&self.admission.record, self.admission.reason) {
-                (None, _) => Denial::Unavailable.reason(),
-                (_, reason) => reason.map_or("", reason_word),
-            },
+            reason: self.reason(),
+        }
+    }
+
+    /// Why it was decided so; empty if plain.
+    fn reason(&self) -> &'static str {
+        match (&self.admission.record, self.admission.reason) {
+            (None, _) => Denial::Unavailable.reason(),
+            (_, reason) => reason.map_or("", reason_word),
         }
     }
 
@@ -388,18 +409,31 @@ impl Step {
 
     /// This step and one that comes after it.
     fn and(mut self, after: Self) -> Self {
-        self.headers.extend(after.headers.iter().cloned());
-        self.next = after.next.clone();
-        self.reporting(after)
+        append(&mut self.headers, after.headers);
+        self.next = after.next;
+        append(&mut self.metrics, after.metrics);
+        append(&mut self.fields, after.fields);
+        self.part = self.part.or(after.part);
+        self.troubles = self.troubles.and(after.troubles);
+        self
     }
 
     /// This step, with what `other` counts and tells.
     fn reporting(mut self, other: Self) -> Self {
-        self.metrics.extend(other.metrics);
-        self.fields.extend(other.fields);
+        append(&mut self.metrics, other.metrics);
+        append(&mut self.fields, other.fields);
         self.part = self.part.or(other.part);
         self.troubles = self.troubles.and(other.troubles);
         self
+    }
+}
+
+/// Puts `more` behind `list`.
+fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
+    if list.is_empty() {
+        *list = more;
+    } else {
+        list.extend(more);
     }
 }
 
@@ -414,15 +448,11 @@ fn foreign(message: &Headers) -> Vec<HeaderChange> {
         }
     };
     let is_ours = |name: &[u8]| {
-        name.first().is_some_and(|&first| plain(&first) == b'x')
-            && name
-                .iter()
-                .map(plain)
-                .take(headers::PREFIX.len())
-                .eq(headers::PREFIX.bytes())
+        let start = name.get(..headers::PREFIX.len()).unwrap_or_default();
+        matches!(start, [b'x' | b'X', ..]) && start.iter().map(plain).eq(headers::PREFIX.bytes())
     };
     let mut names: Vec<&[u8]> = Vec::new();
-    for (name, _) in message.iter() {
+    for name in message.names() {
         if is_ours(name) && !names.contains(&name) {
             names.push(name);
         }

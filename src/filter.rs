@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::config::Config;
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
 use crate::host::{Buffer, Host, Map};
+use crate::payer::Payer;
 use crate::rewrite::{Edit, Kept, splice};
 use crate::store::Troubles;
 use crate::telemetry::{self, Field, Metric};
@@ -51,6 +52,7 @@ impl Filter {
         let step = self
             .exchange
             .request_headers(&headers, is_end, host, host, host.now());
+        log_decision(&self.exchange, &step);
         apply(
             host,
             step,
@@ -80,6 +82,7 @@ impl Filter {
             size,
             known: Some(&self.kept),
         };
+        log_decision(&self.exchange, &step);
         let action = apply(host, step, Map::Request, body);
         if action == Action::Pause {
             self.held = size;
@@ -108,6 +111,7 @@ impl Filter {
     pub(crate) fn request_trailers(&mut self, host: &Host) -> Action {
         let trailers = host.headers(Map::RequestTrailers);
         let step = self.exchange.request_trailers(&trailers, host, host.now());
+        log_decision(&self.exchange, &step);
         apply(
             host,
             step,
@@ -167,6 +171,7 @@ impl Filter {
         self.let_go(host);
         if !self.exchange.is_over() {
             let step = self.exchange.finish(host, host.now());
+            log_decision(&self.exchange, &step);
             report(host, &step);
         }
     }
@@ -202,6 +207,7 @@ fn apply(host: &Host, step: Step, map: Map, body: Body<'_>) -> Action {
     for change in &step.headers {
         match change {
             HeaderChange::Set(name, value) => host.set_header(map, name, value),
+            HeaderChange::Add(name, value) => host.add_header(map, name, value),
             HeaderChange::Remove(name) => host.remove_header(map, name),
         }
     }
@@ -273,14 +279,19 @@ fn report(host: &Host, step: &Step) {
     for field in &step.fields {
         host.tell(field);
     }
-    let decides = |(key, _): &Field| *key == telemetry::DECISION;
-    if log::log_enabled!(log::Level::Debug) && step.fields.iter().any(decides) {
-        let words = step
-            .fields
-            .iter()
-            .map(|(key, value)| format!("{key}={value:?}"));
-        log::debug!("{}", words.collect::<Vec<_>>().join(" "));
+}
+
+/// Logs a decision.
+fn log_decision(exchange: &Exchange, step: &Step) {
+    let has = |key| step.fields.iter().any(|(known, _)| *known == key);
+    if !log::log_enabled!(log::Level::Debug) || !has(telemetry::DECISION) {
+        return;
     }
+    let payer = exchange.payer().filter(|_| !has(telemetry::TENANT));
+    let whose: Vec<Field> = payer.into_iter().flat_map(Payer::identified).collect();
+    let words = whose.iter().chain(&step.fields);
+    let words = words.map(|(key, value)| format!("{key}={:?}", value.to_string()));
+    log::debug!("{}", words.collect::<Vec<_>>().join(" "));
 }
 
 fn complain(host: &Host, troubles: &Troubles) {

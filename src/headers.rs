@@ -12,6 +12,7 @@ use crate::ledger::Unit;
 use crate::policy::Limits;
 use crate::record::Record;
 use crate::telemetry::{Decided, Shadow, plain};
+use crate::text::{Text, push_number};
 use crate::units::Timestamp;
 
 /// What all of our own headers begin with; a client's are removed.
@@ -37,7 +38,7 @@ pub const SHADOW: &str = "x-bursar-shadow";
 pub const TRIMMED_MESSAGES: &str = "x-bursar-trimmed-messages";
 
 /// A header to set, in the place of any that is there.
-pub type Header = (&'static str, String);
+pub type Header = (&'static str, Text);
 
 /// What the tenant's limits are and how much of them is left, reservations counted as gone. `room`: the capacity that
 /// refuses the request, which else is nobody's business but the operator's.
@@ -48,61 +49,69 @@ pub fn limits(
     room: Option<&Room>,
     now: Timestamp,
 ) -> Vec<Header> {
-    let mut standings = standings(limits, record, now);
-    standings.extend(room.map(|room| capacity(room, now)));
-    let mut headers = Vec::with_capacity(5);
+    let [bucket, budget] = standings(limits, record, now);
+    let all = [bucket, budget, room.map(|room| capacity(room, now))];
+    let standings = || all.iter().flatten();
+    let mut headers = Vec::with_capacity(MOST);
     // Of several limits the strictest is told: the one with the least left.
-    let strictest = standings
-        .iter()
+    let strictest = standings()
         .filter(|standing| standing.unit == Unit::Tokens)
         .min_by_key(|standing| standing.left);
     if let Some(standing) = strictest {
-        headers.push(("x-ratelimit-limit-tokens", standing.quota.to_string()));
-        headers.push(("x-ratelimit-remaining-tokens", standing.left.to_string()));
+        headers.push(("x-ratelimit-limit-tokens", standing.quota.into()));
+        headers.push(("x-ratelimit-remaining-tokens", standing.left.into()));
         if let Some(reset) = standing.reset {
-            headers.push(("x-ratelimit-reset-tokens", go_duration(reset)));
+            headers.push(("x-ratelimit-reset-tokens", go_duration(reset).into()));
         }
     }
-    if !standings.is_empty() {
-        let join = |item: fn(&Standing) -> String| {
-            standings.iter().map(item).collect::<Vec<_>>().join(", ")
-        };
-        headers.push(("ratelimit-policy", join(Standing::policy)));
-        headers.push(("ratelimit", join(Standing::left)));
+    if standings().next().is_some() {
+        let (mut policy, mut left) = (list(), list());
+        for standing in standings() {
+            standing.push_policy(&mut policy);
+            standing.push_left(&mut left);
+        }
+        headers.push(("ratelimit-policy", policy.into()));
+        headers.push(("ratelimit", left.into()));
     }
     headers
 }
 
+/// As many headers as a response has of us.
+const MOST: usize = 14;
+
+/// Room for two limits; more are seldom listed.
+fn list() -> String {
+    String::with_capacity(96)
+}
+
 /// Our own headers about a decision; what is empty is left out.
-#[must_use]
-pub fn decided(decided: &Decided<'_>) -> Vec<Header> {
+pub fn decided(decided: Decided) -> impl Iterator<Item = Header> {
     let headers = [
         (TIER, decided.tier),
         (MODEL, decided.model),
         (REQUESTED_MODEL, decided.requested_model),
-        (DECISION, decided.decision),
-        (REASON, decided.reason),
+        (DECISION, decided.decision.into()),
+        (REASON, decided.reason.into()),
     ];
-    let told = headers.into_iter().filter(|(_, value)| !value.is_empty());
-    told.map(|(name, value)| (name, plain(value))).collect()
+    headers.into_iter().filter(|(_, value)| !value.is_empty())
 }
 
 /// Tells what would have been done.
 #[must_use]
 pub fn shadow(shadow: &Shadow) -> Header {
-    (SHADOW, plain(&shadow.to_string()))
+    (SHADOW, plain(&shadow.to_string()).into())
 }
 
 /// Tells that the output was limited.
 #[must_use]
 pub fn max_output_tokens(most: u64) -> Header {
-    (MAX_OUTPUT_TOKENS, most.to_string())
+    (MAX_OUTPUT_TOKENS, most.into())
 }
 
 /// Tells that a conversation was shortened.
 #[must_use]
 pub fn trimmed_messages(count: u64) -> Header {
-    (TRIMMED_MESSAGES, count.to_string())
+    (TRIMMED_MESSAGES, count.into())
 }
 
 /// What an upstream says of its own limits, which are not the tenant's.
@@ -124,7 +133,7 @@ struct Standing {
     reset: Option<Duration>,
 }
 
-fn standings(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Standing> {
+fn standings(limits: &Limits, record: &Record, now: Timestamp) -> [Option<Standing>; 2] {
     let bucket = limits.bucket.map(|quota| Standing {
         name: "bucket",
         unit: Unit::Tokens,
@@ -145,7 +154,7 @@ fn standings(limits: &Limits, record: &Record, now: Timestamp) -> Vec<Standing> 
             reset: ends.then(|| window.end.since(now)),
         }
     });
-    bucket.into_iter().chain(budget).collect()
+    [bucket, budget]
 }
 
 /// How things stand with a capacity for requests of the tenant's priority.
@@ -165,33 +174,32 @@ fn capacity(room: &Room, now: Timestamp) -> Standing {
 }
 
 impl Standing {
-    fn policy(&self) -> String {
-        let unit = match self.unit {
-            Unit::Tokens => "",
-            Unit::UsdMicros => ";qu=\"usd-micros\"",
-        };
-        let window = self.window.map(|window| window.as_secs().max(1));
-        self.item(";q=", self.quota, unit, ";w=", window)
+    fn push_policy(&self, list: &mut String) {
+        self.push_item(list, ";q=", self.quota);
+        if self.unit == Unit::UsdMicros {
+            list.push_str(";qu=\"usd-micros\"");
+        }
+        if let Some(window) = self.window {
+            list.push_str(";w=");
+            push_number(list, window.as_secs().max(1));
+        }
     }
 
-    fn left(&self) -> String {
-        self.item(";r=", self.left, "", ";t=", self.reset.map(seconds_up))
+    fn push_left(&self, list: &mut String) {
+        self.push_item(list, ";r=", self.left);
+        if let Some(reset) = self.reset {
+            list.push_str(";t=");
+            push_number(list, seconds_up(reset));
+        }
     }
 
-    /// An item of a list in a structured field (RFC 9651), with a parameter and perhaps another one. Put together by hand:
-    /// each response has four of them.
-    fn item(
-        &self,
-        key: &str,
-        number: u64,
-        unit: &str,
-        last_key: &str,
-        last: Option<u64>,
-    ) -> String {
-        let number = number.to_string();
-        let last = last.map(|last| last.to_string());
-        let (last_key, last) = last.as_ref().map_or(("", ""), |last| (last_key, last));
-        ["\"", self.name, "\"", key, &number, unit, last_key, last].concat()
+    /// An item of a list in a structured field (RFC 9651), with a parameter.
+    fn push_item(&self, list: &mut String, key: &str, number: u64) {
+        list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+        list.push_str(self.name);
+        list.push('"');
+        list.push_str(key);
+        push_number(list, number);
     }
 }
 
@@ -200,15 +208,15 @@ impl Standing {
 pub fn retry_after(wait: Duration) -> [Header; 2] {
     let millis = millis_up(wait);
     [
-        ("retry-after", millis.div_ceil(1_000).to_string()),
-        ("retry-after-ms", millis.to_string()),
+        ("retry-after", millis.div_ceil(1_000).into()),
+        ("retry-after-ms", millis.into()),
     ]
 }
 
 /// Tells the SDKs not to try again by themselves.
 #[must_use]
 pub fn do_not_retry() -> Header {
-    ("x-should-retry", "false".to_owned())
+    ("x-should-retry", "false".into())
 }
 
 /// A wait in whole milliseconds, rounded up, and at least one.
@@ -227,22 +235,35 @@ fn seconds_up(time: Duration) -> u64 {
 /// A duration in OpenAI's form, which is Go's: `17ms`, `1s`, `6m0s`, `1h0m30.5s`. Rounded up to a millisecond.
 fn go_duration(time: Duration) -> String {
     let (secs, millis) = (time.as_secs(), time.subsec_nanos().div_ceil(1_000_000));
+    // No duration is longer.
+    let mut text = String::with_capacity(32);
     if secs == 0 && millis < 1_000 {
-        return format!("{millis}ms");
+        push_number(&mut text, millis.into());
+        text.push_str("ms");
+        return text;
     }
     let secs = secs.saturating_add(u64::from(millis == 1_000));
-    let fraction = match millis % 1_000 {
-        0 => String::new(),
-        rest => format!(".{rest:03}").trim_end_matches('0').to_owned(),
-    };
-    let (hours, minutes, secs) = (secs / 3_600, secs / 60 % 60, secs % 60);
-    let [hours, minutes, secs] = [hours, minutes, secs].map(|number| number.to_string());
-    let parts: &[&str] = match (hours.as_str(), minutes.as_str()) {
-        ("0", "0") => &[&secs, &fraction, "s"],
-        ("0", _) => &[&minutes, "m", &secs, &fraction, "s"],
-        _ => &[&hours, "h", &minutes, "m", &secs, &fraction, "s"],
-    };
-    parts.concat()
+    let (hours, minutes) = (secs / 3_600, secs / 60 % 60);
+    if hours > 0 {
+        push_number(&mut text, hours);
+        text.push('h');
+    }
+    if hours > 0 || minutes > 0 {
+        push_number(&mut text, minutes);
+        text.push('m');
+    }
+    push_number(&mut text, secs % 60);
+    let mut rest = millis % 1_000;
+    if rest > 0 {
+        text.push('.');
+    }
+    while rest > 0 {
+        // The first of three digits.
+        push_number(&mut text, (rest / 100).into());
+        rest = (rest % 100).saturating_mul(10);
+    }
+    text.push('s');
+    text
 }
 
 #[cfg(test)]
@@ -272,7 +293,8 @@ mod tests {
 
     #[test]
     fn a_wait_is_rounded_up_and_never_zero() {
-        let values = |nanos| retry_after(Duration::from_nanos(nanos)).map(|(_, value)| value);
+        let values =
+            |nanos| retry_after(Duration::from_nanos(nanos)).map(|(_, value)| value.to_string());
         assert_eq!(values(0), ["1", "1"]);
         assert_eq!(values(1_000_000_001), ["2", "1001"]);
         assert_eq!(values(2_000_000_000), ["2", "2000"]);
@@ -311,16 +333,16 @@ mod tests {
         assert_eq!(
             limits(&plan, &record, None, now),
             [
-                ("x-ratelimit-limit-tokens", "1000".to_owned()),
-                ("x-ratelimit-remaining-tokens", "10".to_owned()),
-                ("x-ratelimit-reset-tokens", "59m0s".to_owned()),
+                ("x-ratelimit-limit-tokens", "1000".into()),
+                ("x-ratelimit-remaining-tokens", "10".into()),
+                ("x-ratelimit-reset-tokens", "59m0s".into()),
                 (
                     "ratelimit-policy",
-                    "\"bucket\";q=60;w=60, \"budget\";q=1000;w=3600".to_owned()
+                    "\"bucket\";q=60;w=60, \"budget\";q=1000;w=3600".into()
                 ),
                 (
                     "ratelimit",
-                    "\"bucket\";r=48;t=12, \"budget\";r=10;t=3540".to_owned()
+                    "\"bucket\";r=48;t=12, \"budget\";r=10;t=3540".into()
                 ),
             ]
         );
@@ -343,9 +365,9 @@ mod tests {
             [
                 (
                     "ratelimit-policy",
-                    "\"budget\";q=5;qu=\"usd-micros\"".to_owned()
+                    "\"budget\";q=5;qu=\"usd-micros\"".into()
                 ),
-                ("ratelimit", "\"budget\";r=5".to_owned()),
+                ("ratelimit", "\"budget\";r=5".into()),
             ]
         );
     }

@@ -11,11 +11,13 @@ use std::alloc::{Layout, alloc};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
+use crate::headers::Header;
 use crate::name::NameHashing;
 use crate::series::Series;
 use crate::store::{PutError, Store, Version};
 use crate::telemetry::{Field, Metric};
 use crate::tenant::{Headers, Properties};
+use crate::text::Text;
 use crate::units::Timestamp;
 
 /// Status of a host call; all others are one failure like another.
@@ -58,6 +60,13 @@ unsafe extern "C" {
     fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_add_header_map_value(
         map: u32,
         key: *const u8,
         key_size: usize,
@@ -164,9 +173,10 @@ impl Host {
         Headers::in_form(bytes.unwrap_or_default())
     }
 
-    pub(crate) fn set_header(&self, map: Map, name: &str, value: &str) {
+    /// Puts a header in the place of all of that name.
+    pub(crate) fn set_header(&self, map: Map, name: &str, value: &Text) {
         // SAFETY: name and value outlive the call.
-        let status = unsafe {
+        let status = value.with_bytes(|value| unsafe {
             proxy_replace_header_map_value(
                 map as u32,
                 name.as_ptr(),
@@ -174,8 +184,23 @@ impl Host {
                 value.as_ptr(),
                 value.len(),
             )
-        };
+        });
         complain(status, "set a header");
+    }
+
+    /// Puts a header beside all that are there. It costs less than half of what a replacement does.
+    pub(crate) fn add_header(&self, map: Map, name: &str, value: &Text) {
+        // SAFETY: name and value outlive the call.
+        let status = value.with_bytes(|value| unsafe {
+            proxy_add_header_map_value(
+                map as u32,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        });
+        complain(status, "add a header");
     }
 
     pub(crate) fn remove_header(&self, map: Map, name: &[u8]) {
@@ -222,14 +247,11 @@ impl Host {
     }
 
     /// Answers the request ourselves.
-    pub(crate) fn reply(
-        &self,
-        status: u16,
-        details: &str,
-        headers: &[(&'static str, String)],
-        body: &str,
-    ) {
-        let headers: Headers = headers.iter().map(|(name, value)| (name, value)).collect();
+    pub(crate) fn reply(&self, status: u16, details: &str, headers: &[Header], body: &str) {
+        let headers: Headers = headers
+            .iter()
+            .map(|(name, value)| (name, value.to_string()))
+            .collect();
         let headers = headers.as_form();
         // SAFETY: all slices outlive the call. -1: no gRPC status.
         let status = unsafe {
@@ -271,8 +293,9 @@ impl Host {
     /// Makes a field known to the access log.
     pub(crate) fn tell(&self, (key, value): &Field) {
         // SAFETY: key and value outlive the call.
-        let status =
-            unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
+        let status = value.with_bytes(|value| unsafe {
+            proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len())
+        });
         complain(status, "set a property");
     }
 

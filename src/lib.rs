@@ -25,6 +25,7 @@ extern crate self as bursar;
 pub mod name;
 pub mod number;
 pub mod series;
+pub mod text;
 pub mod units;
 pub mod window;
 

@@ -48,9 +48,8 @@ pub(crate) struct Changed<T> {
 
 impl Payer {
     /// Fields of the access log for whose request it is.
-    #[must_use]
-    pub fn identified(&self) -> Vec<Field> {
-        telemetry::identified(self.id.as_str(), &self.plan.name)
+    pub fn identified(&self) -> impl Iterator<Item = Field> {
+        telemetry::identified(self.id.name(), Some(&self.plan.name))
     }
 
     pub(crate) fn limits(&self) -> &Limits {

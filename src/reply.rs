@@ -70,7 +70,7 @@ impl Denial {
             Self::Unavailable => 503,
         };
         let (wait, may_retry) = self.retry(now);
-        let mut headers = vec![("content-type", "application/json".to_owned())];
+        let mut headers = vec![("content-type", "application/json".into())];
         headers.extend(wait.into_iter().flat_map(headers::retry_after));
         if !may_retry {
             headers.push(headers::do_not_retry());
@@ -164,7 +164,7 @@ mod tests {
         denial.reply(endpoint.wire, Timestamp::from_secs(7))
     }
 
-    fn headers(denial: Denial) -> Vec<(&'static str, String)> {
+    fn headers(denial: Denial) -> Vec<Header> {
         let reply = reply(denial);
         assert_eq!(reply.details, format!("bursar_{}", denial.reason()));
         reply
@@ -234,8 +234,8 @@ mod tests {
     fn only_what_time_can_cure_says_when_to_come_back() {
         let text = |list: &[(&'static str, &str)]| {
             list.iter()
-                .map(|&(name, value)| (name, value.to_owned()))
-                .collect::<Vec<_>>()
+                .map(|&(name, value)| (name, value.to_owned().into()))
+                .collect::<Vec<Header>>()
         };
         let wait = Duration::from_millis(5_001);
         assert_eq!(

@@ -7,10 +7,12 @@ use std::fmt;
 
 use crate::latency::LONGEST;
 use crate::ledger::Unit;
+use crate::name::Name;
 use crate::policy::Limits;
 use crate::record::Record;
 use crate::series::{Family, LABELS, Label, Series};
 use crate::store::Troubles;
+use crate::text::Text;
 use crate::units::{Micros, Tokens};
 use crate::usage::Usage;
 
@@ -48,8 +50,10 @@ static FIRST_BYTE: Family = Family::new("bursar_first_byte_p95_ms", ["tier", "mo
 static CAPACITY: Family = Family::new("bursar_capacity_remaining", ["tier", "model", ""]);
 
 /// A field of the access log: a key of the filter state (`wasm.` is put before it by the host) and its value.
-pub type Field = (&'static str, String);
+pub type Field = (&'static str, Text);
 
+/// The field that every identified request has.
+pub const TENANT: &str = "bursar_tenant";
 /// The field that every decision has.
 pub const DECISION: &str = "bursar_decision";
 /// Tenant label of all tenants that are not configured.
@@ -137,7 +141,7 @@ impl Shadow {
     /// The field of the access log.
     #[must_use]
     pub fn field(&self) -> Field {
-        ("bursar_shadow", plain(&self.to_string()))
+        ("bursar_shadow", plain(&self.to_string()).into())
     }
 
     /// The metric.
@@ -152,7 +156,7 @@ impl Shadow {
 #[must_use]
 pub fn trimmed(tenant: Label, messages: u64) -> (Metric, Field) {
     let metric = Metric::Add(TRIMMED.of([tenant, NONE, NONE]), messages);
-    (metric, ("bursar_trimmed_messages", messages.to_string()))
+    (metric, ("bursar_trimmed_messages", messages.into()))
 }
 
 /// A request was refused.
@@ -276,44 +280,38 @@ pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
     Metric::Set(CAPACITY.of([tier, model, NONE]), left)
 }
 
-/// A decision's fields.
-#[derive(Clone, Copy, Debug)]
-pub struct Decided<'a> {
+/// A decision's fields. What a client chose is [`plain`].
+#[derive(Clone, Debug)]
+pub struct Decided {
     /// The tier that serves, or would have.
-    pub tier: &'a str,
+    pub tier: Text,
     /// The model that was asked for.
-    pub requested_model: &'a str,
+    pub requested_model: Text,
     /// The model that is sent.
-    pub model: &'a str,
+    pub model: Text,
     /// `admit`, `downgrade` or `throttle`.
     pub decision: &'static str,
     /// Why; empty if plain.
     pub reason: &'static str,
 }
 
-/// Fields of the access log for a decision.
-#[must_use]
-pub fn decided(decided: &Decided<'_>) -> Vec<Field> {
+/// Fields of the access log for a decision; what is empty is left out.
+pub fn decided(decided: Decided) -> impl Iterator<Item = Field> {
     let fields = [
         ("bursar_tier", decided.tier),
-        ("bursar_requested_model", &plain(decided.requested_model)),
-        ("bursar_model", &plain(decided.model)),
-        (DECISION, decided.decision),
-        ("bursar_reason", decided.reason),
+        ("bursar_requested_model", decided.requested_model),
+        ("bursar_model", decided.model),
+        (DECISION, decided.decision.into()),
+        ("bursar_reason", decided.reason.into()),
     ];
-    told(&fields)
+    fields.into_iter().filter(|(_, value)| !value.is_empty())
 }
 
 /// Fields of the access log for whose a request is. The plan is empty for a tenant that has only limits of its own.
-#[must_use]
-pub fn identified(tenant: &str, plan: &str) -> Vec<Field> {
-    told(&[("bursar_tenant", tenant), ("bursar_plan", plan)])
-}
-
-/// What is empty says nothing and is left out.
-fn told(fields: &[(&'static str, &str)]) -> Vec<Field> {
-    let told = fields.iter().filter(|(_, value)| !value.is_empty());
-    told.map(|&(key, value)| (key, value.to_owned())).collect()
+pub fn identified(tenant: &Name, plan: Option<&Name>) -> impl Iterator<Item = Field> {
+    let plan = plan.filter(|plan| !plan.is_empty());
+    let plan = plan.map(|plan| ("bursar_plan", plan.into()));
+    [(TENANT, tenant.into())].into_iter().chain(plan)
 }
 
 /// Fields of the access log for a settlement. `charged` is in the unit of the tenant's budget (tokens without one).
@@ -325,31 +323,23 @@ pub fn charged(settlement: &Settlement, limits: &Limits, record: Option<&Record>
         tokens: usage.cost(None).tokens,
         usd: settlement.spend,
     };
-    let mut fields = vec![
-        (
-            "bursar_input_tokens",
-            usage.input.unwrap_or_default().0.to_string(),
-        ),
-        (
-            "bursar_cached_tokens",
-            usage.cached_input.unwrap_or_default().0.to_string(),
-        ),
-        (
-            "bursar_output_tokens",
-            usage.output.unwrap_or_default().0.to_string(),
-        ),
-        ("bursar_charged", unit.of(cost).to_string()),
-        ("bursar_settled_by", settlement.by.as_str().to_owned()),
+    let tokens = |tokens: Option<Tokens>| Text::Number(tokens.unwrap_or_default().0);
+    let left = record.and_then(|record| left(limits, record));
+    let fields = [
+        ("bursar_input_tokens", tokens(usage.input)),
+        ("bursar_cached_tokens", tokens(usage.cached_input)),
+        ("bursar_output_tokens", tokens(usage.output)),
+        ("bursar_charged", unit.of(cost).into()),
+        ("bursar_settled_by", settlement.by.as_str().into()),
     ];
-    fields.extend(record.and_then(|record| left(limits, record)));
-    fields
+    fields.into_iter().chain(left).collect()
 }
 
 /// The field that tells what is left of the budget.
 #[must_use]
 pub fn left(limits: &Limits, record: &Record) -> Option<Field> {
     let left = limits.budget?.remaining(&record.account);
-    Some(("bursar_remaining", left.to_string()))
+    Some(("bursar_remaining", left.into()))
 }
 
 /// Text that a client chose, as it may stand in a header or a log: visible ASCII and spaces, at most 256 bytes.
@@ -362,10 +352,24 @@ pub fn plain(text: &str) -> String {
             '?'
         }
     };
-    if text.len() <= 256 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if is_plain(text) {
         return text.to_owned();
     }
     text.chars().take(256).map(visible).collect()
+}
+
+/// A name that a client may have chosen, as it may stand in a header or a log.
+#[must_use]
+pub fn plain_name(name: &Name) -> Text {
+    if is_plain(name) {
+        name.into()
+    } else {
+        plain(name).into()
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.len() <= 256 && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 #[cfg(test)]
@@ -411,13 +415,13 @@ mod tests {
     #[test]
     fn a_field_that_says_nothing_is_left_out() {
         let decision = Decided {
-            tier: "default",
-            requested_model: "gpt-4o",
-            model: "gpt-4o",
+            tier: "default".into(),
+            requested_model: "gpt-4o".into(),
+            model: "gpt-4o".into(),
             decision: "admit",
             reason: "",
         };
-        let keys: Vec<_> = decided(&decision).into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<_> = decided(decision).map(|(key, _)| key).collect();
         let expected = [
             "bursar_tier",
             "bursar_requested_model",

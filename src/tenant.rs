@@ -86,11 +86,18 @@ pub trait Properties {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<u8>);
 
-/// Names and values that are still to be told.
-#[derive(Default)]
-struct Pairs<'a> {
-    sizes: &'a [u8],
+/// Where names and values are that are still to be told.
+struct Places<'a> {
+    sizes: std::slice::Iter<'a, [u8; 8]>,
     texts: &'a [u8],
+    at: usize,
+}
+
+/// Where a name and its value are.
+struct Place {
+    start: usize,
+    name: usize,
+    value: usize,
 }
 
 impl Headers {
@@ -108,26 +115,52 @@ impl Headers {
 
     /// All names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let pairs = || {
+        let places = self.places();
+        let texts = places.texts;
+        places.map_while(move |place| Some((place.name_in(texts)?, place.value_in(texts)?)))
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let places = self.places();
+        let texts = places.texts;
+        places.filter_map(move |place| place.name_in(texts))
+    }
+
+    /// The values of a header.
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let places = self.places();
+        let texts = places.texts;
+        places
+            .filter(move |place| place.is(name, texts))
+            .filter_map(move |place| place.value_in(texts))
+    }
+
+    fn places(&self) -> Places<'_> {
+        let parts = || {
             let (count, rest) = self.0.split_first_chunk::<4>()?;
             let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-            let (sizes, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
-            Some(Pairs { sizes, texts })
+            rest.split_at_checked(count.checked_mul(8)?)
         };
-        pairs().unwrap_or_default()
+        let (sizes, texts) = parts().unwrap_or_default();
+        Places {
+            sizes: sizes.as_chunks().0.iter(),
+            texts,
+            at: 0,
+        }
     }
 
     /// Whether there is such a header.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.iter().any(|(key, _)| key == name.as_bytes())
+        self.values(name).next().is_some()
     }
 
     /// The value of a header that was sent once; `None` if it was not sent, or sent several times.
     #[must_use]
     pub fn only(&self, name: &str) -> Option<&[u8]> {
-        let mut values = self.iter().filter(|(key, _)| *key == name.as_bytes());
-        let (_, first) = values.next()?;
+        let mut values = self.values(name);
+        let first = values.next()?;
         values.next().is_none().then_some(first)
     }
 
@@ -135,10 +168,12 @@ impl Headers {
     #[must_use]
     pub fn only_of<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
         let mut found = [(None, 0_usize); N];
-        for (name, value) in self.iter() {
+        let places = self.places();
+        let texts = places.texts;
+        for place in places {
             for (wanted, (first, count)) in names.iter().zip(&mut found) {
-                if wanted.as_bytes() == name {
-                    *first = first.or(Some(value));
+                if place.is(wanted, texts) {
+                    *first = first.or_else(|| place.value_in(texts));
                     *count = count.saturating_add(1);
                 }
             }
@@ -147,24 +182,37 @@ impl Headers {
     }
 }
 
-impl<'a> Iterator for Pairs<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+impl Iterator for Places<'_> {
+    type Item = Place;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let (&[a, b, c, d, e, f, g, h], sizes) = self.sizes.split_first_chunk::<8>()?;
-        self.sizes = sizes;
-        let name = self.text([a, b, c, d])?;
-        Some((name, self.text([e, f, g, h])?))
+    fn next(&mut self) -> Option<Place> {
+        let [a, b, c, d, e, f, g, h] = *self.sizes.next()?;
+        let size = |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
+        let place = Place {
+            start: self.at,
+            name: size([a, b, c, d]),
+            value: size([e, f, g, h]),
+        };
+        // Each has a NUL behind it.
+        let both = place.name.saturating_add(place.value).saturating_add(2);
+        self.at = self.at.saturating_add(both);
+        (self.at <= self.texts.len()).then_some(place)
     }
 }
 
-impl<'a> Pairs<'a> {
-    fn text(&mut self, size: [u8; 4]) -> Option<&'a [u8]> {
-        let size = usize::try_from(u32::from_le_bytes(size)).ok()?;
-        let (text, rest) = self.texts.split_at_checked(size)?;
-        let (_, rest) = rest.split_first()?;
-        self.texts = rest;
-        Some(text)
+impl Place {
+    /// Whether this is its name. Most are not as long.
+    fn is(&self, name: &str, texts: &[u8]) -> bool {
+        self.name == name.len() && self.name_in(texts) == Some(name.as_bytes())
+    }
+
+    fn name_in<'a>(&self, texts: &'a [u8]) -> Option<&'a [u8]> {
+        texts.get(self.start..)?.get(..self.name)
+    }
+
+    fn value_in<'a>(&self, texts: &'a [u8]) -> Option<&'a [u8]> {
+        let start = self.start.saturating_add(self.name).saturating_add(1);
+        texts.get(start..)?.get(..self.value)
     }
 }
 

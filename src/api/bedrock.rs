@@ -364,11 +364,11 @@ fn error(problem: &Problem<'_>) -> ErrorReply {
         (429, None) => "ServiceQuotaExceededException",
         _ => "ServiceUnavailableException",
     };
-    let mut headers = vec![("x-amzn-errortype", kind.to_owned())];
+    let mut headers = vec![("x-amzn-errortype", kind.into())];
     headers.extend(
         problem
             .retry_after_ms
-            .map(|wait| ("x-amz-retry-after", wait.to_string())),
+            .map(|wait| ("x-amz-retry-after", wait.into())),
     );
     let &Problem { code, message, .. } = problem;
     ErrorReply {

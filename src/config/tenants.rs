@@ -22,7 +22,7 @@ impl Plans {
             let path = &plans.key(name);
             let raw = RawLimits::read(json, path)?;
             let plan = Rc::new(Plan {
-                name: name.to_owned(),
+                name: name.into(),
                 limits: raw.check(path, given)?,
             });
             match all.insert(name.to_owned(), Rc::new((raw, plan))) {
@@ -54,6 +54,7 @@ impl Plans {
     fn of(&self, json: &mut Reader<'_>, path: &Path<'_>, given: &Given<'_>) -> Parsed<Rc<Plan>> {
         let mut again = json.clone();
         let mut tenant = RawTenant::read(json, path)?;
+        let mut shared = None;
         if let Some(name) = &tenant.plan {
             let (raw, plan) = self.find(name, &path.key("plan"))?;
             if !tenant.has_own {
@@ -62,10 +63,11 @@ impl Plans {
             // Once more, over what the plan says.
             tenant.own.clone_from(raw);
             tenant.read_over(&mut again, path)?;
+            shared = Some(plan.name.clone());
         }
         Ok(Rc::new(Plan {
             limits: tenant.own.check(path, given)?,
-            name: tenant.plan.unwrap_or_default(),
+            name: shared.unwrap_or_else(|| "".into()),
         }))
     }
 }

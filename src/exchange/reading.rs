@@ -7,7 +7,7 @@ use super::scope::{depends_on_rest, scope};
 use super::*;
 use crate::admission::{Amended, Outcome};
 use crate::api::{Fault, body_model, limit_output};
-use crate::conversation::Name;
+use crate::conversation;
 use crate::estimate::Estimate;
 use crate::json::{Malformed, Repeats, Scanner, quoted};
 use crate::learn::{BytesPerToken, PRIOR_ANSWER};
@@ -32,7 +32,7 @@ pub(super) struct Reading {
     /// It may have to stay where it is, and no header names it.
     names: bool,
     /// What a header calls it.
-    named: Option<Name>,
+    named: Option<conversation::Name>,
     /// The length that the client promised, if it did.
     length: Option<u64>,
     /// The length that the upstream was promised of a body that passes, if it was.
@@ -130,6 +130,11 @@ impl Reading {
         }
     }
 
+    /// Whose request it is.
+    pub(super) fn payer(&self) -> &Payer {
+        &self.payer
+    }
+
     /// What changes in the headers whatever the body says.
     pub(super) fn header_changes(&self) -> Vec<HeaderChange> {
         if self.endpoint.is_signed {
@@ -137,11 +142,11 @@ impl Reading {
             return Vec::new();
         }
         // A compressed answer could not be read.
-        let mut changes = vec![HeaderChange::Set("accept-encoding", "identity".to_owned())];
+        let mut changes = vec![HeaderChange::Set("accept-encoding", "identity".into())];
         if matches!(self.body, Body::Passing(_)) {
             // A rewrite may change it, and a stale one would make the rest of this body the next request.
             changes.push(match self.promised {
-                Some(promised) => HeaderChange::Set("content-length", promised.to_string()),
+                Some(promised) => HeaderChange::Set("content-length", promised.into()),
                 None => HeaderChange::Remove(b"content-length".to_vec()),
             });
         }
@@ -311,7 +316,7 @@ impl Reading {
     }
 
     /// The request's conversation, if that is known and matters.
-    fn conversation(&self) -> Option<Name> {
+    fn conversation(&self) -> Option<conversation::Name> {
         let messages = self.messages.as_ref();
         let messages = messages.filter(|_| self.is_complete() && self.may_name());
         self.named.or_else(|| messages?.name())
@@ -385,7 +390,7 @@ impl Reading {
         match &mut self.body {
             Body::Held => {
                 if let Some(length) = self.length.filter(|_| !edits.is_empty()) {
-                    let length = new_length(length, &edits).to_string();
+                    let length = new_length(length, &edits).into();
                     step.headers
                         .push(HeaderChange::Set("content-length", length));
                 }
@@ -424,12 +429,13 @@ impl Reading {
         let Some(sent) = &self.sent else {
             return Vec::new();
         };
-        let mut changes = vec![HeaderChange::Set(
-            headers::TIER,
-            sent.tier.as_str().to_owned(),
-        )];
+        // What the client sent of that name was removed.
+        let mut changes = vec![HeaderChange::Add(headers::TIER, (&sent.tier).into())];
         if let Some(model) = self.endpoint.model.as_ref().filter(|_| sent.is_changed()) {
-            changes.push(HeaderChange::Set(":path", model.path_for(&sent.model)));
+            changes.push(HeaderChange::Set(
+                ":path",
+                model.path_for(&sent.model).into(),
+            ));
         }
         changes
     }
@@ -721,15 +727,18 @@ impl Sent {
                 edits: cuts.edits(cut),
             })
         });
+        let requested_model = Name::from(ask.model);
+        let place = ask.place.filter(|place| tier > place.asked);
+        let lower = place.and_then(|place| place.ladder.tiers.get(tier));
         Self {
             endpoint,
             tier: tier_name(ask, tier),
-            model: ask.model_at(tier).to_owned(),
+            model: lower.map_or(&requested_model, |tier| &tier.model).clone(),
             price: ask.price(tier).copied(),
             asked_price: ask.price(ask.place.map_or(0, |place| place.asked)).copied(),
             payer,
             admission,
-            requested_model: ask.model.to_owned(),
+            requested_model,
             facts,
             limited_to: None,
             shadow: None,
@@ -741,7 +750,7 @@ impl Sent {
     }
 
     /// Another model serves than the one that was asked for.
-    fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         self.model != self.requested_model
     }
 
@@ -773,10 +782,10 @@ impl Sent {
     fn admitted(&self) -> Step {
         let tenant = label(&self.payer);
         let decided = self.decided();
-        let mut fields = self.payer.identified();
-        fields.extend(telemetry::decided(&decided));
-        fields.extend(self.shadow.as_ref().map(Shadow::field));
         let (decision, reason) = (decided.decision, decided.reason);
+        let mut fields = Vec::with_capacity(8);
+        fields.extend(telemetry::decided(decided));
+        fields.extend(self.shadow.as_ref().map(Shadow::field));
         let here = || (tenant.clone(), self.tier.clone());
         let (whose, tier) = here();
         let mut metrics = vec![telemetry::request(whose, tier, decision)];

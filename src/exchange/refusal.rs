@@ -46,14 +46,14 @@ pub(super) fn refuse(
     let tier = known.map_or_else(|| "".into(), |about| about.tier.clone());
     let decision = if denial.is_throttle() { "throttle" } else { "" };
     let told = Decided {
-        tier: tier.as_str(),
-        requested_model: known.map_or("", |about| about.requested_model),
-        model: known.map_or("", |about| about.model),
+        tier: (&tier).into(),
+        requested_model: plain(known.map_or("", |about| about.requested_model)).into(),
+        model: plain(known.map_or("", |about| about.model)).into(),
         decision,
         reason: denial.reason(),
     };
     if denial.is_throttle() {
-        metrics.push(telemetry::request(tenant, tier.clone(), decision));
+        metrics.push(telemetry::request(tenant, tier, decision));
     }
     if let (Some(payer), Some(about)) = (payer, known) {
         reply.headers.extend(headers::limits(
@@ -63,9 +63,9 @@ pub(super) fn refuse(
             now,
         ));
     }
-    reply.headers.extend(headers::decided(&told));
-    let mut fields = payer.map_or_else(Vec::new, Payer::identified);
-    fields.extend(telemetry::decided(&told));
+    reply.headers.extend(headers::decided(told.clone()));
+    let mut fields: Vec<Field> = payer.into_iter().flat_map(Payer::identified).collect();
+    fields.extend(telemetry::decided(told));
     Step {
         next: Next::Reply(reply),
         metrics,

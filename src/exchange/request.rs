@@ -37,11 +37,14 @@ impl Exchange {
             Identified::Payer(payer) => payer,
             Identified::Unmetered => return step,
             Identified::Denied(denial, id) => {
-                step.fields = id.map_or_else(Vec::new, |id| telemetry::identified(id.as_str(), ""));
+                let fields = id
+                    .iter()
+                    .flat_map(|id| telemetry::identified(id.name(), None));
+                step.fields = fields.collect();
                 return refuse(wire, denial, None, None, now).reporting(step);
             }
         };
-        step.fields = payer.identified();
+        step.fields = payer.identified().collect();
         if is_end {
             let denial = Denial::InvalidBody(Fault::Body(Malformed::Truncated));
             if payer.plan.limits.shadow {

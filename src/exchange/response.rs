@@ -23,10 +23,10 @@ impl Exchange {
                 reading.answered_early(response);
             }
             if let Stage::Unread(shadow) = &self.stage {
-                let ours = headers::decided(&shadow::unread_decision(shadow));
-                let ours = ours.into_iter().chain([headers::shadow(shadow)]);
+                let ours = headers::decided(shadow::unread_decision(shadow));
+                let ours = ours.chain([headers::shadow(shadow)]);
                 step.headers
-                    .extend(ours.map(|(name, value)| HeaderChange::Set(name, value)));
+                    .extend(ours.map(|(name, value)| HeaderChange::Add(name, value)));
             }
             return if is_ours { Step::default() } else { step };
         };
@@ -51,15 +51,16 @@ impl Exchange {
         }
         let ours = sent.headers(now);
         // What we set takes the place of theirs.
-        let is_theirs =
-            |name: &&&str| response.has(name) && ours.iter().all(|(our_name, _)| our_name != *name);
-        let theirs = headers::LIMITS.iter().filter(is_theirs);
+        let theirs = told_limits(response);
+        let is_left = |name: &&&str| ours.iter().all(|(our_name, _)| our_name != *name);
+        let left = theirs.iter().filter(is_left);
         step.headers
-            .extend(theirs.map(|name| HeaderChange::Remove(name.as_bytes().to_vec())));
-        step.headers.extend(
-            ours.into_iter()
-                .map(|(name, value)| HeaderChange::Set(name, value)),
-        );
+            .extend(left.map(|name| HeaderChange::Remove(name.as_bytes().to_vec())));
+        let set = |(name, value)| match theirs.contains(&name) {
+            true => HeaderChange::Set(name, value),
+            false => HeaderChange::Add(name, value),
+        };
+        step.headers.extend(ours.into_iter().map(set));
         if is_end {
             step = step.reporting(sent.settle(&config, store, Exit::Answered, now));
         }
@@ -147,7 +148,7 @@ impl Sent {
         let limits =
             record.map(|record| headers::limits(&self.payer.plan.limits, record, None, now));
         let mut headers = limits.unwrap_or_default();
-        headers.extend(headers::decided(&self.decided()));
+        headers.extend(headers::decided(self.decided()));
         headers.extend(self.limited_to.map(headers::max_output_tokens));
         headers.extend(self.shadow.as_ref().map(headers::shadow));
         let trimmed = self.trimmed.as_ref();
@@ -159,6 +160,22 @@ impl Sent {
     pub(super) fn reader(&self, response: &Headers) -> Reader {
         Reader::new(self.endpoint.wire, response, self.facts.hides_usage)
     }
+}
+
+/// The headers about limits that the upstream has sent.
+fn told_limits(response: &Headers) -> Vec<&'static str> {
+    let mut told = Vec::new();
+    // Most other headers begin with another letter.
+    for name in response
+        .names()
+        .filter(|name| matches!(name, [b'x' | b'r', ..]))
+    {
+        let limit = headers::LIMITS
+            .iter()
+            .find(|limit| limit.as_bytes() == name);
+        told.extend(limit.filter(|limit| !told.contains(*limit)));
+    }
+    told
 }
 
 /// Whether, and how, the upstream did not serve.

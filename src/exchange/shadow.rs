@@ -59,8 +59,8 @@ pub(super) fn denied(denial: Denial) -> Shadow {
 
 /// What is counted and told of a request that goes on unmetered, since it cannot be read.
 pub(super) fn unread(payer: &Payer, shadow: &Shadow) -> Step {
-    let mut fields = payer.identified();
-    fields.extend(telemetry::decided(&unread_decision(shadow)));
+    let mut fields: Vec<Field> = payer.identified().collect();
+    fields.extend(telemetry::decided(unread_decision(shadow)));
     fields.push(shadow.field());
     Step {
         metrics: vec![shadow.metric(label(payer))],
@@ -70,11 +70,11 @@ pub(super) fn unread(payer: &Payer, shadow: &Shadow) -> Step {
 }
 
 /// The decision about it.
-pub(super) fn unread_decision(shadow: &Shadow) -> Decided<'_> {
+pub(super) fn unread_decision(shadow: &Shadow) -> Decided {
     Decided {
-        tier: "",
-        requested_model: "",
-        model: "",
+        tier: "".into(),
+        requested_model: "".into(),
+        model: "".into(),
         decision: "admit",
         reason: shadow.reason,
     }

@@ -195,6 +195,18 @@ def test_an_upstreams_headers_of_the_same_names_do_not_stand_beside_ours(rig):
     assert response.header("x-request-id") == "abc"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_each_header_of_ours_is_there_once_however_often_an_upstream_sends_it(rig, times):
+    names = ["X-Bursar-Decision", "x-bursar-model", "x-ratelimit-limit-tokens", "X-RateLimit-Remaining-Tokens",
+             "x-ratelimit-reset-tokens", "ratelimit-policy", "RateLimit"]
+    answer = answers.json_answer("gpt-4o", answers.usage(1, 1))
+    answer.headers += [(name, "forged") for name in names] * times
+    response = rig.chat(rig.tenant("daily"), answer=answer)
+    told = {name: response.all(name.lower()) for name in names}
+    assert {name: len(values) for name, values in told.items()} == dict.fromkeys(names, 1)
+    assert ["forged"] not in told.values()
+
+
 def test_a_ladder_takes_the_models_that_match_its_globs(start_rig):
     config = plugin_config({"budgeted": PLANS["budgeted"]}, ladders=[{"match": ["gpt-4o-20*"], "tiers": TIERS}])
     del config["tiers"]

@@ -22,6 +22,7 @@ use bursar::rewrite::splice;
 use bursar::store::tenant_key;
 use bursar::telemetry::Metric;
 use bursar::tenant::{Headers, Properties};
+use bursar::text::Text;
 use bursar::units::Timestamp;
 
 use crate::store::FakeStore;
@@ -52,6 +53,7 @@ pub struct Call<'a> {
     pub headers_gone: bool,
     /// What we answered ourselves.
     pub reply: Option<Reply>,
+    reply_headers: Vec<(String, String)>,
     /// What the client got from the upstream.
     pub response_headers: Vec<(String, String)>,
     pub response_body: Vec<u8>,
@@ -119,6 +121,7 @@ impl Proxy {
             upstream_body: Vec::new(),
             headers_gone: false,
             reply: None,
+            reply_headers: Vec::new(),
             response_headers: Vec::new(),
             response_body: Vec::new(),
             response_trailers: Vec::new(),
@@ -248,19 +251,12 @@ impl Call<'_> {
     /// Status and reason of our own answer.
     pub fn refused(&self) -> Option<(u16, &str)> {
         let reply = self.reply.as_ref()?;
-        let reason = reply
-            .headers
-            .iter()
-            .find(|(name, _)| *name == "x-bursar-reason");
-        Some((reply.status, reason.map_or("", |(_, value)| value.as_str())))
+        let reason = self.reply_header("x-bursar-reason");
+        Some((reply.status, reason.unwrap_or("")))
     }
 
     pub fn reply_header(&self, name: &str) -> Option<&str> {
-        let headers = &self.reply.as_ref()?.headers;
-        headers
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.as_str())
+        find(&self.reply_headers, name)
     }
 
     fn apply_request(&mut self, step: Step, chunk: Vec<u8>) {
@@ -274,7 +270,12 @@ impl Call<'_> {
             change(&mut self.upstream_headers, &step.headers);
         }
         match step.next {
-            Next::Reply(reply) => self.reply = Some(reply),
+            Next::Reply(reply) => {
+                let headers = reply.headers.iter();
+                let text = |(name, value): &(&str, Text)| ((*name).to_owned(), value.to_string());
+                self.reply_headers = headers.map(text).collect();
+                self.reply = Some(reply);
+            }
             Next::Pause => assert_eq!(step.body, BodyChange::Keep),
             Next::Continue => {
                 self.headers_gone = true;
@@ -309,7 +310,9 @@ impl Call<'_> {
                 }
             }
         }
-        self.fields.extend(step.fields.iter().cloned());
+        let fields = step.fields.iter();
+        self.fields
+            .extend(fields.map(|(key, value)| (*key, value.to_string())));
     }
 }
 
@@ -331,12 +334,15 @@ fn as_headers(list: &[(String, String)]) -> Headers {
 fn change(headers: &mut Vec<(String, String)>, changes: &[HeaderChange]) {
     for change in changes {
         let name = match change {
-            HeaderChange::Set(name, _) => (*name).to_owned(),
+            HeaderChange::Set(name, _) | HeaderChange::Add(name, _) => (*name).to_owned(),
             HeaderChange::Remove(name) => String::from_utf8_lossy(name).into_owned(),
         };
+        if let HeaderChange::Add(name, _) = change {
+            assert_eq!(find(headers, name), None, "it would be there twice");
+        }
         headers.retain(|(key, _)| *key != name);
-        if let HeaderChange::Set(name, value) = change {
-            headers.push(((*name).to_owned(), value.clone()));
+        if let HeaderChange::Set(name, value) | HeaderChange::Add(name, value) = change {
+            headers.push(((*name).to_owned(), value.to_string()));
         }
     }
 }

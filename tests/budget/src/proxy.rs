@@ -350,25 +350,32 @@ fn about_messages(linker: &mut Linker<Proxy>) -> Result<(), Fault> {
             }
         },
     )?;
-    linker.func_wrap(
-        "env",
-        "proxy_replace_header_map_value",
-        move |mut call: Call<'_>,
-              map: u32,
-              key: u32,
-              key_size: u32,
-              value: u32,
-              size: u32|
-              -> Status {
-            note(&mut call, "proxy_replace_header_map_value");
-            let key = text(taken(&mut call, key, key_size)?);
-            let value = text(taken(&mut call, value, size)?);
-            let headers = &mut call.data_mut().headers[side(map)];
-            headers.retain(|(name, _)| *name != key);
-            headers.push((key, value));
-            Ok(OK)
-        },
-    )?;
+    for (name, replaces) in [
+        ("proxy_replace_header_map_value", true),
+        ("proxy_add_header_map_value", false),
+    ] {
+        linker.func_wrap(
+            "env",
+            name,
+            move |mut call: Call<'_>,
+                  map: u32,
+                  key: u32,
+                  key_size: u32,
+                  value: u32,
+                  size: u32|
+                  -> Status {
+                note(&mut call, name);
+                let key = text(taken(&mut call, key, key_size)?);
+                let value = text(taken(&mut call, value, size)?);
+                let headers = &mut call.data_mut().headers[side(map)];
+                if replaces {
+                    headers.retain(|(name, _)| *name != key);
+                }
+                headers.push((key, value));
+                Ok(OK)
+            },
+        )?;
+    }
     linker.func_wrap(
         "env",
         "proxy_remove_header_map_value",

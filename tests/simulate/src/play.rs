@@ -137,7 +137,7 @@ impl Proxy {
         let outcome = Outcome {
             request,
             tier,
-            reason: field(&step.fields, "bursar_reason").to_owned(),
+            reason: field(&step.fields, "bursar_reason"),
         };
         let sent = tier.map(|tier| Sent {
             exchange,
@@ -208,11 +208,11 @@ fn headers(list: &[(&str, &str)]) -> Headers {
 }
 
 /// A field of the access log; empty if it is not there.
-fn field<'a>(fields: &'a [Field], name: &str) -> &'a str {
+fn field(fields: &[Field], name: &str) -> String {
     fields
         .iter()
         .find(|(key, _)| *key == name)
-        .map_or("", |(_, value)| value)
+        .map_or_else(String::new, |(_, value)| value.to_string())
 }
 
 fn tier(fields: &[Field]) -> usize {
