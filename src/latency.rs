@@ -43,7 +43,10 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(10);
 pub const RETURN: (u64, u64) = (4, 5);
 
 /// The longest SLA that can be missed: longer times are one like another.
-pub const LONGEST: Duration = Duration::from_millis(131_071);
+pub const LONGEST: Duration = Duration::from_millis(LONGEST_MILLIS);
+
+/// [`LONGEST`], in milliseconds.
+pub(crate) const LONGEST_MILLIS: u64 = 131_071;
 
 /// The last bucket: all times beyond [`LONGEST`].
 const BEYOND: u8 = 224;

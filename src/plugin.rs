@@ -5,30 +5,32 @@
 #![expect(unsafe_code, reason = "the names of exported functions are foreign")]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::config::{Config, Missing};
 use crate::filter::{Action, Filter};
 use crate::host::{self, Buffer, Host};
+use crate::name::NameHashing;
 use crate::store::Troubles;
 use crate::telemetry;
 
 /// All that lives in this VM, which has one thread.
 struct Vm {
     host: Host,
-    /// Plugin configurations by the id of their context. An old one serves on until its last request is over.
-    configs: RefCell<BTreeMap<u32, Rc<Config>>>,
-    /// Requests by the id of their context.
-    filters: RefCell<BTreeMap<u32, Filter>>,
+    /// Plugin configurations by the id of their context: a few. An old one serves on until its last request is over.
+    configs: RefCell<Vec<(u32, Rc<Config>)>>,
+    /// Requests by the id of their context, which the proxy counts up: nobody can choose them to collide. A request is large
+    /// and stays where it is.
+    filters: RefCell<HashMap<u32, Box<Filter>, NameHashing>>,
 }
 
 thread_local! {
     static VM: Vm = const {
         Vm {
             host: Host::new(),
-            configs: RefCell::new(BTreeMap::new()),
-            filters: RefCell::new(BTreeMap::new()),
+            configs: RefCell::new(Vec::new()),
+            filters: RefCell::new(HashMap::with_hasher(NameHashing::new())),
         }
     };
 }
@@ -56,10 +58,12 @@ extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(context: u32, root: u32) {
     VM.with(|vm| {
-        let config = vm.configs.try_borrow().ok();
-        let config = config.and_then(|configs| configs.get(&root).map(Rc::clone));
-        if let (Some(config), Ok(mut filters)) = (config, vm.filters.try_borrow_mut()) {
-            filters.insert(context, Filter::new(config));
+        let (Ok(configs), Ok(mut filters)) = (vm.configs.try_borrow(), vm.filters.try_borrow_mut())
+        else {
+            return;
+        };
+        if let Some((_, config)) = configs.iter().find(|(id, _)| *id == root) {
+            filters.insert(context, Box::new(Filter::new(Rc::clone(config))));
         }
     });
 }
@@ -86,7 +90,8 @@ extern "C" fn proxy_on_configure(root: u32, size: usize) -> bool {
         let Ok(mut configs) = vm.configs.try_borrow_mut() else {
             return false;
         };
-        configs.insert(root, Rc::new(config));
+        configs.retain(|(id, _)| *id != root);
+        configs.push((root, Rc::new(config)));
         true
     })
 }
@@ -144,7 +149,7 @@ extern "C" fn proxy_on_delete(context: u32) {
             return;
         };
         if filters.remove(&context).is_none() {
-            configs.remove(&context);
+            configs.retain(|(id, _)| *id != context);
         }
     });
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::latency::LONGEST;
+use crate::latency::LONGEST_MILLIS;
 use crate::ledger::Unit;
 use crate::name::Name;
 use crate::policy::Limits;
@@ -261,13 +261,11 @@ pub fn remaining(tenant: Label, limits: &Limits, record: &Record) -> Option<(Ser
     Some((REMAINING.of([tenant, NONE, NONE]), left))
 }
 
-/// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`LONGEST`] stands for all that is longer.
+/// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`crate::latency::LONGEST`] stands for all that is longer.
 /// `answer`: `streamed` or `whole`.
 #[must_use]
 pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u64) -> Metric {
-    let longer = u64::try_from(LONGEST.as_millis())
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
+    let longer = LONGEST_MILLIS.saturating_add(1);
     Metric::Set(
         FIRST_BYTE.of([tier, model, answer.into()]),
         millis.min(longer),

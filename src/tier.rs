@@ -308,19 +308,23 @@ pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<Place<'a>> {
 
 /// Whether `glob` matches all of `text`. Time is bounded by the product of their lengths.
 fn matches(glob: &str, text: &str) -> bool {
-    let Some((head, rest)) = glob.split_once('*') else {
-        return glob == text;
+    // Where bytes of UTF-8 are found, characters are.
+    let mut parts = glob.as_bytes().split(|&byte| byte == b'*');
+    let (head, mut text) = (parts.next().unwrap_or_default(), text.as_bytes());
+    let Some(tail) = parts.next_back() else {
+        return head == text;
     };
-    let Some(mut text) = text.strip_prefix(head) else {
+    let Some(rest) = text.strip_prefix(head) else {
         return false;
     };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let tail = parts.pop().unwrap_or_default();
-    for part in parts {
-        match text.split_once(part) {
-            Some((_, after)) => text = after,
-            None => return false,
-        }
+    text = rest;
+    for part in parts.filter(|part| !part.is_empty()) {
+        let Some(at) = text.windows(part.len()).position(|here| here == part) else {
+            return false;
+        };
+        text = text
+            .get(at.saturating_add(part.len())..)
+            .unwrap_or_default();
     }
     text.ends_with(tail)
 }

@@ -1,12 +1,13 @@
 //! Ladders, their tiers and prices: names that are unique and marks that fall.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::capacity::capacity;
 use super::path::Path;
 use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
 use super::{Parsed, any_mark, any_whole, wrong};
-use crate::name::Name;
+use crate::name::{Name, NameHashing};
 use crate::number::Number;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 use crate::units::Ppm;
@@ -19,7 +20,7 @@ pub(super) fn ladders(
     tiers: Option<Vec<RawTier>>,
     ladders: Option<Vec<RawLadder>>,
 ) -> Parsed<Vec<Ladder>> {
-    let mut models = HashMap::new();
+    let mut models = HashMap::default();
     match (tiers, ladders) {
         (Some(_), Some(_)) => wrong(
             &Path::Top.key("tiers"),
@@ -41,12 +42,16 @@ pub(super) fn ladders(
 }
 
 /// `models`: where those of the ladders before stand.
-fn check(raw: RawLadder, path: &Path<'_>, models: &mut HashMap<Name, String>) -> Parsed<Ladder> {
+fn check(
+    raw: RawLadder,
+    path: &Path<'_>,
+    models: &mut HashMap<Name, Rc<str>, NameHashing>,
+) -> Parsed<Ladder> {
     let tiers = check_tiers(raw.tiers, path)?;
     for (index, tier) in tiers.iter().enumerate() {
         let here = path.index(index);
         let here = here.key("model");
-        if let Some(there) = models.insert(tier.model.clone(), here.told()) {
+        if let Some(there) = models.insert(tier.model.clone(), here.told().into()) {
             return wrong(
                 &here,
                 format!("`{}` is also {there}: a model has one place", tier.model),

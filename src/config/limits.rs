@@ -12,7 +12,7 @@ use super::raw::{
 use super::tenants::client_header;
 use super::{Parsed, any_mark, any_whole, mark, whole, wrong};
 use crate::bucket::Quota;
-use crate::latency::LONGEST;
+use crate::latency::LONGEST_MILLIS;
 use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
 use crate::pace::Pace;
 use crate::policy::{Limits, OnExhausted, Sla, Sticky};
@@ -176,17 +176,13 @@ fn budget(raw: &RawBudget, path: &Path<'_>, given: &Given<'_>) -> Parsed<Budget>
 fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
     let path = &path.key("p95_ms");
     let millis = required(raw.p95_ms, path)?.whole();
-    let time = millis
-        .filter(|&millis| millis > 0)
-        .map(Duration::from_millis);
-    match time.filter(|&time| time <= LONGEST) {
-        Some(p95) => Ok(Sla { p95 }),
-        None => wrong(
+    match millis {
+        Some(millis @ 1..=LONGEST_MILLIS) => Ok(Sla {
+            p95: Duration::from_millis(millis),
+        }),
+        _ => wrong(
             path,
-            format!(
-                "must be whole milliseconds, from 1 to {}",
-                LONGEST.as_millis()
-            ),
+            format!("must be whole milliseconds, from 1 to {LONGEST_MILLIS}"),
         ),
     }
 }

@@ -8,16 +8,16 @@ use super::path::Path;
 use super::raw::{self, RawLimits, RawTenant};
 use super::read::{Later, Read, Reader};
 use super::{Missing, Parsed, Plan, wrong};
-use crate::name::NameHashing;
+use crate::name::{Name, NameHashing};
 use crate::tenant::{Source, TenantId};
 
 /// The plans of a configuration, as they are written and as they are meant.
-pub(super) struct Plans(HashMap<String, Rc<(RawLimits, Rc<Plan>)>>);
+pub(super) struct Plans(HashMap<Name, Rc<(RawLimits, Rc<Plan>)>, NameHashing>);
 
 impl Plans {
     pub(super) fn read(raw: Later, json: &Reader<'_>, given: &Given<'_>) -> Parsed<Self> {
         let plans = &Path::Top.key("plans");
-        let mut all = HashMap::new();
+        let mut all = HashMap::default();
         raw.entries(json, plans, &mut |json, name| {
             let path = &plans.key(name);
             let raw = RawLimits::read(json, path)?;
@@ -25,7 +25,7 @@ impl Plans {
                 name: name.into(),
                 limits: raw.check(path, given)?,
             });
-            match all.insert(name.to_owned(), Rc::new((raw, plan))) {
+            match all.insert(name.into(), Rc::new((raw, plan))) {
                 None => Ok(()),
                 Some(_) => twice(json, plans, name),
             }

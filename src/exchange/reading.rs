@@ -448,21 +448,23 @@ impl Reading {
         let wire = self.endpoint.wire;
         let asking = wire.ask_usage(&self.scanner);
         let asking = asking.filter(|_| self.endpoint.takes_options);
-        let mut edits: Vec<Edit> = asking.into_iter().collect();
+        let mut edits: Vec<Edit> = Vec::new();
+        // A few, most of them in order.
+        let mut add = |edit: Edit| {
+            let place = edits.partition_point(|other| other.start <= edit.start);
+            edits.insert(place, edit);
+        };
+        asking.into_iter().for_each(&mut add);
         if let Some(sent) = &self.sent {
-            edits.extend(sent.model_edit(&self.scanner));
-            edits.extend(
-                sent.trimmed
-                    .iter()
-                    .flat_map(|trimmed| trimmed.edits.clone()),
-            );
-            let most = sent.admission.most_output;
-            edits.extend(
-                most.iter()
-                    .flat_map(|&most| limit_output(wire, &self.scanner, most)),
-            );
+            let model = sent.model_edit(&self.scanner);
+            model.into_iter().for_each(&mut add);
+            let trimmed = sent.trimmed.iter().flat_map(|trimmed| &trimmed.edits);
+            trimmed.cloned().for_each(&mut add);
+            if let Some(most) = sent.admission.most_output {
+                let limits = limit_output(wire, &self.scanner, most);
+                limits.into_iter().for_each(&mut add);
+            }
         }
-        edits.sort_by_key(|edit| edit.start);
         edits
     }
 
