@@ -179,8 +179,11 @@ pub(super) fn usage_of(usage: &[u8]) -> Option<Usage> {
         let kind = members(iteration, ["type"]).and_then(|[kind]| string(kind?));
         kind.is_some_and(|kind| matches!(&*kind, "compaction" | "advisor_message"))
     };
-    let beside = iterations.into_iter().filter(is_beside).map(own_usage);
-    Some(beside.fold(own_usage(usage), Usage::and))
+    let beside = iterations.into_iter().filter(is_beside);
+    std::iter::once(usage)
+        .chain(beside)
+        .map(own_usage)
+        .reduce(Usage::and)
 }
 
 /// Cached tokens stand beside `input_tokens`; thinking is part of `output_tokens`.

@@ -270,12 +270,14 @@ impl Wire for Invoke {
                 .ok()
                 .map(Tokens)
         };
-        let usage = beside(
-            count("x-amzn-bedrock-input-token-count"),
-            count("x-amzn-bedrock-output-token-count"),
-            count("x-amzn-bedrock-cache-read-input-token-count"),
-            count("x-amzn-bedrock-cache-write-input-token-count"),
-        );
+        let [input, output, read, written] = [
+            "x-amzn-bedrock-input-token-count",
+            "x-amzn-bedrock-output-token-count",
+            "x-amzn-bedrock-cache-read-input-token-count",
+            "x-amzn-bedrock-cache-write-input-token-count",
+        ]
+        .map(count);
+        let usage = beside(input, output, read, written);
         (usage != Usage::default()).then_some(usage)
     }
 

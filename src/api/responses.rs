@@ -136,7 +136,8 @@ impl Wire for Responses {
     }
 
     fn may_tell(&self, event: &[u8]) -> bool {
-        may_have(event, &["usage"], |_| true) || may_have(event, &LAST, |_| true)
+        let [completed, incomplete, failed] = LAST;
+        may_have(event, &["usage", completed, incomplete, failed], |_| true)
     }
 
     fn error(&self, problem: &Problem<'_>) -> ErrorReply {
