@@ -397,10 +397,14 @@ impl Scanner {
         let Some(level) = self.levels.last_mut() else {
             return Ok(());
         };
-        let is_ascii = name.is_ascii();
+        // What is not ASCII may fold to a name of any length.
+        let lengths = match name.is_ascii() {
+            true => Lengths::of(name),
+            false => Lengths::ALL,
+        };
         let (mut same, mut similar) = (0, 0);
         for (index, key) in self.shape.keys.iter().enumerate() {
-            if is_ascii && !key.lengths.has(name.len()) || level.keys & bit(index) == 0 {
+            if !key.lengths.overlap(lengths) || level.keys & bit(index) == 0 {
                 continue;
             }
             let Some(spelled) = key.path.get(depth) else {

@@ -71,17 +71,13 @@ fn counted(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fau
     count.map(Some).ok_or(Fault::NotACount(name))
 }
 
-/// A limit of the output: a whole number, or `None` where there is no limit: it is absent, `null`, or negative, as some
-/// servers have it.
-fn limit(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fault> {
-    let Some(digits) = digits else {
-        return Ok(None);
-    };
-    let is_open = digits.strip_prefix(b"-").and_then(whole).is_some();
-    match whole(digits) {
-        _ if is_open => Ok(None),
-        Some(limit) => Ok(Some(limit)),
-        None => Err(Fault::NotALimit(name)),
+/// A limit of the output: a whole number, or nothing where it is negative, which is no limit, as some servers have it.
+fn limit(digits: &[u8], name: impl FnOnce() -> &'static str) -> Result<Option<u64>, Fault> {
+    match digits.strip_prefix(b"-") {
+        Some(digits) if whole(digits).is_some() => Ok(None),
+        _ => whole(digits)
+            .map(Some)
+            .ok_or_else(|| Fault::NotALimit(name())),
     }
 }
 
@@ -162,11 +158,16 @@ pub(super) fn output_limit(
     }
     let (mut largest, mut is_open) = (None, false);
     for &index in limits.keys {
-        let name = shape.get(index).and_then(|key| key.path.last());
-        let name = name.and_then(|name| name.split('|').next());
-        let digits = limits.digits(body, index);
-        let limit = limit(digits, name.unwrap_or_default())?;
-        is_open |= digits.is_some() && limit.is_none();
+        let Some(digits) = limits.digits(body, index) else {
+            continue;
+        };
+        let name = || {
+            let name = shape.get(index).and_then(|key| key.path.last());
+            let name = name.and_then(|name| name.split('|').next());
+            name.unwrap_or_default()
+        };
+        let limit = limit(digits, name)?;
+        is_open |= limit.is_none();
         largest = largest.max(limit);
     }
     let least = if is_open { PRIOR_ANSWER } else { 0 };

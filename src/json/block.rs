@@ -45,12 +45,11 @@ pub(super) fn equal(block: &Block, byte: u8) -> u64 {
     each(block, |lane| lane.equal(byte).bits())
 }
 
-/// Whether there is a quote or a backslash.
-fn has_special(block: &Block) -> bool {
+/// Whether there is this byte.
+fn has(block: &Block, byte: u8) -> bool {
     let (lanes, _) = block.as_chunks();
-    let special = |lane| Lane::of(lane).either(b'"', b'\\');
-    let found = lanes.iter().map(special).reduce(Lane::or);
-    found.is_some_and(Lane::any)
+    let found = lanes.iter().map(|lane| Lane::of(lane).equal(byte));
+    found.reduce(Lane::or).is_some_and(Lane::any)
 }
 
 /// The bytes that are this one or differ from it in the bit 0x20 alone, which must be set in it: so `{` finds `[`, too.
@@ -151,7 +150,9 @@ impl Strings {
     pub(super) fn text(&mut self, bytes: &[u8]) -> usize {
         let (blocks, _) = bytes.as_chunks();
         let is_text = |block: &&Block| {
-            if !self.is_escaped && !has_special(block) {
+            // Without a quote it goes on, and what is escaped in it is of no matter but for the next byte.
+            if !has(block, b'"') && block.last() != Some(&b'\\') {
+                self.is_escaped = false;
                 return true;
             }
             let (escaped, is_escaped) = escaped(equal(block, b'\\'), self.is_escaped);

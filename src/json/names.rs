@@ -39,6 +39,11 @@ pub(super) struct Lengths(u64);
 
 impl Lengths {
     pub(super) const NONE: Self = Self(0);
+    pub(super) const ALL: Self = Self(u64::MAX);
+
+    pub(super) fn of(name: &[u8]) -> Self {
+        Self(bit(name.len()))
+    }
 
     pub(super) fn with(self, name: &str) -> Self {
         Self(self.0 | bit(name.len()))
@@ -69,6 +74,11 @@ impl Lengths {
         Self(self.0 | others.0)
     }
 
+    /// Whether one of these is one of those.
+    pub(super) fn overlap(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
     pub(super) fn has(self, length: usize) -> bool {
         self.0 & bit(length) != 0
     }
@@ -92,6 +102,9 @@ pub(super) enum Known {
 impl Known {
     /// `spelled`: all spellings, with `|` between them.
     pub(super) fn of(spelled: &str, name: &[u8]) -> Self {
+        if spelled.as_bytes() == name {
+            return Self::Same;
+        }
         let mut known = Self::Other;
         for spelling in spelled.as_bytes().split(|&byte| byte == b'|') {
             // Most keys are no longer looked at than this: what is all ASCII is as long as what it folds to.
