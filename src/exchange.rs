@@ -448,8 +448,11 @@ fn foreign(message: &Headers) -> Vec<HeaderChange> {
         }
     };
     let is_ours = |name: &[u8]| {
-        let start = name.get(..headers::PREFIX.len()).unwrap_or_default();
-        matches!(start, [b'x' | b'X', ..]) && start.iter().map(plain).eq(headers::PREFIX.bytes())
+        // Most other headers begin with another letter.
+        matches!(name, [b'x' | b'X', ..])
+            && name
+                .get(..headers::PREFIX.len())
+                .is_some_and(|start| start.iter().map(plain).eq(headers::PREFIX.bytes()))
     };
     let mut names: Vec<&[u8]> = Vec::new();
     for name in message.names() {

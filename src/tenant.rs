@@ -171,6 +171,10 @@ impl Headers {
         let places = self.places();
         let texts = places.texts;
         for place in places {
+            // Few names are as long as one of those.
+            if names.iter().all(|name| name.len() != place.name) {
+                continue;
+            }
             for (wanted, (first, count)) in names.iter().zip(&mut found) {
                 if place.is(wanted, texts) {
                     *first = first.or_else(|| place.value_in(texts));
