@@ -129,7 +129,7 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	@$(CARGO) clippy --locked --manifest-path tests/fuzz/Cargo.toml --no-default-features --all-targets -- -D warnings
 	@$(CARGO) fmt --all --check --manifest-path tests/bench/Cargo.toml
 	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package load --package gateway --all-targets -- -D warnings
-	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package noop --package dom --target wasm32-wasip1 -- -D warnings
+	@$(CARGO) clippy --quiet --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package noop --package calls --package dom --target wasm32-wasip1 -- -D warnings
 	@$(CARGO) fmt --check --manifest-path tests/budget/Cargo.toml
 	@$(CARGO) clippy --locked --manifest-path tests/budget/Cargo.toml --all-targets -- -D warnings
 	$(call say,the Python and the pinned versions)
@@ -149,7 +149,7 @@ bench: bench-built ## measure bursar in Envoy beside the alternatives, in about 
 bench-built: target/bursar.wasm $(PACKAGES) | $(RUST)
 	$(call say,building what is compared (the first time about two minutes))
 	@$(BENCH) --package load --package gateway
-	@$(BENCH) --package noop --package dom --target wasm32-wasip1
+	@$(BENCH) --package noop --package calls --package dom --target wasm32-wasip1
 
 estimates: | $(RUST) ## how good the estimates of prompts are: a report in target/bench/
 	$(call say,estimates of prompts against tiktoken-rs (the first time about a minute))

@@ -8,7 +8,7 @@ COLUMNS = 3
 LABELS, PANEL, GAP = 190, 240, 30   # widths
 TOP, TITLE, ROW, BAR = 66, 30, 22, 14   # heights
 NUMBER = 62   # width that is kept for the number behind a bar
-COLOURS = {"held": "#0b6bcb", "passing": "#0b6bcb", "noop": "#9aa5b1"}
+COLOURS = {"held": "#0b6bcb", "passing": "#0b6bcb", "noop": "#9aa5b1", "calls": "#9aa5b1"}
 OTHER, INK, FAINT, FAULT = "#d9a05b", "#1f2933", "#7b8794", "#c0392b"
 
 

@@ -195,6 +195,8 @@ ALONE = Variant("none", "Envoy alone", "no filter but the router", lambda _: [])
 AGAIN = Variant("again", "Envoy alone, a second one", "the same once more: what is noise", lambda _: [])
 NOOP = Variant("noop", "no-op filter", "WebAssembly by the Rust SDK that does nothing",
                lambda _: [wasm("noop", WASM32 / "noop.wasm")])
+CALLS = Variant("calls", "bursar's calls alone", "the calls of the proxy that bursar makes, with constants for all that it decides: the floor of what it tells",
+                lambda _: [wasm("calls", WASM32 / "calls.wasm", held=True)], rewrites=True)
 HELD = Variant("held", "**bursar**, headers held", "all of it: tenant, budget in dollars, bucket, downgrade, usage, metrics, headers",
                bursar(held=True), rewrites=True, used=lambda envoy, _: envoy.metric("bursar_tokens_total"))
 PASSING = Variant("passing", "**bursar**, passing", "the same without `hold_headers`",
@@ -213,5 +215,5 @@ GATEWAY = Variant("gateway", "the shape of an AI gateway", "ext_proc with both b
                   lambda _: ai_gateway(), rewrites=True, used=lambda _, side: side.ask()["tokens"], side=lambda core: Side("gateway", core),
                   change=add_side)
 
-VARIANTS = (ALONE, AGAIN, NOOP, HELD, PASSING, DOM, LUA_FIND, LUA_GSUB, LOCAL, MANAGER, GATEWAY)
+VARIANTS = (ALONE, AGAIN, NOOP, CALLS, HELD, PASSING, DOM, LUA_FIND, LUA_GSUB, LOCAL, MANAGER, GATEWAY)
 BY_NAME = {variant.name: variant for variant in VARIANTS}

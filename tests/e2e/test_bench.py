@@ -11,10 +11,10 @@ from harness.envoy import ROOT, render
 
 BENCH = ROOT / "tests/bench"
 USED = 508   # tokens that a request costs
-BUFFERING = {"dom", "lua-find", "lua-gsub", "gateway"}   # more than small buffers hold
+BUFFERING = {"calls", "dom", "lua-find", "lua-gsub", "gateway"}   # more than small buffers hold
 WORKLOADS = {"2k", "128k", "1m", "1m-32k", "sse", "paced", "first", "rate"}
-VARIANTS = {"none", "again", "noop", "held", "passing", "dom", "lua-find", "lua-gsub", "local", "manager", "gateway"}
-REWRITING = {"held", "passing", "dom", "lua-find", "lua-gsub", "gateway"}
+VARIANTS = {"none", "again", "noop", "calls", "held", "passing", "dom", "lua-find", "lua-gsub", "local", "manager", "gateway"}
+REWRITING = {"calls", "held", "passing", "dom", "lua-find", "lua-gsub", "gateway"}
 COUNTING = {"held", "passing", "dom", "manager", "gateway"}
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="make bench needs Linux")
