@@ -84,6 +84,8 @@ test-unit: | $(RUST) ## unit and property tests on this machine, in debug and in
 	@$(CARGO) test --package simulate
 	$(call say,unit and property tests (release: where an overflow is silent))
 	@$(CARGO) test --release
+	$(call say,unit tests of the load of make bench)
+	@$(CARGO) test --quiet --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo --package load
 
 test-wasm: $(WASM_BINDGEN) | $(RUST) $(NODE) ## the core as WebAssembly, under Node
 	$(call say,tests of the core as WebAssembly)
