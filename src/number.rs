@@ -13,7 +13,8 @@ use std::num::IntErrorKind;
 )]
 pub struct Number {
     #[cfg_attr(all(test, not(target_arch = "wasm32")), schemars(with = "NonNegative"))]
-    millionths: Option<u128>,
+    /// Digits of which the last is no zero, and the power of ten that they are multiplied with; `None` if they are too many.
+    decimal: Option<(u64, i64)>,
 }
 
 /// Why a text is no [`Number`].
@@ -48,17 +49,20 @@ impl Number {
     /// The number times a million; `None` if that is no integer or no `u64`.
     #[must_use]
     pub fn millionths(self) -> Option<u64> {
-        self.millionths?.try_into().ok()
+        self.times(6)
     }
 
     /// The number; `None` if it is no integer or no `u64`.
     #[must_use]
     pub fn whole(self) -> Option<u64> {
-        let millionths = self.millionths?;
-        (millionths % 1_000_000 == 0)
-            .then_some(millionths / 1_000_000)?
-            .try_into()
-            .ok()
+        self.times(0)
+    }
+
+    /// Times this power of ten.
+    fn times(self, power: i64) -> Option<u64> {
+        let (digits, own) = self.decimal?;
+        // The last digit is no zero: where it stands behind the point, this is no integer.
+        followed_by_zeros(digits, own.saturating_add(power).try_into().ok()?)
     }
 
     /// Reads a number as JSON writes it, all of `text`.
@@ -79,23 +83,16 @@ impl Number {
         if !are_digits(whole) || whole.len() > 1 && whole.starts_with('0') {
             return Err(NumberError::Invalid);
         }
-        let (digits, zeros) = significant(whole.bytes().chain(fraction.bytes()));
+        let (digits, zeros) = significant(unsigned.bytes().filter(|&byte| byte != b'.'));
         if digits != Some(0) && unsigned.len() < mantissa.len() {
             return Err(NumberError::Negative);
         }
         let length = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
         let power = exponent
             .saturating_sub(length)
-            .saturating_add(i64::from(zeros))
-            .saturating_add(6);
+            .saturating_add(i64::from(zeros));
         Ok(Self {
-            // Its last digit is no zero: below a millionth it counts.
-            millionths: match digits {
-                Some(0) => digits,
-                _ => u32::try_from(power)
-                    .ok()
-                    .and_then(|power| followed_by_zeros(digits?, power)),
-            },
+            decimal: digits.map(|digits| (digits, if digits == 0 { 0 } else { power })),
         })
     }
 }
@@ -115,7 +112,7 @@ fn exponent_of(text: &str) -> Result<i64, NumberError> {
 }
 
 /// Digits as an integer, and how many zeros follow it; `None` if they are too many.
-fn significant(digits: impl Iterator<Item = u8>) -> (Option<u128>, u32) {
+fn significant(digits: impl Iterator<Item = u8>) -> (Option<u64>, u32) {
     let mut value = Some(0);
     let mut zeros = 0_u32;
     for digit in digits {
@@ -124,17 +121,16 @@ fn significant(digits: impl Iterator<Item = u8>) -> (Option<u128>, u32) {
             continue;
         }
         let shifted = value.and_then(|value| followed_by_zeros(value, zeros.saturating_add(1)));
-        value =
-            shifted.and_then(|shifted| shifted.checked_add(u128::from(digit.saturating_sub(b'0'))));
+        value = shifted.and_then(|shifted| shifted.checked_add(digit.saturating_sub(b'0').into()));
         zeros = 0;
     }
     (value, zeros)
 }
 
-fn followed_by_zeros(value: u128, zeros: u32) -> Option<u128> {
+fn followed_by_zeros(value: u64, zeros: u32) -> Option<u64> {
     match value {
         0 => Some(0),
-        _ => value.checked_mul(10_u128.checked_pow(zeros)?),
+        _ => value.checked_mul(10_u64.checked_pow(zeros)?),
     }
 }
 

@@ -1,13 +1,10 @@
 //! Ladders, their tiers and prices: names that are unique and marks that fall.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
 use super::capacity::capacity;
 use super::path::Path;
 use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
 use super::{Parsed, any_mark, any_whole, wrong};
-use crate::name::{Name, NameHashing};
+use crate::name::Name;
 use crate::number::Number;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 use crate::units::Ppm;
@@ -20,7 +17,7 @@ pub(super) fn ladders(
     tiers: Option<Vec<RawTier>>,
     ladders: Option<Vec<RawLadder>>,
 ) -> Parsed<Vec<Ladder>> {
-    let mut models = HashMap::default();
+    let mut models = Vec::new();
     match (tiers, ladders) {
         (Some(_), Some(_)) => wrong(
             &Path::Top.key("tiers"),
@@ -42,21 +39,18 @@ pub(super) fn ladders(
 }
 
 /// `models`: where those of the ladders before stand.
-fn check(
-    raw: RawLadder,
-    path: &Path<'_>,
-    models: &mut HashMap<Name, Rc<str>, NameHashing>,
-) -> Parsed<Ladder> {
+fn check(raw: RawLadder, path: &Path<'_>, models: &mut Vec<(Name, String)>) -> Parsed<Ladder> {
     let tiers = check_tiers(raw.tiers, path)?;
     for (index, tier) in tiers.iter().enumerate() {
         let here = path.index(index);
         let here = here.key("model");
-        if let Some(there) = models.insert(tier.model.clone(), here.told().into()) {
+        if let Some((model, there)) = models.iter().find(|(model, _)| *model == tier.model) {
             return wrong(
                 &here,
-                format!("`{}` is also {there}: a model has one place", tier.model),
+                format!("`{model}` is also {there}: a model has one place"),
             );
         }
+        models.push((tier.model.clone(), here.told()));
     }
     Ok(Ladder {
         matches: raw.matches,
@@ -72,9 +66,9 @@ fn check_tiers(raw: Vec<RawTier>, path: &Path<'_>) -> Parsed<Vec<Tier>> {
     let mut above: Option<Ppm> = None;
     for (index, tier) in raw.into_iter().enumerate() {
         let path = path.index(index);
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !(1..=64).contains(&tier.name.len())
-            || !tier.name.chars().all(is_plain)
+            || !tier.name.bytes().all(is_plain)
             || tier.name == "unlisted"
         {
             return wrong(&path.key("name"), TIER_NAME);
@@ -86,7 +80,7 @@ fn check_tiers(raw: Vec<RawTier>, path: &Path<'_>) -> Parsed<Vec<Tier>> {
             );
         }
         if !(1..=256).contains(&tier.model.len())
-            || !tier.model.chars().all(|c| c.is_ascii_graphic())
+            || !tier.model.bytes().all(|byte| byte.is_ascii_graphic())
         {
             return wrong(
                 &path.key("model"),

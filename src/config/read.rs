@@ -83,8 +83,10 @@ impl<'a> Reader<'a> {
     #[cold]
     fn error(&self, path: &Path<'_>, reason: &str) -> ConfigError {
         let before = self.text.get(..self.at).unwrap_or(self.text);
-        let line = before.matches('\n').count().saturating_add(1);
-        let column = before.rsplit('\n').next().map_or(0, str::len);
+        let lines = before.bytes().filter(|&byte| byte == b'\n');
+        let line = lines.count().saturating_add(1);
+        let rest = before.bytes().rev().take_while(|&byte| byte != b'\n');
+        let column = rest.count();
         super::error(
             path,
             format!("{reason} at line {line} column {column}").into(),

@@ -158,8 +158,8 @@ fn source(raw: raw::RawSource, path: &Path<'_>) -> Parsed<Source> {
 /// The name of a header that a client may send, in lower case.
 pub(super) fn client_header(name: &str, path: &Path<'_>) -> Parsed<String> {
     let name = name.to_ascii_lowercase();
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    if name.is_empty() || !name.chars().all(is_token) || name.starts_with("x-bursar-") {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_token) || name.starts_with("x-bursar-") {
         return wrong(
             path,
             format!("`{name}` is no header that a client may send"),

@@ -129,7 +129,12 @@ pub(super) fn folds_to(name: &[u8], key: &[u8]) -> bool {
         return name.eq_ignore_ascii_case(key);
     }
     let folded = String::from_utf8_lossy(name)
-        .replace('\u{212a}', "k")
-        .replace('\u{17f}', "s");
+        .chars()
+        .map(|c| match c {
+            '\u{212a}' => 'k',
+            '\u{17f}' => 's',
+            c => c,
+        })
+        .collect::<String>();
     folded.as_bytes().eq_ignore_ascii_case(key)
 }
