@@ -61,7 +61,7 @@ pub fn limits(
         headers.push(("x-ratelimit-limit-tokens", standing.quota.into()));
         headers.push(("x-ratelimit-remaining-tokens", standing.left.into()));
         if let Some(reset) = standing.reset {
-            headers.push(("x-ratelimit-reset-tokens", go_duration(reset).into()));
+            headers.push(("x-ratelimit-reset-tokens", text(go_duration(reset))));
         }
     }
     if standings().next().is_some() {
@@ -70,8 +70,8 @@ pub fn limits(
             standing.push_policy(&mut policy);
             standing.push_left(&mut left);
         }
-        headers.push(("ratelimit-policy", policy.into()));
-        headers.push(("ratelimit", left.into()));
+        headers.push(("ratelimit-policy", text(policy)));
+        headers.push(("ratelimit", text(left)));
     }
     headers
 }
@@ -80,8 +80,8 @@ pub fn limits(
 const MOST: usize = 14;
 
 /// Room for two limits; more are seldom listed.
-fn list() -> String {
-    String::with_capacity(96)
+fn list() -> Vec<u8> {
+    Vec::with_capacity(96)
 }
 
 /// Our own headers about a decision; what is empty is left out.
@@ -122,6 +122,11 @@ pub const LIMITS: [&str; 5] = [
     "ratelimit-policy",
     "ratelimit",
 ];
+
+/// What was written, which is ASCII.
+fn text(written: Vec<u8>) -> Text {
+    String::from_utf8(written).unwrap_or_default().into()
+}
 
 /// How things stand with one limit.
 struct Standing {
@@ -174,31 +179,31 @@ fn capacity(room: &Room, now: Timestamp) -> Standing {
 }
 
 impl Standing {
-    fn push_policy(&self, list: &mut String) {
+    fn push_policy(&self, list: &mut Vec<u8>) {
         self.push_item(list, ";q=", self.quota);
         if self.unit == Unit::UsdMicros {
-            list.push_str(";qu=\"usd-micros\"");
+            list.extend_from_slice(";qu=\"usd-micros\"".as_bytes());
         }
         if let Some(window) = self.window {
-            list.push_str(";w=");
+            list.extend_from_slice(";w=".as_bytes());
             push_number(list, window.as_secs().max(1));
         }
     }
 
-    fn push_left(&self, list: &mut String) {
+    fn push_left(&self, list: &mut Vec<u8>) {
         self.push_item(list, ";r=", self.left);
         if let Some(reset) = self.reset {
-            list.push_str(";t=");
+            list.extend_from_slice(";t=".as_bytes());
             push_number(list, seconds_up(reset));
         }
     }
 
     /// An item of a list in a structured field (RFC 9651), with a parameter.
-    fn push_item(&self, list: &mut String, key: &str, number: u64) {
-        list.push_str(if list.is_empty() { "\"" } else { ", \"" });
-        list.push_str(self.name);
-        list.push('"');
-        list.push_str(key);
+    fn push_item(&self, list: &mut Vec<u8>, key: &str, number: u64) {
+        list.extend_from_slice(if list.is_empty() { b"\"" } else { b", \"" });
+        list.extend_from_slice(self.name.as_bytes());
+        list.push(b'"');
+        list.extend_from_slice(key.as_bytes());
         push_number(list, number);
     }
 }
@@ -233,36 +238,36 @@ fn seconds_up(time: Duration) -> u64 {
 }
 
 /// A duration in OpenAI's form, which is Go's: `17ms`, `1s`, `6m0s`, `1h0m30.5s`. Rounded up to a millisecond.
-fn go_duration(time: Duration) -> String {
+fn go_duration(time: Duration) -> Vec<u8> {
     let (secs, millis) = (time.as_secs(), time.subsec_nanos().div_ceil(1_000_000));
     // No duration is longer.
-    let mut text = String::with_capacity(32);
+    let mut text = Vec::with_capacity(32);
     if secs == 0 && millis < 1_000 {
         push_number(&mut text, millis.into());
-        text.push_str("ms");
+        text.extend_from_slice("ms".as_bytes());
         return text;
     }
     let secs = secs.saturating_add(u64::from(millis == 1_000));
     let (hours, minutes) = (secs / 3_600, secs / 60 % 60);
     if hours > 0 {
         push_number(&mut text, hours);
-        text.push('h');
+        text.push(b'h');
     }
     if hours > 0 || minutes > 0 {
         push_number(&mut text, minutes);
-        text.push('m');
+        text.push(b'm');
     }
     push_number(&mut text, secs % 60);
     let mut rest = millis % 1_000;
     if rest > 0 {
-        text.push('.');
+        text.push(b'.');
     }
     while rest > 0 {
         // The first of three digits.
         push_number(&mut text, (rest / 100).into());
         rest = (rest % 100).saturating_mul(10);
     }
-    text.push('s');
+    text.push(b's');
     text
 }
 
@@ -284,11 +289,17 @@ mod tests {
             (360_000, "6m0s"),
             (3_630_050, "1h0m30.05s"),
         ] {
-            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+            assert_eq!(go_duration(Duration::from_millis(millis)), text.as_bytes());
         }
-        assert_eq!(go_duration(Duration::from_nanos(1)), "1ms");
-        assert_eq!(go_duration(Duration::from_nanos(999_000_001)), "1s");
-        assert_eq!(go_duration(Duration::from_nanos(59_999_000_001)), "1m0s");
+        assert_eq!(go_duration(Duration::from_nanos(1)), "1ms".as_bytes());
+        assert_eq!(
+            go_duration(Duration::from_nanos(999_000_001)),
+            "1s".as_bytes()
+        );
+        assert_eq!(
+            go_duration(Duration::from_nanos(59_999_000_001)),
+            "1m0s".as_bytes()
+        );
     }
 
     #[test]

@@ -137,11 +137,8 @@ impl Digits {
 }
 
 /// Writes a number in decimal, without the machinery of `format!`.
-pub(crate) fn push_number(text: &mut String, number: u64) {
-    let digits = Digits::of(number);
-    for digit in digits.as_bytes() {
-        text.push(char::from(*digit));
-    }
+pub(crate) fn push_number(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(Digits::of(number).as_bytes());
 }
 
 #[cfg(test)]
@@ -155,9 +152,9 @@ mod tests {
         let powers = (0..20).map(|power| 10_u64.pow(power));
         let around = powers.flat_map(|power| [power - 1, power, power + 1]);
         for number in around.chain([u64::MAX, u64::MAX - 1, 1_234_567_890]) {
-            let mut text = "n=".to_owned();
+            let mut text = b"n=".to_vec();
             push_number(&mut text, number);
-            assert_eq!(text, format!("n={number}"));
+            assert_eq!(text, format!("n={number}").as_bytes());
             assert_eq!(Text::Number(number).to_string(), number.to_string());
         }
     }
