@@ -1459,6 +1459,20 @@ fn two_strangers_who_share_a_slot_never_touch_each_others_record() {
 }
 
 #[test]
+fn an_answer_that_comes_in_the_next_window_tells_what_is_left_there() {
+    let proxy = Proxy::new(&config());
+    proxy.served("acme", BODY, 300, 0);
+    let mut late = proxy.chat("acme", BODY);
+    proxy.pass_millis(86_400_000);
+    late.answer_json(&usage(9, 0));
+    late.end();
+    // What it used belongs to the window before, of which nothing is left here.
+    assert_eq!(late.fields["bursar_remaining"], "1000");
+    let gauge = "bursar_budget_remaining.tenant=.=acme;.;";
+    assert_eq!(proxy.store.gauge(gauge), Some(1_000));
+}
+
+#[test]
 fn a_lost_record_does_not_let_an_old_reservation_into_its_successor() {
     let proxy = Proxy::new(&config());
     let mut old = proxy.chat("acme", BODY);

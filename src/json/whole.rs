@@ -434,6 +434,9 @@ mod tests {
             assert_eq!(expected, depth < 128);
             let read = entries(nested(depth).as_bytes()).is_some();
             assert_eq!(read, expected, "{depth}");
+            let object = format!("{}0{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+            let read = members(object.as_bytes(), ["a"]).is_some();
+            assert_eq!(read, expected, "{depth}");
         }
     }
 
