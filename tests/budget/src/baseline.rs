@@ -65,7 +65,9 @@ pub fn compare(measured: &[(&str, Cost)], before: &BTreeMap<String, Figures>) ->
 
 /// What changed.
 fn judge(now: Figures, before: Figures) -> Result<String, String> {
-    let change = |index: usize| (now[index] as f64 / before[index].max(1) as f64 - 1.0) * 100.0;
+    let change = |index: usize| {
+        (now[index] as f64 - before[index] as f64) / before[index].max(1) as f64 * 100.0
+    };
     let words = format!(
         "{:+.1} % instructions, {:+} host calls, {:+.1} % bytes",
         change(0),
