@@ -1,7 +1,7 @@
 """Measures bursar in a real Envoy beside what one would choose instead.
 
     make bench                    about three minutes
-    make bench LONG=1             for the record: about half an hour
+    make bench LONG=1             for the record: about twenty minutes
     make bench ARGS=--scale       what grows with tenants and workers
     make bench ARGS='--variants none,noop,held --workloads 2k,sse --rounds 3'
 
@@ -27,8 +27,8 @@ from stage import ROOT  # noqa: E402
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="more rounds, by several sets of processes")
-    parser.add_argument("--rounds", type=int, help="rounds with each set of processes (default: 3; long: 7)")
-    parser.add_argument("--generations", type=int, help="sets of processes (default: 1; long: 4)")
+    parser.add_argument("--rounds", type=int, help="rounds with each set of processes (default: 3; long: 5)")
+    parser.add_argument("--generations", type=int, help="sets of processes (default: 1; long: 3)")
     parser.add_argument("--scale", action="store_true", help="tenants, workers, memory and start instead (long: too)")
     parser.add_argument("--share", type=float, default=1.0, metavar="X", help="of each sample's requests (default: all)")
     parser.add_argument("--variants", type=chosen(variants.BY_NAME), default=variants.VARIANTS, metavar="A,B", help=", ".join(variants.BY_NAME))
@@ -70,8 +70,8 @@ def main():
 def measure(options):
     told = {}
     if not options.scale:
-        generations = options.generations or (4 if options.long else 1)
-        per_generation = options.rounds or (7 if options.long else 3)
+        generations = options.generations or (3 if options.long else 1)
+        per_generation = options.rounds or (5 if options.long else 3)
         samples, witnesses = rounds.play(options.variants, options.workloads, generations, per_generation, options.share, options.seed)
         told.update(samples=[asdict(sample) for sample in samples], witnesses=witnesses)
     if options.scale or options.long:
