@@ -42,6 +42,8 @@ pub struct Events {
     has_text: bool,
     /// The current event has data.
     has_data: bool,
+    /// The current event is not read as a whole, but line by line.
+    is_in_parts: bool,
     /// The last byte was a CR that ended a line: an LF now belongs to it.
     after_cr: bool,
     /// Keeps the current event back, where events may be taken out.
@@ -122,7 +124,10 @@ impl Events {
             rest = rest.get(1..).unwrap_or_default();
         }
         while !rest.is_empty() {
-            if let Some(event) = self.whole_event(rest) {
+            // Each event is looked through once: an upstream chooses how many lines it has.
+            if !self.is_in_parts
+                && let Some(event) = self.whole_event(rest)
+            {
                 self.after_cr = false;
                 let verdict = event.data.map_or(Verdict::Keep, |data| judge.whole(data));
                 if verdict == Verdict::Keep || event.raw.len() > MAX_DROPPED {
@@ -133,6 +138,7 @@ impl Events {
                 rest = rest.get(event.raw.len()..).unwrap_or_default();
                 continue;
             }
+            self.is_in_parts = true;
             let (line, ending, tail) = next_line(rest);
             self.after_cr = ending == b"\r" && tail.is_empty();
             if let Some(keeper) = &mut self.keeper {
@@ -239,6 +245,7 @@ impl Events {
     }
 
     fn end_event(&mut self, output: &mut Output<'_>, judge: &mut impl Judge) {
+        self.is_in_parts = false;
         let verdict = match std::mem::take(&mut self.has_data) {
             true => judge.end(),
             false => Verdict::Keep,

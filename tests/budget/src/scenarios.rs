@@ -44,6 +44,12 @@ pub fn all() -> Vec<Scenario> {
         answer: answer(),
         expected: (200, LIGHTER, "downgrade"),
     });
+    let tools = What::Exchange(Exchange {
+        hold_headers: false,
+        request: request("low", &many_tools(2_000), 1, false),
+        answer: stream(Some(65_536)),
+        expected: (200, LIGHTER, "downgrade"),
+    });
     let passing = |tenant, body: usize, chunk, expected| {
         What::Exchange(Exchange {
             hold_headers: false,
@@ -109,6 +115,13 @@ pub fn all() -> Vec<Scenario> {
             "sse-by-64k",
             held("tenant-0", 2_000, 65_536, stream(Some(65_536)), admit),
         ),
+        // An upstream chooses its chunks and its lines: here lines that say nothing, and an answer after them.
+        (
+            "sse-64k-of-lines",
+            held("tenant-0", 2_000, 65_536, lines(64_000), admit),
+        ),
+        // Tools are only counted, and a stream's options are changed.
+        ("pass-2k-tools-by-byte", tools),
         ("configure-10", What::Configure(10)),
         ("configure-1000", What::Configure(1_000)),
         ("configure-10000", What::Configure(10_000)),
@@ -359,6 +372,33 @@ fn answer() -> Message {
         headers,
         chunks: chunks(body.as_bytes(), 65_536),
     }
+}
+
+/// A stream whose first event has so many bytes of lines that are no data, and two that are.
+fn lines(size: usize) -> Message {
+    let Message { headers, chunks } = stream(Some(usize::MAX));
+    let answer = [
+        ":\n".repeat(size / 2).into_bytes(),
+        b"data: \n".to_vec(),
+        chunks.concat(),
+    ]
+    .concat();
+    Message {
+        headers,
+        chunks: vec![answer],
+    }
+}
+
+/// A request of about so many bytes with a long list of tools, behind options of nearly 1 KB for its stream.
+fn many_tools(size: usize) -> String {
+    let options: Vec<String> = (0..100)
+        .map(|index| format!(r#""o{index}":{index}"#))
+        .collect();
+    let tools = vec!["7"; size / 2].join(",");
+    format!(
+        r#"{{"model":"{ASKED}","stream":true,"stream_options":{{{}}},"tools":[{tools}],"messages":[{{"role":"user","content":"Hello"}}]}}"#,
+        options.join(",")
+    )
 }
 
 /// 200 events and the usage that bursar asked for; `None`: each event by itself.
