@@ -474,6 +474,7 @@ impl Scanner {
         let commas = self.nested.take_commas();
         if let Some(field) = self.current() {
             field.commas = field.commas.saturating_add(commas);
+            self.has_news |= commas > 0;
         }
         if self.nested.is_over() {
             self.close_value(chunk, at.saturating_add(taken));
@@ -515,6 +516,7 @@ impl Scanner {
         let end = self.offset_of(end);
         if let Some(Some(field)) = self.fields.get_mut(index) {
             field.end = Some(end);
+            self.has_news = true;
         }
     }
 
@@ -536,10 +538,10 @@ impl Scanner {
         if field.end.is_some() {
             return;
         }
-        self.has_news = true;
         if field.overlong {
             return;
         }
+        self.has_news = true;
         let from = usize::try_from(field.start.saturating_sub(self.offset)).unwrap_or(usize::MAX);
         let seen = chunk.get(from..).unwrap_or_default();
         let room = limit.saturating_sub(field.raw.len());

@@ -237,8 +237,11 @@ impl Reader {
             Body::Opaque => None,
             Body::Json(scanner) => {
                 let scanned = scanner.feed(chunk);
-                // What was told before a fault stands, as it does where the fault comes in a later chunk.
-                told.whole(scanner);
+                // What was told before a fault stands, as it does where the fault comes in a later chunk. An upstream chooses its
+                // chunks: what it told of its usage is not read again with each of them.
+                if scanner.take_news() {
+                    told.whole(scanner);
+                }
                 match scanned {
                     Ok(()) => {}
                     // Only white space came before.

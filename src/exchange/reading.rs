@@ -220,7 +220,10 @@ impl Reading {
         let waits = request
             .as_ref()
             .is_some_and(|request| self.waits(config, request));
-        let may_edit = !was_complete && (has_news || request.is_some() || self.keeps_back());
+        let may_edit = !was_complete
+            && (has_news
+                || !waits && request.is_some()
+                || self.sent.is_some() && self.keeps_back());
         if waits {
             self.asked = request;
         } else if let Some(request) = request {
