@@ -37,7 +37,7 @@ pub const SHADOW: &str = "x-bursar-shadow";
 /// Messages of the conversation that bursar has left out.
 pub const TRIMMED_MESSAGES: &str = "x-bursar-trimmed-messages";
 
-/// A header to set, in the place of any that is there.
+/// A header's name and value.
 pub type Header = (&'static str, Text);
 
 /// What the tenant's limits are and how much of them is left, reservations counted as gone. `room`: the capacity that
@@ -77,7 +77,7 @@ pub fn limits(
 }
 
 /// As many headers as a response has of us.
-const MOST: usize = 14;
+const MOST: usize = 13;
 
 /// Room for two limits; more are seldom listed.
 fn list() -> Vec<u8> {

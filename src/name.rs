@@ -1,4 +1,4 @@
-//! Names from the configuration, which every request hands on: shared, and hashed once.
+//! Names of tenants, plans, tiers and models, which every request hands on: shared, and hashed once.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Deref;
 use std::rc::Rc;
 
-/// A name from the configuration. A clone shares it.
+/// A name, most of the time from the configuration. A clone shares it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     text: Rc<str>,
@@ -31,10 +31,11 @@ impl From<&str> for Name {
     fn from(text: &str) -> Self {
         let mut hasher = NameHasher::default();
         text.hash(&mut hasher);
+        let hash = hasher.finish();
         Self {
             text: text.into(),
-            // The upper half fits.
-            hash: u32::try_from(hasher.finish() >> 32).unwrap_or_default(),
+            // The upper half fits. Mixed once more: before that it lacks what the last bytes of a name say.
+            hash: u32::try_from((hash ^ hash >> 32).wrapping_mul(SPREAD) >> 32).unwrap_or_default(),
         }
     }
 }
@@ -90,7 +91,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Hashes names that come from the configuration alone, so that nobody can choose them to collide.
+/// Hashes names. What is kept by them has names from the configuration alone, so that nobody can choose them to collide.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameHasher(u64);
 
@@ -131,5 +132,25 @@ impl Hasher for NameHasher {
     fn finish(&self) -> u64 {
         // The table looks at the lowest bits, the product is best in its highest.
         self.0.rotate_left(20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    // A metric is looked for among those whose names have the same hash.
+    #[test]
+    fn names_that_differ_in_their_last_digits_differ_in_their_hashes() {
+        const COUNT: usize = 20_000;
+        for before in ["", "t", "tenant-", "customer-", "prod-eu-west-tenant-"] {
+            let hashes = (0..COUNT).map(|index| Name::from(format!("{before}{index:07}")).hash);
+            let different = hashes.collect::<HashSet<_>>().len();
+            assert!(different > COUNT * 9 / 10, "{before}: {different}");
+        }
     }
 }

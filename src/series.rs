@@ -98,7 +98,8 @@ impl Family {
     }
 }
 
-/// The value of a metric's label. There is no third kind, so that no client can make one up.
+/// The value of a metric's label. A client's text must not become one, since it would grow the proxy's metrics: a tenant or
+/// a model that the configuration does not name has a word.
 #[derive(Clone, Debug)]
 pub enum Label {
     /// A word of ours.

@@ -36,6 +36,9 @@ macro_rules! keys {
             }),*];
         }
 
+        // `Reader::object` notes in 32 bits which of them it has seen.
+        const _: () = assert!($name::FIELDS.len() <= 32);
+
         impl Object for $name {
             fn set(&mut self, field: usize, json: &mut Reader<'_>, path: &Path<'_>) -> Parsed<()> {
                 #[allow(non_camel_case_types, reason = "they are the fields' names")]
@@ -386,6 +389,7 @@ keys! {
 }
 
 /// What happens when the budget is spent.
+// As the schema has it; `OnExhausted` below is how it is read.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     all(test, not(target_arch = "wasm32")),

@@ -224,8 +224,11 @@ impl Strings {
         let mut quotes_read = 0;
         for bit in (0..u64::BITS).take(length) {
             let byte = 1_u64.wrapping_shl(bit);
-            if std::mem::take(&mut self.is_escaped) {
-            } else if quotes & byte != 0 {
+            let is_escaped = std::mem::take(&mut self.is_escaped);
+            if is_escaped {
+                continue;
+            }
+            if quotes & byte != 0 {
                 quotes_read |= byte;
                 self.is_inside = !self.is_inside;
             } else {
