@@ -610,6 +610,29 @@ fn a_body_is_kept_back_for_the_decision_as_far_as_there_is_room() {
     }
 }
 
+// What is kept back goes on when there is no more room for it, in the midst of a text that says nothing new.
+#[test]
+fn what_was_kept_back_goes_on_changed_whenever_it_does() {
+    let filler = "x".repeat(1_500);
+    let body = format!(
+        r#"{{"max_tokens":9,"stream":true,"stream_options":null,"x":"{filler}","model":"best"}}"#
+    );
+    let expected = body.replace("null", r#"{"include_usage":true}"#);
+    for size in [1, 7, 40, 100] {
+        let proxy = with(false, |config| {
+            config["hold_bytes"] = 200.into();
+            config["ladders"][0]["tiers"][1]["max_output_tokens"] = 100.into();
+        });
+        let chunks: Vec<&str> = body
+            .as_bytes()
+            .chunks(size)
+            .map(|chunk| std::str::from_utf8(chunk).unwrap())
+            .collect();
+        let call = post(&proxy, CHAT, &chunks);
+        assert_eq!(call.upstream_text(), expected, "chunks of {size}");
+    }
+}
+
 /// The body with another limit, as it should have gone on.
 fn check_limited(proxy: &Proxy, path: &str, body: &str, expected: &str, output: u64) {
     for split in 0..=body.len() {

@@ -220,10 +220,7 @@ impl Reading {
         let waits = request
             .as_ref()
             .is_some_and(|request| self.waits(config, request));
-        let may_edit = !was_complete
-            && (has_news
-                || !waits && request.is_some()
-                || self.sent.is_some() && self.keeps_back());
+        let may_edit = !was_complete && (has_news || request.is_some() || self.keeps_back());
         if waits {
             self.asked = request;
         } else if let Some(request) = request {
@@ -387,9 +384,14 @@ impl Reading {
             .length
             .unwrap_or(0)
             .saturating_sub(self.scanner.offset());
-        // What comes after the object is white space: no byte of it is changed, however many chunks it comes in.
-        let edits = if may_edit { self.edits() } else { Vec::new() };
         let keep_from = self.keep_from();
+        let goes_on = keep_from.is_none_or(|start| start > self.gone());
+        // What comes after the object is white space: no byte of it is changed, however many chunks it comes in. Nor is one
+        // while all is kept back.
+        let edits = match may_edit && goes_on {
+            true => self.edits(),
+            false => Vec::new(),
+        };
         match &mut self.body {
             Body::Held => {
                 if let Some(length) = self.length.filter(|_| !edits.is_empty()) {
