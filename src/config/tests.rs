@@ -28,7 +28,7 @@ fn rejects(text: &str, error: &str) {
         .map(|_| ())
         .unwrap_err()
         .to_string();
-    // Line and column are serde_json's affair.
+    // Line and column have tests of their own, in read/tests.rs.
     assert_eq!(told.split(" at line").next(), Some(error));
 }
 
