@@ -4,59 +4,96 @@
 //! left, impossible values and dangling names, is refused here. Either way the error carries the path in
 //! the operator's own words. The JSON Schema is made from the same types (`make schema`).
 
+mod bucket;
 mod capacity;
+mod checks;
+mod global;
 mod ladders;
 mod limits;
+mod parents;
 mod path;
+mod period;
 mod preferences;
+mod price;
 mod raw;
 mod read;
+mod stacked;
+mod subjects;
 mod tenants;
+mod warnings;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::header_group::HeaderGroups;
+use crate::log_field::LogFields;
 use crate::name::{Name, NameHashing};
-use crate::number::Number;
-use crate::policy::Limits;
+use crate::plan::Limits;
 use crate::tenant::{Source, TenantId};
 use crate::tier::{Ladder, Price};
-use crate::units::Ppm;
+use checks::{any_whole, whole};
+pub use global::{Global, Login};
 use limits::Given;
 use path::Path;
 use raw::RawConfig;
-use read::{Read, Reader};
 use tenants::Plans;
 
-/// What the operator wants, checked.
+/// The checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Hold the request's headers until its body is read, which Envoy must be configured for.
+    /// Hold the request's headers until its body is read. Envoy must be configured for it.
     pub hold_headers: bool,
     /// Longest body that is held, in bytes.
     pub hold_bytes: u64,
-    /// What to do when our own state cannot be had.
+    /// Most bytes of bodies that wait in a worker's memory, all requests together.
+    pub held_bytes_per_worker: u64,
+    /// What to do when bursar's own state is unavailable.
     pub failure_mode: FailureMode,
+    /// Globs of the hosts whose requests are looked at; `None`: all.
+    pub hosts: Option<Vec<String>>,
+    /// Globs of paths that are not metered and pass; `None`: all that are not metered do.
+    pub unmetered_allow: Option<Vec<String>>,
     /// Where to look for the tenant, in this order.
     pub sources: Vec<Source>,
     /// What to do with a request that shows no tenant.
     pub missing: Missing,
     /// The plan of tenants that are not configured; `None` refuses them.
     pub unknown: Option<Rc<Plan>>,
+    /// Where to look for the name of the plan of a tenant that is not configured; empty: nowhere.
+    pub plan_sources: Vec<Source>,
     /// Ladders of tiers.
     pub ladders: Vec<Ladder>,
     /// The dearest price of all tiers: what a model on no ladder costs.
     pub unlisted_price: Option<Price>,
-    /// The shortest time within which some tenant's answers are to begin; `None` if nobody minds, and nothing is measured.
+    /// Callers show some tier's provider keys of their own.
+    pub own_credentials: bool,
+    /// The strictest SLA of all plans; `None` if there is none, and nothing is measured.
     pub tightest_sla: Option<Duration>,
+    /// The store that proxies share, if they do.
+    pub global: Option<Rc<Global>>,
+    /// Fields of the access log that are properties of their own, too.
+    pub log_fields: LogFields,
+    /// The headers that answers carry.
+    pub headers: HeaderGroups,
+    /// It is no filter, but answers every request with the operators' report.
+    pub is_report: bool,
+    /// The path at which callers are told their own limits.
+    pub self_service: Option<String>,
+    /// How many of the first tenants have gauges, asked or not.
+    gauged: usize,
+    /// Whom limits can count beside the tenant.
+    pub subjects: Vec<SubjectRules>,
+    /// The plans that a request may name; empty where none is looked for.
+    named_plans: HashMap<Name, Rc<Plan>, NameHashing>,
     /// Configured tenants.
-    tenants: HashMap<TenantId, Rc<Plan>, NameHashing>,
+    tenants: HashMap<TenantId, Member, NameHashing>,
+    /// The same in their order.
+    listed: Vec<(TenantId, Rc<Plan>)>,
 }
 
-/// What to do when our own state cannot be had.
+/// What to do when bursar's own state is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FailureMode {
     /// Let the request through unmetered.
@@ -73,8 +110,19 @@ pub enum Missing {
     Reject,
     /// Let it through unmetered.
     Pass,
-    /// Treat it as this tenant's.
+    /// Treat it as a request of this tenant.
     Tenant(TenantId),
+}
+
+/// How subjects of a kind are found, such as a tenant's users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectRules {
+    /// The kind's name.
+    pub name: Name,
+    /// Where to look, in this order.
+    pub sources: Vec<Source>,
+    /// A request that shows none is refused, where a limit counts them.
+    pub is_required: bool,
 }
 
 /// Limits under a name.
@@ -86,20 +134,43 @@ pub struct Plan {
     pub limits: Limits,
 }
 
+/// A configured tenant.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What it may use.
+    pub plan: Rc<Plan>,
+    /// Whose limits count its requests, too.
+    pub parent: Option<Rc<Parent>>,
+}
+
+/// A tenant whose limits count other tenants' requests, too.
+#[derive(Debug)]
+pub struct Parent {
+    /// Whose record it is.
+    pub id: TenantId,
+    /// What it may use.
+    pub plan: Rc<Plan>,
+    /// The one above it. At most [`LEVELS`] stand above each other.
+    pub parent: Option<Rc<Self>>,
+}
+
+/// Most parents of a tenant, its parents' parents included.
+pub const LEVELS: usize = 4;
+
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(Box<Wrong>);
+pub struct ConfigError(Box<Details>);
 
-/// Apart, so that what goes well hands on no room for it.
+/// Boxed, so that results without an error stay small.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wrong {
+struct Details {
     path: String,
     reason: String,
 }
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Wrong { path, reason } = &*self.0;
+        let Details { path, reason } = &*self.0;
         if path.is_empty() {
             f.write_str(reason)
         } else {
@@ -118,10 +189,33 @@ fn wrong<'a, T>(path: &Path<'_>, reason: impl Into<Cow<'a, str>>) -> Parsed<T> {
 
 #[cold]
 fn error(path: &Path<'_>, reason: Cow<'_, str>) -> ConfigError {
-    ConfigError(Box::new(Wrong {
-        path: path.told(),
-        reason: reason.into_owned(),
-    }))
+    fault(path.text(), reason.into_owned())
+}
+
+fn fault(path: String, reason: String) -> ConfigError {
+    ConfigError(Box::new(Details { path, reason }))
+}
+
+/// Envoy's bytes as text, if they look like a JSON object.
+fn text(bytes: &[u8]) -> Parsed<&str> {
+    let reason = match bytes.trim_ascii_start().first() {
+        None => "the configuration is empty: give it as JSON in a google.protobuf.StringValue",
+        Some(b'{') => match std::str::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => {
+                let good = error.valid_up_to();
+                return wrong(
+                    &Path::Top,
+                    format!("the configuration is not UTF-8 from byte {good} on"),
+                );
+            }
+        },
+        Some(_) => {
+            "the configuration is not a JSON object: give it as a google.protobuf.StringValue \
+             (a google.protobuf.Struct arrives as protobuf bytes)"
+        }
+    };
+    wrong(&Path::Top, reason)
 }
 
 impl Config {
@@ -130,38 +224,31 @@ impl Config {
     /// # Errors
     /// The first fault, with its path.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        match bytes.trim_ascii_start().first() {
-            None => {
-                return wrong(
-                    &Path::Top,
-                    "the configuration is empty: give it as JSON in a google.protobuf.StringValue",
-                );
-            }
-            Some(b'{') => {}
-            Some(_) => {
-                return wrong(
-                    &Path::Top,
-                    "the configuration is not a JSON object: give it as a google.protobuf.StringValue \
-                     (a google.protobuf.Struct arrives as protobuf bytes)",
-                );
-            }
-        }
-        let mut json = Reader::new(bytes)?;
-        let raw = RawConfig::read(&mut json, &Path::Top)?;
-        json.end()?;
-        Self::check(raw, &json)
+        let text = text(bytes)?;
+        Self::check(read::read(text)?, text)
     }
 
-    /// `json`: where the plans and the tenants are still to be read, which are many.
-    fn check(raw: RawConfig, json: &Reader<'_>) -> Parsed<Self> {
-        let ladders = ladders::ladders(raw.tiers, raw.ladders)?;
+    /// `text`: from which plans and tenants are still to be read, one by one.
+    fn check(raw: RawConfig<'_>, text: &str) -> Parsed<Self> {
+        let ladders = ladders::ladders(raw.tiers, raw.ladders, raw.credentials)?;
+        let global = global::global(raw.global)?;
+        let subjects = subjects::subjects(raw.subjects)?;
         let given = Given {
             ladders: &ladders,
+            subjects: &subjects,
+            global: global.as_ref(),
             expiry: limits::expiry(raw.reservation_expiry)?,
         };
-        let plans = Plans::read(raw.plans, json, &given)?;
-        let tenants = tenants::tenants(raw.tenants, json, &plans, &given)?;
+        let plans = Plans::read(raw.plans, text, &given)?;
+        let (tenants, listed) = tenants::tenants(raw.tenants, text, &plans, &given)?;
         let unknown = plans.unknown(&raw.tenant.unknown)?;
+        let plan_from = raw.plan_from;
+        let plan_sources = plan_from.map(|raw| tenants::sources(raw, &Path::Top.key("plan_from")));
+        let plan_sources = plan_sources.transpose()?.unwrap_or_default();
+        let named_plans = match plan_sources.is_empty() {
+            true => HashMap::default(),
+            false => plans.into_named(),
+        };
         let missing = tenants::missing(raw.tenant.missing, |id| {
             tenants.contains_key(id) || unknown.is_some()
         })?;
@@ -171,33 +258,106 @@ impl Config {
                 None => DEFAULT_HOLD_BYTES,
                 Some(bytes) => whole(bytes, &Path::Top.key("hold_bytes"))?.get(),
             },
+            held_bytes_per_worker: any_whole(
+                raw.held_bytes_per_worker,
+                &Path::Top.key("held_bytes_per_worker"),
+            )?
+            .unwrap_or(HELD_BYTES_PER_WORKER),
             failure_mode: match raw.failure_mode {
                 raw::RawFailureMode::Allow => FailureMode::Allow,
                 raw::RawFailureMode::Deny => FailureMode::Deny,
             },
-            sources: tenants::sources(raw.tenant.from)?,
+            hosts: match raw.hosts {
+                Some(hosts) if hosts.is_empty() => {
+                    return wrong(
+                        &Path::Top.key("hosts"),
+                        "names no host, so that nothing would be metered",
+                    );
+                }
+                hosts => {
+                    hosts.map(|hosts| hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
+                }
+            },
+            unmetered_allow: match raw.unmetered {
+                raw::RawUnmetered::Pass if !raw.unmetered_allow.is_empty() => {
+                    return wrong(
+                        &Path::Top.key("unmetered_allow"),
+                        "has a meaning only with `\"unmetered\": \"reject\"`",
+                    );
+                }
+                raw::RawUnmetered::Pass => None,
+                raw::RawUnmetered::Reject => Some(raw.unmetered_allow),
+            },
+            sources: tenants::tenant_sources(raw.tenant.from)?,
             missing,
             unlisted_price: ladders::dearest(&ladders),
+            own_credentials: ladders
+                .iter()
+                .flat_map(|ladder| &ladder.tiers)
+                .any(|tier| tier.own_credentials),
             ladders,
-            tightest_sla: tightest_sla(tenants.values().chain(&unknown)),
+            tightest_sla: tightest_sla(
+                tenants
+                    .values()
+                    .map(|member| &member.plan)
+                    .chain(&unknown)
+                    .chain(named_plans.values()),
+            ),
+            plan_sources,
+            subjects,
+            named_plans,
             unknown,
             tenants,
+            global: global.map(Rc::new),
+            listed,
+            gauged: gauged(raw.metrics)?,
+            is_report: raw.serve == Some(raw::RawServe::Report),
+            self_service: raw.self_service.map(checks::own_path).transpose()?,
+            log_fields: raw.log_fields.into_iter().collect(),
+            headers: raw
+                .headers
+                .map_or(HeaderGroups::ALL, |groups| groups.into_iter().collect()),
         })
     }
 
-    /// The configured tenant whose id this is, and its plan.
+    /// The configured tenant whose id this is.
     #[must_use]
-    pub fn tenant(&self, id: &[u8]) -> Option<(&TenantId, &Rc<Plan>)> {
+    pub fn tenant(&self, id: &[u8]) -> Option<(&TenantId, &Member)> {
         self.tenants.get_key_value(std::str::from_utf8(id).ok()?)
+    }
+
+    /// The plan that the request of a tenant that is not configured names.
+    #[must_use]
+    pub fn named_plan(&self, name: &[u8]) -> Option<&Rc<Plan>> {
+        self.named_plans.get(std::str::from_utf8(name).ok()?)
+    }
+
+    /// Configured tenants, in their order.
+    #[must_use]
+    pub fn listed(&self) -> &[(TenantId, Rc<Plan>)] {
+        &self.listed
+    }
+
+    /// How many of the first tenants have gauges, asked or not.
+    #[must_use]
+    pub fn gauged(&self) -> usize {
+        self.gauged
+    }
+
+    /// How many tenants are configured.
+    #[must_use]
+    pub fn tenants(&self) -> usize {
+        self.tenants.len()
     }
 
     /// The plan of a configured tenant.
     #[must_use]
     pub fn plan(&self, tenant: &TenantId) -> Option<&Rc<Plan>> {
-        self.tenants.get(tenant.as_str())
+        let member = self.tenants.get(tenant.as_str())?;
+        Some(&member.plan)
     }
 
-    /// The name of a model, if a tier of this configuration has it, so that it may be a metric's label.
+    /// The model's name, if a tier of this configuration has it: only such names become labels of metrics.
     #[must_use]
     pub fn model(&self, model: &str) -> Option<&Name> {
         let tiers = self.ladders.iter().flat_map(|ladder| &ladder.tiers);
@@ -206,7 +366,22 @@ impl Config {
     }
 }
 
-/// Of plans that may be downgraded: for others nothing follows from it.
+/// How many of the first tenants have gauges.
+fn gauged(raw: Option<raw::RawMetrics>) -> Parsed<usize> {
+    let Some(tenants) = raw.and_then(|raw| raw.tenants) else {
+        return Ok(GAUGED);
+    };
+    let whole = tenants
+        .whole()
+        .and_then(|whole| usize::try_from(whole).ok());
+    let path = Path::Top.key("metrics");
+    whole.map_or_else(|| wrong(&path.key("tenants"), "must be a whole number"), Ok)
+}
+
+/// Some ten thousand series of Prometheus' in each proxy.
+const GAUGED: usize = 1_000;
+
+/// Only of plans that may be downgraded: for others an SLA has no effect.
 fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duration> {
     let movable = plans.filter(|plan| !plan.limits.never_downgrade);
     movable
@@ -215,42 +390,11 @@ fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duratio
         .min()
 }
 
-/// Under Envoy's default limit of 1 MiB for what a filter may hold, with room for what a rewrite adds.
+/// A worker of Envoy can have thousands of concurrent requests.
+const HELD_BYTES_PER_WORKER: u64 = 64 * 1024 * 1024;
+
+/// Below Envoy's default limit of 1 MiB for buffered bodies, with room for what a rewrite adds.
 const DEFAULT_HOLD_BYTES: u64 = 960 * 1024;
-
-fn whole(number: Number, path: &Path<'_>) -> Parsed<NonZeroU64> {
-    match number.whole().and_then(NonZeroU64::new) {
-        Some(whole) => Ok(whole),
-        None => wrong(path, "must be a whole number of at least 1"),
-    }
-}
-
-/// As [`whole`], where there is one.
-fn any_whole(number: Option<Number>, path: &Path<'_>) -> Parsed<Option<u64>> {
-    match number {
-        Some(number) => whole(number, path).map(|whole| Some(whole.get())),
-        None => Ok(None),
-    }
-}
-
-/// As [`mark`], where there is one.
-fn any_mark(number: Option<Number>, path: &Path<'_>) -> Parsed<Option<Ppm>> {
-    match number {
-        Some(number) => mark(number, path).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// A fraction above 0 and up to 1.
-fn mark(number: Number, path: &Path<'_>) -> Parsed<Ppm> {
-    match number.millionths() {
-        Some(ppm @ 1..=1_000_000) => Ok(Ppm(ppm)),
-        _ => wrong(
-            path,
-            "must be a fraction above 0 and at most 1, with at most six decimals",
-        ),
-    }
-}
 
 #[cfg(test)]
 mod tests;

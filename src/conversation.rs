@@ -1,9 +1,9 @@
-//! Where a tenant's conversations were served last, so that they stay there: a bounded table under one key for each
-//! configured tenant.
+//! The tier at which each conversation was served last, so that it stays there: a bounded table under one key for each configured
+//! tenant.
 //!
-//! A table holds the [`CONVERSATIONS`] that went on last, in one window of the tenant's budget, at 21 bytes each: at most
-//! 1,357 bytes. Tenants do not share tables, so none can displace another's conversations; a tenant with more of them at a time
-//! loses those that were silent for longest, and such a one is decided about as if it began.
+//! A table holds the last [`CONVERSATIONS`] with a request, in one window of the tenant's budget, at 21 bytes each: at most
+//! 1,357 bytes. Tenants do not share tables, so none can displace another's conversations. A tenant with more of them loses those
+//! that were silent for longest; these are treated as new.
 //!
 //! Layout, little-endian, lengths in bytes:
 //!
@@ -14,48 +14,49 @@
 //! | 12 | 1 | number of conversations |
 //! | 13 | 21 each | its name, its last question, the tier's model, whether it was downgraded |
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+pub mod messages;
+pub mod trim;
 
-use crate::learn::Model;
-use crate::store::{Store, Troubles, Write, update};
+use crate::estimate::learn::Model;
+use crate::hash;
+use crate::limits::window::Window;
+use crate::state::store::{StateFaults, Store, Write, update};
 use crate::units::Timestamp;
-use crate::window::Window;
 
-/// Conversations in a table. Enough for a person's, or for an agent's with its helpers; and small enough that to read the
-/// table costs about as much as to read the tenant's record. A service with more of them at a time gives each its own
-/// tenant, or lives with what is forgotten.
+/// Conversations in a table. Enough for a person, or for an agent with its helpers, and so few that reading the table costs about
+/// as much as reading the tenant's record. A service with more should give each its own tenant, or accept that some are forgotten.
 pub const CONVERSATIONS: usize = 64;
 
-/// One that is among so many that went on last is not moved to the front: that would cost a write with each request.
+/// A conversation among the first so many of the table is not moved to the front: that would cost a write with each request.
 const FRESH: usize = CONVERSATIONS / 2;
 
-/// Tries before a change is given up. What is lost then is one conversation's place.
+/// Tries before a change is given up: then one conversation's place is not recorded.
 const TRIES: u32 = 4;
 
 const VERSION: [u8; 4] = *b"brc\x01";
 
 /// What a request shows of its conversation, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct ConversationId {
     /// The header's value, or how the conversation begins.
     pub name: u64,
-    /// The last questions of the user, each with the answer before it: the last one, and the one before. Zero for none.
+    /// The user's last two questions, each hashed with the answer before it, the last one first; 0 for none.
     pub questions: [u64; 2],
 }
 
 /// Where a conversation was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// The tier, by the model that the ladder names there.
+    /// The tier, by its model.
     pub model: Model,
     /// It was downgraded.
     pub is_lower: bool,
 }
 
-/// A tenant's conversations, the one that went on last first.
+/// A tenant's conversations, the one with the latest request first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversations {
-    /// Start of the window of the budget in which they went on.
+    /// Start of the window of the budget that they belong to.
     since: Timestamp,
     entries: Vec<Entry>,
 }
@@ -67,34 +68,32 @@ struct Entry {
     served: Served,
 }
 
-impl Name {
-    /// By the value of a header.
+impl ConversationId {
+    /// A conversation that a header names.
     #[must_use]
     pub fn of_header(value: &[u8]) -> Self {
-        let mut hasher = DefaultHasher::new();
-        ("header", value).hash(&mut hasher);
         Self {
-            name: hasher.finish(),
+            name: hash::stable(("header", value)),
             questions: [0; 2],
         }
     }
 }
 
 impl Entry {
-    /// Whether this is the conversation of that name, or goes on where it was left: a client that leaves out the oldest turns
-    /// changes how it begins.
-    fn is(&self, name: &Name) -> bool {
+    /// Whether this is the conversation of that name, or continues it: a client that leaves out the oldest turns changes the
+    /// beginning, which the name is made of.
+    fn is(&self, name: &ConversationId) -> bool {
         self.name == name.name || self.question != 0 && name.questions.contains(&self.question)
     }
 }
 
 impl Conversations {
-    /// The table in `bytes`, as of this window: empty if it is of another one, or no table.
+    /// The table in `bytes` for this window: empty if it belongs to another window, or is no table.
     #[must_use]
     pub fn read(bytes: Option<&[u8]>, window: Window) -> Self {
         let table = bytes.and_then(Self::decode).unwrap_or_default();
-        // A worker whose clock is a step behind must not begin the window before anew. One beyond the next is of a clock that
-        // was set back: it would outlast this window.
+        // A worker whose clock is slightly behind must not start the previous window anew. A table from after the next window
+        // was written before the clock was set back, and would outlast this window.
         match table.since < window.start || table.since > window.end {
             true => Self {
                 since: window.start,
@@ -106,13 +105,13 @@ impl Conversations {
 
     /// Where a conversation was served.
     #[must_use]
-    pub fn find(&self, name: &Name) -> Option<Served> {
+    pub fn find(&self, name: &ConversationId) -> Option<Served> {
         let known = self.position(name).and_then(|at| self.entries.get(at));
         known.map(|entry| entry.served)
     }
 
-    /// Notes where a conversation is served now. Whether that changes anything worth to be written.
-    pub fn note(&mut self, name: &Name, served: Served) -> bool {
+    /// Records where a conversation is served. Returns whether the table must be written.
+    pub fn note(&mut self, name: &ConversationId, served: Served) -> bool {
         let entry = Entry {
             name: name.name,
             question: name.questions.first().copied().unwrap_or_default(),
@@ -130,8 +129,8 @@ impl Conversations {
         true
     }
 
-    /// By its name if one has that, else by what was asked.
-    fn position(&self, name: &Name) -> Option<usize> {
+    /// The entry of this name, or else the one with the same last question.
+    fn position(&self, name: &ConversationId) -> Option<usize> {
         let mut entries = self.entries.iter();
         let named = entries.position(|entry| entry.name == name.name);
         named.or_else(|| self.entries.iter().position(|entry| entry.is(name)))
@@ -197,22 +196,27 @@ impl Entry {
     }
 }
 
-/// Where a conversation was served in this window, as far as the store tells.
+/// Where a conversation was served in this window, if the store knows.
 #[must_use]
-pub fn look(store: &impl Store, key: &str, window: Window, name: &Name) -> Option<Served> {
+pub fn look(
+    store: &impl Store,
+    key: &str,
+    window: Window,
+    name: &ConversationId,
+) -> Option<Served> {
     let (bytes, _) = store.get(key).ok()??;
     Conversations::read(Some(&bytes), window).find(name)
 }
 
-/// Notes where a conversation is served. If the store does not answer, or other workers win every race, it is as if it had
-/// not gone on: no request waits for that, or fails.
+/// Records where a conversation is served. If the store fails, or other workers win every race, nothing is recorded: no request
+/// waits or fails for it.
 pub fn note(
     store: &impl Store,
     key: &str,
     window: Window,
-    name: &Name,
+    name: &ConversationId,
     served: Served,
-) -> Troubles {
+) -> StateFaults {
     let step = |bytes: Option<&[u8]>| {
         let mut table = Conversations::read(bytes, window);
         let is_new = table.note(name, served);
@@ -225,16 +229,16 @@ pub fn note(
         Ok(updated) => updated.conflicts,
         Err(contended) => contended.conflicts,
     };
-    Troubles {
+    StateFaults {
         conflicts,
-        ..Troubles::default()
+        ..StateFaults::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::fake::FakeStore;
+    use crate::state::store::fake::FakeStore;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -243,8 +247,8 @@ mod tests {
         end: Timestamp::from_secs(2 * 86_400),
     };
 
-    fn named(name: u64) -> Name {
-        Name {
+    fn named(name: u64) -> ConversationId {
+        ConversationId {
             name,
             questions: [0; 2],
         }
@@ -288,9 +292,9 @@ mod tests {
     #[test]
     fn a_conversation_that_begins_in_another_way_is_known_by_its_last_question() {
         let mut table = Conversations::default();
-        let name = |name, questions| Name { name, questions };
+        let name = |name, questions| ConversationId { name, questions };
         assert!(table.note(&name(1, [11, 0]), at(7, true)));
-        // It goes on, and its oldest turns are left out.
+        // It continues, and its oldest turns are left out.
         assert_eq!(table.find(&name(2, [12, 11])), Some(at(7, true)));
         assert!(table.note(&name(2, [12, 11]), at(7, true)));
         assert_eq!(table.entries.len(), 1);
@@ -309,7 +313,7 @@ mod tests {
         for name in 1..=64 {
             assert!(table.note(&named(name), at(7, false)));
         }
-        // The first goes on.
+        // The first continues.
         assert!(table.note(&named(1), at(7, false)));
         assert!(table.note(&named(65), at(7, false)));
         assert_eq!(table.entries.len(), CONVERSATIONS);
@@ -337,7 +341,7 @@ mod tests {
         let mut table = Conversations::read(None, DAY);
         table.note(&named(3), at(9, false));
         table.note(
-            &Name {
+            &ConversationId {
                 name: 1,
                 questions: [2, 3],
             },
@@ -359,12 +363,12 @@ mod tests {
     fn lost_races_are_tried_again_and_given_up_in_peace() {
         let store = FakeStore::default();
         store.lose(2);
-        let troubles = note(&store, "k", DAY, &named(1), at(7, true));
-        assert_eq!((troubles.conflicts, troubles.given_up), (2, 0));
+        let faults = note(&store, "k", DAY, &named(1), at(7, true));
+        assert_eq!((faults.conflicts, faults.given_up), (2, 0));
         assert_eq!(look(&store, "k", DAY, &named(1)), Some(at(7, true)));
         store.lose(100);
-        let troubles = note(&store, "k", DAY, &named(2), at(7, true));
-        assert_eq!((troubles.conflicts, troubles.given_up), (4, 0));
+        let faults = note(&store, "k", DAY, &named(2), at(7, true));
+        assert_eq!((faults.conflicts, faults.given_up), (4, 0));
         assert_eq!(look(&store, "k", DAY, &named(2)), None);
     }
 }

@@ -1,37 +1,40 @@
-//! What a request may cost, told from the request and from what was learned of those before it.
+//! What a request may cost, estimated from the request and from what was learned from earlier ones.
 //!
 //! There are two figures for the prompt, because the two limits promise different things:
 //!
-//! - The *budget* must not be overspent, so its reservation takes a ceiling: one token for each byte of
+//! - The *budget* must not be overspent, so its reservation takes an upper bound: one token for each byte of
 //!   the body. A byte-level tokenizer (as OpenAI's, Anthropic's and Llama's are) never makes more, and the
 //!   JSON around a message is longer than the few tokens that its chat template adds. Nothing that is learned lowers it.
-//! - The *token bucket* is a rate, where such a ceiling would refuse what fits. It takes the expected figure: as many
-//!   bytes a token as the tenant's prompts to that model had lately ([`BytesPerToken`]). Settlement corrects it either way, and
-//!   takes the same figure itself where no usage is reported.
+//! - The *token bucket* limits a rate. The upper bound would refuse requests that fit, so it takes the expected prompt: by as
+//!   many bytes a token as the tenant's recent prompts to that model had ([`BytesPerToken`]). Settlement corrects it either way,
+//!   and uses the same estimate where no usage is reported.
 //!
-//! Output is reserved up to the limit that the request names. Where it names none, both take the length that the tenant's
-//! answers from that model had lately ([`crate::learn::Answers`]).
+//! Output is reserved up to the limit in the request. Without one, both limits take the length of the tenant's recent answers from
+//! that model ([`crate::estimate::learn::Answers`]).
 //!
 //! Input that is not in the body (an image or a file by URL) is in neither figure.
 
-use crate::learn::BytesPerToken;
-use crate::tier::Price;
-use crate::units::{Cost, Tokens};
-use crate::usage::Usage;
+pub mod learn;
+
+use crate::estimate::learn::BytesPerToken;
+use crate::tier::{Price, RequestWeights};
+use crate::units::{Cost, Micros, Tokens};
 
 /// What a request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Bytes of the request's body, as it goes on.
+    /// Bytes of the request's body as it is forwarded.
     pub body_bytes: u64,
     /// How many of them are expected to make a prompt token.
     pub bytes_per_token: BytesPerToken,
     /// Output tokens at the most, over all choices; `None` where the request does not say.
     pub output_limit: Option<Tokens>,
-    /// Output tokens of each answer that are reserved where it does not.
+    /// Output tokens that are reserved for each answer where it does not.
     pub answer: Tokens,
-    /// Answers asked for.
+    /// Number of answers requested.
     pub choices: u64,
+    /// What its tokens count in the tenant's limits; `None`: each one.
+    pub weights: Option<RequestWeights>,
 }
 
 impl Estimate {
@@ -47,7 +50,7 @@ impl Estimate {
         }
     }
 
-    /// The same where so many bytes of the body do not go on.
+    /// The same if so many bytes of the body are not forwarded.
     #[must_use]
     pub fn without(self, bytes: u64) -> Self {
         Self {
@@ -56,7 +59,7 @@ impl Estimate {
         }
     }
 
-    /// The same where what is left of the budget limits each answer, so that their lengths say nothing of others.
+    /// The same if the remaining budget limits each answer, so that nothing can be learned from the answers' lengths.
     #[must_use]
     pub fn cut(self, most: u64) -> Self {
         let limited = self.limited(Some(most));
@@ -79,29 +82,48 @@ impl Estimate {
             .unwrap_or_else(|| self.over_all(self.answer))
     }
 
+    /// Tokens that are likely, as an upstream counts them.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        (self.input() + self.output()).0
+    }
+
     /// Cells to take from the token bucket.
     #[must_use]
     pub fn cells(&self) -> u64 {
-        (self.input() + self.output()).0
+        let (input, output) = (self.input(), self.output());
+        let weights = self.weights.as_ref();
+        weights
+            .map_or(input + output, |weights| weights.usual(input, output))
+            .0
+    }
+
+    /// Output tokens that count no more than this in the tenant's limits.
+    #[must_use]
+    pub fn output_within(&self, room: u64) -> u64 {
+        let weights = self.weights.as_ref();
+        weights.map_or(room, |weights| weights.output_within(room))
+    }
+
+    /// What so many tokens count at the most in the tenant's limits.
+    #[must_use]
+    pub fn counted(&self, input: Tokens, output: Tokens) -> Tokens {
+        let weights = self.weights.as_ref();
+        weights.map_or(input + output, |weights| weights.ceiling(input, output))
     }
 
     /// What to reserve on the budget.
     #[must_use]
     pub fn ceiling(&self, price: Option<&Price>) -> Cost {
-        let usage = Usage {
-            input: Some(Tokens(self.body_bytes)),
-            cached_input: None,
-            // It may cost more to cache the prompt than to read it.
-            cache_write: price
-                .filter(|price| price.cache_write > price.input)
-                .map(|_| Tokens(self.body_bytes)),
-            output: Some(self.output()),
-        };
-        usage.cost(price)
+        let (input, output) = (Tokens(self.body_bytes), self.output());
+        Cost {
+            tokens: self.counted(input, output),
+            usd: price.map_or(Micros(0), |price| price.ceiling(input, output)),
+        }
     }
 
-    /// The length of each of the answers that so many output tokens make, if it says how long answers get that nothing
-    /// limits: rounded up.
+    /// The length of each answer, rounded up, if so many output tokens were used; `None` if a limit may have shortened the
+    /// answers.
     #[must_use]
     pub fn unlimited_answer(&self, output: Tokens) -> Option<Tokens> {
         let answer = Tokens(output.0.div_ceil(self.choices.max(1)));
@@ -116,7 +138,7 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Micros;
+    use crate::tier::Rates;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -127,6 +149,7 @@ mod tests {
             output_limit: output_limit.map(Tokens),
             answer: Tokens(200),
             choices: 3,
+            weights: None,
         }
     }
 
@@ -135,12 +158,11 @@ mod tests {
         let estimate = estimate(Some(50));
         assert_eq!(estimate.cells(), 151);
         assert_eq!(estimate.ceiling(None).tokens, Tokens(451));
-        let price = Price {
+        let price = Price::from(Rates {
             input: 1_000_000,
-            cached_input: 0,
-            cache_write: 1_000_000,
             output: 2_000_000,
-        };
+            ..Rates::default()
+        });
         assert_eq!(estimate.ceiling(Some(&price)).usd, Micros(501));
     }
 

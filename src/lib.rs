@@ -1,86 +1,68 @@
 //! bursar keeps many tenants' LLM spend inside budget, in the proxy that their traffic already crosses.
 //!
-//! It is a proxy-wasm filter for Envoy. The modules stand in the order in which they build on each other; all but the
-//! last two are a pure core: no clock, no host, no global state.
+//! It is a proxy-wasm filter for Envoy. Everything but `edge` is a pure core: no clock, no
+//! host, no global state. A request's way through it:
 //!
-//! | a request's way | module |
+//! | step | room |
 //! |---|---|
-//! | headers | [`api`]: whose wire format; [`tenant`]: who pays |
-//! | limits | [`bucket`], [`ledger`] in one [`record`] in the [`store`], read and changed by [`payer`], charged by [`admission`]; [`capacity`]: what tenants share |
-//! | tier | [`policy`] decides, by [`estimate`] and [`tier`] |
-//! | | [`sla`] says which tiers are too slow, by the times in [`latency`] |
-//! | rewrite | [`json`] finds, [`rewrite`] changes; [`messages`] finds and [`trim`] shortens a conversation |
-//! | usage | [`usage`] reads, from JSON or [`sse`] |
-//! | settle | [`admission`] again; [`learn`] from what was reported |
-//! | report | [`headers`], [`reply`], [`telemetry`] |
+//! | headers | [`http`]: a message's headers; [`provider`]: whose API it is |
+//! | tenant | [`tenant`]: who pays; [`plan`]: what the tenant may use |
+//! | limits | [`limits`]: buckets, budgets, capacities; [`state`]: the record that holds them, changed by compare-and-swap |
+//! | tier | [`policy`] decides, by [`estimate`] and [`tier`]; [`sla`]: which tiers are too slow; [`conversation`]: where it was served |
+//! | rewrite | [`body`]: finds and changes a few bytes as they stream; [`conversation`]: shortens it |
+//! | usage | [`provider::usage`] reads [`usage`] from the answer |
+//! | settle | [`admission`]: reserved before, settled now |
+//! | report | [`report`]: metrics, log fields, response headers, refusals |
 //!
-//! [`exchange`] leads a request along that way; [`config`] is what the operator wants; `host` is the only module that
-//! calls the proxy, `plugin` what the proxy calls, and `filter` ties them together.
+//! [`lease`] is how many proxies share one budget, [`sweep`] tells gauges between requests, and [`overview`] is the operators' report. [`exchange`] leads a request along that way, [`config`] is what the operator wants,
+//! and `edge` ties both to the proxy. [`units`], [`name`], [`text`], [`glob`], [`metric`], [`log_field`] and [`header_group`] are what
+//! the others are made of.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 #[cfg(test)]
 extern crate self as bursar;
 
+mod bytes;
+pub mod glob;
+mod hash;
+pub mod header_group;
+pub mod log_field;
+pub mod metric;
 pub mod name;
-pub mod number;
-pub mod series;
 pub mod text;
 pub mod units;
-pub mod window;
 
-pub mod bucket;
-pub mod capacity;
-pub mod latency;
-pub mod learn;
-pub mod ledger;
-pub mod record;
-pub mod store;
+pub mod body;
+pub mod http;
+pub mod usage;
 
-pub mod conversation;
-
+pub mod limits;
 pub mod tenant;
 pub mod tier;
 
-pub mod base64;
-pub mod eventstream;
-pub mod json;
-pub mod messages;
-pub mod rewrite;
-pub mod sse;
-pub mod trim;
-
-pub mod api;
+pub mod conversation;
 pub mod estimate;
-pub mod usage;
-
-pub mod pace;
-pub mod policy;
+pub mod lease;
+pub mod plan;
+pub mod provider;
+pub mod state;
 
 pub mod config;
-
-pub mod telemetry;
-
-pub mod headers;
-pub mod reply;
-
-pub mod payer;
-
-pub mod sla;
+pub mod policy;
+pub mod report;
 
 pub mod admission;
+pub mod pressed;
+pub mod sla;
+pub mod sweep;
 
 pub mod exchange;
+pub mod overview;
 
 #[cfg(target_os = "wasi")]
-mod filter;
-#[cfg(target_os = "wasi")]
-mod host;
-#[cfg(target_os = "wasi")]
-mod memory;
-#[cfg(target_os = "wasi")]
-mod plugin;
+mod edge;
 
 #[cfg(target_os = "wasi")]
 #[global_allocator]
-static ALLOCATOR: memory::Lists = memory::Lists::new();
+static ALLOCATOR: edge::allocator::SizeClassAllocator = edge::allocator::SizeClassAllocator::new();

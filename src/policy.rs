@@ -2,139 +2,217 @@
 //!
 //! The order of the rules:
 //!
-//! 1. The token bucket must hold the request's cells.
-//! 2. The tier starts at the one that was asked for. Never up.
+//! 1. The token bucket must hold the request's cells; so must all other limits that are not of some models. At the tier that
+//!    serves it the request must not cost more than a single one may; its output is limited to that, where the plan allows it.
+//! 2. The tier starts at the requested one. Never up.
 //! 3. *Marks*: it goes down to the lowest whose low-water mark the remaining budget has crossed, or to the last one while
-//!    the bucket is under its own mark. Pace may have moved a mark up ([`crate::pace`]), and a tier where the tenant is
+//!    the bucket is under its own mark. Pace may have moved a mark up ([`crate::limits::pace`]), and a tier where the tenant is
 //!    already is left only past its mark by a margin.
 //! 4. *Conversation*: where its conversation was served in this window, it stays, as long as what remains does not come to a
-//!    share of the next mark ([`Sticky`]).
+//!    share of the next mark ([`crate::plan::Sticky`]).
 //! 5. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
 //!    nearest from there upwards; downwards, where only the asked tier is left and that is not allowed.
-//! 6. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
+//! 6. *Upstream*: tiers whose upstream says no just now ([`crate::tier::pressure`]) are left out, as long as there is another from there
+//!    downwards. Where all say no it stays: a lesser model that is refused, too, helps nobody.
+//! 7. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
 //!    none it stays: a lesser model that is late, too, helps nobody.
-//! 7. *Budget*: the first of those from there downwards whose reservation the budget can hold serves.
-//! 8. *Capacity*: where a tier's shared capacity ([`crate::capacity`]) has no room for the request, the next of those serves
+//! 8. *Budget*: the first of those from there downwards whose reservation all budgets can hold serves, and for whose model there
+//!    is room in all limits that are of that model. If that is none, it may be one whose upstream says no: its answer is truer
+//!    than ours would be.
+//! 9. *Capacity*: where a tier's shared capacity ([`crate::limits::capacity`]) has no room for the request, the next of those serves
 //!    that has. Rather than to be refused, it goes back to one that is slow.
-//! 9. Where the budget can hold none, the plan may limit the request's output to what it still holds, on the lowest tier; else
-//!    the plan's overdraft may admit the request on the last tier that is allowed. Either way that tier must have room, too.
-//! 10. Where several limits refuse, the strictest is told: never, spent, not yet, held.
+//! 10. Where the budget can hold none, the plan may limit the request's output to what it still holds, on the lowest tier; else
+//!     the plan's overdraft may admit the request on the last tier that is allowed. Either way that tier must have room, too.
+//! 11. *Slices*: what proxies share is counted above as far as it is known to be there. If it is not here yet, the request is refused for
+//!     a moment, and not lowered.
+//! 12. Where several limits refuse, the one is reported that refuses longest; on a tie a subject's before the tenant's before a
+//!     parent's; and of one payer's: never, spent, not yet, held.
 //!
 //! Where several rules lower the tier, the reason is of the one that fixed it; on a tie, of the earlier. A tenant that must
-//! not be downgraded only ever gets the tier it asks for.
+//! not be downgraded only ever gets the requested tier.
 
-mod ask;
+mod book;
 mod conversation;
 mod decision;
-mod limits;
 mod marks;
+mod maximum;
 mod preferences;
+mod request;
 mod room;
 mod shadow;
+mod standing;
 
-pub use ask::{Ask, Conditions, Scope};
-pub use conversation::{Sticky, Talk};
-pub use decision::{Decision, Reason, Refusal};
-pub use limits::{Limits, OnExhausted, Sla};
+pub use book::{Admitted, Book, Expected, Payer, check_book};
+pub use conversation::ConversationPlacement;
+pub use decision::{Decision, LimitIndex, LimitRefusal, Reason, Refusal};
 pub use marks::remember;
-pub use preferences::Preferences;
-pub use shadow::{Would, let_through};
+pub use request::{Conditions, Request, Scope};
+pub use shadow::{ShadowDecision, let_through};
 
 use crate::estimate::Estimate;
-use crate::record::Record;
+use crate::plan::Limits;
+use crate::state::record::Record;
 use crate::tier::TierSet;
 use crate::units::{Cost, Timestamp};
 use preferences::{Choice, Reach};
-use room::{Case, check_bucket, exhausted, fits};
+use room::{Case, check_rates};
+use standing::{check_slices, exhausted, standings, strictest};
 
 /// Decides about a request. `record` must be as of `now` (see [`crate::admission`]).
 #[must_use]
-pub fn decide(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
-    let decision = choose(limits, ask, record, now);
+pub fn decide(limits: &Limits, request: &Request<'_>, record: &Record, now: Timestamp) -> Decision {
+    let decision = choose(limits, request, record, now);
     let estimate = match decision {
         Decision::Admit { estimate, .. } => estimate,
-        Decision::Refuse { tier, .. } => ask.at(tier, ask.most_output(tier), limits, record, now),
+        Decision::Refuse { tier, .. } => {
+            let case = Case {
+                limits,
+                request,
+                record,
+                now,
+            };
+            case.usual(tier).1
+        }
     };
-    match (check_bucket(limits, &estimate, record, now), decision) {
-        (Ok(()), decision) => decision,
-        (Err(bucket), Decision::Refuse { tier, refusal }) => Decision::Refuse {
+    let (Decision::Admit { tier, .. } | Decision::Refuse { tier, .. }) = decision;
+    let one = maximum::check(limits, request, tier, &estimate);
+    let rates = one.and_then(|()| check_rates(limits, request, &estimate, record, now));
+    let slices = rates.and_then(|()| match decision {
+        Decision::Admit { expected, .. } => {
+            let cost = expected.reserve(limits).cost;
+            check_slices(limits, request, tier, cost, record, now)
+        }
+        Decision::Refuse { .. } => Ok(()),
+    });
+    let Err(short) = slices else { return decision };
+    match decision {
+        Decision::Admit { tier, .. } => Decision::refuse(tier, short),
+        Decision::Refuse {
             tier,
-            refusal: bucket.or_stricter(refusal),
-        },
-        (Err(refusal), Decision::Admit { tier, .. }) => Decision::Refuse { tier, refusal },
+            refusal,
+            limit,
+        } => Decision::refuse(tier, short.or_stricter(LimitRefusal { refusal, limit })),
     }
 }
 
 /// Whether a request whose tier and longest answer are settled still fits now that its cost is known better: what it may
-/// cost, and what to reserve for that.
+/// cost.
 ///
 /// # Errors
 /// The refusal, where it does not.
 pub fn recheck(
     limits: &Limits,
-    ask: &Ask<'_>,
+    request: &Request<'_>,
     tier: usize,
     most_output: Option<u64>,
     record: &Record,
     now: Timestamp,
-) -> Result<(Estimate, Cost), Refusal> {
-    let estimate = ask.at(tier, most_output, limits, record, now);
-    check_bucket(limits, &estimate, record, now)?;
-    let cost = ask.reserve(tier, &estimate);
-    let Some(budget) = &limits.budget else {
-        return Ok((estimate, cost));
+) -> Result<(Estimate, Expected), LimitRefusal> {
+    let estimate = request.at(tier, most_output, limits, record, now);
+    maximum::check(limits, request, tier, &estimate)?;
+    let expected = request.expected(tier, &estimate, limits, record, now);
+    let overdraw = may_overdraw(limits, request, tier, record);
+    let all = standings(limits, request.conditions.books, record);
+    let here = all.filter(|limit| limit.holds_at(request, tier));
+    strictest(here.map(|limit| limit.check(&estimate, &expected, overdraw, now)))?;
+    let cost = expected.reserve(limits).cost;
+    check_slices(limits, request, tier, cost, record, now)?;
+    Ok((estimate, expected))
+}
+
+/// Whether a request that is served at a tier may use the overdraft. `record`: its tenant's.
+#[must_use]
+pub fn may_overdraw(limits: &Limits, request: &Request<'_>, tier: usize, record: &Record) -> bool {
+    Reach::of(limits, request, record).may_overdraw(tier)
+}
+
+/// What a request is to reserve at a tier.
+#[must_use]
+pub fn cost_at(
+    limits: &Limits,
+    request: &Request<'_>,
+    tier: usize,
+    record: &Record,
+    now: Timestamp,
+) -> Cost {
+    let case = Case {
+        limits,
+        request,
+        record,
+        now,
     };
-    let limit = if Reach::of(limits, ask).may_overdraw(tier) {
-        limits.most(budget)
-    } else {
-        budget.initial_budget
-    };
-    fits(budget, record, limit, cost, now).map(|()| (estimate, cost))
+    case.usual(tier).2.reserve(limits).cost
 }
 
 /// The refusal of a tenant that could not even send an empty request, if it is one.
 #[must_use]
-pub fn spent_out(limits: &Limits, record: &Record, now: Timestamp) -> Option<Refusal> {
-    let budget = limits.budget.as_ref()?;
-    let limit = if limits.never_downgrade {
-        budget.initial_budget
-    } else {
-        limits.most(budget)
-    };
-    (budget.unspent(&record.account, limit) == 0).then(|| exhausted(budget, now))
+pub fn spent_out(
+    limits: &Limits,
+    books: &[Book<'_>],
+    record: &Record,
+    now: Timestamp,
+) -> Option<LimitRefusal> {
+    let refusals = standings(limits, books, record).filter_map(|limit| {
+        let (budget, account) = limit.budget().filter(|_| limit.holds_for_all())?;
+        let most = match limits.never_downgrade {
+            true => budget.allowance(account),
+            false => limit.limits.most(budget, account),
+        };
+        let is_spent = budget.unspent(account, most) == 0;
+        is_spent.then(|| Err(limit.refuses(exhausted(account, now))))
+    });
+    strictest(refusals).err()
 }
 
-/// Rules 2 to 9.
-fn choose(limits: &Limits, ask: &Ask<'_>, record: &Record, now: Timestamp) -> Decision {
-    let reach = Reach::of(limits, ask);
-    let wanted = reach.nearest(conversation::wanted(limits, ask, record, now), ask);
-    let start = prompt(&reach, wanted, ask.conditions.slow);
+/// Rules 2 to 10.
+fn choose(limits: &Limits, request: &Request<'_>, record: &Record, now: Timestamp) -> Decision {
+    let reach = Reach::of(limits, request, record);
+    let nearest = reach.nearest(conversation::wanted(limits, request, record, now), request);
+    let all = reach.from(nearest.tier);
+    let (wanted, open) = open(all, nearest, request.conditions.pressed);
+    let start = prompt(open, wanted, request.conditions.slow);
     let case = Case {
         limits,
-        ask,
+        request,
         record,
         now,
     };
-    let Some(first) = case.first_with_room(start, reach.from(start.tier)) else {
-        return case.squeezed(start.tier, &reach);
+    let Some(first) = case.first_with_room(start, open.from(start.tier)) else {
+        // Rather the upstream's refusal than one of ours.
+        let pressed = case.first_with_room(nearest, all.less(open));
+        return pressed.unwrap_or_else(|| case.squeezed(start.tier, &reach));
     };
     let Decision::Refuse { refusal, .. } = first else {
         return first;
     };
     // Rather slow than not at all.
-    let slow = reach.from(wanted.tier).until(start.tier);
+    let slow = open.until(start.tier);
     match case.first_with_room(wanted, slow) {
         Some(Decision::Refuse { refusal: other, .. }) if !other.is_milder_than(refusal) => first,
         other => other.unwrap_or(first),
     }
 }
 
+/// Of the tiers from the chosen one downwards those whose upstream does not say no, and the first of them. All of them, where there is
+/// none.
+fn open(all: TierSet, chosen: Choice, pressed: TierSet) -> (Choice, TierSet) {
+    let open = all.less(pressed);
+    match open.first() {
+        None => (chosen, all),
+        Some(tier) if tier == chosen.tier => (chosen, open),
+        Some(tier) => {
+            let reason = Some(Reason::UpstreamLimited);
+            (Choice { tier, reason }, open)
+        }
+    }
+}
+
 /// The next tier that may serve and is not slow, if the chosen one is and there is one.
-fn prompt(reach: &Reach, chosen: Choice, slow: TierSet) -> Choice {
+fn prompt(open: TierSet, chosen: Choice, slow: TierSet) -> Choice {
     if !slow.has(chosen.tier) {
         return chosen;
     }
-    let next = reach.from(chosen.tier).less(slow).first();
+    let next = open.from(chosen.tier).less(slow).first();
     next.map_or(chosen, |tier| Choice {
         tier,
         reason: Some(Reason::Sla),

@@ -1,4 +1,4 @@
-//! Which tiers miss a plan's SLA just now, by what all workers have measured (see [`crate::latency`]).
+//! Which tiers miss a plan's SLA just now, by what all workers have measured (see [`crate::tier::latency`]).
 //!
 //! Measured is each tier of a ladder with several of them, for every tenant's requests, as soon as one tenant has an SLA: more
 //! answers, better evidence. Streamed answers and whole ones are kept apart. A stream begins when the model does, a whole
@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
-use crate::latency::{Latency, Standing};
-use crate::payer::{Done, Payer, bring};
-use crate::policy::{Ask, Decision, Sla, decide};
-use crate::record::Record;
-use crate::store::{Contended, Store, Troubles, Updated, Write, latency_key, update};
+use crate::admission::ledger::Ledger;
+use crate::plan::Sla;
+use crate::policy::{Decision, Request, decide};
+use crate::state::store::{Contended, StateFaults, Store, Updated, Write, latency_key, update};
+use crate::tier::latency::{Latency, Standing};
 use crate::tier::{Ladder, TierSet};
 use crate::units::Timestamp;
 
@@ -37,51 +37,73 @@ impl Answer {
     }
 }
 
-/// The tiers from the asked one downwards that miss the payer's SLA, but for one that this request is to probe.
-pub fn slow(
-    store: &impl Store,
-    payer: &Payer,
-    ask: &Ask<'_>,
+/// The tiers from the asked one downwards that miss the tenant's SLA, but for one that this request is to probe.
+pub fn slow<S: Store>(
+    ledger: &mut Ledger<'_, S>,
+    request: &Request<'_>,
     answer: Answer,
-    now: Timestamp,
-) -> Done<TierSet> {
-    let (Some(sla), Some(place)) = (payer.plan.limits.sla, ask.place) else {
-        return known(TierSet::NONE);
+) -> TierSet {
+    let (slow, due) = look(ledger, request, answer);
+    let limits = ledger.tenant.limits();
+    let (Some(sla), Some(place)) = (limits.sla, request.place) else {
+        return slow;
+    };
+    // A request that is not moved in any case is no probe, wherever it would have gone.
+    if due.is_empty() || limits.shadow {
+        return slow;
+    }
+    let probed = due.iter().find(|&tier| {
+        let mut probing = *request;
+        probing.conditions.slow = slow.without(tier);
+        served_at(ledger, &probing) == Some(tier)
+    });
+    let Some((tier, key)) = probed.and_then(|tier| keys(place.ladder, answer).nth(tier)) else {
+        return slow;
+    };
+    let (is_claimed, faults) = claim(ledger.store, &key, sla, ledger.now);
+    ledger.count(faults);
+    if is_claimed { slow.without(tier) } else { slow }
+}
+
+/// The same without a probe.
+pub(crate) fn known_slow<S: Store>(
+    ledger: &Ledger<'_, S>,
+    request: &Request<'_>,
+    answer: Answer,
+) -> TierSet {
+    look(ledger, request, answer).0
+}
+
+/// The tiers from the asked one downwards that miss the tenant's SLA, and those of them that are to be probed.
+fn look<S: Store>(
+    ledger: &Ledger<'_, S>,
+    request: &Request<'_>,
+    answer: Answer,
+) -> (TierSet, TierSet) {
+    const NONE: (TierSet, TierSet) = (TierSet::NONE, TierSet::NONE);
+    let limits = ledger.tenant.limits();
+    let (Some(sla), Some(place)) = (limits.sla, request.place) else {
+        return NONE;
     };
     let is_last = place.asked >= place.ladder.last();
-    if payer.plan.limits.never_downgrade || is_last {
-        return known(TierSet::NONE);
+    if limits.never_downgrade || is_last {
+        return NONE;
     }
     let (mut slow, mut due) = (TierSet::NONE, TierSet::NONE);
     for (tier, key) in keys(place.ladder, answer).skip(place.asked) {
-        let Ok(Some((bytes, _))) = store.get(&key) else {
+        let Ok(Some((bytes, _))) = ledger.store.get(&key) else {
             continue;
         };
         // What is no state is counted and replaced when the next answer is heard.
-        let standing = Standing::read(&bytes, now).unwrap_or_default();
+        let standing = Standing::read(&bytes, ledger.now).unwrap_or_default();
         if standing.misses(sla.p95) {
             slow = slow.with(tier);
-            if standing.is_due(now) {
+            if standing.is_due(ledger.now) {
                 due = due.with(tier);
             }
         }
     }
-    // A request that is not moved in any case is no probe, wherever it would have gone.
-    if due.is_empty() || payer.plan.limits.shadow {
-        return known(slow);
-    }
-    let would = |slow| served_at(store, payer, ask, slow, now);
-    let probed = due
-        .iter()
-        .find(|&tier| would(slow.without(tier)) == Some(tier));
-    let Some((tier, key)) = probed.and_then(|tier| keys(place.ladder, answer).nth(tier)) else {
-        return known(slow);
-    };
-    let Done { report, troubles } = claim(store, &key, sla, now);
-    Done {
-        report: if report { slow.without(tier) } else { slow },
-        troubles,
-    }
+    (slow, due)
 }
 
 /// Takes in how long a request waited for the first byte of its answer, from the tier with this model. The p95 with it, if it
@@ -92,7 +114,7 @@ pub fn record(
     answer: Answer,
     time: Duration,
     now: Timestamp,
-) -> Done<Option<u64>> {
+) -> (Option<u64>, StateFaults) {
     let key = latency_key(answer.as_str(), model);
     change(store, &key, |bytes| {
         let (mut state, corrupt) = read(bytes, now);
@@ -105,7 +127,7 @@ pub fn record(
 }
 
 /// Claims the probe of a tier: of all workers whose request would do, one does.
-fn claim(store: &impl Store, key: &str, sla: Sla, now: Timestamp) -> Done<bool> {
+fn claim(store: &impl Store, key: &str, sla: Sla, now: Timestamp) -> (bool, StateFaults) {
     change(store, key, |bytes| {
         let (mut state, corrupt) = read(bytes, now);
         let standing = state.standing();
@@ -118,24 +140,11 @@ fn claim(store: &impl Store, key: &str, sla: Sla, now: Timestamp) -> Done<bool> 
     })
 }
 
-/// The tier at which the request would be served, if these were slow.
-fn served_at(
-    store: &impl Store,
-    payer: &Payer,
-    ask: &Ask<'_>,
-    slow: TierSet,
-    now: Timestamp,
-) -> Option<usize> {
-    let limits = &payer.plan.limits;
-    let record = payer.look(store, &payer.key(store, now), now);
-    let record = record.unwrap_or_else(|| {
-        let mut new = Box::<Record>::default();
-        bring(&mut new, limits, now);
-        new
-    });
-    let mut ask = *ask;
-    ask.conditions.slow = slow;
-    match decide(limits, &ask, &record, now) {
+/// The tier at which the request would be served.
+pub(crate) fn served_at<S: Store>(ledger: &Ledger<'_, S>, request: &Request<'_>) -> Option<usize> {
+    let limits = ledger.tenant.limits();
+    let record = ledger.record_or_new();
+    match decide(limits, request, &record, ledger.now) {
         Decision::Admit { tier, .. } => Some(tier),
         Decision::Refuse { .. } => None,
     }
@@ -145,13 +154,6 @@ fn served_at(
 fn keys(ladder: &Ladder, answer: Answer) -> impl Iterator<Item = (usize, String)> {
     let tiers = ladder.tiers.iter().enumerate();
     tiers.map(move |(tier, named)| (tier, latency_key(answer.as_str(), &named.model)))
-}
-
-fn known<T>(report: T) -> Done<T> {
-    Done {
-        report,
-        troubles: Troubles::default(),
-    }
 }
 
 /// The state in `bytes` as of `now`, and whether there was something else.
@@ -166,7 +168,7 @@ fn change<T: Default>(
     store: &impl Store,
     key: &str,
     step: impl Fn(Option<&[u8]>) -> Write<(T, bool)>,
-) -> Done<T> {
+) -> (T, StateFaults) {
     let (report, corrupt, conflicts) = match update(store, key, 1, step) {
         Ok(Updated {
             report: (report, corrupt),
@@ -174,20 +176,18 @@ fn change<T: Default>(
         }) => (report, corrupt, conflicts),
         Err(Contended { conflicts }) => (T::default(), false, conflicts),
     };
-    Done {
-        report,
-        troubles: Troubles {
-            conflicts,
-            corrupt,
-            given_up: 0,
-        },
-    }
+    let faults = StateFaults {
+        conflicts,
+        corrupt,
+        given_up: 0,
+    };
+    (report, faults)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::fake::FakeStore;
+    use crate::state::store::fake::FakeStore;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -207,7 +207,7 @@ mod tests {
                 Sla { p95 },
                 now.plus(Duration::from_secs(secs)),
             )
-            .report
+            .0
         };
         assert!(!claims(1, 9));
         assert!(!claims(3, 10));

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use crate::metric::Label;
 use crate::name::Name;
-use crate::series::Label;
+use crate::units::Ppm;
 
 /// A text, cheap to hand on.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub enum Text {
     Name(Name),
     /// A number in decimal.
     Number(u64),
+    /// A fraction in decimal.
+    Fraction(Ppm),
     /// Any other text.
     Own(String),
 }
@@ -26,19 +29,25 @@ impl Text {
         match self {
             Self::Word(word) => word.is_empty(),
             Self::Name(name) => name.is_empty(),
-            Self::Number(_) => false,
+            Self::Number(_) | Self::Fraction(_) => false,
             Self::Own(text) => text.is_empty(),
+        }
+    }
+
+    /// Gives it to `f` as text.
+    pub fn with_str<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        match self {
+            Self::Word(word) => f(word),
+            Self::Name(name) => f(name),
+            Self::Number(number) => f(itoa::Buffer::new().format(*number)),
+            Self::Fraction(fraction) => f(&decimal(*fraction)),
+            Self::Own(text) => f(text),
         }
     }
 
     /// Gives its bytes, which are UTF-8, to `f`.
     pub fn with_bytes<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
-        match self {
-            Self::Word(word) => f(word.as_bytes()),
-            Self::Name(name) => f(name.as_bytes()),
-            Self::Number(number) => f(Digits::of(*number).as_bytes()),
-            Self::Own(text) => f(text.as_bytes()),
-        }
+        self.with_str(|text| f(text.as_bytes()))
     }
 }
 
@@ -86,59 +95,27 @@ impl Eq for Text {}
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with_bytes(|bytes| f.write_str(std::str::from_utf8(bytes).unwrap_or_default()))
+        self.with_str(|text| f.write_str(text))
     }
 }
 
-/// The digits of a number.
-struct Digits {
-    bytes: [u8; MOST_DIGITS],
-    start: usize,
-}
-
-/// As many digits as the largest number has.
-const MOST_DIGITS: usize = 20;
-
-impl Digits {
-    fn of(number: u64) -> Self {
-        let mut digits = Self {
-            bytes: [0; MOST_DIGITS],
-            start: MOST_DIGITS,
-        };
-        // Most numbers fit into 32 bits, whose division is much cheaper.
-        let mut rest = number;
-        let mut last = loop {
-            match u32::try_from(rest) {
-                Ok(rest) => break rest,
-                Err(_) => digits.push(rest % 10),
-            }
-            rest /= 10;
-        };
-        loop {
-            digits.push((last % 10).into());
-            last /= 10;
-            if last == 0 {
-                return digits;
-            }
-        }
-    }
-
-    /// Puts a digit before those that are there.
-    fn push(&mut self, digit: u64) {
-        self.start = self.start.saturating_sub(1);
-        if let Some(place) = self.bytes.get_mut(self.start) {
-            *place = b'0' | u8::try_from(digit).unwrap_or_default();
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-}
-
-/// Writes a number in decimal, without the machinery of `format!`.
+/// Writes a number in decimal.
 pub(crate) fn push_number(text: &mut Vec<u8>, number: u64) {
-    text.extend_from_slice(Digits::of(number).as_bytes());
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// `0.05`, `1`.
+fn decimal(Ppm(millionths): Ppm) -> String {
+    let mut text = Vec::with_capacity(32);
+    push_number(&mut text, millionths / 1_000_000);
+    let (mut rest, mut dot) = (millionths % 1_000_000, b".".as_slice());
+    while rest > 0 {
+        text.extend_from_slice(std::mem::take(&mut dot));
+        // The first of six digits.
+        push_number(&mut text, rest / 100_000);
+        rest = (rest % 100_000).saturating_mul(10);
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -156,6 +133,19 @@ mod tests {
             push_number(&mut text, number);
             assert_eq!(text, format!("n={number}").as_bytes());
             assert_eq!(Text::Number(number).to_string(), number.to_string());
+        }
+    }
+
+    #[test]
+    fn fractions_are_written_in_decimal() {
+        for (millionths, text) in [
+            (0, "0"),
+            (1, "0.000001"),
+            (200_000, "0.2"),
+            (1_000_000, "1"),
+            (10_500_000, "10.5"),
+        ] {
+            assert_eq!(Text::Fraction(Ppm(millionths)).to_string(), text);
         }
     }
 

@@ -1,107 +1,29 @@
 //! Tiers: which model serves, what it costs, and which ladder a model stands on.
 
-use crate::capacity::Capacity;
+pub mod latency;
+mod needs;
+pub mod pressure;
+mod price;
+mod served;
+mod weights;
+
+use crate::glob;
+use crate::limits::capacity::CapacitySource;
+use crate::limits::pace;
 use crate::name::Name;
-use crate::units::{Micros, Ppm, product};
+use crate::units::{Cost, Micros, Ppm};
 use crate::usage::Usage;
+pub use needs::Needs;
+pub use price::{Price, Rates, Step};
+pub use served::price_of_answer;
+pub use weights::{RequestWeights, Weights};
 
-/// What a model's tokens cost, in USD micros per million tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    /// Input tokens that the provider had not cached.
-    pub input: u64,
-    /// Input tokens that it had.
-    pub cached_input: u64,
-    /// Input tokens that it cached now.
-    pub cache_write: u64,
-    /// Output tokens, reasoning included.
-    pub output: u64,
-}
-
-impl Price {
-    /// The price of a usage, rounded up to a whole micro. What was not reported costs nothing.
-    #[must_use]
-    pub fn of(&self, usage: &Usage) -> Micros {
-        let written = usage.cache_write.unwrap_or_default();
-        let parts = [
-            (usage.fresh_input().map(|fresh| fresh - written), self.input),
-            (usage.cached_input, self.cached_input),
-            (usage.cache_write, self.cache_write),
-            (usage.output, self.output),
-        ];
-        let parts = parts.map(|(tokens, price)| (tokens.unwrap_or_default().0, price));
-        let small = parts.iter().try_fold(0_u64, |sum, &(tokens, price)| {
-            sum.checked_add(product(tokens, price)?)
-        });
-        if let Some(sum) = small {
-            return Micros(sum.div_ceil(1_000_000));
-        }
-        let sum = parts.iter().fold(0_u128, |sum, &(tokens, price)| {
-            sum.saturating_add(u128::from(tokens).saturating_mul(price.into()))
-        });
-        Micros(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))
-    }
-
-    /// The dearer of both in each part.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            input: self.input.max(other.input),
-            cached_input: self.cached_input.max(other.cached_input),
-            cache_write: self.cache_write.max(other.cache_write),
-            output: self.output.max(other.output),
-        }
-    }
-}
-
-/// What a request needs of the model that serves it, a bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs(pub u32);
-
-impl Needs {
-    /// Nothing in particular.
-    pub const NONE: Self = Self(0);
-    /// It calls tools.
-    pub const TOOLS: Self = Self(1);
-    /// It reads more than text: images, files, sound.
-    pub const IMAGES: Self = Self(1 << 1);
-    /// Its output keeps to a schema.
-    pub const STRUCTURED_OUTPUT: Self = Self(1 << 2);
-    /// It can be told to think.
-    pub const THINKING: Self = Self(1 << 3);
-    /// It takes thoughts that were signed for the model that began the conversation.
-    pub const SIGNED_THINKING: Self = Self(1 << 4);
-    /// It goes on with a prompt that the provider has cached for one model.
-    pub const CACHED_PROMPT: Self = Self(1 << 5);
-    /// All of that.
-    pub const ALL: Self = Self((1 << 6) - 1);
-    /// What only the model has with which it began.
-    const OWN: Self = Self(Self::SIGNED_THINKING.0 | Self::CACHED_PROMPT.0);
-
-    /// These, if that is so.
-    #[must_use]
-    pub const fn when(self, is_so: bool) -> Self {
-        if is_so { self } else { Self::NONE }
-    }
-
-    /// Whether none of these is missing in `others`.
-    #[must_use]
-    pub const fn are_in(self, others: Self) -> bool {
-        self.0 & !others.0 == 0
-    }
-
-    /// All but `others`.
-    #[must_use]
-    pub const fn without(self, others: Self) -> Self {
-        Self(self.0 & !others.0)
-    }
-}
-
-impl std::ops::BitOr for Needs {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+/// What a usage costs in both units of a budget; no money where there is no price.
+#[must_use]
+pub fn cost(usage: &Usage, price: Option<&Price>) -> Cost {
+    Cost {
+        tokens: usage.total(),
+        usd: price.map_or(Micros(0), |price| price.of(usage)),
     }
 }
 
@@ -118,17 +40,18 @@ pub struct Tier {
     pub below: Option<Ppm>,
     /// What its model can do.
     pub supports: Needs,
+    /// The longest prompt it takes, in tokens.
+    pub context_window: Option<u64>,
+    /// Its upstream lets a stream be asked for its usage.
+    pub asks_usage: bool,
     /// The longest answer it gives, in tokens.
     pub max_output_tokens: Option<u64>,
     /// Tokens down to which it trims a conversation that is longer.
     pub trims_to: Option<u64>,
     /// What all tenants together may use of it; `None` for no limit.
-    pub capacity: Option<Capacity>,
-}
-
-impl Tier {
-    /// What a model can do of which nothing is said: all but going on with what another one has begun.
-    pub const USUAL: Needs = Needs::ALL.without(Needs::OWN);
+    pub capacity: Option<CapacitySource>,
+    /// Callers show its provider keys of their own.
+    pub own_credentials: bool,
 }
 
 /// Tiers, the best first, and the models that start on it.
@@ -141,7 +64,7 @@ pub struct Ladder {
 }
 
 /// Most tiers of a ladder.
-pub const MAX_TIERS: usize = 16;
+pub const MAX_TIERS: usize = pace::LEVELS + 1;
 
 /// A set of tiers of one ladder, a bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,7 +160,7 @@ impl FromIterator<usize> for TierSet {
 
 /// Where a model stands: a ladder, and the tier that the request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct LadderPlace<'a> {
     /// The ladder.
     pub ladder: &'a Ladder,
     /// Index into its tiers.
@@ -257,6 +180,12 @@ impl Ladder {
         self.tiers
             .iter()
             .any(|tier| tier.max_output_tokens.is_some())
+    }
+
+    /// Whether every tier lets streams be asked for their usage.
+    #[must_use]
+    pub fn always_asks_usage(&self) -> bool {
+        self.tiers.iter().all(|tier| tier.asks_usage)
     }
 
     /// Whether some tier from `asked` downwards trims conversations.
@@ -293,46 +222,22 @@ impl Ladder {
 
 /// Finds the ladder of a model: the one that names it, else the first one with a glob that matches.
 #[must_use]
-pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<Place<'a>> {
+pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<LadderPlace<'a>> {
     let named = ladders.iter().find_map(|ladder| {
         let asked = ladder.tiers.iter().position(|tier| tier.model == *model)?;
-        Some(Place { ladder, asked })
+        Some(LadderPlace { ladder, asked })
     });
     named.or_else(|| {
         let ladder = ladders
             .iter()
-            .find(|ladder| ladder.matches.iter().any(|glob| matches(glob, model)))?;
-        Some(Place { ladder, asked: 0 })
+            .find(|ladder| ladder.matches.iter().any(|glob| glob::matches(glob, model)))?;
+        Some(LadderPlace { ladder, asked: 0 })
     })
-}
-
-/// Whether `glob` matches all of `text`. Time is bounded by the product of their lengths.
-fn matches(glob: &str, text: &str) -> bool {
-    // Where bytes of UTF-8 are found, characters are.
-    let mut parts = glob.as_bytes().split(|&byte| byte == b'*');
-    let (head, mut text) = (parts.next().unwrap_or_default(), text.as_bytes());
-    let Some(tail) = parts.next_back() else {
-        return head == text;
-    };
-    let Some(rest) = text.strip_prefix(head) else {
-        return false;
-    };
-    text = rest;
-    for part in parts.filter(|part| !part.is_empty()) {
-        let Some(at) = text.windows(part.len()).position(|here| here == part) else {
-            return false;
-        };
-        text = text
-            .get(at.saturating_add(part.len())..)
-            .unwrap_or_default();
-    }
-    text.ends_with(tail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Tokens;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -342,10 +247,13 @@ mod tests {
             model: (*model).into(),
             price: None,
             below: None,
-            supports: Tier::USUAL,
+            supports: Needs::USUAL,
+            context_window: None,
+            asks_usage: true,
             max_output_tokens: None,
             trims_to: None,
             capacity: None,
+            own_credentials: false,
         };
         Ladder {
             matches: matches.iter().map(|&glob| glob.to_owned()).collect(),
@@ -399,49 +307,5 @@ mod tests {
             assert_eq!(set.less(set.from(tier)), set.until(tier));
         }
         assert_eq!(TierSet::NONE.with(3).with(3), [3].into_iter().collect());
-    }
-
-    #[test]
-    fn a_glob_matches_the_whole_name() {
-        for (glob, text, expected) in [
-            ("gpt-4o", "gpt-4o", true),
-            ("gpt-4o", "gpt-4o-mini", false),
-            ("*", "", true),
-            ("gpt-*-mini", "gpt-4o-mini", true),
-            ("gpt-*-mini", "gpt-mini", false),
-            ("*4o*", "gpt-4o-mini", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(matches(glob, text), expected, "{glob} {text}");
-        }
-    }
-
-    #[test]
-    fn money_is_counted_by_kind_and_rounded_up() {
-        let price = Price {
-            input: 2_500_000,
-            cached_input: 1_250_000,
-            cache_write: 3_125_000,
-            output: 10_000_000,
-        };
-        let usage = |input, cached, output| Usage {
-            input: Some(Tokens(input)),
-            cached_input: Some(Tokens(cached)),
-            cache_write: None,
-            output: Some(Tokens(output)),
-        };
-        assert_eq!(
-            price.of(&usage(1_000, 400, 100)),
-            Micros(1_500 + 500 + 1_000)
-        );
-        let written = Usage {
-            cache_write: Some(Tokens(200)),
-            ..usage(1_000, 400, 100)
-        };
-        assert_eq!(price.of(&written), Micros(1_000 + 500 + 625 + 1_000));
-        assert_eq!(price.of(&usage(1, 0, 0)), Micros(3));
-        assert_eq!(price.of(&usage(0, 0, 0)), Micros(0));
-        assert_eq!(price.of(&usage(u64::MAX, 0, u64::MAX)), Micros(u64::MAX));
     }
 }

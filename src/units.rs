@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A count of model tokens, as a provider bills them. Never a bucket's cells.
 ///
@@ -100,6 +100,51 @@ impl Timestamp {
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self(times(secs, NANOS_PER_SEC))
+    }
+
+    /// From the standard library's; `None` before the Unix epoch.
+    #[must_use]
+    pub(crate) fn of(time: SystemTime) -> Option<Self> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(Self(nanos(since)))
+    }
+
+    /// From a date and time by RFC 3339, such as `2026-11-29T08:49:37.5Z` or `2026-11-29T08:49:37+01:00`.
+    #[must_use]
+    pub fn parse_rfc_3339(text: &str) -> Option<Self> {
+        // The crate reads UTC alone, in capitals.
+        let text = text.to_ascii_uppercase();
+        if text.ends_with('Z') {
+            return Self::of(humantime::parse_rfc3339(&text).ok()?);
+        }
+        let (local, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
+        let local = Self::of(humantime::parse_rfc3339(&format!("{local}Z")).ok()?)?;
+        let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+        let two_digits = |text: &str, below: u64| match text.as_bytes() {
+            [b'0'..=b'9', b'0'..=b'9'] => text.parse().ok().filter(|&number| number < below),
+            _ => None,
+        };
+        let minutes = times(two_digits(hours, 24)?, 60).saturating_add(two_digits(minutes, 60)?);
+        let offset_nanos = times(times(minutes, 60), NANOS_PER_SEC);
+        match offset.as_bytes() {
+            [b'-', ..] => Some(local.plus_nanos(offset_nanos)),
+            [b'+', ..] => Some(Self(local.0.saturating_sub(offset_nanos))),
+            _ => None,
+        }
+    }
+
+    /// As RFC 3339 has it, in UTC: rounded up to milliseconds, which are left out where there are none.
+    #[must_use]
+    pub fn rfc_3339(self) -> String {
+        let millis = self.0.div_ceil(1_000_000);
+        let since = Duration::from_millis(millis);
+        // Within the years that the crate writes: a timestamp ends in 2554.
+        let time = SystemTime::UNIX_EPOCH.checked_add(since);
+        let time = time.unwrap_or(SystemTime::UNIX_EPOCH);
+        match millis % 1_000 {
+            0 => humantime::format_rfc3339_seconds(time).to_string(),
+            _ => humantime::format_rfc3339_millis(time).to_string(),
+        }
     }
 
     /// Nanoseconds since the Unix epoch.
@@ -234,6 +279,22 @@ mod tests {
         let late = Timestamp::from_secs(3);
         assert_eq!(late.since(early), Duration::from_secs(2));
         assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339_has_them() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_800_000, "2000-03-01T00:00:00Z"),
+            (1_767_225_599_001, "2025-12-31T23:59:59.001Z"),
+            (1_767_225_600_000, "2026-01-01T00:00:00Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            let at = Timestamp::from_nanos(millis * 1_000_000);
+            assert_eq!(at.rfc_3339(), text);
+        }
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! Ladders, their tiers and prices: names that are unique and marks that fall.
 
 use super::capacity::capacity;
+use super::checks::{any_mark, any_whole};
 use super::path::Path;
-use super::raw::{RawLadder, RawNeed, RawPrice, RawTier};
-use super::{Parsed, any_mark, any_whole, wrong};
+use super::price::price;
+use super::raw::{RawCredentials, RawLadder, RawNeed, RawTier};
+use super::{Parsed, wrong};
 use crate::name::Name;
-use crate::number::Number;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 use crate::units::Ppm;
 
-/// Names of tiers stand in headers and labels.
+/// Names of tiers appear in headers and labels.
 const TIER_NAME: &str =
     "a tier's name is 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, and not `unlisted`";
 
 pub(super) fn ladders(
     tiers: Option<Vec<RawTier>>,
     ladders: Option<Vec<RawLadder>>,
+    credentials: RawCredentials,
 ) -> Parsed<Vec<Ladder>> {
     let mut models = Vec::new();
     match (tiers, ladders) {
@@ -25,22 +27,43 @@ pub(super) fn ladders(
         ),
         (Some(tiers), None) => {
             let matches = Vec::new();
-            let ladder = RawLadder { matches, tiers };
-            Ok(vec![check(ladder, &Path::Top.key("tiers"), &mut models)?])
+            let ladder = RawLadder {
+                matches,
+                tiers,
+                ask_usage: None,
+            };
+            Ok(vec![check(
+                ladder,
+                &Path::Top.key("tiers"),
+                credentials,
+                &mut models,
+            )?])
         }
         (None, ladders) => {
             let path = Path::Top.key("ladders");
             let ladders = ladders.into_iter().flatten().enumerate();
             ladders
-                .map(|(index, ladder)| check(ladder, &path.index(index).key("tiers"), &mut models))
+                .map(|(index, ladder)| {
+                    check(
+                        ladder,
+                        &path.index(index).key("tiers"),
+                        credentials,
+                        &mut models,
+                    )
+                })
                 .collect()
         }
     }
 }
 
 /// `models`: where those of the ladders before stand.
-fn check(raw: RawLadder, path: &Path<'_>, models: &mut Vec<(Name, String)>) -> Parsed<Ladder> {
-    let tiers = check_tiers(raw.tiers, path)?;
+fn check(
+    raw: RawLadder,
+    path: &Path<'_>,
+    credentials: RawCredentials,
+    models: &mut Vec<(Name, String)>,
+) -> Parsed<Ladder> {
+    let tiers = check_tiers(raw.tiers, raw.ask_usage, credentials, path)?;
     for (index, tier) in tiers.iter().enumerate() {
         let here = path.index(index);
         let here = here.key("model");
@@ -50,7 +73,7 @@ fn check(raw: RawLadder, path: &Path<'_>, models: &mut Vec<(Name, String)>) -> P
                 format!("`{model}` is also {there}: a model has one place"),
             );
         }
-        models.push((tier.model.clone(), here.told()));
+        models.push((tier.model.clone(), here.text()));
     }
     Ok(Ladder {
         matches: raw.matches,
@@ -58,7 +81,13 @@ fn check(raw: RawLadder, path: &Path<'_>, models: &mut Vec<(Name, String)>) -> P
     })
 }
 
-fn check_tiers(raw: Vec<RawTier>, path: &Path<'_>) -> Parsed<Vec<Tier>> {
+/// `ask_usage`, `credentials`: what is said of them for all of these.
+fn check_tiers(
+    raw: Vec<RawTier>,
+    ask_usage: Option<bool>,
+    credentials: RawCredentials,
+    path: &Path<'_>,
+) -> Parsed<Vec<Tier>> {
     if !(1..=MAX_TIERS).contains(&raw.len()) {
         return wrong(path, format!("a ladder has 1 to {MAX_TIERS} tiers"));
     }
@@ -105,7 +134,7 @@ fn check_tiers(raw: Vec<RawTier>, path: &Path<'_>) -> Parsed<Vec<Tier>> {
         }
         let price = tier
             .price
-            .map(|raw| price(&raw, &path.key("price")))
+            .map(|raw| price(raw, &path.key("price")))
             .transpose()?;
         let trim = tier.trim.map(|trim| trim.to_tokens);
         tiers.push(Tier {
@@ -113,13 +142,18 @@ fn check_tiers(raw: Vec<RawTier>, path: &Path<'_>) -> Parsed<Vec<Tier>> {
             model: tier.model.into(),
             price,
             below,
-            supports: tier.supports.map_or(Tier::USUAL, |needs| supported(&needs)),
+            supports: tier
+                .supports
+                .map_or(Needs::USUAL, |needs| supported(&needs)),
+            context_window: any_whole(tier.context_window, &path.key("context_window"))?,
+            asks_usage: tier.ask_usage.or(ask_usage).unwrap_or(true),
             max_output_tokens: any_whole(tier.max_output_tokens, &path.key("max_output_tokens"))?,
             trims_to: any_whole(trim, &path.key("trim").key("to_tokens"))?,
             capacity: tier
                 .capacity
                 .map(|raw| capacity(raw, &path.key("capacity")))
                 .transpose()?,
+            own_credentials: tier.credentials.unwrap_or(credentials) == RawCredentials::Own,
         });
     }
     Ok(tiers)
@@ -132,31 +166,11 @@ fn supported(needs: &[RawNeed]) -> Needs {
             RawNeed::Images => Needs::IMAGES,
             RawNeed::StructuredOutput => Needs::STRUCTURED_OUTPUT,
             RawNeed::Thinking => Needs::THINKING,
+            RawNeed::AdaptiveThinking => Needs::ADAPTIVE_THINKING,
+            RawNeed::Effort => Needs::EFFORT,
             RawNeed::SignedThinking => Needs::SIGNED_THINKING,
             RawNeed::CachedPrompt => Needs::CACHED_PROMPT,
         }
-    })
-}
-
-/// USD per million tokens, as USD micros per million tokens.
-fn price(raw: &RawPrice, path: &Path<'_>) -> Parsed<Price> {
-    let part = |number: Number, key: &str| match number.millionths() {
-        Some(micros) => Ok(micros),
-        None => wrong(
-            &path.key(key),
-            "must be an amount with at most six decimals",
-        ),
-    };
-    let input = part(raw.input, "input")?;
-    Ok(Price {
-        input,
-        cached_input: raw
-            .cached_input
-            .map_or(Ok(input), |number| part(number, "cached_input"))?,
-        cache_write: raw
-            .cache_write
-            .map_or(Ok(input), |number| part(number, "cache_write"))?,
-        output: part(raw.output, "output")?,
     })
 }
 
@@ -165,6 +179,6 @@ pub(super) fn dearest(ladders: &[Ladder]) -> Option<Price> {
     ladders
         .iter()
         .flat_map(|ladder| &ladder.tiers)
-        .filter_map(|tier| tier.price)
+        .filter_map(|tier| tier.price.clone())
         .reduce(Price::max)
 }

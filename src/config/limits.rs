@@ -3,27 +3,36 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use super::Global;
 use super::capacity::priority;
+use super::checks::{any_mark, any_whole, client_header, mark, required, whole};
 use super::path::Path;
+use super::period::period;
 use super::preferences::preferences;
 use super::raw::{
-    self, RawBucket, RawBudget, RawLimits, RawOnExhausted, RawPace, RawSla, RawSticky,
+    RawBudget, RawExtra, RawHold, RawLimits, RawMaximum, RawOnExhausted, RawPace, RawSla,
+    RawSticky, RawUnit, RawWeights,
 };
-use super::tenants::client_header;
-use super::{Parsed, any_mark, any_whole, mark, whole, wrong};
-use crate::bucket::Quota;
-use crate::latency::LONGEST_MILLIS;
-use crate::ledger::{Budget, DEFAULT_EXPIRY, Unit};
-use crate::pace::Pace;
-use crate::policy::{Limits, OnExhausted, Sla, Sticky};
-use crate::tier::Ladder;
+use super::stacked::{Stack, stack};
+use super::subjects::by_kind;
+use super::{Parsed, SubjectRules, wrong};
+use crate::body::number::Number;
+use crate::limits::account::DEFAULT_EXPIRY;
+use crate::limits::budget::{Budget, Extra, Unit};
+use crate::limits::pace::Pace;
+use crate::limits::stacked::Rule;
+use crate::limits::window::{Period, duration};
+use crate::plan::{Limits, Maximum, OnExhausted, Sla, Sticky};
+use crate::tier::latency::LONGEST_MILLIS;
+use crate::tier::{Ladder, Rates, Weights};
 use crate::units::{Ppm, Timestamp, nanos};
-use crate::window::{Period, duration};
 
-/// What all limits are checked against.
+/// The parts of the configuration that limits are checked against.
 pub(super) struct Given<'a> {
     pub(super) ladders: &'a [Ladder],
     pub(super) expiry: Duration,
+    pub(super) subjects: &'a [SubjectRules],
+    pub(super) global: Option<&'a Global>,
 }
 
 pub(super) fn expiry(raw: Option<String>) -> Parsed<Duration> {
@@ -40,50 +49,66 @@ pub(super) fn expiry(raw: Option<String>) -> Parsed<Duration> {
     }
 }
 
-/// A key that has to be there once plan and tenant are put together.
-fn required<T>(value: Option<T>, path: &Path<'_>) -> Parsed<T> {
-    value.map_or_else(|| wrong(path, "is missing"), Ok)
-}
-
 impl RawLimits {
     pub(super) fn check(&self, path: &Path<'_>, given: &Given<'_>) -> Parsed<Limits> {
         let preferences = preferences(self, path, given.ladders)?;
-        let on_exhausted = match self.on_exhausted {
+        let on_exhausted = match &self.on_exhausted {
             None | Some(RawOnExhausted::Throttle) => OnExhausted::Throttle,
-            Some(RawOnExhausted::Degrade { overdraft }) => {
+            Some(RawOnExhausted::Degrade(degrade)) => {
                 let overdraft = mark(
-                    overdraft,
+                    degrade.overdraft,
                     &path.key("on_exhausted").key("degrade").key("overdraft"),
                 )?;
                 OnExhausted::Degrade { overdraft }
             }
         };
-        let budget = self
-            .budget
-            .as_ref()
-            .map(|raw| budget(raw, &path.key("budget"), given))
-            .transpose()?;
+        let Stack {
+            budget,
+            bucket,
+            others,
+            of_subjects,
+        } = stack(self, path, given, on_exhausted)?;
+        let of_others = others.iter().find_map(|limit| match limit.rule {
+            Rule::Budget(budget) => Some(budget),
+            Rule::Tokens(_) | Rule::Requests(_) | Rule::Concurrency(_) => None,
+        });
+        let first = budget.or(of_others);
+        let holds_likely = self.hold == Some(RawHold::Likely);
+        let each = Limits {
+            holds_likely,
+            on_exhausted,
+            ..Limits::default()
+        };
         Ok(Limits {
             sticky: self
                 .sticky
                 .as_ref()
                 .map(|raw| sticky(raw, &path.key("sticky")))
                 .transpose()?,
-            // A plan may leave the budget to its tenants; without one there is nothing to move.
+            // A plan may leave the budget to its tenants. Without a budget there is nothing to pace.
             pace: self
                 .pace
                 .as_ref()
-                .zip(budget)
+                .zip(first)
                 .map(|(raw, budget)| pace(raw, &path.key("pace"), &budget))
                 .transpose()?,
             hysteresis: any_mark(self.hysteresis, &path.key("hysteresis"))?,
             budget,
-            bucket: self
-                .bucket
-                .as_ref()
-                .map(|raw| quota(raw, &path.key("bucket")))
-                .transpose()?,
+            bucket,
+            others,
+            subjects: by_kind(given.subjects, of_subjects, &each),
+            holds_likely,
             on_exhausted,
+            weights: self
+                .weights
+                .as_ref()
+                .map(|raw| weights(raw, &path.key("weights")))
+                .transpose()?,
+            max_request: self
+                .max_request
+                .map(|raw| maximum(raw, &path.key("max_request"), given))
+                .transpose()?,
+            models: models(self.models.as_ref(), &path.key("models"))?,
             shadow: self.shadow.unwrap_or(false),
             never_downgrade: self.never_downgrade.unwrap_or(false),
             low_water_mark: any_mark(self.low_water_mark, &path.key("low_water_mark"))?,
@@ -99,7 +124,16 @@ impl RawLimits {
     }
 }
 
-/// A conversation keeps its tier for half of a low-water mark, where the operator does not say.
+fn models(raw: Option<&Vec<String>>, path: &Path<'_>) -> Parsed<Option<Vec<String>>> {
+    match raw {
+        Some(globs) if globs.is_empty() => {
+            wrong(path, "names no model, so that none could be asked for")
+        }
+        globs => Ok(globs.cloned()),
+    }
+}
+
+/// Default of `keep`: a conversation keeps its tier down to half of a low-water mark.
 const DEFAULT_KEEP: Ppm = Ppm(500_000);
 
 fn sticky(raw: &RawSticky, path: &Path<'_>) -> Parsed<Sticky> {
@@ -113,64 +147,104 @@ fn sticky(raw: &RawSticky, path: &Path<'_>) -> Parsed<Sticky> {
     })
 }
 
-fn budget(raw: &RawBudget, path: &Path<'_>, given: &Given<'_>) -> Parsed<Budget> {
-    let ladders = given.ladders;
+pub(super) fn budget(raw: &RawBudget, path: &Path<'_>, given: &Given<'_>) -> Parsed<Budget> {
     let initial = &path.key("initial_budget");
-    let number = required(raw.initial_budget, initial)?;
-    let (unit, initial_budget) = match raw.unit.unwrap_or_default() {
-        raw::RawUnit::Tokens => (Unit::Tokens, whole(number, initial)?.get()),
-        raw::RawUnit::Usd => match number.millionths() {
-            Some(micros @ 1..) => (Unit::UsdMicros, micros),
-            _ => {
-                return wrong(
-                    initial,
-                    "must be an amount above zero with at most six decimals",
-                );
-            }
-        },
+    let unit = match raw.unit.unwrap_or_default() {
+        RawUnit::Tokens => Unit::Tokens,
+        RawUnit::Usd => Unit::UsdMicros,
     };
+    let initial_budget = amount(required(raw.initial_budget, initial)?, unit, initial)?;
     if unit == Unit::UsdMicros {
-        let unpriced = ladders
-            .iter()
-            .flat_map(|ladder| &ladder.tiers)
-            .find(|tier| tier.price.is_none());
-        if let Some(tier) = unpriced {
-            return wrong(
-                &path.key("unit"),
-                format!(
-                    "`usd` needs a price on every tier, and `{}` has none",
-                    tier.name
-                ),
-            );
-        }
-        if ladders.is_empty() {
-            return wrong(&path.key("unit"), "`usd` needs tiers with prices");
-        }
+        needs_prices(given.ladders, &path.key("unit"))?;
     }
-    let period = match required(raw.window.as_deref(), &path.key("window"))? {
-        "hour" => Period::Hour,
-        "day" => Period::Day,
-        "week" => Period::Week,
-        "month" => Period::Month,
-        "none" => Period::Never,
-        text => match duration(text) {
-            Some(length) => Period::Every(length),
-            None => {
-                return wrong(
-                    &path.key("window"),
-                    format!(
-                        "`{text}` is none of hour, day, week, month, none or a duration such as \"90s\""
-                    ),
-                );
-            }
-        },
-    };
+    let extra = raw.extra.as_ref();
+    let extra = extra.map(|raw| extra_of(raw, unit, &path.key("extra")));
     Ok(Budget {
+        rollover: any_mark(raw.rollover, &path.key("rollover"))?,
+        extra: extra.transpose()?,
         initial_budget,
         unit,
-        period,
+        period: period(raw, path)?,
         reservation_expiry: given.expiry,
+        share: None,
     })
+}
+
+/// Whatever counts money needs to know what everything costs.
+fn needs_prices(ladders: &[Ladder], path: &Path<'_>) -> Parsed<()> {
+    let mut tiers = ladders.iter().flat_map(|ladder| &ladder.tiers);
+    match tiers.find(|tier| tier.price.is_none()) {
+        Some(tier) => {
+            let reason = format!(
+                "`usd` needs a price on every tier, and `{}` has none",
+                tier.name
+            );
+            wrong(path, reason)
+        }
+        None if ladders.is_empty() => wrong(path, "`usd` needs tiers with prices"),
+        None => Ok(()),
+    }
+}
+
+/// An amount in the budget's unit.
+fn amount(number: Number, unit: Unit, path: &Path<'_>) -> Parsed<u64> {
+    match (unit, number.millionths()) {
+        (Unit::Tokens, _) => whole(number, path).map(NonZeroU64::get),
+        (Unit::UsdMicros, Some(micros @ 1..)) => Ok(micros),
+        (Unit::UsdMicros, _) => wrong(
+            path,
+            "must be an amount above zero with at most six decimals",
+        ),
+    }
+}
+
+fn extra_of(raw: &RawExtra, unit: Unit, path: &Path<'_>) -> Parsed<Extra> {
+    let until = &path.key("until");
+    let text = required(raw.until.as_deref(), until)?;
+    let amount_path = &path.key("amount");
+    match Timestamp::parse_rfc_3339(text) {
+        Some(moment) => Ok(Extra {
+            amount: amount(required(raw.amount, amount_path)?, unit, amount_path)?,
+            until: moment,
+        }),
+        None => wrong(
+            until,
+            format!("`{text}` is no moment in UTC such as \"2026-12-01T00:00:00Z\""),
+        ),
+    }
+}
+
+/// A thousand times as much as other tokens is more than any price list has.
+const MOST_WEIGHT: u64 = 1_000_000_000;
+
+fn weights(raw: &RawWeights, path: &Path<'_>) -> Parsed<Weights> {
+    let weight = |number: Option<Number>, key| match number.map(Number::millionths) {
+        None => Ok(1_000_000),
+        Some(Some(weight @ ..=MOST_WEIGHT)) => Ok(weight),
+        Some(_) => wrong(
+            &path.key(key),
+            "must be a number from 0 to 1000 with at most six decimals",
+        ),
+    };
+    Ok(Weights(Rates {
+        input: weight(raw.input, "input")?,
+        cached_input: weight(raw.cached_input, "cached_input")?,
+        cache_write: weight(raw.cache_write, "cache_write")?,
+        cache_write_1h: weight(raw.cache_write_1h, "cache_write_1h")?,
+        output: weight(raw.output, "output")?,
+    }))
+}
+
+fn maximum(raw: RawMaximum, path: &Path<'_>, given: &Given<'_>) -> Parsed<Maximum> {
+    let (number, unit, path) = match raw {
+        RawMaximum::Tokens(tokens) => (tokens, Unit::Tokens, path.key("tokens")),
+        RawMaximum::Usd(usd) => (usd, Unit::UsdMicros, path.key("usd")),
+    };
+    if unit == Unit::UsdMicros {
+        needs_prices(given.ladders, &path)?;
+    }
+    let most = amount(number, unit, &path)?;
+    Ok(Maximum { unit, most })
 }
 
 fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
@@ -187,11 +261,11 @@ fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
     }
 }
 
-/// Where the operator gives none: a budget that would be gone at once still serves its first tenth as asked.
+/// Default of `cap`: even a budget that would be spent at once serves its first tenth as requested.
 const DEFAULT_CAP: Ppm = Ppm(900_000);
 
-/// The half-lives in a window where the operator gives none: half an hour each in a day. The longer, the later a rush is
-/// seen; the shorter, the more single requests count. In `make simulate` this is the longest that refuses nothing.
+/// Default of `half_life`: a window has so many, so that it is half an hour for a day. A longer one notices a rush later; a shorter
+/// one lets single requests count more. In `make simulate` this is the longest that refuses nothing.
 const HALF_LIVES: u64 = 48;
 
 const SECOND: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
@@ -223,27 +297,5 @@ fn pace(raw: &RawPace, path: &Path<'_>, budget: &Budget) -> Parsed<Pace> {
     Ok(Pace {
         cap: any_mark(raw.cap, &path.key("cap"))?.unwrap_or(DEFAULT_CAP),
         half_life,
-    })
-}
-
-pub(super) fn quota(raw: &RawBucket, path: &Path<'_>) -> Parsed<Quota> {
-    let rate = &path.key("tokens_per_window");
-    let tokens_per_window = whole(required(raw.tokens_per_window, rate)?, rate)?;
-    let text = required(raw.window.as_deref(), &path.key("window"))?;
-    let Some(window) = duration(text) else {
-        return wrong(
-            &path.key("window"),
-            format!("`{text}` is no duration such as \"1m\" or \"90s\""),
-        );
-    };
-    let burst = match raw.burst {
-        None => tokens_per_window,
-        Some(burst) => whole(burst, &path.key("burst"))?,
-    };
-    Ok(Quota {
-        tokens_per_window,
-        window,
-        burst,
-        low_water_mark: any_mark(raw.low_water_mark, &path.key("low_water_mark"))?,
     })
 }

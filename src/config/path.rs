@@ -1,6 +1,6 @@
-//! Where in the configuration a value stands, in the operator's own words: `plans.gold.budget`, `tiers[1].price`.
+//! The path of a value in the configuration, as an operator writes it: `plans.gold.budget`, `tiers[1].price`.
 
-/// The way to a value, from the value upwards: it costs nothing until it is told.
+/// The path of a value, as links to its parents: it costs nothing until it is printed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Path<'a> {
     /// The configuration as a whole.
@@ -20,14 +20,14 @@ impl Path<'_> {
         Path::Index(self, index)
     }
 
-    /// As it is told; empty for the whole.
+    /// The path as text; empty for the whole configuration.
     #[cold]
-    pub(super) fn told(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Path::Top => String::new(),
             Path::Key(Path::Top, key) => (*key).to_owned(),
-            Path::Key(parent, key) => parent.told() + "." + key,
-            Path::Index(parent, index) => parent.told() + "[" + &index.to_string() + "]",
+            Path::Key(parent, key) => parent.text() + "." + key,
+            Path::Index(parent, index) => parent.text() + "[" + &index.to_string() + "]",
         }
     }
 }
@@ -40,15 +40,15 @@ mod tests {
 
     #[test]
     fn a_path_is_told_from_the_top() {
-        assert_eq!(Path::Top.told(), "");
+        assert_eq!(Path::Top.text(), "");
         let plans = Path::Top.key("plans");
-        assert_eq!(plans.told(), "plans");
+        assert_eq!(plans.text(), "plans");
         assert_eq!(
-            plans.key("gold").key("tiers").index(12).told(),
+            plans.key("gold").key("tiers").index(12).text(),
             "plans.gold.tiers[12]"
         );
         assert_eq!(
-            Path::Top.key("a").index(1).index(0).key("b").told(),
+            Path::Top.key("a").index(1).index(0).key("b").text(),
             "a[1][0].b"
         );
     }

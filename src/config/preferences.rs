@@ -1,9 +1,10 @@
 //! Which tiers a tenant prefers: names that some ladder has, and marks that still fall along every ladder.
 
+use super::checks::mark;
 use super::path::Path;
 use super::raw::RawLimits;
-use super::{Parsed, mark, wrong};
-use crate::policy::Preferences;
+use super::{Parsed, wrong};
+use crate::plan::Preferences;
 use crate::tier::Ladder;
 use crate::units::Ppm;
 
@@ -46,7 +47,7 @@ pub(super) fn preferences(
         }
     }
     let below = path.key("below");
-    let below = raw.below.0.iter().map(|(name, number)| {
+    let below = raw.below.iter().map(|(name, number)| {
         let here = &below.key(name);
         known(ladders, name, here)?;
         let is_first =
@@ -85,7 +86,7 @@ fn known(ladders: &[Ladder], name: &str, path: &Path<'_>) -> Parsed<()> {
     }
 }
 
-/// The marks of a ladder with the tenant's own in their place must fall, too.
+/// With the tenant's own marks applied, the marks of a ladder must still fall.
 fn check_marks(
     raw: &RawLimits,
     preferences: &Preferences,
@@ -106,32 +107,38 @@ fn check_marks(
     let mut above: Option<(&str, Ppm)> = None;
     for tier in ladder.tiers.iter().skip(1) {
         let name = tier.name.as_str();
-        // What takes the place of the last tier's mark may stand above all others.
+        // `low_water_mark` replaces the last tier's mark, and may be above all others.
         let is_replaced = raw.low_water_mark.is_some() && last == Some(name);
         let Some(below) = own(name).or(tier.below).filter(|_| !is_replaced) else {
             continue;
         };
         if let Some((better, mark)) = above.filter(|&(_, mark)| below >= mark) {
-            // One of them is the tenant's own: the ladder's marks fall.
-            let (blamed, told) = match own(name) {
+            // One of the two is the tenant's own, since the ladder's own marks fall.
+            let (blamed, bound) = match own(name) {
                 Some(_) => (
                     name,
-                    format!("less than {}, the mark of `{better}` before it", told(mark)),
+                    format!(
+                        "less than {}, the mark of `{better}` before it",
+                        decimal(mark)
+                    ),
                 ),
                 None => (
                     better,
-                    format!("more than {}, the mark of `{name}` after it", told(below)),
+                    format!(
+                        "more than {}, the mark of `{name}` after it",
+                        decimal(below)
+                    ),
                 ),
             };
-            return wrong(&path.key("below").key(blamed), format!("must be {told}"));
+            return wrong(&path.key("below").key(blamed), format!("must be {bound}"));
         }
         above = Some((name, below));
     }
     Ok(())
 }
 
-/// A fraction as it is written.
-fn told(Ppm(ppm): Ppm) -> String {
+/// A fraction in decimal notation.
+fn decimal(Ppm(ppm): Ppm) -> String {
     let digits = format!("{}.{:06}", ppm / 1_000_000, ppm % 1_000_000);
     digits
         .trim_end_matches('0')

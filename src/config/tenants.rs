@@ -1,33 +1,34 @@
-//! Whose a request may be: the plans by name, the tenants on them, and where a request shows its tenant.
+//! Plans by name, the tenants on them, and where a request names its tenant.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::checks::client_header;
 use super::limits::Given;
+use super::parents::link;
 use super::path::Path;
 use super::raw::{self, RawLimits, RawTenant};
-use super::read::{Later, Read, Reader};
-use super::{Missing, Parsed, Plan, wrong};
+use super::read::Deferred;
+use super::{Member, Missing, Parsed, Plan, wrong};
 use crate::name::{Name, NameHashing};
 use crate::tenant::{Source, TenantId};
 
-/// The plans of a configuration, as they are written and as they are meant.
+/// The plans of a configuration, raw and parsed.
 pub(super) struct Plans(HashMap<Name, Rc<(RawLimits, Rc<Plan>)>, NameHashing>);
 
 impl Plans {
-    pub(super) fn read(raw: Later, json: &Reader<'_>, given: &Given<'_>) -> Parsed<Self> {
+    pub(super) fn read(raw: Deferred<'_>, text: &str, given: &Given<'_>) -> Parsed<Self> {
         let plans = &Path::Top.key("plans");
         let mut all = HashMap::default();
-        raw.entries(json, plans, &mut |json, name| {
+        raw.entries(text, plans, |name, raw: RawLimits| {
             let path = &plans.key(name);
-            let raw = RawLimits::read(json, path)?;
             let plan = Rc::new(Plan {
                 name: name.into(),
                 limits: raw.check(path, given)?,
             });
             match all.insert(name.into(), Rc::new((raw, plan))) {
                 None => Ok(()),
-                Some(_) => twice(json, plans, name),
+                Some(_) => twice(plans, name),
             }
         })?;
         Ok(Self(all))
@@ -50,37 +51,55 @@ impl Plans {
         Ok(Some(Rc::clone(plan)))
     }
 
-    /// The plan of the tenant that is read next, its own settings applied. Tenants without any share their plan's.
-    fn of(&self, json: &mut Reader<'_>, path: &Path<'_>, given: &Given<'_>) -> Parsed<Rc<Plan>> {
-        let mut again = json.clone();
-        let mut tenant = RawTenant::read(json, path)?;
-        let mut shared = None;
-        if let Some(name) = &tenant.plan {
-            let (raw, plan) = self.find(name, &path.key("plan"))?;
-            if !tenant.has_own {
-                return Ok(Rc::clone(plan));
-            }
-            // Once more, over what the plan says.
-            tenant.own.clone_from(raw);
-            tenant.read_over(&mut again, path)?;
-            shared = Some(plan.name.clone());
+    /// The plans by name, for tenants that name theirs.
+    pub(super) fn into_named(self) -> HashMap<Name, Rc<Plan>, NameHashing> {
+        let plans = self.0.into_iter();
+        plans
+            .map(|(name, plan)| (name, Rc::clone(&plan.1)))
+            .collect()
+    }
+
+    /// A tenant's plan, its own settings applied. Tenants without any share their plan's.
+    fn of(
+        &self,
+        name: Option<String>,
+        own: RawLimits,
+        path: &Path<'_>,
+        given: &Given<'_>,
+    ) -> Parsed<Rc<Plan>> {
+        let Some(name) = name else {
+            return Ok(Rc::new(Plan {
+                limits: own.check(path, given)?,
+                name: "".into(),
+            }));
+        };
+        let (raw, plan) = self.find(&name, &path.key("plan"))?;
+        if own == RawLimits::default() {
+            return Ok(Rc::clone(plan));
         }
         Ok(Rc::new(Plan {
-            limits: tenant.own.check(path, given)?,
-            name: shared.unwrap_or_else(|| "".into()),
+            limits: own.or(raw).check(path, given)?,
+            name: plan.name.clone(),
         }))
     }
 }
 
+/// Configured tenants, by id.
+pub(super) type Members = HashMap<TenantId, Member, NameHashing>;
+
+/// The same in their order.
+type Listed = Vec<(TenantId, Rc<Plan>)>;
+
 pub(super) fn tenants(
-    raw: Later,
-    json: &Reader<'_>,
+    raw: Deferred<'_>,
+    text: &str,
     plans: &Plans,
     given: &Given<'_>,
-) -> Parsed<HashMap<TenantId, Rc<Plan>, NameHashing>> {
+) -> Parsed<(Members, Listed)> {
     let tenants = &Path::Top.key("tenants");
-    let mut all = HashMap::default();
-    raw.entries(json, tenants, &mut |json, id| {
+    let (mut all, mut listed) = (Members::default(), Listed::new());
+    let mut children = Vec::new();
+    raw.entries(text, tenants, |id, raw: RawTenant| {
         let path = &tenants.key(id);
         let Some(tenant) = TenantId::parse(id.as_bytes()) else {
             return wrong(
@@ -88,19 +107,26 @@ pub(super) fn tenants(
                 "a tenant id is 1 to 256 bytes without control characters",
             );
         };
-        let plan = plans.of(json, path, given)?;
-        match all.insert(tenant, plan) {
+        let (plan, parent, own) = raw.split();
+        children.extend(parent.map(|parent| (tenant.clone(), parent)));
+        let member = Member {
+            plan: plans.of(plan, own, path, given)?,
+            parent: None,
+        };
+        listed.push((tenant.clone(), Rc::clone(&member.plan)));
+        match all.insert(tenant, member) {
             None => Ok(()),
-            Some(_) => twice(json, tenants, id),
+            Some(_) => twice(tenants, id),
         }
     })?;
-    Ok(all)
+    link(&mut all, children)?;
+    Ok((all, listed))
 }
 
-/// Of two with one name, neither is meant.
+/// Refuses a name that occurs twice.
 #[cold]
-fn twice(json: &Reader<'_>, path: &Path<'_>, name: &str) -> Parsed<()> {
-    json.wrong(path, &format!("`{name}` stands twice"))
+fn twice(path: &Path<'_>, name: &str) -> Parsed<()> {
+    wrong(path, format!("`{name}` stands twice"))
 }
 
 /// `is_known`: whether requests of this tenant would be served.
@@ -120,12 +146,15 @@ pub(super) fn missing(raw: raw::RawMissing, is_known: impl Fn(&str) -> bool) -> 
     }
 }
 
-pub(super) fn sources(raw: Option<Vec<raw::RawSource>>) -> Parsed<Vec<Source>> {
-    let Some(raw) = raw else {
-        return Ok(vec![Source::Header("x-tenant-id".to_owned())]);
-    };
-    let tenant = Path::Top.key("tenant");
-    let from = &tenant.key("from");
+/// Where a request shows its tenant.
+pub(super) fn tenant_sources(raw: Option<Vec<raw::RawSource>>) -> Parsed<Vec<Source>> {
+    match raw {
+        Some(raw) => sources(raw, &Path::Top.key("tenant").key("from")),
+        None => Ok(vec![Source::Header("x-tenant-id".to_owned())]),
+    }
+}
+
+pub(super) fn sources(raw: Vec<raw::RawSource>, from: &Path<'_>) -> Parsed<Vec<Source>> {
     if raw.is_empty() {
         return wrong(from, "name at least one source");
     }
@@ -153,17 +182,4 @@ fn source(raw: raw::RawSource, path: &Path<'_>) -> Parsed<Source> {
             wrong(&path.key("peer_uri_san"), "must be true, or left out")
         }
     }
-}
-
-/// The name of a header that a client may send, in lower case.
-pub(super) fn client_header(name: &str, path: &Path<'_>) -> Parsed<String> {
-    let name = name.to_ascii_lowercase();
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_token) || name.starts_with("x-bursar-") {
-        return wrong(
-            path,
-            format!("`{name}` is no header that a client may send"),
-        );
-    }
-    Ok(name)
 }

@@ -1,60 +1,27 @@
 //! How long a request waits for the first byte of its answer, from its own last byte on, where that is measured.
 //!
-//! From the request's end, white space after its JSON included: an upstream that was promised more waits for that, and a
-//! client that keeps it back does not make the upstream slow. To the first byte of the
-//! answer itself (see [`Reader::has_begun`]): a stream's headers come at once, whenever its first event does.
+//! The wait begins at the request's end, white space after its JSON included: an upstream waits for all that was announced,
+//! and a client that sends it late does not make the upstream slow. It ends at the first byte of the answer itself (see
+//! [`UsageReader::has_begun`]): a stream's headers come at once, whenever its first event does.
 
 use std::time::Duration;
 
-use super::*;
-use crate::name::Name;
-use crate::payer::Done;
-use crate::policy::Ask;
-use crate::sla::{self, Answer};
+use crate::config::Config;
+use crate::exchange::admitted::Admitted;
+use crate::exchange::step::Step;
+use crate::exchange::wait::Wait;
+use crate::metric::Label;
+use crate::provider::Endpoint;
+use crate::report::metrics;
+use crate::sla;
+use crate::sla::Answer;
+use crate::state::store::Store;
+use crate::units::Timestamp;
 
-/// A wait for the first byte of an answer.
-#[derive(Debug)]
-pub(super) struct Wait {
-    /// The model of the tier that serves, which is the tier's name in shared data.
-    model: Name,
-    /// When the request ended; `None` before.
-    since: Option<Timestamp>,
-    /// The request says itself how long an answer may take.
-    is_hurried: bool,
-}
-
-/// Whether a request brings a timeout of its own, which Envoy heeds where it believes its sender.
-pub(super) fn is_hurried(request: &Headers) -> bool {
-    let timeouts = [
-        "x-envoy-upstream-rq-timeout-ms",
-        "x-envoy-upstream-rq-per-try-timeout-ms",
-    ];
-    timeouts.iter().any(|name| request.has(name))
-}
-
-impl Wait {
-    /// The wait of a request that is served at this tier, if anything follows from it.
-    pub(super) fn of(
-        config: &Config,
-        ask: &Ask<'_>,
-        tier: usize,
-        is_hurried: bool,
-    ) -> Option<Self> {
-        config.tightest_sla?;
-        let ladder = ask.place?.ladder;
-        let tier = ladder.tiers.get(tier).filter(|_| ladder.last() > 0)?;
-        Some(Self {
-            model: tier.model.clone(),
-            since: None,
-            is_hurried,
-        })
-    }
-}
-
-impl Sent {
+impl Admitted {
     /// All of the request is here.
     pub(super) fn begin_wait(&mut self, now: Timestamp) {
-        // What is made without the client does not keep it waiting.
+        // No client waits for an answer that is fetched later.
         self.wait = self.wait.take().filter(|_| !self.facts.is_deferred);
         if let Some(wait) = &mut self.wait {
             wait.since = Some(now);
@@ -66,17 +33,13 @@ impl Sent {
         self.waited(store, Some, now)
     }
 
-    /// Nobody had an answer in time, however long that was: slower than any SLA. But what a client calls in time is no word
-    /// about the upstream.
-    pub(super) fn time_out(&mut self, config: &Config, store: &impl Store, now: Timestamp) -> Step {
-        match &self.wait {
-            Some(wait) if wait.is_hurried => self.end_unheard(config, store, now),
-            _ => self.waited(store, |_| Some(Duration::MAX), now),
-        }
+    /// The route's timeout ended the wait: it counts as slower than any SLA. Timeouts that a client requests are ignored.
+    pub(super) fn time_out(&mut self, store: &impl Store, now: Timestamp) -> Step {
+        self.waited(store, |_| Some(Duration::MAX), now)
     }
 
-    /// It ends before its answer began: the upstream failed, or the client left. What came of it is not known, but if
-    /// it waited for longer than any SLA allows, it would have missed that. An upstream that fails quickly is not fast.
+    /// The exchange ended before its answer began: the upstream failed, or the client left. The wait counts only if it was longer
+    /// than any SLA allows. An upstream that fails quickly is not fast.
     pub(super) fn end_unheard(
         &mut self,
         config: &Config,
@@ -88,7 +51,7 @@ impl Sent {
         self.waited(store, |waited| Some(waited).filter(is_missed), now)
     }
 
-    /// Ends the wait, once, and records what `time` makes of it.
+    /// Ends the wait, once, and records the time that `time` derives from it.
     fn waited(
         &mut self,
         store: &impl Store,
@@ -102,20 +65,20 @@ impl Sent {
             return Step::default();
         };
         let answer = answer(&self.endpoint, self.facts.stream);
-        let Done { report, troubles } = sla::record(store, &model, answer, time, now);
-        let p95 = report.map(|p95| {
+        let (p95, faults) = sla::record(store, &model, answer, time, now);
+        let p95 = p95.map(|p95| {
             let (tier, model) = (self.tier.clone(), Label::from(&model));
-            telemetry::first_byte_p95(tier, model, answer.as_str(), p95)
+            metrics::first_byte_p95(tier, model, answer.as_str(), p95)
         });
         Step {
             metrics: p95.into_iter().collect(),
-            troubles,
+            faults,
             ..Step::default()
         }
     }
 }
 
-/// The kind of answer that is asked for, by the path or else by the body.
+/// The kind of answer that is requested, by the path or else by the body.
 pub(super) fn answer(endpoint: &Endpoint, body_streams: bool) -> Answer {
     match endpoint.streams.unwrap_or(body_streams) {
         true => Answer::Streamed,

@@ -1,17 +1,30 @@
 //! The response's half of an exchange: usage → settle → report.
 
-use super::*;
+use std::rc::Rc;
+
+use crate::exchange::admitted::Admitted;
+use crate::exchange::step::{BodyChange, HeaderChange, Step, foreign};
+use crate::exchange::{Exchange, Stage, shadow};
+use crate::header_group::{HeaderGroup, HeaderGroups};
+use crate::http::{Headers, Properties};
+use crate::provider::usage::UsageReader;
+use crate::provider::{LimitNames, limits_left};
+use crate::report::headers;
+use crate::report::settlement::Exit;
+use crate::state::store::Store;
+use crate::units::Timestamp;
 
 impl Exchange {
-    /// The response's headers are here, the upstream's or the proxy's own. `is_end`: nothing follows them.
+    /// The response's headers arrived, from the upstream or the proxy itself. `is_end`: nothing follows them.
     pub fn response_headers(
         &mut self,
         response: &Headers,
         is_end: bool,
         store: &impl Store,
+        properties: &impl Properties,
         now: Timestamp,
     ) -> Step {
-        // What the upstream says about itself under our names is no word of ours.
+        // The upstream must not set headers that only bursar may set.
         let mut step = Step {
             headers: foreign(response),
             ..Step::default()
@@ -19,26 +32,37 @@ impl Exchange {
         let is_ours = matches!(self.stage, Stage::Idle | Stage::Refused(_));
         let config = Rc::clone(&self.config);
         let Some(sent) = self.sent() else {
-            if let Stage::Reading(reading) = &mut self.stage {
+            if let Stage::RequestBody(reading) = &mut self.stage {
                 reading.answered_early(response);
             }
             if let Stage::Unread(shadow) = &self.stage {
                 let ours = headers::decided(shadow::unread_decision(shadow));
                 let ours = ours.chain([headers::shadow(shadow)]);
+                let ours = ours.filter(|(name, _)| headers::is_wanted(self.config.headers, name));
                 step.headers
                     .extend(ours.map(|(name, value)| HeaderChange::Add(name, value)));
             }
             return if is_ours { Step::default() } else { step };
         };
+        let (theirs, names) = limits_of(response);
+        let limits = names.map_or([None; 2], |names| limits_left(response, names));
+        // Before it is settled what it took: the upstream has counted that.
+        step = step.reporting(sent.learn_limit(limits[0], store, now));
         match refused(response) {
             Some(exit) => {
                 let unheard = match response.only(":status") {
-                    Some(b"504") => sent.time_out(&config, store, now),
+                    Some(b"504") => sent.time_out(store, now),
                     _ => sent.end_unheard(&config, store, now),
                 };
                 step = step
                     .reporting(sent.settle(&config, store, exit, now))
                     .reporting(unheard);
+                let says_no =
+                    sent.upstream_refuses(&config, response, is_end, store, properties, now);
+                step = step.reporting(says_no);
+                if sent.upstream.comes_back {
+                    step.headers.extend(sent.comes_back(response, now));
+                }
             }
             None => {
                 let reader = sent.reader(response);
@@ -49,11 +73,21 @@ impl Exchange {
                 sent.reader = Some(reader);
             }
         }
-        let ours = sent.headers(now);
-        // What we set takes the place of theirs.
-        let theirs = told_limits(response);
+        let mut ours = sent.headers(config.headers, now);
+        // Bursar's headers replace the upstream's, and of what is left the least is told.
+        let refuses = sent.upstream.refuses();
+        let stays = match config.headers.contains(HeaderGroup::XRatelimit) {
+            true if refuses || names.is_some() => {
+                let names = names.unwrap_or(LimitNames::OpenAi);
+                headers::stricter(&mut ours, limits, names, refuses, now)
+            }
+            _ => Vec::new(),
+        };
         let is_left = |name: &&&str| ours.iter().all(|(our_name, _)| our_name != *name);
-        let left = theirs.iter().filter(is_left);
+        let left = theirs
+            .iter()
+            .filter(|name| !stays.contains(*name))
+            .filter(is_left);
         step.headers
             .extend(left.map(|name| HeaderChange::Remove(name.as_bytes().to_vec())));
         let set = |(name, value)| match theirs.contains(&name) {
@@ -71,14 +105,14 @@ impl Exchange {
     #[must_use]
     pub fn reads_response(&self) -> bool {
         let sent = match &self.stage {
-            Stage::Reading(reading) => reading.sent.as_ref(),
-            Stage::Sent(sent) => Some(sent),
+            Stage::RequestBody(reading) => reading.sent.as_ref(),
+            Stage::Admitted(sent) => Some(sent),
             Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
         };
         sent.is_some_and(|sent| sent.reads_response())
     }
 
-    /// A chunk of the response's body is here.
+    /// A chunk of the response's body arrived.
     pub fn response_body(
         &mut self,
         chunk: &[u8],
@@ -91,16 +125,19 @@ impl Exchange {
             return Step::default();
         };
         let Some(reader) = &mut sent.reader else {
-            return Step::default();
+            return sent.read_refusal(&config, chunk, is_end, store, now);
         };
         let replaced = reader.feed(chunk, is_end);
-        let (_, is_final) = reader.reported();
         let has_begun = reader.has_begun();
-        let mut step = if is_final || is_end {
+        let mut step = if is_end {
+            // Not earlier: the last report counts, wherever it is in the stream.
             sent.settle(&config, store, Exit::Answered, now)
         } else {
-            sent.renew(store, now)
+            sent.renew(&config, store, now)
         };
+        if !sent.upstream.is_heard {
+            step = step.reporting(sent.upstream_answers(&config, is_end, store, now));
+        }
         if has_begun && sent.wait.is_some() {
             step = step.reporting(sent.end_wait(store, now));
         }
@@ -110,8 +147,8 @@ impl Exchange {
 
     /// The response ends with trailers, after its body. The headers of the step are the trailers'.
     ///
-    /// What is kept back of an event that no empty line ended is not sent: the body cannot be added to any more, and
-    /// a client discards such an event (WHATWG HTML, 9.2.6).
+    /// An event that no empty line ended is dropped if it was kept back: nothing can be added to the body any more, and a client
+    /// discards such an event (WHATWG HTML, 9.2.6).
     pub fn response_trailers(
         &mut self,
         trailers: &Headers,
@@ -124,30 +161,38 @@ impl Exchange {
         step
     }
 
-    /// The admitted request, whether or not all of it has gone on: an upstream may answer before.
-    fn sent(&mut self) -> Option<&mut Sent> {
+    /// The admitted request, even if not all of it was forwarded: an upstream may answer earlier.
+    fn sent(&mut self) -> Option<&mut Admitted> {
         match &mut self.stage {
-            Stage::Reading(reading) => reading.sent.as_deref_mut(),
-            Stage::Sent(sent) => Some(sent),
+            Stage::RequestBody(reading) => reading.sent.as_deref_mut(),
+            Stage::Admitted(sent) => Some(sent),
             Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
         }
     }
 }
 
-impl Sent {
-    /// Once it is settled, only a reader that may change the answer reads on.
+impl Admitted {
+    /// Once the request is settled, the answer is read only where it may have to be changed.
     fn reads_response(&self) -> bool {
+        if self.upstream.reads() {
+            return true;
+        }
         let is_done = self.is_settled && self.wait.is_none();
         let mut reader = self.reader.iter();
         reader.any(|reader| !is_done || reader.changes_length())
     }
 
-    /// Our headers on the response.
-    fn headers(&self, now: Timestamp) -> Vec<headers::Header> {
+    /// Bursar's headers on the response. What was changed is always told.
+    fn headers(&self, groups: HeaderGroups, now: Timestamp) -> Vec<headers::Header> {
         let record = self.admission.record.as_deref();
-        let limits =
-            record.map(|record| headers::limits(&self.payer.plan.limits, record, None, now));
+        let books = self.admission.books(&self.tenant);
+        let limits = record
+            .map(|record| headers::limits(self.tenant.limits(), record, &books, None, groups, now));
         let mut headers = limits.unwrap_or_default();
+        let was_changed = self.is_changed() || self.limited_to.is_some() || self.trimmed.is_some();
+        if !was_changed && !groups.contains(HeaderGroup::Bursar) {
+            return headers;
+        }
         headers.extend(headers::decided(self.decided()));
         headers.extend(self.limited_to.map(headers::max_output_tokens));
         headers.extend(self.shadow.as_ref().map(headers::shadow));
@@ -157,28 +202,34 @@ impl Sent {
     }
 
     /// A reader for the response with these headers.
-    pub(super) fn reader(&self, response: &Headers) -> Reader {
-        Reader::new(self.endpoint.wire, response, self.facts.hides_usage)
+    pub(super) fn reader(&self, response: &Headers) -> UsageReader {
+        UsageReader::new(self.endpoint.wire, response, self.facts.hides_usage)
     }
 }
 
-/// The headers about limits that the upstream has sent.
-fn told_limits(response: &Headers) -> Vec<&'static str> {
-    let mut told = Vec::new();
+/// The headers about limits that the upstream has sent under names of ours, and how it names its own limits, if it tells any.
+fn limits_of(response: &Headers) -> (Vec<&'static str>, Option<LimitNames>) {
+    let (mut found, mut names) = (Vec::new(), None);
     // Most other headers begin with another letter.
     for name in response
         .names()
-        .filter(|name| matches!(name, [b'x' | b'r', ..]))
+        .filter(|name| matches!(name, [b'x' | b'r' | b'a', ..]))
     {
+        if name.starts_with(b"anthropic-ratelimit-") {
+            names = Some(LimitNames::Anthropic);
+        }
         let limit = headers::LIMITS
             .iter()
             .find(|limit| limit.as_bytes() == name);
-        told.extend(limit.filter(|limit| !told.contains(*limit)));
+        if let Some(limit) = limit.filter(|limit| !found.contains(*limit)) {
+            found.push(*limit);
+            names = names.or(Some(LimitNames::OpenAi));
+        }
     }
-    told
+    (found, names)
 }
 
-/// Whether, and how, the upstream did not serve.
+/// How the upstream failed to serve the request, if it did.
 pub(super) fn refused(response: &Headers) -> Option<Exit> {
     match response.only(":status").unwrap_or_default().first() {
         Some(b'2') => None,

@@ -1,17 +1,31 @@
 //! How far a request can be changed: which tiers can serve it, and whether its output can be limited.
 
-use crate::api::{Endpoint, Facts};
-use crate::policy::{Reason, Scope};
-use crate::tier::{Needs, Place};
+use crate::metric::Label;
+use crate::policy::{Reason, Request, Scope};
+use crate::provider::{Endpoint, Facts};
+use crate::report::metrics;
+use crate::tier::{LadderPlace, Needs};
 
-/// The scope of a request. `is_read`: its body is known as a whole.
+/// How much of a request's body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// All of it.
+    Whole,
+    /// A part of it, and the length of all.
+    Length,
+    /// A part of it.
+    Part,
+}
+
+/// The scope of a request.
 pub(super) fn scope(
     endpoint: &Endpoint,
     facts: &Facts,
     requested: &str,
-    place: Option<Place<'_>>,
-    is_read: bool,
+    place: Option<LadderPlace<'_>>,
+    known: Known,
 ) -> Scope {
+    let is_read = known == Known::Whole;
     let pinned = if endpoint.is_signed {
         Some(Reason::Signed)
     } else if requested.is_empty() || endpoint.model.as_ref().is_some_and(|model| model.is_own) {
@@ -23,7 +37,7 @@ pub(super) fn scope(
     let needs = if is_read {
         facts.needs
     } else {
-        endpoint.wire.possible_needs()
+        facts.needs | endpoint.wire.possible_needs(requested)
     };
     let tiers = place.map_or(&[][..], |place| &place.ladder.tiers);
     let is_fit = |model: &str, supports: Needs| {
@@ -32,10 +46,13 @@ pub(super) fn scope(
     let unfit = tiers
         .iter()
         .enumerate()
-        .filter(|(_, tier)| !is_fit(&tier.model, tier.supports))
+        .filter(|(_, tier)| {
+            let may_be_too_long = known == Known::Part && tier.context_window.is_some();
+            may_be_too_long || !is_fit(&tier.model, tier.supports)
+        })
         .map(|(tier, _)| tier)
         .collect();
-    let unsupported = if is_read || !depends_on_rest(endpoint, place) {
+    let unsupported = if is_read || !depends_on_rest(endpoint, requested, place, known) {
         Reason::Unsupported
     } else {
         Reason::Unread
@@ -49,9 +66,14 @@ pub(super) fn scope(
     }
 }
 
-/// Whether what is still unread of a request may decide which of the tiers below the asked one can serve it.
-pub(super) fn depends_on_rest(endpoint: &Endpoint, place: Option<Place<'_>>) -> bool {
-    let possible = endpoint.wire.possible_needs();
+/// Whether the unread part of a request may decide which of the tiers below the requested one can serve it.
+pub(super) fn depends_on_rest(
+    endpoint: &Endpoint,
+    requested: &str,
+    place: Option<LadderPlace<'_>>,
+    known: Known,
+) -> bool {
+    let possible = endpoint.wire.possible_needs(requested);
     !endpoint.is_signed
         && place.is_some_and(|place| {
             let lower = place
@@ -59,8 +81,15 @@ pub(super) fn depends_on_rest(endpoint: &Endpoint, place: Option<Place<'_>>) -> 
                 .tiers
                 .iter()
                 .skip(place.asked.saturating_add(1));
-            lower
-                .into_iter()
-                .any(|tier| !possible.are_in(tier.supports))
+            let is_open = known == Known::Part;
+            lower.into_iter().any(|tier| {
+                !possible.are_in(tier.supports) || is_open && tier.context_window.is_some()
+            })
         })
+}
+
+/// The name by which a tier is reported.
+pub(super) fn tier_name(request: &Request<'_>, tier: usize) -> Label {
+    let tier = request.place.and_then(|place| place.ladder.tiers.get(tier));
+    tier.map_or_else(|| metrics::UNLISTED.into(), |tier| (&tier.name).into())
 }

@@ -1,12 +1,17 @@
-//! Shadow mode: what is told of a request that goes on as it came.
+//! Shadow mode: what is reported of a request that is forwarded unchanged.
 
-use super::reading::tier_name;
-use super::*;
-use crate::policy::{Ask, Would};
-use crate::telemetry::Shadow;
+use crate::admission::tenant::Tenant;
+use crate::exchange::scope::tier_name;
+use crate::exchange::step::Step;
+use crate::policy::{Reason, Request, ShadowDecision};
+use crate::report::decision::{Decided, Shadow};
+use crate::report::log_fields;
+use crate::report::log_fields::Field;
+use crate::report::metrics;
+use crate::report::refusal::Denial;
 
 /// What would have been done with an admitted request.
-pub(super) fn told(would: Would, ask: &Ask<'_>) -> Shadow {
+pub(super) fn reported(would: ShadowDecision, request: &Request<'_>) -> Shadow {
     let plain = Shadow {
         decision: "admit",
         tier: String::new(),
@@ -15,14 +20,14 @@ pub(super) fn told(would: Would, ask: &Ask<'_>) -> Shadow {
         most_output: None,
     };
     match would {
-        Would::Admit {
+        ShadowDecision::Admit {
             tier,
             reason,
             most_output,
         } => {
-            let reason = reason.map_or("", reason_word);
-            let model = ask.model_at(tier);
-            if model == ask.model {
+            let reason = reason.map_or("", Reason::as_str);
+            let model = request.model_at(tier);
+            if model == request.model {
                 return Shadow {
                     reason,
                     most_output,
@@ -31,23 +36,24 @@ pub(super) fn told(would: Would, ask: &Ask<'_>) -> Shadow {
             }
             Shadow {
                 decision: "downgrade",
-                tier: tier_name(ask, tier).as_str().to_owned(),
+                tier: tier_name(request, tier).as_str().to_owned(),
                 model: model.to_owned(),
                 reason,
                 most_output,
             }
         }
-        Would::Refuse(refusal) => Shadow {
+        ShadowDecision::Refuse(refusal) => Shadow {
             decision: "throttle",
             reason: Denial::Limit(refusal).reason(),
             ..plain
         },
-        Would::Unavailable => denied(Denial::Unavailable),
+        ShadowDecision::Barred => denied(Denial::ModelNotAllowed(&[])),
+        ShadowDecision::Unavailable => denied(Denial::Unavailable),
     }
 }
 
-/// A request that would have been refused for another reason than the tenant's limits.
-pub(super) fn denied(denial: Denial) -> Shadow {
+/// A request that would have been refused, but not by the tenant's limits.
+pub(super) fn denied(denial: Denial<'_>) -> Shadow {
     Shadow {
         decision: "refuse",
         tier: String::new(),
@@ -57,13 +63,13 @@ pub(super) fn denied(denial: Denial) -> Shadow {
     }
 }
 
-/// What is counted and told of a request that goes on unmetered, since it cannot be read.
-pub(super) fn unread(payer: &Payer, shadow: &Shadow) -> Step {
-    let mut fields: Vec<Field> = payer.identified().collect();
-    fields.extend(telemetry::decided(unread_decision(shadow)));
-    fields.push(shadow.field());
+/// What is counted and logged of a request that is forwarded unmetered, since it cannot be read.
+pub(super) fn unread(tenant: &Tenant, shadow: &Shadow) -> Step {
+    let mut fields: Vec<Field> = tenant.identified().collect();
+    fields.extend(log_fields::decided(unread_decision(shadow)));
+    fields.push(log_fields::shadow(shadow));
     Step {
-        metrics: vec![shadow.metric(label(payer))],
+        metrics: vec![metrics::shadow(shadow, tenant.label())],
         fields,
         ..Step::default()
     }

@@ -1,17 +1,20 @@
 //! What is decided, and why.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
-use crate::bucket::NotNow;
+use super::{Book, Expected, Payer};
 use crate::estimate::Estimate;
-use crate::units::Cost;
+use crate::limits::bucket::NotNow;
+use crate::metric::Label;
+use crate::plan::Limits;
 
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Send it, at this tier (an index into the ladder; 0 without one).
     Admit {
-        /// Never above the tier that was asked for.
+        /// Never above the requested tier.
         tier: usize,
         /// Why it is lower, or why it is not although it should be.
         reason: Option<Reason>,
@@ -19,8 +22,8 @@ pub enum Decision {
         most_output: Option<u64>,
         /// What it may cost.
         estimate: Estimate,
-        /// What to reserve on the budget for that.
-        reserve: Cost,
+        /// The same in money, which budgets reserve.
+        expected: Expected,
     },
     /// Do not send it.
     Refuse {
@@ -28,10 +31,71 @@ pub enum Decision {
         tier: usize,
         /// Why not.
         refusal: Refusal,
+        /// Which limit says so; `None` where it is a tier's capacity.
+        limit: Option<LimitIndex>,
     },
 }
 
-/// Why a request is served at a lower tier than it asked for, or why it keeps its own although it should not.
+impl Decision {
+    /// Not to send it.
+    pub(super) fn refuse(tier: usize, short: LimitRefusal) -> Self {
+        let LimitRefusal { refusal, limit } = short;
+        Self::Refuse {
+            tier,
+            refusal,
+            limit,
+        }
+    }
+}
+
+/// One of the limits that apply to a request. To be looked up by [`crate::plan::Limits::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitIndex {
+    /// Whose.
+    pub payer: Payer,
+    /// In which of the request's books ([`super::Conditions::books`]); `None` for the tenant's own.
+    pub book: Option<usize>,
+    /// Its place there: [`crate::plan::Limits::BUDGET`], [`crate::plan::Limits::BUCKET`], or one of the others.
+    pub limit: usize,
+}
+
+/// A refusal, and which limit says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRefusal {
+    /// Why a request is not served.
+    pub refusal: Refusal,
+    /// The limit; `None` where it is a tier's capacity.
+    pub limit: Option<LimitIndex>,
+}
+
+impl LimitRefusal {
+    /// The name of the limit. `limits` and `books`: the tenant's own, and the request's others.
+    #[must_use]
+    pub fn name(&self, limits: &Limits, books: &[Book<'_>]) -> Option<Label> {
+        let LimitIndex { book, limit, .. } = self.limit?;
+        let limits = match book {
+            None => limits,
+            Some(book) => books.get(book)?.limits,
+        };
+        limits.name(limit)
+    }
+
+    /// Of this and a later rule's, the stricter one; on a tie, this. Of two payers' that take as long, the nearer one's.
+    pub(super) fn or_stricter(self, later: Self) -> Self {
+        let strictness = |short: &Self| {
+            let (wait, what) = short.refusal.strictness();
+            let payer = short.limit.map_or(Payer::Tenant, |index| index.payer);
+            (wait, Reverse(payer), what)
+        };
+        if strictness(&self) < strictness(&later) {
+            later
+        } else {
+            self
+        }
+    }
+}
+
+/// Why a request is served at a lower tier than it requested, or why it keeps its own although it should not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Its conversation was served here, and stays.
@@ -44,6 +108,8 @@ pub enum Reason {
     BucketLow,
     /// The budget is spent and the overdraft serves.
     BudgetExhausted,
+    /// The upstream of the tier that would have served says no just now.
+    UpstreamLimited,
     /// The answers of the tier that would have served begin too late just now.
     Sla,
     /// The capacity of a better tier is taken.
@@ -58,6 +124,31 @@ pub enum Reason {
     Bound,
     /// It keeps its model: it is signed, so that nothing in it may change.
     Signed,
+    /// It keeps its model: that is on none of the ladders.
+    Unlisted,
+}
+
+impl Reason {
+    /// The word for it in headers, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BudgetLow => "budget_low",
+            Self::BudgetPace => "budget_pace",
+            Self::BucketLow => "bucket_low",
+            Self::Conversation => "conversation",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::UpstreamLimited => "upstream_limited",
+            Self::Sla => "sla",
+            Self::TierCapacity => "tier_capacity",
+            Self::TierPreference => "tier_preference",
+            Self::Unsupported => "tier_unsupported",
+            Self::Unread => "body_unread",
+            Self::Bound => "model_bound",
+            Self::Signed => "request_signed",
+            Self::Unlisted => "model_unlisted",
+        }
+    }
 }
 
 /// Why a request is not served.
@@ -75,29 +166,42 @@ pub enum Refusal {
     BudgetExhausted(Option<Duration>),
     /// More than the token bucket can ever hold.
     ExceedsBurst,
+    /// As many requests are in flight as may be.
+    Concurrency,
+    /// More than a single request may cost.
+    ExceedsMaximum,
+    /// The budget is shared by proxies, and this one has been granted too little of it so far; more is on its way.
+    Pending,
+    /// The budget is shared by proxies, this one has been granted too little of it, and the store that grants does not answer.
+    StoreUnreachable,
 }
 
 impl Refusal {
-    /// How strict it is; of two that time cures, the one that takes longer is.
-    fn strictness(self) -> (u8, Duration) {
+    /// How strict it is: how long it takes until the same request may pass, and among equals by what has to happen.
+    fn strictness(self) -> (Duration, u8) {
         match self {
-            Self::BudgetHeld => (0, Duration::ZERO),
-            Self::BucketEmpty(wait) | Self::TierCapacity(Some(wait)) => (1, wait),
-            Self::BudgetExhausted(_) => (2, Duration::ZERO),
-            Self::ExceedsBurst | Self::TierCapacity(None) => (3, Duration::ZERO),
+            Self::BudgetHeld | Self::Concurrency | Self::Pending | Self::StoreUnreachable => {
+                (Duration::ZERO, 0)
+            }
+            Self::BucketEmpty(wait) | Self::TierCapacity(Some(wait)) => (wait, 1),
+            Self::BudgetExhausted(wait) => (wait.unwrap_or(Duration::MAX), 2),
+            Self::ExceedsMaximum | Self::ExceedsBurst | Self::TierCapacity(None) => {
+                (Duration::MAX, 3)
+            }
         }
     }
 
     pub(super) fn is_milder_than(self, other: Self) -> bool {
         self.strictness() < other.strictness()
     }
+}
 
-    /// Of this and a later rule's, the stricter one; on a tie, this.
-    pub(super) fn or_stricter(self, later: Self) -> Self {
-        if self.is_milder_than(later) {
-            later
-        } else {
-            self
+impl From<NotNow> for LimitRefusal {
+    /// What a tier's capacity says.
+    fn from(not_now: NotNow) -> Self {
+        Self {
+            refusal: not_now.into(),
+            limit: None,
         }
     }
 }

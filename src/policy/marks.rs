@@ -1,10 +1,11 @@
 //! Low-water marks: how far down what remains asks a request to go.
 
 use super::preferences::Choice;
-use super::{Ask, Limits, Reason};
-use crate::learn::Model;
-use crate::ledger::Budget;
-use crate::record::Record;
+use super::standing::{Stand, Standing, standings};
+use super::{Reason, Request};
+use crate::estimate::learn::Model;
+use crate::plan::Limits;
+use crate::state::record::Record;
 use crate::tier::Ladder;
 use crate::units::{Ppm, Timestamp};
 
@@ -14,24 +15,27 @@ pub(super) const WHOLE: Ppm = Ppm(1_000_000);
 /// The lowest tier whose mark is crossed, or this share of it, and why; the asked one if none is, or none may be.
 pub(super) fn wanted(
     limits: &Limits,
-    ask: &Ask<'_>,
+    request: &Request<'_>,
     record: &Record,
     share: Ppm,
     now: Timestamp,
 ) -> Choice {
     let asked = Choice {
-        tier: ask.asked(),
+        tier: request.asked(),
         reason: None,
     };
-    let Some(place) = ask.place.filter(|_| !limits.never_downgrade) else {
+    let Some(place) = request.place.filter(|_| !limits.never_downgrade) else {
         return asked;
     };
-    let budget = limits.budget.as_ref();
-    let by_budget =
-        budget.and_then(|budget| by_budget(limits, budget, place.ladder, record, share, now));
-    let is_low = limits
-        .bucket
-        .is_some_and(|quota| quota.with_mark(share).is_low(record.bucket, now));
+    let asked_tier = request.asked();
+    let books = request.conditions.books;
+    let here =
+        || standings(limits, books, record).filter(|limit| limit.holds_at(request, asked_tier));
+    let by_budget = by_budgets(limits, request, place.ladder, record, share, now);
+    let is_low = here().any(|limit| match limit.state {
+        Stand::Tokens(quota, bucket) => quota.with_mark(share).is_low(bucket, now),
+        Stand::Budget(..) | Stand::Requests(..) | Stand::Concurrency(..) => false,
+    });
     let by_bucket = is_low.then(|| (place.ladder.last(), Reason::BucketLow));
     let lower = [by_budget, by_bucket].into_iter().flatten();
     lower.fold(asked, |lowest, (tier, reason)| match tier > lowest.tier {
@@ -43,26 +47,46 @@ pub(super) fn wanted(
     })
 }
 
-/// Writes into the record where the budget's marks are now, for a plan that leaves no tier at once.
-pub fn remember(limits: &Limits, ask: &Ask<'_>, record: &mut Record, now: Timestamp) {
-    let place = ask.place.filter(|_| !limits.never_downgrade);
-    if let (Some(_), Some(budget), Some(place)) = (limits.hysteresis, &limits.budget, place) {
-        let tier =
-            by_budget(limits, budget, place.ladder, record, WHOLE, now).map_or(0, |(tier, _)| tier);
+/// Writes into the record where the budgets' marks are now, for a plan that leaves no tier at once.
+pub fn remember(limits: &Limits, request: &Request<'_>, record: &mut Record, now: Timestamp) {
+    let place = request.place.filter(|_| !limits.never_downgrade);
+    if let (Some(_), Some(place)) = (limits.hysteresis, place)
+        && limits.budgets().next().is_some()
+    {
+        let lowest = by_budgets(limits, request, place.ladder, record, WHOLE, now);
+        let tier = lowest.map_or(0, |(tier, _)| tier);
         record.account.mark(key(place.ladder), tier);
     }
 }
 
-/// The lowest tier whose mark what remains has crossed, and by which of both marks.
-fn by_budget(
+/// The lowest tier to which any of the budgets asks a request to go, and by which mark; on a tie, the first budget's.
+fn by_budgets(
     limits: &Limits,
-    budget: &Budget,
+    request: &Request<'_>,
     ladder: &Ladder,
     record: &Record,
     share: Ppm,
     now: Timestamp,
 ) -> Option<(usize, Reason)> {
-    let remaining = budget.remaining(&record.account);
+    let asked = request.asked();
+    let all = standings(limits, request.conditions.books, record);
+    let here = all.filter(|limit| limit.holds_at(request, asked));
+    let marks = here.filter_map(|limit| by_budget(limits, &limit, ladder, record, share, now));
+    marks.reduce(|lowest, mark| if mark.0 > lowest.0 { mark } else { lowest })
+}
+
+/// The lowest tier whose mark what remains has crossed, if it is a budget, and by which of both marks. The marks are the tenant's,
+/// whosever budget it is; its pace is its own.
+fn by_budget(
+    limits: &Limits,
+    limit: &Standing<'_>,
+    ladder: &Ladder,
+    record: &Record,
+    share: Ppm,
+    now: Timestamp,
+) -> Option<(usize, Reason)> {
+    let (budget, account) = limit.budget()?;
+    let remaining = budget.remaining(account);
     let margin = limits.hysteresis.map(|margin| {
         let last = record.account.marked(key(ladder));
         (last, margin)
@@ -78,24 +102,22 @@ fn by_budget(
         if is_crossed(tier, below) {
             return Some((tier, Reason::BudgetLow));
         }
-        let moved = moved(limits, budget, record, (tier, below), now)?;
+        let ends = account.window.end != Timestamp::MAX;
+        let pace = limit.limits.pace.filter(|_| ends)?;
+        let before = tier.checked_sub(1)?;
+        let left = account.window.end.since(now);
+        let burn = limit
+            .record
+            .burn
+            .at(before, budget.unit, pace.half_life, now);
+        // Others spend of it, too: as fast as this one, for all that is known.
+        let proxies = budget
+            .grant(account)
+            .map_or(1, |grant| grant.holders.max(1));
+        let burn = burn.saturating_mul(proxies.into());
+        let moved = pace.mark(below, remaining, burn, left);
         is_crossed(tier, moved).then_some((tier, Reason::BudgetPace))
     })
-}
-
-/// Where pace puts the mark of a tier that has this static one.
-fn moved(
-    limits: &Limits,
-    budget: &Budget,
-    record: &Record,
-    (tier, below): (usize, Ppm),
-    now: Timestamp,
-) -> Option<Ppm> {
-    let pace = limits.pace?;
-    let before = tier.checked_sub(1)?;
-    let left = record.account.window.end.since(now);
-    let burn = record.burn.at(before, budget.unit, pace.half_life, now);
-    Some(pace.mark(below, budget.remaining(&record.account), burn, left))
 }
 
 /// As what a ladder stands in a record: its first model, which stands on no other.

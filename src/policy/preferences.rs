@@ -1,40 +1,9 @@
 //! Which tiers a tenant may be sent to, and how far down a request may go.
 
-use super::{Ask, Limits, Reason};
-use crate::tier::{Ladder, TierSet};
-use crate::units::Ppm;
-
-/// What a plan or a tenant wants of every ladder, by the tiers' names. A name says nothing of a ladder without it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Preferences {
-    /// The tiers that requests may be sent to; `None` for all.
-    pub tiers: Option<Vec<String>>,
-    /// No request is sent below this tier.
-    pub floor: Option<String>,
-    /// Marks in the place of the tiers' own.
-    pub below: Vec<(String, Ppm)>,
-}
-
-impl Preferences {
-    /// Its own mark of a tier.
-    pub(super) fn below(&self, tier: &str) -> Option<Ppm> {
-        let own = self.below.iter().find(|(name, _)| name == tier);
-        own.map(|&(_, below)| below)
-    }
-
-    fn allows(&self, tier: &str) -> bool {
-        self.tiers
-            .as_ref()
-            .is_none_or(|names| names.iter().any(|name| name == tier))
-    }
-
-    /// The last tier that requests may be sent to.
-    fn floor(&self, ladder: &Ladder) -> usize {
-        let floor = self.floor.as_ref();
-        let floor = floor.and_then(|floor| ladder.tiers.iter().position(|t| t.name == *floor));
-        floor.unwrap_or_else(|| ladder.last())
-    }
-}
+use super::{Reason, Request};
+use crate::plan::Limits;
+use crate::state::record::Record;
+use crate::tier::TierSet;
 
 /// A tier, and why it is lower than the asked one, if it is.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +27,10 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    pub(super) fn of(limits: &Limits, ask: &Ask<'_>) -> Self {
-        let asked = ask.asked();
+    pub(super) fn of(limits: &Limits, request: &Request<'_>, record: &Record) -> Self {
+        let asked = request.asked();
         let only = TierSet::NONE.with(asked);
-        let Some(place) = ask.place.filter(|_| !limits.never_downgrade) else {
+        let Some(place) = request.place.filter(|_| !limits.never_downgrade) else {
             return Self {
                 asked,
                 allowed: only,
@@ -79,7 +48,10 @@ impl Reach {
             .filter(|(_, tier)| preferences.allows(&tier.name))
             .map(|(tier, _)| tier)
             .collect();
-        let able: TierSet = allowed.iter().filter(|&tier| ask.fits(tier)).collect();
+        let able: TierSet = allowed
+            .iter()
+            .filter(|&tier| request.fits(tier, record))
+            .collect();
         Self {
             asked,
             allowed,
@@ -100,8 +72,8 @@ impl Reach {
     }
 
     /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If that is the one that
-    /// was asked for although it was not wanted, the reason is why no other will do.
-    pub(super) fn nearest(&self, wanted: Choice, ask: &Ask<'_>) -> Choice {
+    /// was requested although it was not wanted, the reason is why no other will do.
+    pub(super) fn nearest(&self, wanted: Choice, request: &Request<'_>) -> Choice {
         let upwards = self.able.until(wanted.tier.saturating_add(1)).last();
         let tier = upwards.or_else(|| self.from(wanted.tier).first());
         let tier = tier.unwrap_or(self.asked);
@@ -113,7 +85,7 @@ impl Reach {
             let others = self.allowed.from(tier.saturating_add(1));
             match others.until(until.saturating_add(1)).is_empty() {
                 true => Some(Reason::TierPreference),
-                false => ask.scope.reason.or(wanted.reason),
+                false => request.scope.reason.or(wanted.reason),
             }
         } else {
             wanted.reason

@@ -1,12 +1,13 @@
-//! Shadow mode: what would have been done with a request that goes on as it came, whatever the limits say.
+//! Shadow mode: what would have been done with a request that is forwarded as it came, whatever the limits say.
 
-use super::{Ask, Decision, Limits, Reason, Refusal, recheck};
-use crate::record::Record;
+use super::{Decision, Reason, Refusal, Request, recheck};
+use crate::plan::Limits;
+use crate::state::record::Record;
 use crate::units::Timestamp;
 
 /// What would have been done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Would {
+pub enum ShadowDecision {
     /// It would have been sent, at this tier.
     Admit {
         /// Index into the ladder.
@@ -18,11 +19,13 @@ pub enum Would {
     },
     /// It would have been refused.
     Refuse(Refusal),
+    /// It would have been refused before any limit, since the plan does not allow the model that it asks for.
+    Barred,
     /// Our own state could not be had, and the operator wants to refuse then.
     Unavailable,
 }
 
-impl Would {
+impl ShadowDecision {
     /// Whether it would have used up anything.
     #[must_use]
     pub fn admits(&self) -> bool {
@@ -34,7 +37,7 @@ impl Would {
     pub fn rechecked(
         self,
         limits: &Limits,
-        ask: &Ask<'_>,
+        request: &Request<'_>,
         record: &Record,
         now: Timestamp,
     ) -> Self {
@@ -44,42 +47,43 @@ impl Would {
         else {
             return self;
         };
-        match recheck(limits, ask, tier, most_output, record, now) {
+        match recheck(limits, request, tier, most_output, record, now) {
             Ok(_) => self,
-            Err(refusal) => Self::Refuse(refusal),
+            Err(short) => Self::Refuse(short.refusal),
         }
     }
 }
 
-/// The request goes on as it came, at the tier that it asks for.
+/// The request is forwarded as it came, at the tier that it requests.
 #[must_use]
 pub fn let_through(
     decision: &Decision,
     limits: &Limits,
-    ask: &Ask<'_>,
+    request: &Request<'_>,
     record: &Record,
     now: Timestamp,
-) -> (Decision, Would) {
+) -> (Decision, ShadowDecision) {
     let would = match *decision {
+        _ if request.conditions.barred => ShadowDecision::Barred,
         Decision::Admit {
             tier,
             reason,
             most_output,
             ..
-        } => Would::Admit {
+        } => ShadowDecision::Admit {
             tier,
             reason,
             most_output,
         },
-        Decision::Refuse { refusal, .. } => Would::Refuse(refusal),
+        Decision::Refuse { refusal, .. } => ShadowDecision::Refuse(refusal),
     };
-    let (estimate, reserve) = ask.as_asked(limits, record, now);
+    let (estimate, expected) = request.as_asked(limits, record, now);
     let admitted = Decision::Admit {
-        tier: ask.asked(),
+        tier: request.asked(),
         reason: None,
         most_output: None,
         estimate,
-        reserve,
+        expected,
     };
     (admitted, would)
 }

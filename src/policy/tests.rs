@@ -8,14 +8,16 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::*;
-use crate::bucket::{Bucket, Quota};
-use crate::capacity::Priority;
 use crate::estimate::Estimate;
-use crate::learn::BytesPerToken;
-use crate::ledger::{Account, Budget, Unit, tokens};
-use crate::tier::{Ladder, Place, Price, Tier};
-use crate::units::{Micros, Ppm, Tokens};
-use crate::window::Period;
+use crate::estimate::learn::BytesPerToken;
+use crate::limits::account::Account;
+use crate::limits::bucket::{Bucket, Quota};
+use crate::limits::budget::{Budget, Unit, tokens};
+use crate::limits::capacity::Priority;
+use crate::limits::window::Period;
+use crate::plan::{OnExhausted, Preferences, Sticky};
+use crate::tier::{Ladder, LadderPlace, Needs, Price, Rates, Tier};
+use crate::units::{Cost, Micros, Ppm, Tokens};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -26,17 +28,19 @@ fn ladder() -> Ladder {
     let tier = |name: &str, below: Option<u64>, price: u64| Tier {
         name: name.into(),
         model: format!("model-{name}").into(),
-        price: Some(Price {
+        price: Some(Price::from(Rates {
             input: price * 1_000_000,
-            cached_input: 0,
-            cache_write: 0,
             output: price * 1_000_000,
-        }),
+            ..Rates::default()
+        })),
         below: below.map(Ppm),
-        supports: Tier::USUAL,
+        supports: Needs::USUAL,
+        context_window: None,
+        asks_usage: true,
         max_output_tokens: None,
         trims_to: None,
         capacity: None,
+        own_credentials: false,
     };
     Ladder {
         matches: Vec::new(),
@@ -53,7 +57,10 @@ fn day(initial_budget: u64) -> Budget {
         initial_budget,
         unit: Unit::Tokens,
         period: Period::Day,
-        reservation_expiry: crate::ledger::DEFAULT_EXPIRY,
+        reservation_expiry: crate::limits::account::DEFAULT_EXPIRY,
+        rollover: None,
+        extra: None,
+        share: None,
     }
 }
 
@@ -87,15 +94,16 @@ fn output(tokens: u64) -> Estimate {
         output_limit: Some(Tokens(tokens)),
         answer: Tokens(1_024),
         choices: 1,
+        weights: None,
     }
 }
 
 /// Decides about a request for the `asked`-th tier that may cost `cost` tokens.
 fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decision {
     let ladder = ladder();
-    let ask = Ask {
+    let request = Request {
         model: "model-default",
-        place: Some(Place {
+        place: Some(LadderPlace {
             ladder: &ladder,
             asked,
         }),
@@ -104,7 +112,7 @@ fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decisi
         scope: Scope::default(),
         conditions: Conditions::default(),
     };
-    decide(limits, &ask, record, NOW)
+    decide(limits, &request, record, NOW)
 }
 
 /// Tier and reason of an admission.
@@ -241,9 +249,9 @@ fn a_tier_that_costs_too_much_gives_way_to_one_that_fits() {
         Decision::Admit {
             tier,
             reason,
-            reserve,
+            expected,
             ..
-        } => Some((tier, reason, reserve.usd.0)),
+        } => Some((tier, reason, expected.ceiling.usd.0)),
         Decision::Refuse { .. } => None,
     };
     assert_eq!(admitted(250), Some((0, None, 1_000)));
@@ -287,7 +295,7 @@ fn an_overdraft_serves_at_the_last_tier_only() {
     ));
 }
 
-// cases.md 12
+// Several limits on one request: all apply, and the strictest is reported.
 #[test]
 fn of_several_refusals_the_strictest_is_told() {
     let limits = bucket(budget(1_000, Unit::Tokens));
@@ -357,7 +365,7 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
         },
         ..budget(1_000, Unit::Tokens)
     };
-    let ask = Ask {
+    let request = Request {
         model: "model-default",
         place: None,
         estimate: output(1),
@@ -365,7 +373,7 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
         scope: Scope::default(),
         conditions: Conditions::default(),
     };
-    let admitted = decide(&limits, &ask, &spent(999), NOW);
+    let admitted = decide(&limits, &request, &spent(999), NOW);
     assert_eq!(
         admitted,
         Decision::Admit {
@@ -373,11 +381,11 @@ fn a_model_on_no_ladder_is_limited_but_never_changed() {
             reason: None,
             most_output: None,
             estimate: output(1),
-            reserve: tokens(1)
+            expected: tokens(1).into()
         }
     );
     assert!(matches!(
-        decide(&limits, &ask, &spent(1_000), NOW),
+        decide(&limits, &request, &spent(1_000), NOW),
         Decision::Refuse { .. }
     ));
 }
@@ -387,8 +395,8 @@ fn even_a_request_that_costs_nothing_needs_a_budget_that_is_not_spent() {
     let limits = budget(1_000, Unit::Tokens);
     assert_eq!(refusal(&limits, 0, &spent(999)), None);
     assert!(refusal(&limits, 0, &spent(1_000)).is_some());
-    assert!(spent_out(&limits, &spent(1_000), NOW).is_some());
-    assert_eq!(spent_out(&limits, &spent(999), NOW), None);
+    assert!(spent_out(&limits, &[], &spent(1_000), NOW).is_some());
+    assert_eq!(spent_out(&limits, &[], &spent(999), NOW), None);
 }
 
 #[test]
@@ -400,7 +408,7 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
         ..budget(1_000, Unit::Tokens)
     };
     let ladder = ladder();
-    let listed = Some(Place {
+    let listed = Some(LadderPlace {
         ladder: &ladder,
         asked: 0,
     });
@@ -410,7 +418,7 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
         (listed, 2, 1_051, false),
         (None, 0, 1_050, false),
     ] {
-        let ask = Ask {
+        let request = Request {
             model: "model-default",
             place,
             estimate: output(50),
@@ -418,7 +426,7 @@ fn only_the_last_tier_is_checked_again_against_the_overdraft() {
             scope: Scope::default(),
             conditions: Conditions::default(),
         };
-        let checked = recheck(&limits, &ask, tier, None, &spent(used), NOW);
+        let checked = recheck(&limits, &request, tier, None, &spent(used), NOW);
         assert_eq!(checked.is_ok(), fits, "{tier} {used}");
     }
 }

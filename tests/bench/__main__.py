@@ -2,6 +2,7 @@
 
     make bench                    about three minutes
     make bench LONG=1             for the record: about twenty minutes
+    make bench REV=COMMIT         beside the module of that commit (default: d7dc505)
     make bench ARGS=--scale       what grows with tenants and workers
     make bench ARGS='--variants none,noop,held --workloads 2k,sse --rounds 3'
 
@@ -31,16 +32,26 @@ def arguments():
     parser.add_argument("--generations", type=int, help="sets of processes (default: 1; long: 3)")
     parser.add_argument("--scale", action="store_true", help="tenants, workers, memory and start instead (long: too)")
     parser.add_argument("--share", type=float, default=1.0, metavar="X", help="of each sample's requests (default: all)")
-    parser.add_argument("--variants", type=chosen(variants.BY_NAME), default=variants.VARIANTS, metavar="A,B", help=", ".join(variants.BY_NAME))
+    parser.add_argument("--variants", metavar="A,B", help=", ".join(each.name for each in variants.VARIANTS) + "; with --before: before, before-passing")
     parser.add_argument("--workloads", type=chosen(workloads.BY_NAME), default=workloads.WORKLOADS, metavar="A,B", help=", ".join(workloads.BY_NAME))
+    parser.add_argument("--before", type=Path, metavar="FILE", help="the module of an earlier commit, to be run in the same rounds")
     parser.add_argument("--seed", type=int, help="of the order")
     parser.add_argument("--again", action="store_true", help="only write the report anew, of the samples in the folder")
     parser.add_argument("--out", type=Path, default=ROOT / "target/bench", help="folder of the report (default: target/bench)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    known = {each.name: each for each in variants.VARIANTS + (variants.before(options.before) if options.before else ())}
+    try:
+        options.variants = chosen(known)(options.variants) if options.variants else tuple(known.values())
+    except KeyError as name:
+        parser.error(f"no variant {name}: {', '.join(known)}")
+    return options
 
 
 def command():
     words = sys.argv[1:]
+    if "--before" in words:   # which the Makefile adds
+        at = words.index("--before")
+        del words[at:at + 2]
     long = " LONG=1" if "--long" in words else ""
     rest = " ".join(word for word in words if word != "--long")
     return f"make bench{long}" + (f" ARGS='{rest}'" if rest else "")

@@ -37,6 +37,12 @@ class Figures:
         return figure([(value(sample) - value(bases[number]), sample.disturbed or bases[number].disturbed, sample.failed())
                        for number, sample in rounds.items() if number in bases])
 
+    def times(self, variant, other, workload):
+        """How many times the CPU of the second the first takes, each round by itself."""
+        rounds, others = self.by.get((variant, workload), {}), self.by.get((other, workload), {})
+        return figure([(sample.cpu() / others[number].cpu(), sample.disturbed or others[number].disturbed, {**sample.failed(), **others[number].failed()})
+                       for number, sample in rounds.items() if number in others])
+
     def ratio(self, variant, other, workload, of_extra=True):
         """How many times as much the first costs as the second: of medians, since a small difference is a poor divisor."""
         take = self.extra if of_extra else self.absolute

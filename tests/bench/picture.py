@@ -8,8 +8,20 @@ COLUMNS = 3
 LABELS, PANEL, GAP = 190, 240, 30   # widths
 TOP, TITLE, ROW, BAR = 66, 30, 22, 14   # heights
 NUMBER = 62   # width that is kept for the number behind a bar
-COLOURS = {"held": "#0b6bcb", "passing": "#0b6bcb", "noop": "#9aa5b1", "calls": "#9aa5b1"}
+COLOURS = {"held": "#0b6bcb", "passing": "#0b6bcb", "noop": "#9aa5b1", "calls": "#9aa5b1",
+           "before": "#8fbce8", "before-passing": "#8fbce8"}
 OTHER, INK, FAINT, FAULT = "#d9a05b", "#1f2933", "#7b8794", "#c0392b"
+OURS, PART = COLOURS["held"], COLOURS["noop"]
+# What a reader cannot guess: a colour or None, and the words.
+NOTES = (
+    (OURS, "bursar with all features on: tenant, budget in dollars, token bucket, downgrade, usage, metrics, log fields, headers"),
+    (PART, "parts of bursar: a filter that does nothing (no-op), and one that only makes bursar's calls to the proxy"),
+    (OTHER, "alternatives, which do less. DOM: bodies parsed into a tree of JSON values. AI gateway: ext_proc and a rate limit service"),
+    (None, "A bar is the median of all rounds. The thin line at its end spans the first to the third quartile; the number may cut it off."),
+    (None, "Each panel has its own scale. All numbers are CPU µs for a whole request with its body and answer."),
+    (FAULT, "413: Envoy refuses the request. This filter wants the whole body at once, and the body is longer than the connection's buffer."),
+)
+NOTE = 20   # height of a line
 
 
 def draw(figures, variants, subtitle):
@@ -21,13 +33,25 @@ def draw(figures, variants, subtitle):
         y = TOP + row * (TITLE + ROW * len(shown) + GAP)
         lines += panel(figures, shown, workload, title, x, y, with_labels=column == 0)
     rows = -(-len(PANELS) // COLUMNS)
-    width, height = LABELS + COLUMNS * (PANEL + GAP), TOP + rows * (TITLE + ROW * len(shown) + GAP)
+    width, bottom = LABELS + COLUMNS * (PANEL + GAP), TOP + rows * (TITLE + ROW * len(shown) + GAP)
+    lines += notes(bottom)
+    height = bottom + NOTE * len(NOTES) + 10
     head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
             'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="12">',
             f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
             text(16, 26, "CPU microseconds that a request costs more than in Envoy without a filter", size=16, weight=600),
             text(16, 46, subtitle, colour=FAINT)]
     return "\n".join([*head, *lines, "</svg>"]) + "\n"
+
+
+def notes(y):
+    lines = []
+    for number, (colour, words) in enumerate(NOTES):
+        top = y + NOTE * number
+        if colour:
+            lines.append(f'<rect x="16" y="{top}" width="11" height="11" fill="{colour}" rx="2"/>')
+        lines.append(text(34, top + 10, words, colour=FAINT))
+    return lines
 
 
 def panel(figures, variants, workload, title, x, y, with_labels):

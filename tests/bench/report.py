@@ -6,6 +6,7 @@ import time
 
 import picture
 import scale
+import variants as known
 from figures import Figures
 from rounds import Sample
 from stage import ROOT   # which puts tests/e2e on the path
@@ -24,7 +25,7 @@ def write(folder, told, variants, workloads):
         figures = Figures(samples)
         about += f": {sets(samples)}"
         parts = [targets_table(figures, variants), "![CPU of a request](bench.svg)", extra_table(figures, variants, workloads),
-                 throughput_table(figures, variants, workloads), latency_table(figures, variants, workloads),
+                 before_table(figures, variants, workloads), throughput_table(figures, variants, workloads), latency_table(figures, variants, workloads),
                  jobs(told["witnesses"], variants), disturbances(samples)]
         (folder / "bench.svg").write_text(picture.draw(figures, variants, about.replace("`", "")), encoding="utf-8")
     else:
@@ -85,6 +86,26 @@ def extra_table(figures, variants, workloads):
             rows.append([variant.says, *cells])
     return (f"## What a request costs\n\n{CPU}, over Envoy alone in the same round: median (quartiles).\n\n"
             + table(["", *(workload.says for workload in workloads)], rows))
+
+
+def before_table(figures, variants, workloads):
+    """What each mode costs as a multiple of what it cost before, of the whole request and of bursar's part of it."""
+    names = {variant.name for variant in variants}
+    rows = []
+    for now, before in known.BEFORE:
+        if {now, before} <= names:
+            says = known.BY_NAME[now].says
+            whole = [figures.times(now, before, workload.name) for workload in workloads]
+            rows.append([f"{says}: Envoy and all", *(times(figure) for figure in whole)])
+            part = [figures.ratio(now, before, workload.name) for workload in workloads]
+            rows.append([f"{says}: its part", *("-" if ratio is None else f"{ratio:.2f}×" for ratio in part)])
+    return ("## Beside the module before\n\nCPU as a multiple of that of the module before. Envoy and all: each round by itself, median "
+            "(quartiles). Bursar's part, over Envoy alone: of medians.\n\n" + table(["", *(workload.says for workload in workloads)], rows)
+            if rows else "")
+
+
+def times(figure):
+    return f"{figure.middle:.3f}× ({figure.low:.3f}–{figure.high:.3f})" + "†" * figure.all_disturbed if figure else "-"
 
 
 def throughput_table(figures, variants, workloads):

@@ -130,12 +130,13 @@ def workers(load, count, core, requests):
     with envoy(variants.HELD, load.port, where, count) as started:
         load.open(started.ports["llm"], ASK)
         load.run(max(requests // 4, 1))
+        variants.counted(started)
         conflicts = started.metric("bursar_state_conflicts_total")
         before = cpu_nanos(started.process.pid)
         counts = load.run(requests)
         cost = (cpu_nanos(started.process.pid) - before) / requests / 1000
         load.close()
-        used, due = started.metric("bursar_tokens_total"), counts["status.200"]
+        used, due = variants.counted(started), counts["status.200"]
         return {"workers": count, "cpu": cost, "throughput": 1e9 * requests / counts["wall"], "requests": requests,
                 "served": due, "counted": used, "given_up": started.metric("bursar_state_given_up_total"),
                 "conflicts": started.metric("bursar_state_conflicts_total") - conflicts}

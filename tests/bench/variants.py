@@ -7,6 +7,7 @@ from typing import Callable
 
 from stage import BUILT, ROOT, Side   # which puts tests/e2e on the path
 from harness.envoy import protocol_options, render
+from harness.wait import until
 from workloads import ASKED, KIB, MIB, SERVED, TENANT, USED
 
 BUFFERS = {"llm": 4 * MIB, "small": 32 * KIB}   # by listener
@@ -92,11 +93,31 @@ def bursar_config(hold_headers, hold_bytes=3 * MIB, tenants=1):
         "tenants": {f"tenant-{number:07}": {"plan": "gold"} for number in range(tenants)}})
 
 
-def bursar(held):
+def counted(envoy, _=None):
+    """Tokens in bursar's metrics, once all answers are in them: they are told each second."""
+    served = envoy.stat("^http.llm.downstream_rq_2xx$")
+    until(lambda: envoy.metric("bursar_settlements_total") >= served, f"{served} settlements")
+    return envoy.metric("bursar_tokens_total")
+
+
+def bursar(held, module=ROOT / "target/bursar.wasm"):
     def filters(buffer):
         hold = 3 * MIB if buffer > MIB else buffer // 2
-        return [wasm("bursar", ROOT / "target/bursar.wasm", held, bursar_config(held, hold))]
+        return [wasm("bursar", module, held, bursar_config(held, hold))]
     return filters
+
+
+def before(module):
+    """The same by the module of an earlier commit, as its compiler wrote it."""
+    module = module.resolve()
+    def variant(name, held, says):
+        return Variant(name, says, f"the module of {module.parent.name}", bursar(held, module), rewrites=True,
+                       used=counted)
+    return (variant("before", True, "bursar before, headers held"), variant("before-passing", False, "bursar before, passing"))
+
+
+# Today's variant, and the one that is its like before.
+BEFORE = (("held", "before"), ("passing", "before-passing"))
 
 
 # --- Envoy's own -------------------------------------------------------------
@@ -198,9 +219,9 @@ NOOP = Variant("noop", "no-op filter", "WebAssembly by the Rust SDK that does no
 CALLS = Variant("calls", "bursar's calls alone", "the calls of the proxy that bursar makes, with constants for all that it decides: the floor of what it tells",
                 lambda _: [wasm("calls", WASM32 / "calls.wasm", held=True)], rewrites=True)
 HELD = Variant("held", "**bursar**, headers held", "all of it: tenant, budget in dollars, bucket, downgrade, usage, metrics, headers",
-               bursar(held=True), rewrites=True, used=lambda envoy, _: envoy.metric("bursar_tokens_total"))
+               bursar(held=True), rewrites=True, used=counted)
 PASSING = Variant("passing", "**bursar**, passing", "the same without `hold_headers`",
-                  bursar(held=False), rewrites=True, used=lambda envoy, _: envoy.metric("bursar_tokens_total"))
+                  bursar(held=False), rewrites=True, used=counted)
 DOM = Variant("dom", "the DOM way", "bursar's path with a tree of serde_json values for each body and event; no rules",
               lambda _: [wasm("dom", WASM32 / "dom.wasm", held=True)], rewrites=True,
               used=lambda envoy, _: envoy.stat("wasmcustom.dom_tokens_total"))

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bursar::latency::Latency;
-use bursar::ledger::{HOLDS, Hold};
-use bursar::record::Record;
+use bursar::limits::account::{HOLDS, Hold};
+use bursar::state::record::Record;
+use bursar::tier::latency::Latency;
 use bursar::units::{Cost, Micros, Timestamp, Tokens};
 use serde_json::{Value, json};
 
@@ -73,7 +73,7 @@ impl Case {
                 .unwrap_or_default()
                 .to_owned(),
             answer: match binary {
-                Some(text) => bursar::base64::decode(text.as_bytes()).unwrap(),
+                Some(text) => bursar::body::base64::decode(text.as_bytes()).unwrap(),
                 None => text("/response/body").into_bytes(),
             },
         }
@@ -102,10 +102,11 @@ impl Case {
                 .collect(),
             "response" => {
                 let kind = u8::from(is_events) | u8::from(is_frames) << 1;
-                vec![
-                    input(kind, &self.answer),
-                    input(kind | 0b1_1000, &self.answer),
-                ]
+                // Under its type, read and written; under others, with a length and an encoding that is none.
+                [kind, kind | 0b1_1000, 0b0100_1100, 0b1110_1001]
+                    .iter()
+                    .map(|&flags| input(flags, &self.answer))
+                    .collect()
             }
             _ => Vec::new(),
         }
@@ -194,7 +195,15 @@ fn edges(target: &str) -> Vec<Vec<u8>> {
                 (1, frame(&headers, b"{}"))
             })
             .into(),
-        "response" => vec![(0b1001, b"data: x".to_vec())],
+        "response" => [
+            &b"data: x"[..],
+            b"\xef\xbb\xbf{\"usage\":{\"total_tokens\":5}}",
+            b" \n\xef\xbbdata: {\"choices\":[],\"cost\":\"0\"}\n\n",
+            b"<html>",
+            b"{\"error\":{\"code\":500}}",
+        ]
+        .map(|answer| (0b1001, answer.to_vec()))
+        .into(),
         _ => Vec::new(),
     };
     inputs
@@ -231,7 +240,7 @@ fn configs() -> [Value; 3] {
             "tiers": [
                 {"name": "default", "model": "gpt-4o", "price": price},
                 {"name": "compact", "model": "gpt-4o-mini", "price": {"input": 0.15, "output": 0.6}, "below": 0.2,
-                 "supports": ["tools", "images", "structured_output", "thinking", "signed_thinking", "cached_prompt"], "max_output_tokens": 500, "trim": {"to_tokens": 8e3}},
+                 "supports": ["tools", "images", "structured_output", "thinking", "adaptive_thinking", "effort", "signed_thinking", "cached_prompt"], "max_output_tokens": 500, "trim": {"to_tokens": 8e3}},
             ],
             "plans": {"gold": {
                 "budget": {"initial_budget": 2000000, "unit": "tokens", "window": "week"},
@@ -314,6 +323,10 @@ fn records() -> Vec<Vec<u8>> {
             tokens: Tokens(5),
             usd: Micros(6),
         },
+        likely: Cost {
+            tokens: Tokens(5),
+            usd: Micros(6),
+        },
     });
     let one = record.encode();
     // One model: which, bytes a token, mean and deviation of its answers.
@@ -336,6 +349,19 @@ fn records() -> Vec<Vec<u8>> {
     ]
     .concat();
     assert!(Record::decode(&[b"brs\x03", burning.as_slice()].concat()).is_ok());
+    // Then a bucket and an account of other limits.
+    let other = [
+        &7_u32.to_le_bytes()[..],
+        &[0],
+        &[0; 24],
+        &8_u32.to_le_bytes(),
+        &[1],
+        &[0; 61],
+    ];
+    let likely = [5, 6].map(u64::to_le_bytes).concat();
+    let added = [&[0; 24][..], &likely, &[0; 33]].concat();
+    let stacked = [&burning[..], &added, &[2], &other.concat()].concat();
+    assert!(Record::decode(&[b"brs\x04", stacked.as_slice()].concat()).is_ok());
     // What no account can be.
     let mut backwards = none.clone();
     backwards[36..52].rotate_left(1);
@@ -354,5 +380,6 @@ fn records() -> Vec<Vec<u8>> {
         Input::write(3, 0b11, &one),
         Input::write(30, 0b100, &learned),
         Input::write(30, 0b1100, &burning),
+        Input::write(30, 0b1_1100, &stacked),
     ]
 }

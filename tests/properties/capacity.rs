@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::num::NonZeroU64;
 
-use bursar::bucket::{NotNow, Quota};
-use bursar::capacity::{Capacity, Priority, Taken};
-use bursar::store::capacity_key;
+use bursar::limits::bucket::{NotNow, Quota};
+use bursar::limits::capacity::{Capacity, Priority, Taken};
+use bursar::state::store::capacity_key;
 use bursar::units::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -287,7 +287,7 @@ proptest! {
 }
 
 proptest! {
-    // cases.md 46
+    // A value under our key may be older, cut off, or another plugin's.
     #[test]
     fn what_is_taken_is_read_as_it_was_written_or_not_at_all(bytes in prop::collection::vec(any::<u8>(), 36..44), cut in any::<bool>()) {
         let bytes = if cut { bytes } else { [b"brc\x01".as_slice(), &bytes].concat() };
@@ -409,7 +409,7 @@ impl Workers {
             }
             Event::Fail(at) => {
                 if let Some(ended) = self.take(at) {
-                    self.end(ended, 0, |call| call.answer_headers("503", &[]));
+                    self.end(ended, 0, |call| call.answer_headers("400", &[]));
                 }
             }
             // The prompt may have been read.
@@ -523,7 +523,7 @@ impl Workers {
 }
 
 proptest! {
-    // cases.md 1, 2, 3, 10, 24
+    // The same for what tenants share, whatever the number of workers.
     #[test]
     fn whoever_comes_between_critical_requests_have_their_part_and_a_refusal_has_charged_nothing(
         honest in any::<bool>(), events in any_interleaving(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bursar::latency::{ENOUGH, FEW, HALF, LONGEST, Latency, Standing};
+use bursar::tier::latency::{ENOUGH, FEW, HALF, LONGEST, Latency, Standing};
 use bursar::units::Timestamp;
 use proptest::prelude::*;
 

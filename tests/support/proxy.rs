@@ -14,14 +14,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use bursar::admission::Watch;
+use bursar::body::rewrite::splice;
 use bursar::config::Config;
-use bursar::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
-use bursar::record::Record;
-use bursar::reply::Reply;
-use bursar::rewrite::splice;
-use bursar::store::tenant_key;
-use bursar::telemetry::Metric;
-use bursar::tenant::{Headers, Properties};
+use bursar::exchange::{BodyChange, Exchange, HeaderChange, HeldBytes, Next, Step, Warm};
+use bursar::http::{Headers, Properties};
+use bursar::pressed::PressureView;
+use bursar::report::metrics::Metric;
+use bursar::report::refusal::Reply;
+use bursar::state::record::Record;
+use bursar::state::store::tenant_key;
 use bursar::text::Text;
 use bursar::units::Timestamp;
 
@@ -35,11 +37,34 @@ impl Properties for NoProperties {
     }
 }
 
+/// What the proxy says of an answer: that it is its own, or else the upstream's.
+struct Answered(bool);
+
+impl Properties for Answered {
+    fn property(&self, path: &[String]) -> Option<Vec<u8>> {
+        let details = match self.0 {
+            true => "upstream_reset_before_response_started",
+            false => "via_upstream",
+        };
+        (path == ["response", "code_details"]).then(|| details.into())
+    }
+}
+
 pub struct Proxy {
     config: RefCell<Rc<Config>>,
     pub store: FakeStore,
+    /// What waits in the worker's memory.
+    pub held: HeldBytes,
+    /// What the worker knows of upstreams that say no.
+    pub pressed: RefCell<PressureView>,
+    /// What it knows of budgets that proxies share.
+    pub warm: Warm,
+    /// The next answers are the proxy's own.
+    pub is_local: Cell<bool>,
     now: Cell<u64>,
     metrics: RefCell<BTreeMap<String, u64>>,
+    /// Records that the store of shared budgets is to hear of.
+    pub watches: RefCell<Vec<Watch>>,
 }
 
 /// One request on its way.
@@ -53,12 +78,14 @@ pub struct Call<'a> {
     pub headers_gone: bool,
     /// What we answered ourselves.
     pub reply: Option<Reply>,
-    reply_headers: Vec<(String, String)>,
+    pub reply_headers: Vec<(String, String)>,
     /// What the client got from the upstream.
     pub response_headers: Vec<(String, String)>,
     pub response_body: Vec<u8>,
     pub response_trailers: Vec<(String, String)>,
     pub fields: BTreeMap<&'static str, String>,
+    /// It waits for its part of a shared budget.
+    pub is_parked: bool,
     held: Vec<u8>,
 }
 
@@ -70,9 +97,23 @@ impl Proxy {
         Self {
             config: RefCell::new(parsed(config)),
             store: FakeStore::default(),
+            held: HeldBytes::default(),
+            pressed: RefCell::default(),
+            warm: Warm::default(),
+            is_local: Cell::new(false),
             now: Cell::new(NOON * 1_000_000_000),
             metrics: RefCell::default(),
+            watches: RefCell::default(),
         }
+    }
+
+    /// A proxy whose worker keeps no more than this of all bodies together, in bytes.
+    pub fn of_small_worker(config: &serde_json::Value, held_bytes_per_worker: u64) -> Self {
+        let mut parsed = Config::parse(config.to_string().as_bytes()).unwrap();
+        parsed.held_bytes_per_worker = held_bytes_per_worker;
+        let proxy = Self::new(config);
+        *proxy.config.borrow_mut() = Rc::new(parsed);
+        proxy
     }
 
     /// From now on requests begin under another configuration.
@@ -113,7 +154,12 @@ impl Proxy {
     pub fn request(&self, headers: &[(&str, &str)], is_end: bool) -> Call<'_> {
         let mut call = Call {
             proxy: self,
-            exchange: Exchange::new(Rc::clone(&self.config.borrow())),
+            exchange: Exchange::new(
+                Rc::clone(&self.config.borrow()),
+                self.held.clone(),
+                self.pressed.borrow().clone(),
+                self.warm.clone(),
+            ),
             upstream_headers: headers
                 .iter()
                 .map(|&(name, value)| (name.to_owned(), value.to_owned()))
@@ -126,6 +172,7 @@ impl Proxy {
             response_body: Vec::new(),
             response_trailers: Vec::new(),
             fields: BTreeMap::new(),
+            is_parked: false,
             held: Vec::new(),
         };
         let sent = as_headers(&call.upstream_headers);
@@ -195,6 +242,7 @@ impl Call<'_> {
             &as_headers(&all),
             false,
             &self.proxy.store,
+            &Answered(self.proxy.is_local.get()),
             self.proxy.now(),
         );
         change(&mut all, &step.headers);
@@ -232,7 +280,13 @@ impl Call<'_> {
 
     /// The exchange is over, whatever came before.
     pub fn end(&mut self) {
-        let step = self.exchange.finish(&self.proxy.store, self.proxy.now());
+        self.end_with(&NoProperties);
+    }
+
+    /// It is over, and the proxy has details about that.
+    pub fn end_with(&mut self, properties: &impl Properties) {
+        let (store, now) = (&self.proxy.store, self.proxy.now());
+        let step = self.exchange.finish(store, properties, now);
         self.note(&step);
     }
 
@@ -277,6 +331,7 @@ impl Call<'_> {
                 self.reply = Some(reply);
             }
             Next::Pause => assert_eq!(step.body, BodyChange::Keep),
+            Next::Park => self.is_parked = true,
             Next::Continue => {
                 self.headers_gone = true;
                 let held = std::mem::take(&mut self.held);
@@ -290,14 +345,16 @@ impl Call<'_> {
     }
 
     fn note(&mut self, step: &Step) {
+        let watches = step.watches.iter().cloned();
+        self.proxy.watches.borrow_mut().extend(watches);
         let mut metrics = self.proxy.metrics.borrow_mut();
-        let part = step.part.as_ref();
-        let level = part.and_then(|part| part.metric(&self.proxy.store, self.proxy.now()));
+        let held = step.capacity.as_ref();
+        let level = held.and_then(|held| held.metric(&self.proxy.store, self.proxy.now()));
         for metric in step
             .metrics
             .iter()
             .chain(&level)
-            .chain(&bursar::telemetry::troubles(&step.troubles))
+            .chain(&bursar::report::metrics::faults(&step.faults))
         {
             match metric {
                 Metric::Add(series, by) => {
@@ -312,7 +369,7 @@ impl Call<'_> {
         }
         let fields = step.fields.iter();
         self.fields
-            .extend(fields.map(|(key, value)| (*key, value.to_string())));
+            .extend(fields.map(|(key, value)| (key.property(), value.to_string())));
     }
 }
 

@@ -4,8 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
-use bursar::series::Series;
-use bursar::store::{PutError, Store, Version};
+use bursar::metric::Series;
+use bursar::state::slots::SlotSeed;
+use bursar::state::store::{PutError, Store, Version};
+
+/// The same in all tests, so that they know who shares a slot.
+pub const SLOT_SEED: SlotSeed = SlotSeed([0; 16]);
 
 /// Compares versions as Envoy does, with one counter for all keys.
 #[derive(Default)]
@@ -18,6 +22,7 @@ pub struct FakeStore {
     lost_key: Cell<Option<&'static str>>,
     others: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     calls: Cell<u64>,
+    seed: Cell<Option<SlotSeed>>,
 }
 
 #[allow(
@@ -71,6 +76,11 @@ impl FakeStore {
             .insert(key.to_owned(), (value.to_vec(), version));
     }
 
+    /// The secret of another process.
+    pub fn set_seed(&self, seed: SlotSeed) {
+        self.seed.set(Some(seed));
+    }
+
     /// Reads and writes so far.
     pub fn calls(&self) -> u64 {
         self.calls.get()
@@ -121,6 +131,10 @@ impl Store for FakeStore {
         }
         self.plant(key, value);
         Ok(())
+    }
+
+    fn slot_seed(&self) -> SlotSeed {
+        self.seed.get().unwrap_or(SLOT_SEED)
     }
 
     fn announce(&self, gauge: &Series, value: u64) {

@@ -1,10 +1,10 @@
 use super::*;
-use crate::capacity::{Capacity, Room, Taken};
+use crate::limits::capacity::{Capacity, Headroom, Taken};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// 100 cells, one of which comes back in a second, with nothing kept for anybody; `used` of them are taken.
-fn room(used: u64) -> Option<Room> {
+fn room(used: u64) -> Option<Headroom> {
     let tokens = NonZeroU64::new(100).unwrap();
     let capacity = Capacity {
         quota: Quota {
@@ -16,7 +16,7 @@ fn room(used: u64) -> Option<Room> {
         critical: 0,
         standard: 0,
     };
-    Some(Room {
+    Some(Headroom {
         capacity,
         taken: capacity.charge(Taken::default(), Priority::Standard, used, NOW),
         priority: Priority::Standard,
@@ -34,9 +34,9 @@ fn decision(
 ) -> Decision {
     let ladder = ladder();
     let rooms = taken.map(|taken| taken.and_then(room));
-    let ask = Ask {
+    let request = Request {
         model: "model-default",
-        place: Some(Place {
+        place: Some(LadderPlace {
             ladder: &ladder,
             asked,
         }),
@@ -48,7 +48,7 @@ fn decision(
             ..Conditions::default()
         },
     };
-    decide(limits, &ask, record, NOW)
+    decide(limits, &request, record, NOW)
 }
 
 fn full(secs: u64) -> Refusal {
@@ -156,7 +156,7 @@ fn a_full_tier_sends_the_request_one_down_if_that_is_allowed() {
     ] {
         let told = match decision(limits, asked, 10, &spent(used), taken) {
             Decision::Admit { tier, reason, .. } => Ok((tier, reason)),
-            Decision::Refuse { tier, refusal } => Err((tier, refusal)),
+            Decision::Refuse { tier, refusal, .. } => Err((tier, refusal)),
         };
         assert_eq!(told, expected, "asked {asked} spent {used} taken {taken:?}");
     }
@@ -189,9 +189,9 @@ fn where_nobody_can_the_overdraft_and_a_shorter_answer_need_capacity_too() {
     let ladder = ladder();
     let served = |limits: &Limits, used, taken| {
         let rooms = [room(100), room(100), room(taken)];
-        let ask = Ask {
+        let request = Request {
             model: "model-default",
-            place: Some(Place {
+            place: Some(LadderPlace {
                 ladder: &ladder,
                 asked: 0,
             }),
@@ -206,9 +206,9 @@ fn where_nobody_can_the_overdraft_and_a_shorter_answer_need_capacity_too() {
                 ..Conditions::default()
             },
         };
-        match decide(limits, &ask, &spent(used), NOW) {
+        match decide(limits, &request, &spent(used), NOW) {
             Decision::Admit { tier, reason, .. } => Ok((tier, reason)),
-            Decision::Refuse { tier, refusal } => Err((tier, refusal)),
+            Decision::Refuse { tier, refusal, .. } => Err((tier, refusal)),
         }
     };
     let overdrawn = Some(Reason::BudgetExhausted);
@@ -233,9 +233,9 @@ fn rather_than_to_be_refused_it_goes_back_to_a_slow_tier() {
         ([96, 93, 95], Err((1, full(3)))),
     ] {
         let rooms = taken.map(room);
-        let ask = Ask {
+        let request = Request {
             model: "model-default",
-            place: Some(Place {
+            place: Some(LadderPlace {
                 ladder: &ladder,
                 asked: 0,
             }),
@@ -248,9 +248,9 @@ fn rather_than_to_be_refused_it_goes_back_to_a_slow_tier() {
                 ..Conditions::default()
             },
         };
-        let told = match decide(&Limits::default(), &ask, &spent(0), NOW) {
+        let told = match decide(&Limits::default(), &request, &spent(0), NOW) {
             Decision::Admit { tier, reason, .. } => Ok((tier, reason)),
-            Decision::Refuse { tier, refusal } => Err((tier, refusal)),
+            Decision::Refuse { tier, refusal, .. } => Err((tier, refusal)),
         };
         assert_eq!(told, expected, "{taken:?}");
     }
@@ -294,14 +294,17 @@ fn of_two_waits_the_longer_is_told() {
 fn a_guess_at_an_answers_length_takes_no_more_than_there_is_room_for() {
     // Answers of 16,000 tokens were seen, which the tier can never have; but 1,024 it would.
     let mut record = spent(0);
-    let lesson = crate::learn::Lesson {
+    let observation = crate::estimate::learn::Observation {
         prompt: None,
         answer: Some(Tokens(16_000)),
+        peak: None,
     };
     for _ in 0..100 {
-        record
-            .learned
-            .learn(crate::learn::Model::of("model-default"), lesson);
+        record.learned.learn(
+            crate::estimate::learn::Model::of("model-default"),
+            observation,
+            NOW,
+        );
     }
     let tokens = NonZeroU64::new(2_000).unwrap();
     let capacity = Capacity {
@@ -320,14 +323,14 @@ fn a_guess_at_an_answers_length_takes_no_more_than_there_is_room_for() {
     };
     let ladder = ladder();
     let cells = |taken| {
-        let rooms = [Some(Room {
+        let rooms = [Some(Headroom {
             capacity,
             taken: capacity.charge(Taken::default(), Priority::Standard, taken, NOW),
             ..room(0).unwrap()
         })];
-        let ask = Ask {
+        let request = Request {
             model: "model-default",
-            place: Some(Place {
+            place: Some(LadderPlace {
                 ladder: &ladder,
                 asked: 0,
             }),
@@ -342,7 +345,7 @@ fn a_guess_at_an_answers_length_takes_no_more_than_there_is_room_for() {
                 ..Conditions::default()
             },
         };
-        match decide(&Limits::default(), &ask, &record, NOW) {
+        match decide(&Limits::default(), &request, &record, NOW) {
             Decision::Admit { tier, estimate, .. } => (tier, estimate.cells()),
             Decision::Refuse { .. } => panic!("the lower tiers have no capacity"),
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::pace::{Burn, Pace};
+use crate::limits::pace::{Burn, Pace};
 use crate::policy::marks;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -69,9 +69,9 @@ fn pace_looks_at_the_time_left_and_forgets_with_it() {
     let record = burning(300_000, [6, 100]);
     let at = |secs| {
         let ladder = ladder();
-        let ask = Ask {
+        let request = Request {
             model: "model-default",
-            place: Some(Place {
+            place: Some(LadderPlace {
                 ladder: &ladder,
                 asked: 0,
             }),
@@ -80,7 +80,12 @@ fn pace_looks_at_the_time_left_and_forgets_with_it() {
             scope: Scope::default(),
             conditions: Conditions::default(),
         };
-        match decide(&limits, &ask, &record, NOW.plus(Duration::from_secs(secs))) {
+        match decide(
+            &limits,
+            &request,
+            &record,
+            NOW.plus(Duration::from_secs(secs)),
+        ) {
             Decision::Admit { tier, .. } => tier,
             Decision::Refuse { .. } => 9,
         }
@@ -132,9 +137,9 @@ fn what_the_marks_gave_is_remembered_for_each_ladder_until_the_window_ends() {
     };
     let mut other = ladder();
     other.tiers[0].model = "another".into();
-    let ask = |ladder| Ask {
+    let request = |ladder| Request {
         model: "model-default",
-        place: Some(Place { ladder, asked: 2 }),
+        place: Some(LadderPlace { ladder, asked: 2 }),
         estimate: output(1),
         unlisted_price: None,
         scope: Scope::default(),
@@ -142,7 +147,7 @@ fn what_the_marks_gave_is_remembered_for_each_ladder_until_the_window_ends() {
     };
     let (first, mut record) = (ladder(), spent(850));
     // Whatever is asked for: it is where the marks are.
-    remember(&limits, &ask(&first), &mut record, NOW);
+    remember(&limits, &request(&first), &mut record, NOW);
     let [here, there] = [&first, &other].map(marks::key);
     assert_eq!([here, there].map(|key| record.account.marked(key)), [2, 0]);
     // A raised limit counts at once.
@@ -156,11 +161,11 @@ fn what_the_marks_gave_is_remembered_for_each_ladder_until_the_window_ends() {
         .clone()
         .at(&day(1_000), NOW.plus(Duration::from_secs(86_400)));
     assert_eq!(next_day.marked(here), 0);
-    remember(&raised, &ask(&first), &mut record, NOW);
+    remember(&raised, &request(&first), &mut record, NOW);
     assert_eq!(record.account.marked, []);
     // A plan without hysteresis leaves no trace.
     let without = budget(1_000, Unit::Tokens);
-    remember(&without, &ask(&first), &mut record, NOW);
+    remember(&without, &request(&first), &mut record, NOW);
     assert_eq!(record.account.marked, []);
 }
 

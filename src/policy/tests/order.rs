@@ -2,7 +2,7 @@
 
 use super::Reason::*;
 use super::*;
-use crate::pace::{Burn, Pace};
+use crate::limits::pace::{Burn, Pace};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -18,6 +18,8 @@ struct Scene {
     bucket_low: bool,
     /// Where its conversation was served, and whether that was a downgrade. It stays for half of a mark.
     talk: Option<(usize, bool)>,
+    /// Tiers whose upstream says no.
+    pressed: &'static [usize],
     slow: &'static [usize],
     unfit: &'static [usize],
     tiers: Option<&'static [&'static str]>,
@@ -77,9 +79,9 @@ impl Scene {
 
     fn told(&self) -> Result<(usize, Option<Reason>), Refusal> {
         let ladder = ladder();
-        let mut ask = Ask {
+        let mut request = Request {
             model: "model-default",
-            place: Some(Place {
+            place: Some(LadderPlace {
                 ladder: &ladder,
                 asked: self.asked,
             }),
@@ -92,10 +94,11 @@ impl Scene {
             },
             conditions: Conditions::default(),
         };
-        let talk = |(tier, is_lower)| Talk { tier, is_lower };
-        ask.conditions.conversation = self.talk.map(talk);
-        ask.conditions.slow = self.slow.iter().copied().collect();
-        match decide(&self.limits(), &ask, &self.record(), NOW) {
+        let talk = |(tier, is_lower)| ConversationPlacement { tier, is_lower };
+        request.conditions.conversation = self.talk.map(talk);
+        request.conditions.pressed = self.pressed.iter().copied().collect();
+        request.conditions.slow = self.slow.iter().copied().collect();
+        match decide(&self.limits(), &request, &self.record(), NOW) {
             Decision::Admit { tier, reason, .. } => Ok((tier, reason)),
             Decision::Refuse { refusal, .. } => Err(refusal),
         }
@@ -130,6 +133,7 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (rushed, (2, Some(BudgetPace))),
         (bucket_low, (2, Some(BucketLow))),
         (Scene { slow: &[0], ..plain }, (1, Some(Sla))),
+        (Scene { pressed: &[0], ..plain }, (1, Some(UpstreamLimited))),
         (Scene { tiers: Some(&["compact"]), ..plain }, (2, Some(TierPreference))),
         (Scene { cost: 1, spent: 1_000_000, ..plain }, (2, Some(BudgetExhausted))),
         // A mark that is crossed where it always was, before one that moved.
@@ -168,6 +172,30 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { slow: &[0], ..low }, (1, Some(BudgetLow))),
         (Scene { slow: &[0, 1], ..low }, (2, Some(Sla))),
         (Scene { slow: &[0], ..lowest }, (2, Some(BudgetLow))),
+        // An upstream that says no after a mark, and before an SLA, which finds it left out.
+        (Scene { pressed: &[0], ..low }, (1, Some(BudgetLow))),
+        (Scene { pressed: &[0, 1], ..low }, (2, Some(UpstreamLimited))),
+        (Scene { pressed: &[1], ..low }, (2, Some(UpstreamLimited))),
+        (Scene { pressed: &[2], ..lowest }, (2, Some(BudgetLow))),
+        (Scene { pressed: &[0], slow: &[0], ..plain }, (1, Some(UpstreamLimited))),
+        (Scene { pressed: &[0], slow: &[1], ..plain }, (2, Some(Sla))),
+        (Scene { pressed: &[1], slow: &[0], ..plain }, (2, Some(Sla))),
+        // Rather slow than refused; rather as requested than slow and less.
+        (Scene { pressed: &[0], slow: &[1, 2], ..plain }, (1, Some(UpstreamLimited))),
+        (Scene { pressed: &[1], slow: &[0, 2], ..plain }, (0, None)),
+        // Where all say no, it is the upstream's to say so.
+        (Scene { pressed: &[0, 1, 2], ..plain }, (0, None)),
+        (Scene { pressed: &[0, 1, 2], ..low }, (1, Some(BudgetLow))),
+        (Scene { pressed: &[2], asked: 2, ..plain }, (2, None)),
+        // Nor does it go where the tenant or the request must not, or where its conversation is not.
+        (Scene { pressed: &[0], floor: Some("default"), ..plain }, (0, None)),
+        (Scene { pressed: &[0], unfit: &[1], ..plain }, (2, Some(UpstreamLimited))),
+        (Scene { pressed: &[0], unfit: &[1, 2], ..plain }, (0, None)),
+        (Scene { pressed: &[0], never_downgrade: true, ..plain }, (0, None)),
+        (Scene { pressed: &[1], talk: Some((1, true)), ..plain }, (2, Some(UpstreamLimited))),
+        (Scene { pressed: &[0], talk: Some((0, false)), ..low }, (1, Some(UpstreamLimited))),
+        // The budget after it: what it cannot hold goes further down, to one that says no where no other is left.
+        (Scene { pressed: &[1], spent: 1_000_000, cost: 1, ..plain }, (2, Some(BudgetExhausted))),
         // A mark before a preference that agrees, a preference where there is no other tier.
         (Scene { tiers: Some(&["compact"]), ..lowest }, (2, Some(BudgetLow))),
         (Scene { tiers: Some(&["compact"]), ..low }, (2, Some(TierPreference))),

@@ -112,9 +112,9 @@ fn never_downgrade_goes_before_all_preferences() {
 /// As [`tier`], of a request that these tiers cannot serve.
 fn tier_of_unfit(limits: &Limits, unfit: &[usize], record: &Record) -> (usize, Option<Reason>) {
     let ladder = ladder();
-    let ask = Ask {
+    let request = Request {
         model: "model-default",
-        place: Some(Place {
+        place: Some(LadderPlace {
             ladder: &ladder,
             asked: 0,
         }),
@@ -127,7 +127,7 @@ fn tier_of_unfit(limits: &Limits, unfit: &[usize], record: &Record) -> (usize, O
         },
         conditions: Conditions::default(),
     };
-    match decide(limits, &ask, record, NOW) {
+    match decide(limits, &request, record, NOW) {
         Decision::Admit { tier, reason, .. } => (tier, reason),
         Decision::Refuse { refusal, .. } => panic!("refused: {refusal:?}"),
     }

@@ -16,9 +16,9 @@ fn tier_of(
     record: &Record,
 ) -> (usize, Option<Reason>) {
     let ladder = ladder();
-    let ask = Ask {
+    let request = Request {
         model: "model-default",
-        place: Some(Place {
+        place: Some(LadderPlace {
             ladder: &ladder,
             asked,
         }),
@@ -34,7 +34,7 @@ fn tier_of(
             ..Conditions::default()
         },
     };
-    match decide(limits, &ask, record, NOW) {
+    match decide(limits, &request, record, NOW) {
         Decision::Admit { tier, reason, .. } => (tier, reason),
         Decision::Refuse { refusal, .. } => panic!("refused: {refusal:?}"),
     }

@@ -3,7 +3,7 @@
 //! It runs the module that ships, `target/bursar.wasm`, in Wasmtime, before a stand-in proxy, and compares with
 //! `baseline.txt`. Over 5 % more instructions or bytes, or one host call more, is a fault; `make budget ACCEPT=1` takes what is there
 //! as the new baseline. The module's size is a row of its own: the larger it is, the longer V8 compiles it at the proxy's start.
-//! Over 400 KiB it is a fault whatever it was before.
+//! Over 1 MiB it is a fault whatever it was before.
 //!
 //! **Why not the core natively, under callgrind?** What is counted here is the artefact itself: edge and core, as the
 //! optimiser left them, with the allocator and the SIMD that it has in the proxy. The count is of WebAssembly instructions (Wasmtime's
@@ -14,6 +14,10 @@
 //! 0.1 to 0.9 µs beside it. `make bench` measures time.
 
 mod baseline;
+#[allow(
+    dead_code,
+    reason = "tests/differential borrows it, and uses other parts"
+)]
 mod proxy;
 mod scenarios;
 
@@ -23,8 +27,8 @@ use std::process::ExitCode;
 
 use proxy::{Compiled, Cost, Fault};
 
-/// Most bytes that the module may have, whatever the baseline says.
-const MOST_BYTES: u64 = 400 * 1024;
+/// Most bytes that the module may have, whatever the baseline says: a ConfigMap holds 1 MiB.
+const MOST_BYTES: u64 = 1024 * 1024;
 
 fn main() -> ExitCode {
     match run() {

@@ -120,6 +120,16 @@ pub fn all() -> Vec<Scenario> {
             "sse-64k-of-lines",
             held("tenant-0", 2_000, 65_536, lines(64_000), admit),
         ),
+        // A client chooses its keys: none of them may take memory of its own to be compared.
+        (
+            "held-64k-of-keys",
+            What::Exchange(Exchange {
+                hold_headers: true,
+                request: request("low", &many_keys(64_000), 65_536, true),
+                answer: answer(),
+                expected: (200, LIGHTER, "downgrade"),
+            }),
+        ),
         // Tools are only counted, and a stream's options are changed.
         ("pass-2k-tools-by-byte", tools),
         ("configure-10", What::Configure(10)),
@@ -153,6 +163,7 @@ impl Scenario {
         for _ in 0..WARM_UP {
             exchange.check(&vm.exchange(&exchange.request, &exchange.answer)?)?;
         }
+        vm.tick()?;
         vm.begin()?;
         let outcome = vm.exchange(&exchange.request, &exchange.answer)?;
         let cost = vm.cost()?;
@@ -261,6 +272,7 @@ fn request(tenant: &str, body: &str, chunk: usize, has_length: bool) -> Message 
     Message {
         headers,
         chunks: chunks(body.as_bytes(), chunk),
+        ..Message::default()
     }
 }
 
@@ -371,12 +383,15 @@ fn answer() -> Message {
     Message {
         headers,
         chunks: chunks(body.as_bytes(), 65_536),
+        ..Message::default()
     }
 }
 
 /// A stream whose first event has so many bytes of lines that are no data, and two that are.
 fn lines(size: usize) -> Message {
-    let Message { headers, chunks } = stream(Some(usize::MAX));
+    let Message {
+        headers, chunks, ..
+    } = stream(Some(usize::MAX));
     let answer = [
         ":\n".repeat(size / 2).into_bytes(),
         b"data: \n".to_vec(),
@@ -386,6 +401,7 @@ fn lines(size: usize) -> Message {
     Message {
         headers,
         chunks: vec![answer],
+        ..Message::default()
     }
 }
 
@@ -399,6 +415,14 @@ fn many_tools(size: usize) -> String {
         r#"{{"model":"{ASKED}","stream":true,"stream_options":{{{}}},"tools":[{tools}],"messages":[{{"role":"user","content":"Hello"}}]}}"#,
         options.join(",")
     )
+}
+
+/// A body of keys that are not ASCII or have escapes, some of them as long as those that matter.
+fn many_keys(size: usize) -> String {
+    let keys = r#""é":1,"\u0065":1,"mod\u00e9l":1,"Straße":1,"\u006d\u006f\u0064\u0065":1,"#;
+    let keys = keys.repeat(size / 2 / keys.len());
+    let message = format!(r#"{{{keys}"role":"user","content":"Hi"}}"#);
+    format!(r#"{{{keys}"messages":[{message}],"max_tokens":256,"model":"{ASKED}"}}"#)
 }
 
 /// 200 events and the usage that bursar asked for; `None`: each event by itself.
@@ -427,5 +451,6 @@ fn stream(chunk: Option<usize>) -> Message {
     Message {
         headers: headers_of_answer("text/event-stream"),
         chunks,
+        ..Message::default()
     }
 }

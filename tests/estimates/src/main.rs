@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use bursar::estimate::Estimate;
-use bursar::learn::BytesPerToken;
+use bursar::estimate::learn::BytesPerToken;
 use bursar::units::Tokens;
 use tiktoken_rs::{ChatCompletionRequestMessage, num_tokens_from_messages};
 
@@ -147,6 +147,7 @@ fn off(requests: &[Request], learned: impl Fn(&Request) -> BytesPerToken) -> Off
             output_limit: Some(Tokens(0)),
             answer: Tokens(0),
             choices: 1,
+            weights: None,
         };
         estimate.input().0 as f64
     };

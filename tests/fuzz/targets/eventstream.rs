@@ -1,6 +1,6 @@
-//! [`bursar::eventstream`] and [`bursar::base64`]: the frames that the specification sees in a stream, in any chunking.
+//! [`bursar::body::eventstream`] and [`bursar::body::base64`]: the frames that the specification sees in a stream, in any chunking.
 
-use bursar::eventstream::{Frames, Kind, Part};
+use bursar::body::eventstream::{FramePart, Frames, Kind};
 
 use super::input::Input;
 use crate::frames;
@@ -61,15 +61,15 @@ fn read(chunks: &[&[u8]]) -> Outcome {
     let (mut frames, mut outcome) = (Frames::default(), Outcome::default());
     for chunk in chunks {
         frames.feed(chunk, &mut |part| match part {
-            Part::Begin { kind, name } => {
+            FramePart::Begin { kind, name } => {
                 assert_eq!(outcome.open, None);
                 outcome.open = Some((kind, name.to_vec(), Vec::new()));
             }
-            Part::Payload(bytes) => {
+            FramePart::Payload(bytes) => {
                 assert!(!bytes.is_empty());
                 outcome.open.as_mut().unwrap().2.extend(bytes);
             }
-            Part::End => outcome.whole.push(outcome.open.take().unwrap()),
+            FramePart::End => outcome.whole.push(outcome.open.take().unwrap()),
         });
     }
     outcome.is_broken = frames.is_broken();
@@ -200,14 +200,14 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], Stop> {
 /// Any bytes come back, and a text is read if it is one, but for the bits that belong to no byte.
 fn base64(bytes: &[u8]) {
     assert_eq!(
-        bursar::base64::decode(frames::base64(bytes).as_bytes()).as_deref(),
+        bursar::body::base64::decode(frames::base64(bytes).as_bytes()).as_deref(),
         Some(bytes)
     );
     let without = |padding: &[u8]| bytes.strip_suffix(padding);
     let digits = without(b"==").or_else(|| without(b"=")).unwrap_or(bytes);
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     let is_text = bytes.len().is_multiple_of(4) && digits.iter().all(is_digit);
-    let decoded = bursar::base64::decode(bytes);
+    let decoded = bursar::body::base64::decode(bytes);
     assert_eq!(decoded.is_some(), is_text);
     if let Some(decoded) = decoded {
         let again = frames::base64(&decoded);

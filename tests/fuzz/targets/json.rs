@@ -1,6 +1,6 @@
-//! [`bursar::json`]: what serde_json reads as an object, the scanner reads likewise, in any chunking.
+//! [`bursar::body::json`]: what serde_json reads as an object, the scanner reads likewise, in any chunking.
 
-use bursar::json::{Field, Key, Malformed, Repeats, Scanner, Shape, Sign, text};
+use bursar::body::json::{Field, Key, Malformed, PatternKind, Repeats, Scanner, Shape, text};
 use serde_json::Value;
 
 use super::input::Input;
@@ -46,7 +46,7 @@ fn scan(shape: Shape, repeats: Repeats, chunks: &[&[u8]]) -> Scanned {
     Ok((
         fields.collect(),
         scanner.closing_brace(),
-        scanner.noticed(),
+        scanner.matched(),
         scanner.offset(),
     ))
 }
@@ -58,7 +58,7 @@ fn check(shape: Shape, entries: &[(String, Tree)], bytes: &[u8], scanned: Scanne
         assert_eq!(scanned, Err(Malformed::AmbiguousKey));
         return;
     }
-    let (fields, end, noticed, offset) = scanned.unwrap();
+    let (fields, end, matched, offset) = scanned.unwrap();
     assert_eq!(offset, bytes.len() as u64);
     assert_eq!(end.map(|end| bytes[end as usize]), Some(b'}'));
     for (key, field) in shape.keys.iter().zip(&fields) {
@@ -68,12 +68,12 @@ fn check(shape: Shape, entries: &[(String, Tree)], bytes: &[u8], scanned: Scanne
             check_field(key, field, expected, entries, bytes);
         }
     }
-    let flags = shape.marks.iter().fold(0, |flags, mark| {
-        let mut under = entries.iter().filter(|(name, _)| name == mark.under);
-        let is_there = under.any(|(_, value)| has(value, mark.sign));
-        flags | if is_there { mark.flags } else { 0 }
+    let flags = shape.patterns.iter().fold(0, |flags, pattern| {
+        let mut under = entries.iter().filter(|(name, _)| name == pattern.under);
+        let is_there = under.any(|(_, value)| has(value, pattern.kind));
+        flags | if is_there { pattern.flags } else { 0 }
     });
-    assert_eq!(noticed, flags);
+    assert_eq!(matched, flags);
 }
 
 fn check_field(
@@ -88,7 +88,8 @@ fn check_field(
     assert_eq!(field.overlong, raw.len() > key.limit);
     assert_eq!(field.raw, raw[..raw.len().min(key.limit)]);
     if let Tree::List(list) = expected {
-        assert_eq!(field.commas, list.len().saturating_sub(1) as u64);
+        let commas = list.len().saturating_sub(1) as u64;
+        assert_eq!(field.commas, if key.counts_commas { commas } else { 0 });
     }
     if !field.overlong {
         let expected = match expected {
@@ -160,16 +161,16 @@ fn replace(entries: &mut [(String, Tree)], path: &[&str], with: &Tree) {
     }
 }
 
-/// Whether the sign is anywhere in the value.
-fn has(value: &Tree, sign: Sign) -> bool {
+/// Whether the kind is anywhere in the value.
+fn has(value: &Tree, kind: PatternKind) -> bool {
     match value {
         Tree::Leaf(_) => false,
-        Tree::List(list) => list.iter().any(|entry| has(entry, sign)),
+        Tree::List(list) => list.iter().any(|entry| has(entry, kind)),
         Tree::Object(entries) => entries.iter().any(|(name, value)| {
-            has(value, sign)
-                || match sign {
-                    Sign::Key(key) => name == key && says_something(value),
-                    Sign::Type(kind) => name == "type" && *value == Tree::Leaf(kind.into()),
+            has(value, kind)
+                || match kind {
+                    PatternKind::Key(key) => name == key && says_something(value),
+                    PatternKind::Type(kind) => name == "type" && *value == Tree::Leaf(kind.into()),
                 }
         }),
     }

@@ -1,9 +1,9 @@
-//! [`bursar::latency`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
+//! [`bursar::tier::latency`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
 
 use std::time::Duration;
 
-use bursar::latency::{ENOUGH, FEW, Latency, Standing};
-use bursar::store::latency_key;
+use bursar::state::store::latency_key;
+use bursar::tier::latency::{ENOUGH, FEW, Latency, Standing};
 use serde_json::json;
 
 use super::input::Input;

@@ -1,6 +1,6 @@
-//! [`bursar::api`]'s paths: a model that is exchanged is read back, and nothing else of the path changes.
+//! [`bursar::provider`]'s paths: a model that is exchanged is read back, and nothing else of the path changes.
 
-use bursar::api::Endpoint;
+use bursar::provider::Endpoint;
 
 use super::input::Input;
 use super::wires::endpoint;

@@ -1,10 +1,12 @@
-//! [`bursar::record`] and [`bursar::conversation`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
+//! [`bursar::state::record`] and [`bursar::conversation`]: bytes are read as what was written or not at all, and requests get on with whatever they say.
 
 use bursar::conversation::Conversations;
-use bursar::ledger::{HOLDS, MARKED};
-use bursar::pace::LEVELS;
-use bursar::record::Record;
-use bursar::store::{owner_of, tenant_key};
+use bursar::limits::account::{HOLDS, MARKED};
+use bursar::limits::pace::LEVELS;
+use bursar::limits::stacked::ENTRIES;
+use bursar::state::record::Record;
+use bursar::state::slots::owner_of;
+use bursar::state::store::tenant_key;
 use serde_json::json;
 
 use super::input::Input;
@@ -15,11 +17,12 @@ pub fn run(data: &[u8]) {
         return;
     };
     // Foreign bytes seldom begin as a record does.
-    let head: &[u8] = match (input.flag(0), input.flag(2), input.flag(3)) {
-        (true, _, _) => b"",
-        (false, false, _) => b"brs\x01",
-        (false, true, false) => b"brs\x02",
-        (false, true, true) => b"brs\x03",
+    let head: &[u8] = match [0, 2, 3, 4].map(|flag| input.flag(flag)) {
+        [true, ..] => b"",
+        [_, false, ..] => b"brs\x01",
+        [_, _, false, _] => b"brs\x02",
+        [.., false] => b"brs\x03",
+        [.., true] => b"brs\x04",
     };
     for head in [&b"brc\x01"[..], b""] {
         let bytes = [head, input.bytes].concat();
@@ -33,6 +36,7 @@ pub fn run(data: &[u8]) {
         let account = &record.account;
         assert!(account.holds.len() <= HOLDS && account.window.start <= account.window.end);
         assert!(account.marked.len() <= MARKED && record.burn.levels.len() <= LEVELS);
+        assert!(record.others.len() <= ENTRIES);
         let owned = Record {
             owner: owner_of("acme"),
             ..record

@@ -1,9 +1,9 @@
 //! [`bursar::exchange`], a request: whatever its body, in any chunking, the upstream gets it with the edits that were meant and
 //! no other, and nothing stays held.
 
-use bursar::api::{Endpoint, Wire};
-use bursar::json::{Repeats, Scanner, text};
-use bursar::store::tenant_key;
+use bursar::body::json::{Repeats, Scanner, text};
+use bursar::provider::{Endpoint, Wire};
+use bursar::state::store::tenant_key;
 use serde_json::{Value, json};
 
 use super::input::Input;
@@ -93,6 +93,8 @@ impl Case {
                 "images",
                 "structured_output",
                 "thinking",
+                "adaptive_thinking",
+                "effort",
                 "signed_thinking",
                 "cached_prompt"
             ]);
@@ -185,6 +187,7 @@ impl Case {
         }
         self.check_model(body, outcome, header(":path").unwrap());
         self.check_limits(outcome);
+        self.check_options(body, outcome);
         self.check_rest(body, &outcome.body);
     }
 
@@ -230,6 +233,31 @@ impl Case {
                 .as_str()
                 .map_or_else(|| limit.as_f64(), |text| text.parse().ok());
             assert!(limit.is_some_and(|limit| (0.0..=most as f64).contains(&limit)));
+        }
+    }
+
+    /// Where there is no stream, the options of one are as they came; and what is lowered lists no other model.
+    fn check_options(&self, body: &[u8], outcome: &Outcome) {
+        let wire = self.endpoint.wire;
+        let (asked, sent) = (scan(wire, body), scan(wire, &outcome.body));
+        let keys = wire.request().keys;
+        let raw = |scanner: &Scanner, name: &str| {
+            let index = keys.iter().position(|key| key.path == [name])?;
+            scanner.value(index).map(|field| field.raw.clone())
+        };
+        if raw(&asked, "stream").as_deref() != Some(b"true") {
+            assert_eq!(raw(&asked, "stream_options"), raw(&sent, "stream_options"));
+        }
+        let is_changed = outcome.is_lower && wire.names_model();
+        for name in ["models", "fallbacks"] {
+            let left = raw(&sent, name).unwrap_or_default();
+            let text = String::from_utf8_lossy(&left).into_owned();
+            let is_empty = ["", "null", "[]", "{}", "\"\""]
+                .contains(&text.replace([' ', '\t', '\n', '\r'], "").as_str());
+            assert!(
+                !is_changed || is_empty || text == format!("[\"{LOWER}\"]"),
+                "{text}"
+            );
         }
     }
 
@@ -286,6 +314,7 @@ fn masked(wire: &'static dyn Wire, body: &[u8]) -> Vec<u8> {
     let mut changeable: Vec<usize> = wire.output_limits().keys.to_vec();
     changeable.extend(wire.names_model().then_some(0));
     changeable.extend(keys.iter().position(|key| key.path == ["stream_options"]));
+    changeable.extend(wire.alternatives().iter().map(|&(index, _)| index));
     let mut spans: Vec<(usize, usize)> = changeable
         .into_iter()
         .filter_map(|index| scanner.value(index))

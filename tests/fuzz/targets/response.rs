@@ -1,27 +1,34 @@
-//! [`bursar::usage`]: an answer of any type and any wire says the same, and goes on as the same bytes, in any chunking.
+//! [`bursar::provider::usage`]: an answer of any type and any wire says the same, and goes on as the same bytes, in any chunking.
 
-use bursar::tier::Price;
+use bursar::provider::usage::UsageReader;
+use bursar::tier::{self, Price, Rates};
 use bursar::units::Tokens;
-use bursar::usage::{Reader, Usage};
+use bursar::usage::Usage;
 
 use super::input::Input;
 use super::wires::{endpoint, headers, path};
 
-const TYPES: [&str; 4] = [
+const TYPES: [&str; 8] = [
     "application/json",
     "text/event-stream; charset=utf-8",
     "application/vnd.amazon.eventstream",
     "",
+    "text/plain; charset=utf-8",
+    "text/html",
+    "application/octet-stream",
+    "x",
 ];
-const DEAR: Price = Price {
+const DEAR: Rates = Rates {
     input: u64::MAX,
     cached_input: u64::MAX,
     cache_write: u64::MAX,
+    cache_write_1h: u64::MAX,
     output: u64::MAX,
 };
 
-/// What was reported and whether that is final, the output by estimate, and what the client gets.
-type Outcome = (Option<Usage>, bool, Tokens, Vec<u8>);
+/// What was reported and whether that is final, the output by estimate, whether it is no answer and whose it is, and what the
+/// client gets.
+type Outcome = (Option<Usage>, bool, Tokens, (bool, Option<String>), Vec<u8>);
 
 pub fn run(data: &[u8]) {
     let Some(input) = Input::read(data) else {
@@ -36,10 +43,14 @@ pub fn run(data: &[u8]) {
 
 fn read(input: &Input<'_>, chunks: &[&[u8]]) -> Outcome {
     let wire = endpoint(path(input.choice).as_bytes()).unwrap().wire;
-    let kind = TYPES[usize::from(input.flag(0)) + 2 * usize::from(input.flag(1))];
+    let bits = [0, 1, 6].map(|flag| usize::from(input.flag(flag)));
+    let kind = TYPES[bits[0] + 2 * bits[1] + 4 * bits[2]];
     let mut list: Vec<(&str, &[u8])> = vec![("content-type", kind.as_bytes())];
     if input.flag(2) {
-        list.push(("content-encoding", b"identity"));
+        list.push(("content-encoding", b"identity, none"));
+    }
+    if input.flag(7) {
+        list.push(("content-length", b"9"));
     }
     if input.flag(4) {
         list.push(("x-amzn-bedrock-input-token-count", b"7"));
@@ -48,32 +59,36 @@ fn read(input: &Input<'_>, chunks: &[&[u8]]) -> Outcome {
             b"18446744073709551615",
         ));
     }
-    let mut reader = Reader::new(wire, &headers(&list), input.flag(3));
+    let mut reader = UsageReader::new(wire, &headers(&list), input.flag(3));
     let mut output = Vec::new();
     for &chunk in chunks {
         output.extend(reader.feed(chunk, false).unwrap_or_else(|| chunk.to_vec()));
     }
     output.extend(reader.feed(b"", !input.flag(5)).unwrap_or_default());
     let (usage, is_final) = reader.reported();
-    (usage, is_final, reader.estimated_output(), output)
+    let estimate = reader.estimated_output();
+    let of = (
+        reader.is_no_answer(),
+        reader.served_model().map(str::to_owned),
+    );
+    (usage, is_final, estimate, of, output)
 }
 
-fn check(input: &Input<'_>, (usage, _, estimate, output): &Outcome) {
+fn check(input: &Input<'_>, (usage, _, estimate, (is_no_answer, _), output): &Outcome) {
     assert!(estimate.0 <= input.bytes.len() as u64 + 1);
-    let is_stream = input.flag(0) && !input.flag(1);
-    let drops = is_stream && input.flag(3);
-    // Only events that carry usage are taken out; one that is cut off is kept back.
-    if usage.is_none() {
-        assert!(input.bytes.starts_with(output));
-    }
-    if !drops || usage.is_none() && !input.flag(5) {
+    // Nothing is added, and nothing but events is taken out.
+    let mut rest = input.bytes.iter();
+    assert!(output.iter().all(|byte| rest.any(|other| other == byte)));
+    let is_stream = input.flag(0) && !input.flag(1) && !input.flag(6);
+    if !input.flag(3) || input.flag(7) && !is_stream {
         assert_eq!(output, input.bytes);
     }
+    assert!(!is_no_answer || usage.is_none() && estimate.0 == 0);
     if let Some(usage) = usage {
         let of = |tokens: Option<Tokens>| tokens.unwrap_or_default().0;
         let parts = u128::from(of(usage.cached_input)) + u128::from(of(usage.cache_write));
         assert!(parts <= u128::from(of(usage.input)), "{usage:?}");
-        let cost = usage.cost(Some(&DEAR));
+        let cost = tier::cost(usage, Some(&Price::from(DEAR)));
         assert!(cost.tokens.0 >= of(usage.input).max(of(usage.output)));
         assert!(cost.usd.0 >= cost.tokens.0);
     }

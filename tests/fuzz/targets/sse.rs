@@ -1,6 +1,6 @@
-//! [`bursar::sse`]: the events that the standard sees in a stream, and the stream without those that are dropped.
+//! [`bursar::body::sse`]: the events that the standard sees in a stream, and the stream without those that are dropped.
 
-use bursar::sse::{Events, Judge, MAX_DROPPED, Verdict};
+use bursar::body::sse::{EventFilter, Events, MAX_DROPPED, Verdict};
 
 use super::input::Input;
 
@@ -12,7 +12,7 @@ const MOST_RUNS: usize = 4;
 #[derive(Default)]
 struct Seen(Vec<Vec<u8>>, Vec<u8>);
 
-impl Judge for Seen {
+impl EventFilter for Seen {
     fn data(&mut self, bytes: &[u8]) {
         self.1.extend(bytes);
     }
@@ -100,7 +100,9 @@ fn reference(stream: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
             _ => 1,
         };
         at += line.len() + ending;
-        if line.is_empty() {
+        // A comment before an event is no part of it.
+        let is_comment = line.starts_with(b":") && event == at - line.len() - ending;
+        if line.is_empty() || is_comment {
             end(&mut event, at, &mut data);
         } else if let Some(value) = value(line) {
             let joined = data.take().map(|data| [&data, b"\n".as_slice()].concat());

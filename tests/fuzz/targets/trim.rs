@@ -1,4 +1,4 @@
-//! [`bursar::messages`] and [`bursar::trim`]: whatever the body, in any chunking, what a tier that trims sends on is the same
+//! [`bursar::conversation::messages`] and [`bursar::conversation::trim`]: whatever the body, in any chunking, what a tier that trims sends on is the same
 //! conversation with messages left out, each tool's answer with its call.
 
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Every wire by a path that leads to it.
 
-use bursar::api::Endpoint;
-use bursar::tenant::Headers;
+use bursar::http::Headers;
+use bursar::provider::Endpoint;
 
 /// At least one for each wire, with the model in the path where it can stand there.
 pub const PATHS: &[&str] = &[
@@ -19,6 +19,10 @@ pub const PATHS: &[&str] = &[
     "/v1/projects/p/locations/l/publishers/anthropic/models/v.big-1:rawPredict",
     "/v1/projects/p/locations/l/publishers/mistralai/models/v.big-1:streamRawPredict",
     "/v1beta/models/v.big-1:streamGenerateContent?alt=sse",
+    "/model/v.big-1/converse-stream",
+    "/model/v.big-1/invoke-with-response-stream",
+    "/v1/a/g/azure-openai/r/v.big-1/chat/completions?api-version=2023-05-15",
+    "/serving-endpoints/chat/completions",
 ];
 
 /// One of the paths.

@@ -104,12 +104,21 @@ fn compare(name: &str, requests: &[Request]) -> Result<(), String> {
     write("svg", &picture::draw(&days[..DRAWN]))
 }
 
-/// The day under each variant.
+/// The day under each variant. It takes minutes, so every sixth hour of a day is a line.
 fn played(requests: &[Request]) -> Vec<(&'static str, Day)> {
-    variants()
-        .iter()
-        .map(|variant| (variant.name, play::day(requests, &variant.settings)))
-        .collect()
+    let all = variants();
+    let of = all.len();
+    let played = all.iter().zip(1..).map(|(variant, number)| {
+        let name = variant.name;
+        eprintln!("{number} of {of}: {name}");
+        let passed = |hour: u64| {
+            if hour.is_multiple_of(6) {
+                eprintln!("{number} of {of}: {name}, {hour}:00");
+            }
+        };
+        (name, play::day(requests, &variant.settings, passed))
+    });
+    played.collect()
 }
 
 #[cfg(test)]

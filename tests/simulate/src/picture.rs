@@ -1,5 +1,5 @@
-//! The picture: a column for each variant, a row for each tenant. Bars are requests by the tier that served them, red ones were
-//! refused; the line is what is left of the budget.
+//! The picture: a column for each variant, a row for each tenant, a panel for each of both. Bars are requests by the tier that served
+//! them, red ones were refused; the line is what is left of the budget.
 //!
 //! Its background is transparent and its colours are of middling lightness, so that it can be read on white and on black.
 
@@ -13,9 +13,11 @@ use crate::trace::DAY;
 const WIDTH: f64 = 1_000.0;
 const LABELS: f64 = 110.0;
 const GAP: f64 = 26.0;
-const HEAD: f64 = 64.0;
-const ROW: f64 = 92.0;
+const HEAD: f64 = 96.0;
+const ROW: f64 = 98.0;
 const CHART: f64 = 66.0;
+/// Of a panel, above its chart: the panel's own words.
+const STRIP: f64 = 20.0;
 const FOOT: f64 = 24.0;
 
 /// A bar for each twenty minutes.
@@ -74,7 +76,7 @@ pub fn draw(days: &[(&str, Day)]) -> String {
             chart.frame(&mut svg);
             chart.bars(&mut svg, &bars[row], most(row));
             chart.left(&mut svg, day, row);
-            chart.told(&mut svg, &by_tenant(day)[row]);
+            chart.words(&mut svg, &by_tenant(day)[row]);
         }
     }
     for (index, (name, day)) in days.iter().enumerate() {
@@ -83,11 +85,11 @@ pub fn draw(days: &[(&str, Day)]) -> String {
         text(
             &mut svg,
             x,
-            44.0,
+            74.0,
             "font-size=\"16\" font-weight=\"600\"",
             name,
         );
-        text(&mut svg, x, 62.0, "font-size=\"12\"", &summary(&figures));
+        text(&mut svg, x, 92.0, "font-size=\"12\"", &summary(&figures));
         for hour in (0..=24).step_by(6) {
             let at = x + column * f64::from(hour) / 24.0;
             let anchor = format!(
@@ -119,7 +121,9 @@ fn summary(figures: &Figures) -> String {
     )
 }
 
+/// What colours, bars and the line mean.
 fn legend(svg: &mut String) {
+    text(svg, 0.0, 15.5, "", "requests served by");
     let names = LADDER.iter().map(|tier| tier.name).chain(["refused"]);
     let mut x = LABELS;
     for (name, colour) in names.zip(COLOURS.iter().chain([&REFUSED])) {
@@ -130,16 +134,23 @@ fn legend(svg: &mut String) {
         text(svg, x + 16.0, 15.5, "", name);
         x += 80.0;
     }
+    text(
+        svg,
+        x,
+        15.5,
+        "",
+        "a bar: the requests of 20 minutes; each tenant has its own scale",
+    );
     let _ = writeln!(
         svg,
-        "<path d=\"M{x} 12h18\" stroke=\"{INK}\" stroke-width=\"2\"/>"
+        "<path d=\"M{LABELS} 33h18\" stroke=\"{INK}\" stroke-width=\"2\"/>"
     );
     text(
         svg,
-        x + 24.0,
-        15.5,
+        LABELS + 24.0,
+        37.0,
         "",
-        "what is left of the budget, from all to nothing; each bar is the requests of 20 minutes",
+        "what is left of the tenant's budget: full at the top, spent at the bottom. Demand: what all requests of the day would cost as requested",
     );
 }
 
@@ -166,6 +177,11 @@ struct Chart {
 impl Chart {
     fn frame(&self, svg: &mut String) {
         let (x, bottom, width) = (self.x, self.y + CHART, self.width);
+        let (top, height) = (self.y - STRIP, CHART + STRIP);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{INK}\" fill-opacity=\"0.08\"/>"
+        );
         let _ = writeln!(
             svg,
             "<path d=\"M{x:.1} {bottom:.1}h{width:.1}\" stroke=\"{INK}\" stroke-opacity=\"0.5\"/>"
@@ -216,15 +232,20 @@ impl Chart {
         );
     }
 
-    fn told(&self, svg: &mut String, figures: &Figures) {
-        if figures.refused > 0 {
-            let words = format!(
-                "{} refused, from {}",
-                percent(figures.refused, figures.asked),
-                report::clock(figures.first_refusal)
-            );
-            let end = format!("text-anchor=\"end\" fill=\"{REFUSED}\" font-weight=\"600\"");
-            text(svg, self.x + self.width, self.y - 6.0, &end, &words);
-        }
+    /// What the panel's strip says.
+    fn words(&self, svg: &mut String, figures: &Figures) {
+        let (words, colour) = match figures.refused {
+            0 => ("none refused".to_owned(), INK),
+            refused => (
+                format!(
+                    "{} refused, from {}",
+                    percent(refused, figures.asked),
+                    report::clock(figures.first_refusal)
+                ),
+                REFUSED,
+            ),
+        };
+        let start = format!("fill=\"{colour}\" font-weight=\"600\"");
+        text(svg, self.x + 6.0, self.y - 7.0, &start, &words);
     }
 }

@@ -5,11 +5,12 @@ use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 
 use bursar::config::Config;
-use bursar::exchange::{Exchange, Next, Step};
-use bursar::record::Record;
-use bursar::store::tenant_key;
-use bursar::telemetry::Field;
-use bursar::tenant::{Headers, Properties};
+use bursar::exchange::{Exchange, HeldBytes, Next, Step, Warm};
+use bursar::http::{Headers, Properties};
+use bursar::pressed::PressureView;
+use bursar::report::log_fields::Field;
+use bursar::state::record::Record;
+use bursar::state::store::tenant_key;
 use bursar::units::Timestamp;
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ use crate::trace::SECOND;
 
 /// The day's first moment: a Wednesday in November 2023, in seconds since the epoch.
 const MIDNIGHT: u64 = 1_699_920_000;
+
+const HOUR: u64 = 3_600 * SECOND;
 
 /// How fast the model writes, and how long it thinks before. Refused requests are not sent again.
 const FOR_A_TOKEN: u64 = SECOND / 50;
@@ -54,8 +57,8 @@ pub struct Day {
     pub records: Vec<u64>,
 }
 
-/// All requests, under budgets that are the same for all settings.
-pub fn day(requests: &[Request], settings: &Value) -> Day {
+/// All requests, under budgets that are the same for all settings. `passed` gets each full hour of the day.
+pub fn day(requests: &[Request], settings: &Value, passed: impl Fn(u64)) -> Day {
     let budgets = budgets(requests);
     let json = configuration(settings, &budgets).to_string();
     let config = Config::parse(json.as_bytes()).expect("the configuration is ours");
@@ -68,12 +71,17 @@ pub fn day(requests: &[Request], settings: &Value) -> Day {
     let mut due = BinaryHeap::new();
     let mut outcomes = Vec::new();
     let mut payments = Vec::new();
+    let mut hour = 0;
     for (number, request) in requests.iter().enumerate() {
         while let Some(&Reverse((at, number))) = due.peek()
             && at <= request.row.at
         {
             due.pop();
             payments.push(proxy.settle(open.remove(&number).expect("it was sent"), at));
+        }
+        if request.row.at / HOUR > hour {
+            hour = request.row.at / HOUR;
+            passed(hour);
         }
         let (outcome, sent) = proxy.send(*request);
         if let Some(sent) = sent {
@@ -122,7 +130,12 @@ impl Proxy {
             ("x-tenant-id", TENANTS[request.tenant].name),
             ("content-length", &length),
         ]);
-        let mut exchange = Exchange::new(Rc::clone(&self.config));
+        let mut exchange = Exchange::new(
+            Rc::clone(&self.config),
+            HeldBytes::default(),
+            PressureView::default(),
+            Warm::default(),
+        );
         let step = exchange.request_headers(&headers, false, &self.store, &NoProperties, now);
         assert_eq!(step.next, Next::Pause, "it is held until its body is read");
         let step = exchange.request_body(body.as_bytes(), true, &self.store, now);
@@ -132,7 +145,7 @@ impl Proxy {
                 assert_eq!(reply.status, 429, "nothing but limits refuses");
                 None
             }
-            Next::Pause => panic!("its body is complete"),
+            Next::Pause | Next::Park => panic!("its body is complete"),
         };
         let outcome = Outcome {
             request,
@@ -175,9 +188,9 @@ impl Proxy {
         let headers = headers(&[(":status", "200"), ("content-type", "application/json")]);
         let exchange = &mut sent.exchange;
         let steps: [Step; 3] = [
-            exchange.response_headers(&headers, false, &self.store, now),
+            exchange.response_headers(&headers, false, &self.store, &NoProperties, now),
             exchange.response_body(body.as_bytes(), true, &self.store, now),
-            exchange.finish(&self.store, now),
+            exchange.finish(&self.store, &NoProperties, now),
         ];
         let by = steps
             .iter()
@@ -211,7 +224,7 @@ fn headers(list: &[(&str, &str)]) -> Headers {
 fn field(fields: &[Field], name: &str) -> String {
     fields
         .iter()
-        .find(|(key, _)| *key == name)
+        .find(|(key, _)| key.property() == name)
         .map_or_else(String::new, |(_, value)| value.to_string())
 }
 

@@ -35,7 +35,7 @@ fn settings() -> Vec<(String, Value)> {
 pub fn print(requests: &[Request]) {
     print!("{}", report::HEAD);
     for (name, settings) in settings() {
-        let figures = total(&by_tenant(&play::day(requests, &settings)));
+        let figures = total(&by_tenant(&play::day(requests, &settings, |_| {})));
         print!("{}", report::row(&name, &figures));
     }
 }

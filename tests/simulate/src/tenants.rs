@@ -79,7 +79,7 @@ pub struct Tier {
     below: Option<u64>,
 }
 
-/// As the README's first configuration has it.
+/// As the first configuration of docs/configuration.md has it.
 #[rustfmt::skip]
 pub const LADDER: [Tier; 3] = [
     Tier { name: "default",  model: MODEL,          input: 2_500_000, output: 10_000_000, below: None },

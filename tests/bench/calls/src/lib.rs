@@ -9,7 +9,7 @@ mod told;
 use std::cell::Cell;
 use std::ptr;
 
-use told::{AT_DECISION, CHARGED, COUNTERS, DECIDED, Pair, RESPONSE};
+use told::{AT_DECISION, COUNTERS, LOG, Pair, RESPONSE};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -137,7 +137,6 @@ extern "C" fn proxy_on_request_body(_: u32, size: usize, is_end: bool) -> u32 {
         };
     }
     add(REQUEST, ("x-bursar-tier", "compact"));
-    DECIDED.iter().for_each(tell);
     count(..AT_DECISION);
     CONTINUE
 }
@@ -163,7 +162,6 @@ extern "C" fn proxy_on_response_body(_: u32, size: usize, is_end: bool) -> u32 {
     if is_end {
         clock();
         charge();
-        CHARGED.iter().for_each(tell);
         count(AT_DECISION..);
         // SAFETY: plain numbers.
         unsafe { proxy_record_metric(GAUGE.get(), 1_000_000) };
@@ -177,7 +175,11 @@ extern "C" fn proxy_on_response_trailers(_: u32, _: usize) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_log(_: u32) {}
+extern "C" fn proxy_on_log(_: u32) {
+    let (key, value) = LOG;
+    // SAFETY: as in `add`.
+    unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(_: u32) {}
@@ -226,11 +228,6 @@ fn set(map: u32, (key, value): (&str, &str)) {
     unsafe {
         proxy_replace_header_map_value(map, key.as_ptr(), key.len(), value.as_ptr(), value.len())
     };
-}
-
-fn tell((key, value): &Pair) {
-    // SAFETY: as in `add`.
-    unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
 }
 
 fn define(kind: u32, name: &str) -> u32 {

@@ -25,26 +25,11 @@ pub(crate) const RESPONSE: [Pair; 10] = [
     ),
 ];
 
-/// Fields of the access log, once it is decided what serves.
-pub(crate) const DECIDED: [Pair; 7] = [
-    ("bursar_tenant", "tenant-0000000"),
-    ("bursar_plan", "gold"),
-    ("bursar_tier", "compact"),
-    ("bursar_requested_model", "gpt-4o"),
-    ("bursar_model", "gpt-4o-mini"),
-    ("bursar_decision", "downgrade"),
-    ("bursar_reason", "budget_low"),
-];
-
-/// Fields of the access log, once it is settled.
-pub(crate) const CHARGED: [Pair; 6] = [
-    ("bursar_input_tokens", "412"),
-    ("bursar_cached_tokens", "0"),
-    ("bursar_output_tokens", "96"),
-    ("bursar_charged", "119"),
-    ("bursar_settled_by", "usage"),
-    ("bursar_remaining", "999999990000"),
-];
+/// The access log's text.
+pub(crate) const LOG: Pair = (
+    "bursar",
+    r#"{"tenant":"tenant-0000000","plan":"gold","tier":"compact","requested_model":"gpt-4o","model":"gpt-4o-mini","decision":"downgrade","reason":"budget_low","mark":0.2,"input_tokens":412,"cached_tokens":0,"output_tokens":96,"charged":119,"settled_by":"usage","remaining":999999990000}"#,
+);
 
 /// Counters of a request that is downgraded and settled; the first [`AT_DECISION`] when it is decided.
 pub(crate) const COUNTERS: [&str; 8] = [

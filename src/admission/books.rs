@@ -1,0 +1,350 @@
+//! The books of a request: what it is charged beside its tenant's own record, each in a record and a compare-and-swap of its own.
+//!
+//! **What is atomic.** A book looks whether it has room and takes in one step, so that none of its limits is ever exceeded, whoever
+//! else takes from it.
+//!
+//! **What is not.** No step changes two books. All are read before the decision, which so sees all limits; then the tenant's record is
+//! charged and the others after it, always in the same order. If one has no room any more, everything that was taken is given back in
+//! full, and it is decided anew by what is there then. For the microseconds between, others see a little less of these limits than
+//! there is. Where a VM traps between the steps, what was taken is held until it expires, as after any trap.
+
+use crate::admission::hold::{Need, Spent, cells, close, hold, unreserved};
+use crate::admission::ledger::{Attempt, Found, Ledger, Place, Tries, Writes, read, roll_forward};
+use crate::admission::shared;
+use crate::admission::subjects;
+use crate::admission::tenant::{BookOf, Tenant, Whose};
+use crate::admission::{Admission, Holdings, RESERVE_TRIES, SETTLE_TRIES, Used};
+use crate::config::FailureMode;
+use crate::lease::book::Asked;
+use crate::plan::Limits;
+use crate::policy::{Admitted, Book, LimitRefusal, Request, check_book, may_overdraw};
+use crate::report::metrics;
+use crate::state::record::Record;
+use crate::state::slots::owner_of;
+use crate::state::store::{Known, Store, tenant_key};
+use crate::state::subjects::Seat;
+use crate::units::Cost;
+
+/// What is held on a book, and where.
+#[derive(Debug)]
+pub(super) struct BookHold {
+    place: Place,
+    pub(super) holdings: Holdings,
+    /// The book as it was just after; `None` if it could not be had.
+    record: Option<Box<Record>>,
+    /// It knows what was used.
+    is_settled: bool,
+}
+
+/// The books of a request as they were read, in the order of [`Tenant::books`].
+#[derive(Debug, Default)]
+pub struct Shelf(Vec<Snapshot>);
+
+#[derive(Debug)]
+struct Snapshot {
+    place: Place,
+    /// Its bytes, for the first try of the next step.
+    known: Option<Known>,
+    /// As of now.
+    record: Box<Record>,
+}
+
+/// What came of taking from the books.
+pub(super) enum BooksResult {
+    /// All of them hold it.
+    Taken,
+    /// One has no room, and none holds anything any more.
+    Full(LimitRefusal),
+    /// The slot of one was given to another just now, and none holds anything any more.
+    Moved,
+    /// Our own state could not be had, and the operator wants to refuse then.
+    Unknown,
+}
+
+/// What a step on a book came to.
+enum Take {
+    Held(Holdings),
+    Full(LimitRefusal),
+    Corrupt,
+}
+
+impl Shelf {
+    /// The books as the decision sees them.
+    pub(crate) fn books<'a>(&'a self, tenant: &'a Tenant) -> Vec<Book<'a>> {
+        let all = tenant.books().zip(&self.0);
+        all.map(|(of, snapshot)| of.with(&snapshot.record))
+            .collect()
+    }
+
+    /// Their records.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let all = self.0.iter();
+        all.map(|snapshot| (*snapshot.record).clone()).collect()
+    }
+}
+
+impl Admission {
+    /// The books as they were just after. `tenant`: whose request it is.
+    pub(crate) fn books<'a>(&'a self, tenant: &'a Tenant) -> Vec<Book<'a>> {
+        let records = self.books.iter().map(|book| book.record.as_deref());
+        let all = tenant.books().zip(records);
+        all.filter_map(|(of, record)| Some(of.with(record?)))
+            .collect()
+    }
+}
+
+impl<S: Store> Ledger<'_, S> {
+    /// Reads the books that the tenant's requests are charged on.
+    pub(crate) fn shelf(&self) -> Shelf {
+        let all = self.tenant.books();
+        Shelf(all.map(|book| self.look(&book)).collect())
+    }
+
+    fn look(&self, book: &BookOf<'_>) -> Snapshot {
+        let (tenant, kind, id) = match book.whose {
+            Whose::Parent(id) => {
+                let place = Place {
+                    key: tenant_key(id.as_str()),
+                    owner: owner_of(id.as_str()),
+                };
+                return self.look_at(place, book.limits).0;
+            }
+            Whose::Subject { tenant, kind, id } => (tenant, kind, id),
+        };
+        let seat = Seat::of(self.store.slot_seed(), tenant, kind, id);
+        let (place, slot) = subjects::find(self.store, &seat, book.limits, None, self.now);
+        let (snapshot, is_its) = self.look_at(place, book.limits);
+        if is_its || slot.is_none() {
+            return snapshot;
+        }
+        // Another's record is in its slot.
+        let (place, _) = subjects::find(self.store, &seat, book.limits, slot, self.now);
+        self.look_at(place, book.limits).0
+    }
+
+    /// What lies at a place, and whether that is its owner's.
+    fn look_at(&self, place: Place, limits: &Limits) -> (Snapshot, bool) {
+        let known = self.store.get(&place.key).ok();
+        let bytes = known.as_ref().and_then(Option::as_ref);
+        let bytes = bytes.map(|(bytes, _)| bytes.as_slice());
+        let (mut record, is_its) = match read(&place, limits, bytes, self.now) {
+            Found::Ours(record) | Found::Corrupt(record) => (record, true),
+            Found::Taken => (Box::default(), false),
+        };
+        roll_forward(&mut record, limits, self.now);
+        let snapshot = Snapshot {
+            place,
+            known,
+            record,
+        };
+        (snapshot, is_its)
+    }
+
+    /// The same without what an admission holds on them.
+    pub(super) fn shelf_without(&self, admission: &Admission) -> Shelf {
+        let mut shelf = self.shelf();
+        let all = self.tenant.books().zip(&mut shelf.0).zip(&admission.books);
+        for ((book, snapshot), held) in all {
+            let record = &mut snapshot.record;
+            close(
+                book.limits,
+                record,
+                &held.holdings,
+                Spent::NOTHING,
+                self.now,
+            );
+        }
+        shelf
+    }
+
+    /// Takes from the books what an admitted request may use, in the place of what it holds there.
+    pub(super) fn take_books(
+        &mut self,
+        admission: &mut Admission,
+        request: &Request<'_>,
+        shelf: &Shelf,
+    ) -> BooksResult {
+        let tenant = self.tenant;
+        for (index, (book, snapshot)) in tenant.books().zip(&shelf.0).enumerate() {
+            let (record, take) = match self.take(index, &book, snapshot, admission, request) {
+                Attempt::Made(record, take) => (Some(record), take),
+                Attempt::SlotTaken if admission.books.get(index).is_none() => {
+                    self.give_back_books(admission);
+                    return BooksResult::Moved;
+                }
+                Attempt::SlotTaken | Attempt::GivenUp if self.must_deny(admission) => {
+                    return BooksResult::Unknown;
+                }
+                Attempt::SlotTaken | Attempt::GivenUp => {
+                    let model = request.model_at(admission.tier);
+                    (None, Take::Held(unreserved(book.limits, model, self.now)))
+                }
+            };
+            match take {
+                Take::Held(holdings) => {
+                    let held = BookHold {
+                        place: snapshot.place.clone(),
+                        holdings,
+                        record,
+                        is_settled: false,
+                    };
+                    match admission.books.get_mut(index) {
+                        // What it held before stays held where the book could not be had.
+                        Some(_) if held.record.is_none() => {}
+                        Some(before) => *before = held,
+                        None => admission.books.push(held),
+                    }
+                }
+                Take::Full(short) => {
+                    self.give_back_books(admission);
+                    return BooksResult::Full(short);
+                }
+                Take::Corrupt => return BooksResult::Unknown,
+            }
+        }
+        BooksResult::Taken
+    }
+
+    fn take(
+        &mut self,
+        index: usize,
+        book: &BookOf<'_>,
+        snapshot: &Snapshot,
+        admission: &Admission,
+        request: &Request<'_>,
+    ) -> Attempt<Take> {
+        let (store, now) = (self.store, self.now);
+        let (shadow, limits) = (admission.shadow, book.limits);
+        let before = admission.books.get(index);
+        let overdraw = admission.record.as_ref().is_some_and(|record| {
+            may_overdraw(self.tenant.limits(), request, admission.tier, record)
+        });
+        let admitted = Admitted {
+            request,
+            tier: admission.tier,
+            estimate: &admission.estimate,
+            expected: &admission.expected,
+            overdraw,
+        };
+        let need = Need {
+            cells: cells(&admission.estimate, shadow),
+            reserve: admission.expected.reserve(limits),
+            model: request.model_at(admission.tier),
+        };
+        let refuses_corrupt = self.must_deny(admission);
+        let tries = Tries {
+            most: RESERVE_TRIES,
+            known: snapshot.known.clone(),
+        };
+        let attempt = self.change(&snapshot.place, limits, tries, |record, corrupt| {
+            roll_forward(record, limits, now);
+            if let Whose::Parent(id) = book.whose {
+                shared::join_as(id, limits, record, store, now);
+            }
+            if let Some(before) = before {
+                close(limits, record, &before.holdings, Spent::NOTHING, now);
+            }
+            if corrupt && refuses_corrupt {
+                // Refused once: the next request finds a record.
+                return (Writes::Yes, (Take::Corrupt, None));
+            }
+            let checked = match shadow {
+                Some(_) => Ok(()),
+                None => check_book(&book.with(record), index, &admitted, now),
+            };
+            let is_held = checked.is_ok();
+            let take = match checked {
+                Err(short) => Take::Full(short),
+                Ok(()) => Take::Held(hold(limits, record, need, now)),
+            };
+            let asked = Asked {
+                cost: need.reserve.cost,
+                before: before.map_or(Cost::ZERO, |before| before.holdings.cost()),
+                is_held,
+            };
+            let noted = shared::note(limits, record, need.model, asked, now);
+            let writes = if is_held { Writes::Yes } else { noted.writes };
+            (writes, (take, noted.due))
+        });
+        match attempt {
+            Attempt::Made(record, (take, due)) => {
+                if let Whose::Parent(id) = book.whose {
+                    self.note_due(id, due);
+                }
+                Attempt::Made(record, take)
+            }
+            Attempt::SlotTaken => Attempt::SlotTaken,
+            Attempt::GivenUp => Attempt::GivenUp,
+        }
+    }
+
+    /// What is held on the books where the tenant's own state could not be had: nothing, and they are to know what it used.
+    pub(super) fn unreserved_books(&self, shelf: &Shelf, model: &str) -> Vec<BookHold> {
+        let all = self.tenant.books().zip(&shelf.0);
+        all.map(|(book, snapshot)| BookHold {
+            place: snapshot.place.clone(),
+            holdings: unreserved(book.limits, model, self.now),
+            record: None,
+            is_settled: false,
+        })
+        .collect()
+    }
+
+    /// Replaces what a request holds on the books by what it used. Whether all of them know it now.
+    pub(super) fn settle_books(&mut self, admission: &mut Admission, used: &Used<'_>) -> bool {
+        let tenant = self.tenant;
+        let mut all = true;
+        for (book, held) in tenant.books().zip(&mut admission.books) {
+            if !held.is_settled {
+                held.is_settled = self.settle_book(&book, held, used);
+                all &= held.is_settled;
+            }
+        }
+        all
+    }
+
+    fn settle_book(&mut self, book: &BookOf<'_>, held: &mut BookHold, used: &Used<'_>) -> bool {
+        let (now, limits, holdings) = (self.now, book.limits, &held.holdings);
+        let step = |record: &mut Record, _: bool| {
+            if holdings.reservation.is_none() {
+                roll_forward(record, limits, now);
+            }
+            close(limits, record, holdings, used.spent(), now);
+            used.note_burn(limits, record, now);
+            (Writes::Yes, ())
+        };
+        let left = |record: &Record| match book.whose {
+            Whose::Parent(id) => metrics::remaining(id.name().into(), limits, record),
+            Whose::Subject { .. } => None,
+        };
+        match self.change_publishing(&held.place, limits, SETTLE_TRIES, step, left) {
+            Attempt::Made(record, ()) => {
+                held.record = Some(record);
+                true
+            }
+            // What was held there is long gone.
+            Attempt::SlotTaken => true,
+            Attempt::GivenUp => false,
+        }
+    }
+
+    /// Gives back what the books hold for a request that is not sent.
+    pub(super) fn give_back_books(&mut self, admission: &mut Admission) {
+        // What cannot be given back now expires.
+        self.settle_books(admission, &Used::NOTHING);
+        admission.books.clear();
+    }
+
+    /// Keeps what the books hold from expiring (see [`Ledger::renew`]).
+    pub(super) fn renew_books(&mut self, admission: &mut Admission) {
+        let tenant = self.tenant;
+        for (book, held) in tenant.books().zip(&mut admission.books) {
+            self.renew_at(&held.place, book.limits, &mut held.holdings);
+        }
+    }
+
+    /// Whether a request is refused for want of our own state.
+    pub(super) fn must_deny(&self, admission: &Admission) -> bool {
+        self.mode == FailureMode::Deny && admission.shadow.is_none()
+    }
+}

@@ -1,0 +1,144 @@
+//! Settling: what a request used takes the place of what it held.
+
+use crate::admission::hold::{Spent, close};
+use crate::admission::ledger::{Attempt, Ledger, Place, Writes, roll_forward};
+use crate::admission::{Admission, Holdings, RESERVE_TRIES, SETTLE_TRIES};
+use crate::estimate::learn::Observation;
+use crate::plan::Limits;
+use crate::report::metrics;
+use crate::state::record::Record;
+use crate::state::store::{StateFaults, Store};
+use crate::units::{Cost, Timestamp, Tokens};
+
+/// What a settled request has used, and what follows from that.
+#[derive(Clone, Copy, Debug)]
+pub struct Used<'a> {
+    /// What it cost.
+    pub cost: Cost,
+    /// Whether it was sent, so that it counts as a request.
+    pub is_sent: bool,
+    /// What it would have cost on each level of a [`crate::limits::pace::Burn`]; empty where no plan has pace.
+    pub demand: &'a [Cost],
+    /// What it teaches.
+    pub observation: Observation,
+}
+
+impl Used<'_> {
+    /// By a request that is not sent.
+    pub(super) const NOTHING: Self = Self {
+        cost: Cost::ZERO,
+        is_sent: false,
+        demand: &[],
+        observation: Observation::NOTHING,
+    };
+
+    pub(super) fn spent(&self) -> Spent {
+        Spent {
+            cost: self.cost,
+            is_sent: self.is_sent,
+        }
+    }
+
+    /// Takes note of how fast is spent, for a plan with pace.
+    pub(super) fn note_burn(&self, limits: &Limits, record: &mut Record, now: Timestamp) {
+        let burn = std::mem::take(&mut record.burn);
+        if let Some(pace) = limits.pace {
+            record.burn = burn.plus(self.demand, pace.half_life, now);
+        }
+    }
+}
+
+impl<S: Store> Ledger<'_, S> {
+    /// Replaces what is held for a request by what it used, and keeps the tenant's record after it. Whether all records could be
+    /// written; those that could not are to be tried again.
+    ///
+    /// The window is not rolled over here: the reservation knows its own, and the configuration may have changed since.
+    pub fn settle(&mut self, admission: &mut Admission, used: &Used<'_>) -> bool {
+        if !admission.is_settled
+            && let Some(record) = self.settle_own(admission, used)
+        {
+            admission.record = Some(record);
+            admission.is_settled = true;
+        }
+        // Each has its own step, whatever became of the others'.
+        self.settle_books(admission, used) && admission.is_settled
+    }
+
+    fn settle_own(&mut self, admission: &Admission, used: &Used<'_>) -> Option<Box<Record>> {
+        let &mut Self { tenant, now, .. } = self;
+        let limits = tenant.limits();
+        let step = |record: &mut Record, _: bool| {
+            if admission.holdings.reservation.is_none() {
+                roll_forward(record, limits, now);
+            }
+            close(limits, record, &admission.holdings, used.spent(), now);
+            record.learned.learn(admission.model, used.observation, now);
+            used.note_burn(limits, record, now);
+            (Writes::Yes, ())
+        };
+        // Only tenants that are configured, and have a budget, have a gauge.
+        let left = |record: &Record| {
+            tenant.configured.then_some(())?;
+            metrics::remaining(tenant.id.name().into(), limits, record)
+        };
+        match self.change_publishing(&admission.place, limits, SETTLE_TRIES, step, left) {
+            Attempt::Made(record, ()) => Some(record),
+            // Its slot is another tenant's by now, and what was held in it is long gone.
+            Attempt::SlotTaken => Some(Box::default()),
+            Attempt::GivenUp => None,
+        }
+    }
+
+    /// Replaces what a request has taken of its tier's capacity by what it used.
+    pub fn settle_capacity(&mut self, admission: &Admission, used: Tokens) {
+        if let Some(held) = &admission.capacity {
+            let faults = held.settle(self.store, used.0, self.now);
+            self.count(faults);
+        }
+    }
+
+    /// Gives back all that is held for a request that is not sent. The tenant's record after it; `None` if it could not be written.
+    pub(super) fn give_back(&mut self, admission: &mut Admission) -> Option<Box<Record>> {
+        self.give_back_books(admission);
+        let record = self.settle_own(admission, &Used::NOTHING);
+        admission.holdings = Holdings::nothing(self.now);
+        record
+    }
+
+    /// Keeps what a request holds from expiring while its answer still comes. To be called now and then.
+    pub fn renew(&mut self, admission: &mut Admission) {
+        let limits = self.tenant.limits();
+        self.renew_at(&admission.place, limits, &mut admission.holdings);
+        self.renew_books(admission);
+    }
+
+    pub(super) fn renew_at(&mut self, place: &Place, limits: &Limits, holdings: &mut Holdings) {
+        let now = self.now;
+        let Some(since) = holdings.since() else {
+            return;
+        };
+        let expiry = limits.budget_expiry();
+        let half_time = expiry.checked_div(2).unwrap_or_default();
+        if now.since(since) < half_time {
+            return;
+        }
+        let before = self.faults;
+        let held = &*holdings;
+        let attempt = self.change(place, limits, RESERVE_TRIES, |record, _| {
+            roll_forward(record, limits, now);
+            (Writes::Yes, held.renewed(limits, record, now))
+        });
+        match attempt {
+            Attempt::Made(_, renewed) => holdings.renew(renewed),
+            // In a window that has ended nothing is held any more, and the settlement must know.
+            Attempt::SlotTaken => {}
+            // It is tried again with the next chunk.
+            Attempt::GivenUp => {
+                self.faults = StateFaults {
+                    given_up: before.given_up,
+                    ..self.faults
+                };
+            }
+        }
+    }
+}

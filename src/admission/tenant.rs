@@ -1,0 +1,189 @@
+//! Who pays for a request.
+
+use std::iter::{once, successors};
+use std::rc::Rc;
+
+use crate::config::{Parent, Plan};
+use crate::limits::budget::Budget;
+use crate::metric::Label;
+use crate::name::Name;
+use crate::plan::{Limits, SubjectLimits};
+use crate::policy::{Book, Payer};
+use crate::report::log_fields;
+use crate::report::log_fields::Field;
+use crate::report::metrics;
+use crate::state::record::Record;
+use crate::state::subjects::SubjectId;
+use crate::tenant::TenantId;
+
+/// Who pays for a request, and by which rules.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Whose budget it is.
+    pub id: TenantId,
+    /// What the tenant may use.
+    pub plan: Rc<Plan>,
+    /// Whether the tenant is in the configuration, so that it has a key and metrics of its own.
+    pub configured: bool,
+    /// Whose limits count its requests, too.
+    pub parent: Option<Rc<Parent>>,
+    /// Whom else the limits count, each with the place of its kind among the configured ones.
+    pub subjects: Vec<(usize, SubjectId)>,
+}
+
+/// A book that a request is charged on, beside its tenant's own record.
+pub(crate) struct BookOf<'a> {
+    pub(crate) payer: Payer,
+    pub(crate) limits: &'a Limits,
+    pub(crate) whose: Whose<'a>,
+    /// Its limits count, and do nothing else.
+    pub(crate) looks_on: bool,
+}
+
+/// Whose book it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    Parent(&'a TenantId),
+    Subject {
+        /// Whose limits count it, and whether that one is configured.
+        tenant: (&'a TenantId, bool),
+        kind: &'a Name,
+        id: SubjectId,
+    },
+}
+
+/// A tenant, or one above it.
+struct Level<'a> {
+    id: &'a TenantId,
+    limits: &'a Limits,
+    configured: bool,
+    is_parent: bool,
+}
+
+impl<'a> BookOf<'a> {
+    /// The book, its state being in this record.
+    pub(crate) fn with<'b>(&self, record: &'b Record) -> Book<'b>
+    where
+        'a: 'b,
+    {
+        Book {
+            payer: self.payer,
+            limits: self.limits,
+            record,
+            looks_on: self.looks_on,
+        }
+    }
+}
+
+impl Tenant {
+    /// Fields of the access log for whose request it is.
+    pub fn identified(&self) -> impl Iterator<Item = Field> {
+        log_fields::identified(self.id.name(), Some(&self.plan.name))
+    }
+
+    /// The tenant as a metric's label.
+    pub(crate) fn label(&self) -> Label {
+        if self.configured {
+            self.id.name().into()
+        } else {
+            metrics::UNCONFIGURED.into()
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.plan.limits
+    }
+
+    /// The kinds of subjects that the limits count, its own first. A kind may be there more than once.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &SubjectLimits> {
+        self.levels().flat_map(|level| &level.limits.subjects)
+    }
+
+    /// The books that its requests are charged on besides, always in the same order.
+    pub(crate) fn books(&self) -> impl Iterator<Item = BookOf<'_>> {
+        let is_tried = self.limits().shadow;
+        self.levels().flat_map(move |level| {
+            let looks_on = level.is_parent && level.limits.shadow && !is_tried;
+            let has_own = level.is_parent && level.limits.has_any();
+            let own = has_own.then_some(BookOf {
+                payer: Payer::Parent,
+                limits: level.limits,
+                whose: Whose::Parent(level.id),
+                looks_on,
+            });
+            let tenant = (level.id, level.configured);
+            let subjects = level.limits.subjects.iter().filter_map(move |counted| {
+                let mut shown = self.subjects.iter();
+                let &(_, id) = shown.find(|(kind, _)| *kind == counted.index)?;
+                let kind = &counted.kind;
+                Some(BookOf {
+                    payer: Payer::Subject,
+                    limits: &counted.limits,
+                    whose: Whose::Subject { tenant, kind, id },
+                    looks_on,
+                })
+            });
+            own.into_iter().chain(subjects)
+        })
+    }
+
+    fn levels(&self) -> impl Iterator<Item = Level<'_>> {
+        let own = Level {
+            id: &self.id,
+            limits: self.limits(),
+            configured: self.configured,
+            is_parent: false,
+        };
+        let parents = successors(self.parent.as_deref(), |parent| parent.parent.as_deref());
+        once(own).chain(parents.map(|parent| Level {
+            id: &parent.id,
+            limits: &parent.plan.limits,
+            configured: true,
+            is_parent: true,
+        }))
+    }
+
+    /// All who pay, as tenants, its own first.
+    pub(crate) fn payers(&self) -> impl Iterator<Item = Self> {
+        let above = self.books().filter_map(|book| match book.whose {
+            Whose::Parent(parent) => self.payer(parent),
+            Whose::Subject { .. } => None,
+        });
+        once(self.clone()).chain(above.collect::<Vec<_>>())
+    }
+
+    /// One of those who pay, as a tenant.
+    pub(crate) fn payer(&self, whose: &TenantId) -> Option<Self> {
+        if self.id == *whose {
+            return Some(self.clone());
+        }
+        let mut parents = successors(self.parent.as_ref(), |parent| parent.parent.as_ref());
+        parents
+            .find(|parent| parent.id == *whose)
+            .map(|parent| Self {
+                id: parent.id.clone(),
+                plan: Rc::clone(&parent.plan),
+                configured: true,
+                parent: parent.parent.clone(),
+                subjects: Vec::new(),
+            })
+    }
+
+    /// Whether anyone paces what they spend.
+    pub(crate) fn has_pace(&self) -> bool {
+        let mut books = self.books();
+        self.limits().pace.is_some() || books.any(|book| book.limits.pace.is_some())
+    }
+
+    /// The same with their records, in the same order.
+    pub(crate) fn with_records<'a>(&'a self, records: &'a [Record]) -> Vec<Book<'a>> {
+        let all = self.books().zip(records);
+        all.map(|(of, record)| of.with(record)).collect()
+    }
+
+    /// All budgets that its requests are charged on, its own first.
+    pub(crate) fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        let others = self.books().flat_map(|book| book.limits.budgets());
+        self.limits().budgets().chain(others)
+    }
+}

@@ -1,0 +1,62 @@
+//! Reading stored bytes back: little-endian numbers, one after the other.
+
+use crate::units::{Cost, Micros, Timestamp, Tokens};
+
+/// Bytes that are none of ours: truncated, newer, or another plugin's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt(pub(crate) ());
+
+/// What is still to be read.
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+
+impl Input<'_> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(Corrupt(()))?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Corrupt> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Corrupt> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn time(&mut self) -> Result<Timestamp, Corrupt> {
+        self.u64().map(Timestamp::from_nanos)
+    }
+
+    pub(crate) fn cost(&mut self) -> Result<Cost, Corrupt> {
+        Ok(Cost {
+            tokens: Tokens(self.u64()?),
+            usd: Micros(self.u64()?),
+        })
+    }
+
+    /// A list of at most so many, after a byte that says how many.
+    pub(crate) fn list<T>(
+        &mut self,
+        most: usize,
+        read: impl Fn(&mut Self) -> Result<T, Corrupt>,
+    ) -> Result<Vec<T>, Corrupt> {
+        let [count] = self.take()?;
+        if usize::from(count) > most {
+            return Err(Corrupt(()));
+        }
+        let mut list = Vec::with_capacity(count.into());
+        for _ in 0..count {
+            list.push(read(self)?);
+        }
+        Ok(list)
+    }
+
+    /// That there is nothing more.
+    pub(crate) fn end(&self) -> Result<(), Corrupt> {
+        match self.0 {
+            [] => Ok(()),
+            _ => Err(Corrupt(())),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The identity of a conversation: hashes of its texts.
+
+use std::hash::{Hash, Hasher};
+
+use super::Role;
+use crate::conversation::ConversationId;
+use crate::hash::{StableHasher, stable};
+
+/// What distinguishes a conversation from others, as far as it was read. Only raw texts count: attributes such as `cache_control`
+/// move from turn to turn, and a text may stand alone or in a block.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    /// The application's instructions outside of the messages.
+    system: StableHasher,
+    /// Everything up to the end of the user's first message.
+    start: StableHasher,
+    /// The user's first message was read.
+    has_started: bool,
+    /// The message that is being read.
+    text: StableHasher,
+    /// The model's last message.
+    answer: Option<u64>,
+    questions: [u64; 2],
+}
+
+impl Identity {
+    /// The conversation's id; `None` where the user says nothing.
+    pub(super) fn id(&self) -> Option<ConversationId> {
+        self.has_started.then(|| ConversationId {
+            name: stable((self.system.finish(), self.start.finish())),
+            questions: self.questions,
+        })
+    }
+
+    /// The next part of a text, including its closing quote if `is_closed`. `is_beside`: it is outside of the messages.
+    pub(super) fn feed(&mut self, text: &[u8], is_beside: bool, is_closed: bool) {
+        let hasher = match is_beside {
+            true => &mut self.system,
+            false => &mut self.text,
+        };
+        let text = text
+            .strip_suffix(b"\"")
+            .filter(|_| is_closed)
+            .unwrap_or(text);
+        hasher.write(text);
+        if is_closed {
+            // Not a byte of UTF-8: it separates two texts.
+            hasher.write_u8(0xff);
+        }
+    }
+
+    /// A message was read. `is_own`: it answers no tool.
+    pub(super) fn end_message(&mut self, role: Role, is_own: bool) {
+        let text = std::mem::take(&mut self.text).finish();
+        let asks = role == Role::User && is_own;
+        if !self.has_started {
+            (role as u8, text).hash(&mut self.start);
+            self.has_started = asks;
+        }
+        if asks {
+            // Hashed with the model's last message, so that even a short question belongs to this conversation.
+            let question = self.answer.map_or(0, |answer| stable((answer, text)));
+            self.questions = [question, self.questions[0]];
+        }
+        if role == Role::Assistant {
+            self.answer = Some(text);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Calls to the store that proxies share: sent by ticks, answered to the configuration that sent them.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+use crate::config::Global;
+use crate::edge::filter::complain;
+use crate::edge::host::Host;
+use crate::lease::teller::{Message, Note, Outcome};
+use crate::state::store::StateFaults;
+
+/// How long a store may take. Less than a line is waited for ([`CLAIM`](crate::lease::grant::CLAIM)).
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Calls that are under way, by their tokens.
+#[derive(Default)]
+pub(crate) struct Courier {
+    calls: HashMap<u32, Message>,
+    /// What the next tick sends once more. Not sooner: Envoy would take the connection that the store is about to close.
+    again: Vec<Message>,
+}
+
+impl Courier {
+    /// Sends what is due.
+    pub(crate) fn tick(&mut self, host: &Host) {
+        for message in std::mem::take(&mut self.again) {
+            self.send(host, message);
+        }
+        let Ok(mut teller) = host.teller.try_borrow_mut() else {
+            return;
+        };
+        if teller.is_idle() {
+            return;
+        }
+        let (messages, faults) = teller.due(host, host.now());
+        drop(teller);
+        told(host, &faults);
+        for message in messages {
+            self.send(host, message);
+        }
+    }
+
+    fn send(&mut self, host: &Host, message: Message) {
+        let global = &message.global;
+        let body = message.body(password(global).as_deref());
+        // Envoy wants these three, and its raw TCP pool throws them away.
+        let headers = vec![
+            (":method", "POST"),
+            (":path", "/"),
+            (":authority", global.cluster.as_str()),
+        ];
+        let sent = hostcalls::dispatch_http_call(
+            &global.cluster,
+            headers,
+            Some(&body),
+            Vec::new(),
+            TIMEOUT,
+        );
+        match sent {
+            Ok(token) => {
+                self.calls.insert(token, message);
+            }
+            Err(_) => {
+                let Ok(mut teller) = host.teller.try_borrow_mut() else {
+                    return;
+                };
+                let outcome = teller.not_sent(&message, host, host.now());
+                drop(teller);
+                self.apply(host, outcome);
+            }
+        }
+    }
+
+    /// A call has ended. It has no headers where there was no connection, or none in time.
+    pub(crate) fn answered(&mut self, host: &Host, token: u32, headers: usize, body: usize) {
+        let Some(message) = self.calls.remove(&token) else {
+            return;
+        };
+        let headers = (headers > 0).then(|| host.headers(MapType::HttpCallResponseHeaders));
+        let status = headers.as_ref().and_then(|headers| headers.only(":status"));
+        let body = host.bytes(BufferType::HttpCallResponseBody, 0, body);
+        let Ok(mut teller) = host.teller.try_borrow_mut() else {
+            return;
+        };
+        let outcome = teller.heard(&message, status, &body, host, host.now());
+        drop(teller);
+        self.apply(host, outcome);
+    }
+
+    fn apply(&mut self, host: &Host, outcome: Outcome) {
+        for metric in &outcome.metrics {
+            host.count(metric);
+        }
+        told(host, &outcome.faults);
+        for note in &outcome.notes {
+            match note {
+                Note::Found => log::info!("bursar: {note}"),
+                Note::Lost(_) | Note::Emptied | Note::Skewed(_) => log::warn!("bursar: {note}"),
+            }
+        }
+        self.again.extend(outcome.again);
+    }
+}
+
+fn told(host: &Host, faults: &StateFaults) {
+    if *faults != StateFaults::default() {
+        complain(host, faults);
+    }
+}
+
+/// The password of the store's user, out of the VM's environment.
+pub(crate) fn password(global: &Rc<Global>) -> Option<String> {
+    let login = global.login.as_ref()?;
+    std::env::var(&login.password_env).ok()
+}

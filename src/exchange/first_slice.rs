@@ -1,0 +1,78 @@
+//! The first request of a window, where a budget that proxies share has not been asked for here yet: it waits for a moment.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::admission::Watch;
+use crate::admission::ledger::Ledger;
+use crate::admission::tenant::Tenant;
+use crate::config::Config;
+use crate::estimate::Estimate;
+use crate::estimate::learn::{BytesPerToken, PRIOR_ANSWER};
+use crate::name::NameHashing;
+use crate::state::store::Store;
+use crate::tenant::TenantId;
+use crate::units::{Timestamp, Tokens};
+
+/// How long a request waits at the most.
+pub const LONGEST: Duration = Duration::from_millis(250);
+
+/// Tenants that need not be looked at, in this worker: they were heard of in this window. As many as are configured.
+#[derive(Clone, Debug, Default)]
+pub struct Warm(Rc<RefCell<HashMap<TenantId, Timestamp, NameHashing>>>);
+
+impl Warm {
+    fn has(&self, tenant: &TenantId, now: Timestamp) -> bool {
+        let warm = self.0.try_borrow();
+        let until = warm.ok().and_then(|warm| warm.get(tenant).copied());
+        until.is_some_and(|until| now < until)
+    }
+
+    fn note(&self, tenant: &TenantId, until: Timestamp) {
+        if let Ok(mut warm) = self.0.try_borrow_mut() {
+            warm.insert(tenant.clone(), until);
+        }
+    }
+}
+
+/// What the store is to hear before a request goes on that waits; `None`: it does not wait. `length`: of its body. `since`: it has waited.
+pub(super) fn awaited(
+    config: &Config,
+    warm: &Warm,
+    tenant: &Tenant,
+    length: Option<u64>,
+    since: Option<Timestamp>,
+    store: &impl Store,
+    now: Timestamp,
+) -> Option<Vec<Watch>> {
+    let is_late = since.is_some_and(|since| now.since(since) >= LONGEST);
+    // Ids that are not configured have no part of shared budgets, and could be made up to fill the memory.
+    let is_shared = config.global.is_some() && tenant.configured && !tenant.limits().shadow;
+    if !is_shared || is_late || warm.has(&tenant.id, now) {
+        return None;
+    }
+    let mut ledger = Ledger::new(store, tenant, config.failure_mode, now);
+    // The model is not known, nor what it may answer.
+    let likely = Estimate {
+        body_bytes: length.unwrap_or_default(),
+        bytes_per_token: BytesPerToken::PRIOR,
+        output_limit: None,
+        answer: Tokens(PRIOR_ANSWER),
+        choices: 1,
+        weights: tenant
+            .plan
+            .limits
+            .weights
+            .map(|weights| weights.of_request()),
+    };
+    let cost = likely.ceiling(config.unlisted_price.as_ref());
+    match ledger.first_slices(cost, since.is_none()) {
+        Some(until) => {
+            warm.note(&tenant.id, until);
+            None
+        }
+        None => Some(ledger.take_watches(config.global.as_ref())),
+    }
+}

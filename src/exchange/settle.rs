@@ -1,0 +1,270 @@
+//! The end of an admitted request: its usage replaces its reservation.
+
+use crate::admission::Used;
+use crate::admission::ledger::Ledger;
+use crate::config::Config;
+use crate::estimate::learn::{BytesPerToken, Observation, Peak};
+use crate::exchange::admitted::Admitted;
+use crate::exchange::step::Step;
+use crate::metric::Label;
+use crate::provider::usage::UsageReader;
+use crate::report::log_fields;
+use crate::report::metrics;
+use crate::report::settlement::{Exit, SettledBy, Settlement};
+use crate::state::store::{StateFaults, Store};
+use crate::tier::{self, Ladder, LadderPlace, Needs, Price, place};
+use crate::units::{Cost, Timestamp, Tokens};
+use crate::usage::{ServiceTier, Usage};
+
+impl Admitted {
+    /// Settles by all that is known at the end. `exit`: why it ended. If an answer had begun, a last event without an empty line may
+    /// still report the usage.
+    pub(super) fn leave(
+        mut self,
+        config: &Config,
+        store: &impl Store,
+        exit: Exit,
+        now: Timestamp,
+    ) -> Step {
+        let exit = match &mut self.reader {
+            Some(reader) => {
+                // Clients disconnect as soon as they have the last event.
+                let (_, is_final) = reader.reported();
+                reader.feed(&[], true);
+                match is_final {
+                    true => Exit::Answered,
+                    false => Exit::Cut,
+                }
+            }
+            None => exit,
+        };
+        let unheard = self.end_unheard(config, store, now);
+        let upstream = self.end_upstream(config, store, now);
+        let unheard = unheard.reporting(upstream);
+        self.settle_or_wait(config, store, exit, true, now)
+            .reporting(unheard)
+    }
+
+    /// Replaces the reservation by the usage: zero where the upstream did not serve.
+    pub(super) fn settle(
+        &mut self,
+        config: &Config,
+        store: &impl Store,
+        exit: Exit,
+        now: Timestamp,
+    ) -> Step {
+        self.settle_or_wait(config, store, exit, false, now)
+    }
+
+    /// As [`Admitted::settle`]. `is_last`: if the record cannot be written, it is not tried again.
+    fn settle_or_wait(
+        &mut self,
+        config: &Config,
+        store: &impl Store,
+        exit: Exit,
+        is_last: bool,
+        now: Timestamp,
+    ) -> Step {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return Step::default();
+        }
+        let settlement = self.settlement(config, exit);
+        let demand = self.demand(config, settlement.usage);
+        let used = Used {
+            cost: Cost {
+                tokens: self.tenant.limits().counted(&settlement.usage),
+                usd: settlement.spend,
+            },
+            is_sent: !matches!(exit, Exit::Unsent | Exit::Redirected),
+            demand: &demand,
+            observation: match settlement.by {
+                SettledBy::Usage => self.observation(config, settlement.usage),
+                SettledBy::Estimate | SettledBy::None => Observation::default(),
+            },
+        };
+        let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
+        let is_written = ledger.settle(&mut self.admission, &used);
+        // It must not be lost: it is tried once more at the end of the exchange. After that, gauges keep the values of the admission.
+        if !is_written && !is_last {
+            self.is_settled = false;
+            return Step::of(StateFaults {
+                given_up: 0,
+                ..ledger.faults
+            });
+        }
+        ledger.settle_capacity(&self.admission, settlement.usage.total());
+        let (limits, record) = (self.tenant.limits(), self.admission.record.as_deref());
+        let mut metrics = metrics::settled(&settlement);
+        let exceeded = self.admission.exceeded(limits, used.cost);
+        let label = || self.tenant.label();
+        metrics.extend(exceeded.map(|(unit, by)| metrics::over_hold(label(), unit, by)));
+        Step {
+            metrics,
+            fields: log_fields::charged(&settlement, limits, record),
+            capacity: self.admission.capacity.clone(),
+            faults: ledger.faults,
+            ..Step::default()
+        }
+    }
+
+    /// What was used, what it cost, and what was saved.
+    fn settlement(&self, config: &Config, exit: Exit) -> Settlement {
+        let exit = match exit {
+            Exit::Answered | Exit::Cut if self.is_unserved() => Exit::UpstreamFailed,
+            exit => exit,
+        };
+        let (usage, by) = match exit {
+            Exit::Answered | Exit::Cut | Exit::Unanswered | Exit::Unended => {
+                self.usage_so_far(exit)
+            }
+            Exit::UpstreamRefused | Exit::UpstreamFailed | Exit::Unsent | Exit::Redirected => {
+                (Usage::default(), SettledBy::None)
+            }
+        };
+        let price = self.price_of_answer(config);
+        let usage = Usage {
+            service_tier: usage.service_tier.or_else(|| self.dearer_tier(price)),
+            ..usage
+        };
+        let spend = tier::cost(&usage, price).usd;
+        let asked_price = self.asked_price.as_ref().filter(|_| self.price.is_some());
+        Settlement {
+            tenant: self.tenant.label(),
+            tier: self.tier.clone(),
+            model: model_label(config, &self.model),
+            usage,
+            spend,
+            saved: tier::cost(&usage, asked_price).usd - spend,
+            by,
+            exit,
+        }
+    }
+
+    /// Whether the answer, whatever its status, is a page or an error.
+    fn is_unserved(&self) -> bool {
+        self.reader.as_ref().is_some_and(UsageReader::is_no_answer)
+    }
+
+    /// The price of the model that answered: the one that was sent, unless the answer names another model of a ladder.
+    fn price_of_answer<'a>(&'a self, config: &'a Config) -> Option<&'a Price> {
+        let sent = self.price.as_ref()?;
+        let answered = self.reader.as_ref().and_then(UsageReader::served_model);
+        let other = answered
+            .and_then(|answered| tier::price_of_answer(&config.ladders, &self.model, answered));
+        other.or(Some(sent))
+    }
+
+    /// The service tier that the request asks for, where that is dearer: a client may leave before the answer names the one that
+    /// served, and not all answers do.
+    fn dearer_tier(&self, price: Option<&Price>) -> Option<ServiceTier> {
+        let asked = self.facts.service_tier.or(self.endpoint.service_tier);
+        asked.filter(|&asked| price.is_some_and(|price| price.is_dearer_at(asked)))
+    }
+
+    /// The usage as far as it is known, and whether the provider reported it.
+    fn usage_so_far(&self, exit: Exit) -> (Usage, SettledBy) {
+        let reader = self.reader.as_ref();
+        let (reported, is_final) = reader.map_or((None, false), UsageReader::reported);
+        let likely = self.admission.estimate.input();
+        let reported = reported.unwrap_or_default().split(likely);
+        if reported.is_whole() && (is_final || exit == Exit::Answered) {
+            return (reported, SettledBy::Usage);
+        }
+        let reserved = self.admission.estimate.output();
+        let seen = match reader {
+            // The rest of the answer is not seen here.
+            Some(_) if self.facts.is_deferred => reserved,
+            Some(reader) if self.hides_usage(reader) => reader.estimated_output().max(reserved),
+            // Never more than was reserved, which the request's own limits bound.
+            Some(reader) => reader.estimated_output().min(reserved),
+            None if exit == Exit::Unended => reserved,
+            None => Tokens(0),
+        };
+        // Who teaches that prompts are sparse, and then cuts off what tells of a dense one, must gain nothing by it.
+        let plain = BytesPerToken::PRIOR.tokens(self.admission.estimate.body_bytes);
+        let estimate = Usage {
+            input: reported.input.or_else(|| Some(likely.max(plain))),
+            output: Some(seen).max(reported.output),
+            service_tier: reader.and_then(UsageReader::service_tier),
+            ..reported
+        };
+        (estimate, SettledBy::Estimate)
+    }
+
+    /// Whether the client chose that what was used be hidden, and shows no more of the answer than it likes: a stream that could not be
+    /// asked for its usage; a part of an answer, or a compressed one, where its signature keeps us from asking for another.
+    fn hides_usage(&self, reader: &UsageReader) -> bool {
+        self.is_unasked || self.endpoint.is_signed && !reader.is_shown()
+    }
+
+    /// What it would have cost had nothing been served better than by the first tier of its ladder, by the second, …,
+    /// if a plan has pace.
+    fn demand(&self, config: &Config, usage: Usage) -> Vec<Cost> {
+        if !self.tenant.has_pace() {
+            return Vec::new();
+        }
+        let levels = config.ladders.iter().map(Ladder::last).max();
+        let place = place(&config.ladders, &self.requested_model);
+        let price = |level: usize| match place {
+            Some(LadderPlace { ladder, asked }) => {
+                let tier = ladder.tiers.get(level.min(ladder.last()).max(asked));
+                tier.and_then(|tier| tier.price.as_ref())
+            }
+            None => self.price.as_ref(),
+        };
+        let tokens = self.tenant.limits().counted(&usage);
+        let levels = 0..levels.unwrap_or_default();
+        levels
+            .map(|level| Cost {
+                tokens,
+                ..tier::cost(&usage, price(level))
+            })
+            .collect()
+    }
+
+    /// What the estimates learn from the reported usage. A body with images or the like, or with a prompt that the provider
+    /// stores, says nothing about the tokens of text.
+    fn observation(&self, config: &Config, usage: Usage) -> Observation {
+        let estimate = &self.admission.estimate;
+        let is_text = [Needs::IMAGES, Needs::CACHED_PROMPT]
+            .iter()
+            .all(|other| !other.are_in(self.facts.needs));
+        let input = usage.input.filter(|_| is_text);
+        Observation {
+            prompt: input.map(|input| (estimate.body_bytes, input)),
+            answer: usage
+                .output
+                .and_then(|output| estimate.unlimited_answer(output)),
+            peak: self.peak(config, usage),
+        }
+    }
+
+    /// What it used, for a plan with budgets.
+    fn peak(&self, config: &Config, usage: Usage) -> Option<Peak> {
+        self.tenant.budgets().next()?;
+        let price = self.price_of_answer(config);
+        let input = Usage {
+            output: None,
+            ..usage
+        };
+        let input_cost = tier::cost(&input, price).usd;
+        let (input, output) = (usage.input?, usage.output.unwrap_or_default());
+        let body_bytes = self.admission.estimate.body_bytes;
+        Some(Peak::of(body_bytes, input, output, input_cost, price))
+    }
+
+    /// Keeps the reservation of a long answer from expiring.
+    pub(super) fn renew(&mut self, config: &Config, store: &impl Store, now: Timestamp) -> Step {
+        if self.is_settled {
+            return Step::default();
+        }
+        let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
+        ledger.renew(&mut self.admission);
+        Step::of(ledger.faults)
+    }
+}
+
+pub(super) fn model_label(config: &Config, model: &str) -> Label {
+    let other = || metrics::OTHER_MODEL.into();
+    config.model(model).map_or_else(other, Label::from)
+}

@@ -1,0 +1,196 @@
+//! What the proxy is to do: changes of the message at hand, and what is to be counted and logged.
+
+use crate::admission::{CapacityHold, Watch};
+use crate::body::rewrite::Edit;
+use crate::http::Headers;
+use crate::report::headers;
+use crate::report::log_fields::Field;
+use crate::report::metrics::Metric;
+use crate::report::refusal::Reply;
+use crate::state::store::StateFaults;
+use crate::text::Text;
+
+/// What the proxy is to do now.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Changes of the headers at hand, in this order.
+    pub headers: Vec<HeaderChange>,
+    /// Change of the body at hand.
+    pub body: BodyChange,
+    /// Whether the message is forwarded.
+    pub next: Next,
+    /// What is to be counted.
+    pub metrics: Vec<Metric>,
+    /// What is to be known to the access log.
+    pub fields: Vec<Field>,
+    /// The capacity whose gauge is to be set.
+    pub capacity: Option<Box<CapacityHold>>,
+    /// Faults of bursar's own state.
+    pub faults: StateFaults,
+    /// Records of whose shared budgets the store is to hear.
+    pub watches: Vec<Watch>,
+}
+
+/// A change of one header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderChange {
+    /// Replaces any header of that name.
+    Set(&'static str, Text),
+    /// As `Set`, where there is no such header yet: that is cheaper for the proxy.
+    Add(&'static str, Text),
+    /// Removes all headers of that name.
+    Remove(Vec<u8>),
+}
+
+/// A change of the body at hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BodyChange {
+    /// Unchanged.
+    #[default]
+    Keep,
+    /// Replaces some values in the whole held body; sorted.
+    Edit(Vec<Edit>),
+    /// Replaces the chunk by these bytes.
+    Replace(Vec<u8>),
+}
+
+/// Whether a message is forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// It is forwarded.
+    #[default]
+    Continue,
+    /// It waits for more of its body.
+    Pause,
+    /// It waits for its part of a budget that proxies share: all is to be begun anew in a moment. Nothing else is to be done.
+    Park,
+    /// Bursar answers it.
+    Reply(Reply),
+}
+
+impl Step {
+    /// A step that only counts faults of bursar's own state.
+    pub(super) fn of(faults: StateFaults) -> Self {
+        Self {
+            faults,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn pause() -> Self {
+        Self {
+            next: Next::Pause,
+            ..Self::default()
+        }
+    }
+
+    /// This step and one that comes after it.
+    pub(super) fn and(mut self, after: Self) -> Self {
+        append(&mut self.headers, after.headers);
+        self.next = after.next;
+        append(&mut self.metrics, after.metrics);
+        append(&mut self.fields, after.fields);
+        self.capacity = self.capacity.or(after.capacity);
+        self.faults = self.faults.and(after.faults);
+        append(&mut self.watches, after.watches);
+        self
+    }
+
+    /// This step, with what `other` counts and logs.
+    pub(super) fn reporting(mut self, other: Self) -> Self {
+        append(&mut self.metrics, other.metrics);
+        append(&mut self.fields, other.fields);
+        self.capacity = self.capacity.or(other.capacity);
+        self.faults = self.faults.and(other.faults);
+        append(&mut self.watches, other.watches);
+        self
+    }
+
+    /// This step, after which the store is to hear of shared budgets.
+    pub(super) fn watching(mut self, watches: Vec<Watch>) -> Self {
+        append(&mut self.watches, watches);
+        self
+    }
+}
+
+/// Appends `more` to `list`.
+pub(super) fn append<T>(list: &mut Vec<T>, more: Vec<T>) {
+    if list.is_empty() {
+        *list = more;
+    } else {
+        list.extend(more);
+    }
+}
+
+/// Removes headers that only bursar may set, if a client or an upstream sent them. WSGI and CGI take an underscore for a hyphen,
+/// so this does too.
+pub(super) fn foreign(message: &Headers) -> Vec<HeaderChange> {
+    let plain = |byte: &u8| {
+        if *byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    let is_ours = |name: &[u8]| {
+        // Most other headers begin with another letter.
+        matches!(name, [b'x' | b'X', ..])
+            && name
+                .get(..headers::PREFIX.len())
+                .is_some_and(|start| start.iter().map(plain).eq(headers::PREFIX.bytes()))
+    };
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in message.names() {
+        if is_ours(name) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+        .into_iter()
+        .map(|name| HeaderChange::Remove(name.to_vec()))
+        .collect()
+}
+
+/// Headers by which a client that Envoy trusts makes it retry, or time out early: answers that nobody sees are paid for all the
+/// same (<https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter>).
+const RETRYING: [&str; 10] = [
+    "x-envoy-upstream-stream-duration-ms",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-max-retries",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+];
+
+/// Headers by which a client would have a part of the answer alone, without its usage (RFC 9110, 14.2; Google's APIs heed them by
+/// <https://cloud.google.com/apis/docs/system-parameters>, read 2026-11-29).
+const PARTIAL: [&[u8]; 2] = [b"range", b"if-range"];
+
+/// Removes both kinds. Retries and timeouts are for the route to set; and a request that is signed keeps the others, which may be a part
+/// of what is signed.
+pub(super) fn evading(request: &Headers, is_signed: bool) -> Vec<HeaderChange> {
+    // Envoy itself puts `x-envoy-expected-rq-timeout-ms` into each request, so the prefix alone says little.
+    let is_one = |name: &[u8]| match name {
+        [b'x', ..] => {
+            let mut all = RETRYING.iter().map(|one| one.as_bytes());
+            name.starts_with(b"x-envoy-") && all.any(|one| one == name)
+        }
+        [b'r' | b'i', ..] => !is_signed && PARTIAL.contains(&name),
+        _ => false,
+    };
+    let mut sent: Vec<&[u8]> = Vec::new();
+    for name in request.names().filter(|name| is_one(name)) {
+        if !sent.contains(&name) {
+            sent.push(name);
+        }
+    }
+    let removed = sent.into_iter();
+    removed
+        .map(|name| HeaderChange::Remove(name.to_vec()))
+        .collect()
+}

@@ -1,0 +1,28 @@
+//! A wait for the first byte of an answer, where it is measured.
+
+use crate::config::Config;
+use crate::name::Name;
+use crate::policy::Request;
+use crate::units::Timestamp;
+
+/// A wait for the first byte of an answer.
+#[derive(Debug)]
+pub(super) struct Wait {
+    /// The model of the tier that serves: the key of the tier's times in shared data.
+    pub(super) model: Name,
+    /// When the request ended; `None` before.
+    pub(super) since: Option<Timestamp>,
+}
+
+impl Wait {
+    /// The wait of a request that is served at this tier, if somebody has an SLA there.
+    pub(super) fn of(config: &Config, request: &Request<'_>, tier: usize) -> Option<Self> {
+        config.tightest_sla?;
+        let ladder = request.place?.ladder;
+        let tier = ladder.tiers.get(tier).filter(|_| ladder.last() > 0)?;
+        Some(Self {
+            model: tier.model.clone(),
+            since: None,
+        })
+    }
+}

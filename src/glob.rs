@@ -1,0 +1,48 @@
+//! Globs: patterns of models, hosts and paths, in which `*` stands for any text.
+
+/// Whether `glob` matches all of `text`. Time is bounded by the product of their lengths.
+#[must_use]
+pub fn matches(glob: &str, text: &str) -> bool {
+    // Where bytes of UTF-8 are found, characters are.
+    let mut parts = glob.as_bytes().split(|&byte| byte == b'*');
+    let (head, mut text) = (parts.next().unwrap_or_default(), text.as_bytes());
+    let Some(tail) = parts.next_back() else {
+        return head == text;
+    };
+    let Some(rest) = text.strip_prefix(head) else {
+        return false;
+    };
+    text = rest;
+    for part in parts.filter(|part| !part.is_empty()) {
+        let Some(at) = text.windows(part.len()).position(|here| here == part) else {
+            return false;
+        };
+        text = text
+            .get(at.saturating_add(part.len())..)
+            .unwrap_or_default();
+    }
+    text.ends_with(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_glob_matches_the_whole_name() {
+        for (glob, text, expected) in [
+            ("gpt-4o", "gpt-4o", true),
+            ("gpt-4o", "gpt-4o-mini", false),
+            ("*", "", true),
+            ("gpt-*-mini", "gpt-4o-mini", true),
+            ("gpt-*-mini", "gpt-mini", false),
+            ("*4o*", "gpt-4o-mini", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches(glob, text), expected, "{glob} {text}");
+        }
+    }
+}

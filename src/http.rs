@@ -1,0 +1,207 @@
+//! What a message shows besides its body: headers in the form in which the proxy has them, and the proxy's properties.
+
+/// Read access to the proxy's properties.
+pub trait Properties {
+    /// The value at `path`, as the bytes that the proxy gives; `None` if there is none.
+    fn property(&self, path: &[String]) -> Option<Vec<u8>>;
+}
+
+/// The headers of a message: names in lower case, values as any bytes, in their order.
+///
+/// They stay in the proxy's form, so that none is copied: the number of pairs, the sizes of each name and value, then the
+/// names and values themselves, each with a NUL behind it. All numbers are 32 bits, little-endian. What is not in that form ends
+/// the list. Where each is, is found once, since a request's headers are looked through many times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    form: Vec<u8>,
+    places: Vec<Place>,
+}
+
+/// Where a name is, and the value behind it, from the start of the form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    start: usize,
+    name: usize,
+    value: usize,
+}
+
+impl Headers {
+    /// Headers as the proxy gives them.
+    #[must_use]
+    pub fn in_form(bytes: Vec<u8>) -> Self {
+        Self {
+            places: places(&bytes),
+            form: bytes,
+        }
+    }
+
+    /// The bytes that the proxy takes.
+    #[must_use]
+    pub fn as_form(&self) -> &[u8] {
+        &self.form
+    }
+
+    /// All names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let form = self.form.as_slice();
+        let places = self.places.iter();
+        places.filter_map(move |place| Some((place.name_in(form)?, place.value_in(form)?)))
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let form = self.form.as_slice();
+        let places = self.places.iter();
+        places.filter_map(move |place| place.name_in(form))
+    }
+
+    /// The values of a header.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let form = self.form.as_slice();
+        let places = self.places.iter();
+        places
+            .filter(move |place| place.is(name, form))
+            .filter_map(move |place| place.value_in(form))
+    }
+
+    /// Whether there is such a header.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+
+    /// The value of a header that was sent once; `None` if it was not sent, or sent several times.
+    #[must_use]
+    pub fn only(&self, name: &str) -> Option<&[u8]> {
+        let mut values = self.values(name);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+
+    /// The same of several headers, in one pass.
+    #[must_use]
+    pub fn only_of<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        let found = self.first_of(names);
+        found.map(|(first, count)| first.filter(|_| count == 1))
+    }
+
+    /// The first value of each of several headers, and how many there are, in one pass.
+    pub(crate) fn first_of<const N: usize>(&self, names: [&str; N]) -> [(Option<&[u8]>, usize); N] {
+        // Few names are as long as one of those. Lengths beyond 63 share a bit with others, and are compared.
+        let bit = |length: usize| 1_u64 << (length % 64);
+        let lengths = names.iter().fold(0, |all, name| all | bit(name.len()));
+        let mut found = [(None, 0_usize); N];
+        for place in &self.places {
+            if lengths & bit(place.name) == 0 {
+                continue;
+            }
+            for (wanted, (first, count)) in names.iter().zip(&mut found) {
+                if place.is(wanted, &self.form) {
+                    *first = first.or_else(|| place.value_in(&self.form));
+                    *count = count.saturating_add(1);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Where all names and values are.
+fn places(form: &[u8]) -> Vec<Place> {
+    let sizes = || {
+        let (count, rest) = form.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        rest.split_at_checked(count.checked_mul(8)?)
+    };
+    let Some((sizes, texts)) = sizes() else {
+        return Vec::new();
+    };
+    let mut start = form.len().saturating_sub(texts.len());
+    let mut places = Vec::with_capacity(sizes.len() / 8);
+    for [a, b, c, d, e, f, g, h] in sizes.as_chunks::<8>().0 {
+        let size = |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
+        let place = Place {
+            start,
+            name: size([*a, *b, *c, *d]),
+            value: size([*e, *f, *g, *h]),
+        };
+        // Each has a NUL behind it.
+        let both = place.name.saturating_add(place.value).saturating_add(2);
+        start = start.saturating_add(both);
+        if start > form.len() {
+            break;
+        }
+        places.push(place);
+    }
+    places
+}
+
+impl Place {
+    /// Whether this is its name. Most are not as long.
+    fn is(&self, name: &str, form: &[u8]) -> bool {
+        self.name == name.len() && self.name_in(form) == Some(name.as_bytes())
+    }
+
+    fn name_in<'a>(&self, form: &'a [u8]) -> Option<&'a [u8]> {
+        form.get(self.start..)?.get(..self.name)
+    }
+
+    fn value_in<'a>(&self, form: &'a [u8]) -> Option<&'a [u8]> {
+        let start = self.start.saturating_add(self.name).saturating_add(1);
+        form.get(start..)?.get(..self.value)
+    }
+}
+
+/// Puts pairs into the proxy's form.
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+        let (mut count, mut sizes, mut texts) = (0_usize, Vec::new(), Vec::new());
+        for (name, value) in pairs {
+            count = count.saturating_add(1);
+            for text in [name.as_ref(), value.as_ref()] {
+                sizes.extend(number(text.len()));
+                texts.extend(text);
+                texts.push(0);
+            }
+        }
+        Self::in_form([&number(count)[..], &sizes, &texts].concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn headers(list: &[(&str, &[u8])]) -> Headers {
+        list.iter().copied().collect()
+    }
+
+    #[test]
+    fn headers_are_read_from_the_proxys_form_as_far_as_it_goes() {
+        let form = b"\x02\0\0\0\x01\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0a\0\xff\0\0b\0\0";
+        let both = headers(&[("a", b"\xff\0"), ("b", b"")]);
+        assert_eq!(both.as_form(), form);
+        assert_eq!(Headers::in_form(form.to_vec()), both);
+        let pairs: Vec<_> = both.iter().collect();
+        assert_eq!(pairs, [(&b"a"[..], &b"\xff\0"[..]), (b"b", b"")]);
+        assert!(both.has("b") && !both.has("c"));
+        for end in 0..form.len() {
+            let part = Headers::in_form(form[..end].to_vec());
+            assert!(part.iter().count() < 2, "{end} bytes");
+        }
+        // More is promised than is there.
+        let form = b"\xff\xff\xff\xff\x01\0\0\0\x02\0\0\0a\0bc\0";
+        assert_eq!(Headers::in_form(form.to_vec()).iter().count(), 0);
+    }
+
+    #[test]
+    fn a_header_sent_twice_has_no_one_value() {
+        let sent = headers(&[("a", b"1"), ("b", b"2"), ("a", b"1"), ("c", b"")]);
+        let found = sent.only_of(["b", "a", "c", "d"]);
+        assert_eq!(found, ["b", "a", "c", "d"].map(|name| sent.only(name)));
+        assert_eq!(found, [Some(&b"2"[..]), None, Some(b""), None]);
+    }
+}

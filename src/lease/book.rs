@@ -1,0 +1,235 @@
+//! The budgets of a record that proxies share: what was asked of each here, what is said about it, and what is heard.
+
+use std::hash::{Hash, Hasher};
+
+use crate::hash::StableHasher;
+use crate::lease::grant::{Grant, NoRoom, Terms};
+use crate::lease::line::{Holder, Line};
+use crate::lease::share::{FirstRequest, Share};
+use crate::lease::slice::Slice;
+use crate::limits::account::Account;
+use crate::limits::budget::Budget;
+use crate::limits::stacked::{BUDGET, Limit, LimitKey, Rule, State};
+use crate::metric::Label;
+use crate::plan::Limits;
+use crate::state::record::Record;
+use crate::state::slots::SlotSeed;
+use crate::units::{Cost, Micros, Timestamp, Tokens};
+
+/// A budget that proxies share, and its account.
+pub struct SharedBudget<'a> {
+    /// The limit, unless it is the plan's `budget`.
+    limit: Option<&'a Limit>,
+    budget: &'a Budget,
+    share: Share,
+    account: &'a mut Account,
+}
+
+/// A reservation that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// What is to be held.
+    pub cost: Cost,
+    /// What was held for the same request before.
+    pub before: Cost,
+    /// Whether it is held now.
+    pub is_held: bool,
+}
+
+/// All budgets of a record that proxies share. The record must be as of now.
+pub fn shared_budgets<'a>(
+    limits: &'a Limits,
+    record: &'a mut Record,
+) -> impl Iterator<Item = SharedBudget<'a>> {
+    let own = limits.budget.as_ref().and_then(|budget| {
+        Some(SharedBudget {
+            limit: None,
+            budget,
+            share: budget.share?,
+            account: &mut record.account,
+        })
+    });
+    let others = limits.others.iter().zip(&mut record.others);
+    let others = others.filter_map(|(limit, entry)| match (&limit.rule, &mut entry.state) {
+        (Rule::Budget(budget), State::Account(account)) => Some(SharedBudget {
+            limit: Some(limit),
+            budget,
+            share: budget.share?,
+            account,
+        }),
+        _ => None,
+    });
+    own.into_iter().chain(others)
+}
+
+impl<'a> SharedBudget<'a> {
+    /// The limit's name.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.limit.map_or(BUDGET, |limit| limit.name.as_str())
+    }
+
+    /// The same, for a metric.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        self.limit
+            .map_or_else(|| BUDGET.into(), |limit| (&limit.name).into())
+    }
+
+    /// As what its state stands in a record.
+    #[must_use]
+    pub fn key(&self) -> LimitKey {
+        self.limit
+            .map_or_else(|| LimitKey::of(BUDGET), |limit| limit.key)
+    }
+
+    /// Its budget.
+    #[must_use]
+    pub fn budget(&self) -> &'a Budget {
+        self.budget
+    }
+
+    /// Its account.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        self.account
+    }
+
+    /// What may be spent of it here, if it has been asked for.
+    #[must_use]
+    pub fn grant(&self) -> Option<&Grant> {
+        self.budget.grant(self.account)
+    }
+
+    /// Whether it holds for requests that this model serves.
+    #[must_use]
+    pub fn holds_for(&self, model: &str) -> bool {
+        self.limit.is_none_or(|limit| limit.holds_for(model))
+    }
+
+    /// Whether the first request of a window waits, and this would be one.
+    #[must_use]
+    pub fn awaits_first(&self) -> bool {
+        let is_first = |grant: &Grant| grant.is_cold() && grant.failures == 0;
+        self.share.first == FirstRequest::Waits && self.grant().is_none_or(is_first)
+    }
+
+    /// Makes the slice one of the account's window; where there is none, of a holder that is drawn.
+    pub fn join(&mut self, draw: impl FnOnce(LimitKey) -> Holder) {
+        let (unit, window) = (self.budget.unit, self.account.window);
+        match self.account.slice.as_deref_mut() {
+            Some(slice) if slice.is_of(unit, window) => {}
+            Some(slice) => *slice = slice.moved(unit, window),
+            None => {
+                let slice = Slice::new(draw(self.key()), unit, window);
+                self.account.slice = Some(Box::new(slice));
+            }
+        }
+    }
+
+    /// Takes note of a reservation: that it was admitted, or that there was no room for it.
+    pub fn asked(&mut self, asked: Asked, now: Timestamp) {
+        let unit = self.budget.unit;
+        let (cost, before) = (unit.of(asked.cost), unit.of(asked.before));
+        let used = match asked.is_held {
+            true => self.used().saturating_sub(cost),
+            false => self.used(),
+        };
+        let Some((grant, terms)) = self.grant_mut() else {
+            return;
+        };
+        let has_room = grant.check(used, cost, &terms, now).is_ok();
+        if asked.is_held {
+            *grant = grant.grew(before, cost);
+        }
+        // What no proxy may spend need not be asked for.
+        let is_covered = used.saturating_add(cost) <= grant.granted;
+        if (!has_room || !is_covered) && cost <= terms.budget {
+            *grant = grant.lacked(cost);
+        }
+    }
+
+    /// A cost, or the whole budget where that is less.
+    #[must_use]
+    pub fn at_most_all(&self, cost: Cost) -> Cost {
+        let all = self.budget.raised(self.account);
+        Cost {
+            tokens: cost.tokens.min(Tokens(all)),
+            usd: cost.usd.min(Micros(all)),
+        }
+    }
+
+    /// When a line is due, if nothing happens until then.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        let (grant, used) = (self.grant()?, self.used());
+        let due = grant.due(used, &self.terms(), now);
+        // What is held now will come back, and is to be given back then.
+        let has_holds = !self.account.holds.is_empty();
+        due.or_else(|| has_holds.then(|| now.plus_nanos(self.share.most)))
+    }
+
+    /// The next line, if it is due, or is to be said in any case.
+    pub fn say(&mut self, in_any_case: bool, now: Timestamp) -> Option<Line> {
+        let used = self.used();
+        let (grant, terms) = self.grant_mut()?;
+        if !in_any_case && !grant.is_due(used, &terms, now) {
+            return None;
+        }
+        let line;
+        (*grant, line) = grant.say(used, &terms, now);
+        Some(line)
+    }
+
+    /// The grant of this holder, to be changed, and what is used of it.
+    pub fn grant_of(&mut self, holder: Holder) -> Option<(&mut Grant, u64)> {
+        let used = self.used();
+        let slice = self.account.slice.as_deref_mut()?;
+        let grant = Some(&mut slice.grant).filter(|grant| grant.holder == holder);
+        Some((grant?, used))
+    }
+
+    /// What is spent and held here.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.budget.used(self.account)
+    }
+
+    fn terms(&self) -> Terms {
+        let budget = self.budget.raised(self.account);
+        self.share.terms(budget, self.account.window)
+    }
+
+    fn grant_mut(&mut self) -> Option<(&mut Grant, Terms)> {
+        let terms = self.terms();
+        self.budget.grant(self.account)?;
+        let slice = self.account.slice.as_deref_mut()?;
+        Some((&mut slice.grant, terms))
+    }
+}
+
+/// A name for the store that no other process and no other record has: it follows from the process's random seed, and, since a record
+/// that begins anew must not take up an old name, from the time. `whose`: the record.
+#[must_use]
+pub fn draw(
+    SlotSeed(seed): SlotSeed,
+    whose: &str,
+    LimitKey(key): LimitKey,
+    now: Timestamp,
+) -> Holder {
+    let mut hasher = StableHasher::new_with_key(&seed);
+    (whose, key, now.as_nanos()).hash(&mut hasher);
+    Holder(hasher.finish())
+}
+
+/// Whether the slice of a budget has room for a reservation here and now; it has where the budget is not shared.
+///
+/// # Errors
+/// With the reason, if not.
+pub fn check(budget: &Budget, account: &Account, cost: Cost, now: Timestamp) -> Result<(), NoRoom> {
+    let Some((share, grant)) = budget.share.as_ref().zip(budget.grant(account)) else {
+        return Ok(());
+    };
+    let terms = share.terms(budget.raised(account), account.window);
+    grant.check(budget.used(account), budget.unit.of(cost), &terms, now)
+}

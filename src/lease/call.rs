@@ -1,0 +1,246 @@
+//! Lines about several accounts in one call to the store: one connection, one body there, one body back.
+
+use crate::lease::line::{Answer, Line, NoAnswer};
+use crate::lease::resp::{Malformed, Refusal, Reply, first, push_command, replies};
+
+/// What the store runs for each line.
+pub const SCRIPT: &str = include_str!("script.lua");
+
+/// How the store calls it: its SHA-1.
+pub const SCRIPT_SHA: &str = "1fdac78b48036c5a3b028abf751359f76d99025f";
+
+/// Lines in one call, at the most.
+pub const LINES: usize = 256;
+
+/// Who asks, where the store wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Login<'a> {
+    /// The store's user.
+    pub user: &'a str,
+    /// The user's password.
+    pub password: &'a str,
+}
+
+/// A call under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    logs_in: bool,
+    lines: usize,
+}
+
+/// Why a call has no answers at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// There was no connection, or it ended before an answer began.
+    NoConnection,
+    /// What came is not the answers, or not all of them.
+    Malformed(Malformed),
+    /// The store refused all of it, for this reason and in these words.
+    Refused(Refusal, String),
+}
+
+impl Call {
+    /// What [`write`](Self::write) gives for so many lines.
+    #[must_use]
+    pub fn of(logs_in: bool, lines: usize) -> Self {
+        Self { logs_in, lines }
+    }
+
+    /// Writes a call: the login, the lines, and the end, so that the store closes once it has answered. With `script`, the first
+    /// line brings the script along, which the store keeps for the others.
+    #[must_use]
+    pub fn write<'a>(
+        login: Option<Login<'_>>,
+        lines: impl IntoIterator<Item = (&'a str, Line)>,
+        script: bool,
+    ) -> (Self, Vec<u8>) {
+        let mut body = Vec::new();
+        if let Some(Login { user, password }) = login {
+            push_command(&mut body, &[b"AUTH", user.as_bytes(), password.as_bytes()]);
+        }
+        let mut count = 0_usize;
+        for (key, line) in lines.into_iter().take(LINES) {
+            push_line(&mut body, key, &line, script && count == 0);
+            count = count.saturating_add(1);
+        }
+        push_command(&mut body, &[b"QUIT"]);
+        let call = Self {
+            logs_in: login.is_some(),
+            lines: count,
+        };
+        (call, body)
+    }
+
+    /// The answers, one for each line, from what came back: the status, if there were headers at all, and the body.
+    ///
+    /// # Errors
+    /// If nothing of it can be taken for an answer. What the store did is not known then.
+    pub fn read(
+        self,
+        status: Option<&[u8]>,
+        body: &[u8],
+    ) -> Result<Vec<Result<Answer, NoAnswer>>, Failed> {
+        // A refused connection has the proxy's own text as its body, under a 503.
+        if status != Some(b"200") {
+            return Err(Failed::NoConnection);
+        }
+        let before = usize::from(self.logs_in);
+        let count = self.lines.saturating_add(before).saturating_add(1);
+        let read = replies(body, count)
+            .map_err(|malformed| refused(body).unwrap_or(Failed::Malformed(malformed)))?;
+        let Some((Reply::Simple(b"OK"), read)) = read.split_last() else {
+            return Err(Failed::Malformed(Malformed::NoReply));
+        };
+        let (login, lines) = read.split_at_checked(before).unwrap_or_default();
+        match login {
+            [] | [Reply::Simple(b"OK")] => Ok(lines.iter().map(Answer::read).collect()),
+            _ => Err(refused(body).unwrap_or(Failed::Malformed(Malformed::NoReply))),
+        }
+    }
+}
+
+/// What a store says first that wants no more of the connection, and may close it at once: the login is wrong, or there is none (then
+/// words of a line are too many for it), or it has too many connections.
+fn refused(body: &[u8]) -> Option<Failed> {
+    match first(body) {
+        Ok(Reply::Error(refusal, text)) => {
+            let text = String::from_utf8_lossy(text).into_owned();
+            Some(Failed::Refused(refusal, text))
+        }
+        _ => None,
+    }
+}
+
+fn push_line(body: &mut Vec<u8>, key: &str, line: &Line, script: bool) {
+    let holder = format!("{:016x}", line.holder.0);
+    let mut digits = line.arguments().map(|number| (itoa::Buffer::new(), number));
+    let [verb, code] = if script {
+        ["EVAL", SCRIPT]
+    } else {
+        ["EVALSHA", SCRIPT_SHA]
+    };
+    let mut words = vec![verb, code, "1", key, holder.as_str()];
+    words.extend(
+        digits
+            .iter_mut()
+            .map(|(buffer, number)| buffer.format(*number)),
+    );
+    let words: Vec<_> = words.into_iter().map(str::as_bytes).collect();
+    push_command(body, &words);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::line::{Holder, Status};
+    use crate::limits::window::Window;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const LOGIN: Login<'_> = Login {
+        user: "bursar",
+        password: "secret",
+    };
+
+    fn line() -> Line {
+        Line {
+            holder: Holder(255),
+            seq: 1,
+            granted: 2,
+            used: 3,
+            want: 4,
+            least: 5,
+            budget: u64::MAX,
+            window: Window::default(),
+            reclaim: 6,
+            born: 7,
+            relearn: 8,
+        }
+    }
+
+    fn call(login: Option<Login<'_>>, lines: usize) -> (Call, Vec<u8>) {
+        Call::write(login, vec![("bursar:{k}", line()); lines], true)
+    }
+
+    #[test]
+    fn the_script_goes_with_the_first_line_only() {
+        let (_, body) = call(Some(LOGIN), 3);
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.starts_with(
+            "*3\r\n$4\r\nAUTH\r\n$6\r\nbursar\r\n$6\r\nsecret\r\n*16\r\n$4\r\nEVAL\r\n"
+        ));
+        assert!(body.ends_with("*1\r\n$4\r\nQUIT\r\n"));
+        assert_eq!(
+            (
+                body.matches(SCRIPT).count(),
+                body.matches("EVALSHA").count()
+            ),
+            (1, 2)
+        );
+        assert!(body.contains("$16\r\n00000000000000ff\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$16\r\n9007199254740992\r\n"));
+    }
+
+    const ANSWER: &str = "*7\r\n:0\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n:10\r\n";
+
+    #[test]
+    fn each_line_has_its_own_answer() {
+        let body = format!("+OK\r\n{ANSWER}-NOSCRIPT x\r\n+OK\r\n");
+        let answers = call(Some(LOGIN), 2)
+            .0
+            .read(Some(b"200"), body.as_bytes())
+            .unwrap();
+        assert_eq!(answers[0].as_ref().unwrap().status, Status::Granted);
+        let refused = NoAnswer::Refused(Refusal::NoScript, "NOSCRIPT x".to_owned());
+        assert_eq!(answers[1], Err(refused));
+    }
+
+    // A proxy that has no connection says so in a body of its own, or says nothing at all.
+    #[test]
+    fn a_call_that_failed_has_no_answers() {
+        let call = call(None, 1).0;
+        let whole = format!("{ANSWER}+OK\r\n");
+        for status in [None, Some(&b"503"[..]), Some(b"200 "), Some(b"")] {
+            assert_eq!(
+                call.read(status, whole.as_bytes()),
+                Err(Failed::NoConnection)
+            );
+        }
+        assert!(call.read(Some(b"200"), whole.as_bytes()).is_ok());
+        for end in 0..whole.len() {
+            let cut = call.read(Some(b"200"), &whole.as_bytes()[..end]);
+            assert_eq!(cut, Err(Failed::Malformed(Malformed::Cut)), "{end}");
+        }
+        let twice = format!("{whole}{whole}");
+        assert_eq!(
+            call.read(Some(b"200"), twice.as_bytes()),
+            Err(Failed::Malformed(Malformed::Extra))
+        );
+        let no_end = format!("{ANSWER}{ANSWER}");
+        assert_eq!(
+            call.read(Some(b"200"), no_end.as_bytes()),
+            Err(Failed::Malformed(Malformed::NoReply))
+        );
+    }
+
+    #[test]
+    fn a_store_that_wants_no_more_says_why_first() {
+        let refused = |login, body: &str| call(login, 2).0.read(Some(b"200"), body.as_bytes());
+        let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+        let expected = Err(Failed::Refused(Refusal::NotAllowed, wrong.to_owned()));
+        assert_eq!(refused(Some(LOGIN), &format!("-{wrong}\r\n")), expected);
+        assert_eq!(
+            refused(Some(LOGIN), &format!("-{wrong}\r\n-ERR Protocol error\r\n")),
+            expected
+        );
+        assert_eq!(
+            refused(
+                Some(LOGIN),
+                &format!("-{wrong}\r\n-NOAUTH x\r\n-NOAUTH x\r\n+OK\r\n")
+            ),
+            expected
+        );
+        let crowded = "ERR max number of clients reached";
+        let expected = Err(Failed::Refused(Refusal::Other, crowded.to_owned()));
+        assert_eq!(refused(None, &format!("-{crowded}\r\n")), expected);
+    }
+}

@@ -1,0 +1,310 @@
+//! One line, what a proxy says about one account, and the answer to it, as the script takes and gives them.
+
+use crate::lease::resp::{Refusal, Reply};
+use crate::limits::window::Window;
+use crate::units::Timestamp;
+
+/// The largest number that the store counts with exactly: its numbers are doubles.
+pub const MOST: u64 = 1 << 53;
+
+/// Whose account it is, and which: two that differ in any part have different keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account<'a> {
+    /// The proxies that share it.
+    pub domain: &'a str,
+    /// The tenant, or a subject of it: `["acme"]`, `["acme", "user", "ann"]`.
+    pub subject: &'a [&'a str],
+    /// The limit's name.
+    pub limit: &'a str,
+    /// What is counted: `tokens`, `usd`.
+    pub unit: &'a str,
+    /// Counted up to begin anew within a window.
+    pub generation: u64,
+    /// The window of the budget.
+    pub window: Window,
+}
+
+impl Account<'_> {
+    /// The key of its hash. What is in braces says where a cluster keeps it: all windows of a limit are in one place.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let mut key = String::from("bursar:{");
+        push_part(&mut key, self.domain);
+        for part in self.subject.iter().chain([&self.limit]) {
+            key.push('/');
+            push_part(&mut key, part);
+        }
+        key.push_str("}:");
+        push_part(&mut key, self.unit);
+        for number in [self.generation, millis(self.window.start)] {
+            key.push(':');
+            key.push_str(itoa::Buffer::new().format(number));
+        }
+        key
+    }
+}
+
+/// A name in a key, so that no name reads as two, and none as another.
+fn push_part(key: &mut String, part: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte) {
+            key.push(char::from(byte));
+        } else {
+            key.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                key.push(char::from(
+                    HEX.get(usize::from(digit)).copied().unwrap_or_default(),
+                ));
+            }
+        }
+    }
+}
+
+/// One of the many that may hold a part of an account: random, and drawn anew whenever a proxy cannot know any more what it held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Holder(pub u64);
+
+/// What a proxy says about an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Who says it.
+    pub holder: Holder,
+    /// Counts its lines.
+    pub seq: u64,
+    /// The most that it may have spent and held, all in all.
+    pub granted: u64,
+    /// What it has spent, and what it holds for requests under way.
+    pub used: u64,
+    /// What it would like to be granted beside.
+    pub want: u64,
+    /// Below this a grant serves nobody.
+    pub least: u64,
+    /// What all may spend together.
+    pub budget: u64,
+    /// The account's window.
+    pub window: Window,
+    /// After this many milliseconds of silence others may have what a holder did not use; 0: never.
+    pub reclaim: u64,
+    /// When the account was opened, as last told; 0: nothing is known.
+    pub born: u64,
+    /// For so many milliseconds nothing is granted of an account that was opened anew after a loss.
+    pub relearn: u64,
+}
+
+impl Line {
+    /// Its numbers in the order of the script's arguments, after the holder.
+    pub(super) fn arguments(&self) -> [u64; 11] {
+        let end = if self.window.end == Timestamp::MAX {
+            0
+        } else {
+            millis(self.window.end).max(1)
+        };
+        [
+            self.seq,
+            self.granted,
+            self.used,
+            self.want,
+            self.least,
+            self.budget,
+            millis(self.window.start),
+            end,
+            self.reclaim,
+            self.born,
+            self.relearn,
+        ]
+        .map(|number| number.min(MOST))
+    }
+}
+
+/// What came of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It counted.
+    Granted,
+    /// A line of this number or a later one was there before. Nothing changed.
+    Stale {
+        /// The latest.
+        latest: u64,
+    },
+    /// By the store's clock the window is not open yet. Nothing changed.
+    TooEarly,
+    /// By the store's clock the window has ended. Nothing changed.
+    TooLate,
+}
+
+/// What the store says to a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What came of the line.
+    pub status: Status,
+    /// What may be spent beside what the line said was granted.
+    pub grant: u64,
+    /// The sum of all grants.
+    pub total: u64,
+    /// What is left to be granted.
+    pub free: u64,
+    /// Proxies that were heard lately.
+    pub holders: u64,
+    /// The store's clock, in milliseconds since 1970.
+    pub now: u64,
+    /// When the account was opened.
+    pub born: u64,
+}
+
+/// Why a line has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The store refused, for this reason and in these words.
+    Refused(Refusal, String),
+    /// It answered what the script does not.
+    Strange,
+}
+
+impl Answer {
+    pub(super) fn read(reply: &Reply<'_>) -> Result<Self, NoAnswer> {
+        let fields = match reply {
+            Reply::Array(Some(fields)) => fields.as_slice(),
+            Reply::Error(refusal, text) => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                return Err(NoAnswer::Refused(*refusal, text));
+            }
+            _ => return Err(NoAnswer::Strange),
+        };
+        let numbers: Option<Vec<u64>> = fields.iter().map(natural).collect();
+        let Some([status, first, total, free, holders, now, born]) = numbers.as_deref() else {
+            return Err(NoAnswer::Strange);
+        };
+        let (status, grant) = match status {
+            0 => (Status::Granted, *first),
+            1 => (Status::Stale { latest: *first }, 0),
+            2 => (Status::TooEarly, 0),
+            3 => (Status::TooLate, 0),
+            _ => return Err(NoAnswer::Strange),
+        };
+        Ok(Self {
+            status,
+            grant,
+            total: *total,
+            free: *free,
+            holders: *holders,
+            now: *now,
+            born: *born,
+        })
+    }
+}
+
+fn natural(reply: &Reply<'_>) -> Option<u64> {
+    match reply {
+        Reply::Integer(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// Whole milliseconds since 1970.
+pub(super) fn millis(time: Timestamp) -> u64 {
+    time.as_nanos() / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const ACCOUNT: Account<'_> = Account {
+        domain: "llm",
+        subject: &["acme", "user", "ann@x.org"],
+        limit: "user-day",
+        unit: "usd",
+        generation: 2,
+        window: Window {
+            start: Timestamp::from_secs(1_000),
+            end: Timestamp::from_secs(2_000),
+        },
+    };
+
+    #[test]
+    fn a_key_says_whose_it_is() {
+        assert_eq!(
+            ACCOUNT.key(),
+            "bursar:{llm/acme/user/ann@x.org/user-day}:usd:2:1000000"
+        );
+    }
+
+    // Tenants' ids come from clients: none may write into another's account.
+    #[test]
+    fn names_cannot_be_made_up_to_meet_in_one_key() {
+        let of = |domain, subject| {
+            Account {
+                domain,
+                subject,
+                ..ACCOUNT
+            }
+            .key()
+        };
+        let keys = [
+            of("llm", &["a/b"]),
+            of("llm", &["a", "b"]),
+            of("llm/a", &["b"]),
+            of("llm", &["a%2Fb"]),
+            of("llm", &["a}", "b"]),
+            of("llm", &["a:b"]),
+            of("llm", &["a b"]),
+            of("llm", &["aé"]),
+            of("llm", &[]),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key), "{key}");
+            assert!(key.is_ascii() && !key.contains(' '), "{key}");
+            assert_eq!(
+                (key.matches('{').count(), key.matches('}').count()),
+                (1, 1),
+                "{key}"
+            );
+        }
+    }
+
+    fn read(reply: &[Reply<'_>]) -> Result<Answer, NoAnswer> {
+        Answer::read(&Reply::Array(Some(reply.to_vec())))
+    }
+
+    #[test]
+    fn an_answer_has_seven_numbers_none_below_zero() {
+        let whole = [0, 5, 6, 7, 8, 9, 10].map(Reply::Integer);
+        let expected = Answer {
+            status: Status::Granted,
+            grant: 5,
+            total: 6,
+            free: 7,
+            holders: 8,
+            now: 9,
+            born: 10,
+        };
+        assert_eq!(read(&whole), Ok(expected));
+        assert_eq!(read(&whole[..6]), Err(NoAnswer::Strange));
+        assert_eq!(
+            read(&[0, 5, 6, 7, 8, 9, 10, 11].map(Reply::Integer)),
+            Err(NoAnswer::Strange)
+        );
+        assert_eq!(
+            read(&[0, -5, 6, 7, 8, 9, 10].map(Reply::Integer)),
+            Err(NoAnswer::Strange)
+        );
+        assert_eq!(
+            read(&[4, 5, 6, 7, 8, 9, 10].map(Reply::Integer)),
+            Err(NoAnswer::Strange)
+        );
+        assert_eq!(Answer::read(&Reply::Simple(b"OK")), Err(NoAnswer::Strange));
+        let stale = read(&[1, 5, 6, 7, 8, 9, 10].map(Reply::Integer)).unwrap();
+        assert_eq!(
+            (stale.status, stale.grant),
+            (Status::Stale { latest: 5 }, 0)
+        );
+        let refused = Answer::read(&Reply::Error(Refusal::OutOfMemory, b"OOM no"));
+        assert_eq!(
+            refused,
+            Err(NoAnswer::Refused(Refusal::OutOfMemory, "OOM no".to_owned()))
+        );
+    }
+}

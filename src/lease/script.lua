@@ -1,0 +1,106 @@
+-- One line of one proxy about one account: what it was granted, what it used, what it wants more. `src/lease.rs` tells the protocol.
+--
+-- KEYS[1]  the account, a hash: `a` for the account itself, `p:HOLDER` for each proxy
+-- ARGV     holder seq granted used want least budget start end reclaim born relearn
+--          times in milliseconds since 1970; end 0: never; reclaim 0: off; born 0: the proxy knows of no account
+-- answers  status granted total free holders now born
+--
+-- Numbers are doubles, exact up to 2^53. More may be appended to a field by later versions, and stay.
+
+local DAY, HOUR, EPOCH = 86400000, 3600, 10000
+local EARLY, LATE = 10000, 60000
+local GRANTED, STALE, TOO_EARLY, TOO_LATE = 0, 1, 2, 3
+
+local arg = {}
+for at = 2, 12 do
+  local text = ARGV[at] or ''
+  if #text > 16 or not string.find(text, '^%d+$') then
+    return redis.error_reply('ERR bursar: argument ' .. at .. ' is no number')
+  end
+  arg[at] = tonumber(text)
+end
+local seq, granted, used, want, least, budget = arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]
+local opens, closes, reclaim, known, relearn = arg[8], arg[9], arg[10], arg[11], arg[12]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now + EARLY < opens then return {TOO_EARLY, 0, 0, 0, 0, now, 0} end
+if closes > 0 and now > closes + LATE then return {TOO_LATE, 0, 0, 0, 0, now, 0} end
+
+-- Seven numbers of the account, four of a proxy's entry, and whatever later versions append.
+local ACCOUNT = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)(.*)$'
+local ENTRY = '^(%d+) (%d+) (%d+) (%d+)(.*)$'
+local write = string.format
+
+local own = 'p:' .. ARGV[1]
+local stored = redis.call('HMGET', KEYS[1], 'a', own)
+local total, epoch, present, before, born, learning, keep, more = 0, 0, 0, 0, now, 0, 0, ''
+if stored[1] then
+  local t, e, c, p, b, l, k, rest = string.match(stored[1], ACCOUNT)
+  if not t then return redis.error_reply('ERR bursar: the account is not one') end
+  total, epoch, present, before = tonumber(t), tonumber(e), tonumber(c), tonumber(p)
+  born, learning, keep, more = tonumber(b), tonumber(l), tonumber(k), rest
+end
+local last, before_granted, last_epoch = -1, 0, -1
+if stored[2] then
+  local s, g, _, e = string.match(stored[2], ENTRY)
+  if not s then return redis.error_reply('ERR bursar: the entry is not one') end
+  last, before_granted, last_epoch = tonumber(s), tonumber(g), tonumber(e)
+end
+
+-- Late or doubled: what came after it counts. Its sender may be told what it missed.
+if seq <= last then
+  return {STALE, last, total, math.max(budget - total, 0), math.max(present, before, 1), now, born}
+end
+
+-- How many proxies there are: those heard in this epoch or in the one before. Epochs only go forwards, whatever the clock does.
+local this_epoch = math.floor(now / EPOCH)
+if this_epoch > epoch then
+  before = this_epoch == epoch + 1 and present or 0
+  epoch, present = this_epoch, 0
+end
+if last_epoch < epoch then present = present + 1 end
+local holders = math.max(present, before, 1)
+
+-- A proxy that knows of an older account: data was lost, and those who were granted of it have not all said so yet.
+if known > 0 and known ~= born then
+  learning = math.max(learning, math.min(born, now) + relearn)
+end
+
+-- The sender's word counts, both ways.
+-- The difference first: a sum of large numbers would not be exact.
+total = math.max(total + (granted - before_granted), 0)
+
+local fields = {}
+if reclaim > 0 then
+  local drawn = redis.call('HRANDFIELD', KEYS[1], 2, 'WITHVALUES')
+  for at = 1, #drawn, 2 do
+    local s, g, u, e, rest = string.match(drawn[at + 1], ENTRY)
+    if s and drawn[at] ~= own and drawn[at] ~= 'a' and (e + 1) * EPOCH + reclaim < now and tonumber(g) > tonumber(u) then
+      total = math.max(total - (g - u), 0)
+      fields[#fields + 1] = drawn[at]
+      fields[#fields + 1] = write('%s %s %s %s%s', s, u, u, e, rest)
+    end
+  end
+end
+
+local free = math.max(budget - total, 0)
+if now < learning and learning <= now + relearn then free = 0 end
+local share = math.floor(free / (2 * holders))
+local grant = math.min(want, free, math.max(share, math.min(least, free)))
+total = total + grant
+
+-- Kept a day after the window and a day after the last line: a time in the past would delete the account, and with it what was spent.
+local until_ = 0
+if closes > 0 then
+  until_ = math.ceil((math.max(closes, now) + DAY) / 1000 / HOUR) * HOUR
+end
+fields[#fields + 1] = 'a'
+fields[#fields + 1] = write('%.0f %.0f %.0f %.0f %.0f %.0f %.0f%s', total, epoch, present, before, born, learning, math.max(keep, until_), more)
+fields[#fields + 1] = own
+fields[#fields + 1] = write('%.0f %.0f %.0f %.0f', seq, granted + grant, used, epoch)
+-- One write, so that a store without memory refuses all of it.
+local done = redis.pcall('HSET', KEYS[1], unpack(fields))
+if type(done) == 'table' and done.err then return done end
+if until_ > keep then redis.call('EXPIREAT', KEYS[1], write('%.0f', until_)) end
+return {GRANTED, grant, total, free - grant, holders, now, born}

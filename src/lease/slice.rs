@@ -1,0 +1,46 @@
+//! A grant beside the account of the budget that it is of.
+
+use crate::lease::grant::Grant;
+use crate::lease::line::Holder;
+use crate::limits::budget::Unit;
+use crate::limits::window::Window;
+use crate::units::Timestamp;
+
+/// A grant, and of which of the store's accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// What is counted there.
+    pub unit: Unit,
+    /// When its window opened.
+    pub opens: Timestamp,
+    /// What may be spent of it here.
+    pub grant: Grant,
+}
+
+impl Slice {
+    /// One that holds nothing. The holder is to be random.
+    #[must_use]
+    pub fn new(holder: Holder, unit: Unit, window: Window) -> Self {
+        Self {
+            unit,
+            opens: window.start,
+            grant: Grant::new(holder),
+        }
+    }
+
+    /// Whether it is of the account of this window, in this unit.
+    #[must_use]
+    pub fn is_of(&self, unit: Unit, window: Window) -> bool {
+        self.unit == unit && self.opens == window.start
+    }
+
+    /// The same holder's slice of another account: nothing of that is granted.
+    #[must_use]
+    pub fn moved(&self, unit: Unit, window: Window) -> Self {
+        Self {
+            unit,
+            opens: window.start,
+            grant: self.grant.rolled(),
+        }
+    }
+}

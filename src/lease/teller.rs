@@ -1,0 +1,488 @@
+//! Between the records of a process and the store: which of them are to be spoken of, what is said, and what an answer changes.
+//!
+//! Each worker has one. A request tells its worker's when the store is to hear of its tenant; whoever finds a line due when that moment
+//! has come says it, in a compare-and-swap on the record, so that of several workers one does. Nobody is elected, and no list is shared:
+//! what a worker forgets when it dies, the next request brings back.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::admission::Watch;
+use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
+use crate::admission::tenant::Tenant;
+use crate::config::{FailureMode, Global};
+use crate::lease::book::{SharedBudget, draw, shared_budgets};
+use crate::lease::call::{Call, Failed, LINES, Login};
+use crate::lease::clock::Skew;
+use crate::lease::grant::Told;
+use crate::lease::line::{Account, Answer, Line, NoAnswer};
+use crate::lease::resp::Refusal;
+use crate::limits::budget::Unit;
+use crate::limits::stacked::LimitKey;
+use crate::name::NameHashing;
+use crate::report::metrics::{self, Metric};
+use crate::state::store::{StateFaults, Store};
+use crate::tenant::TenantId;
+use crate::units::Timestamp;
+
+/// Tries before a record is left to the next look.
+const TRIES: u32 = 64;
+
+/// What one worker has to tell the store.
+#[derive(Debug, Default)]
+pub struct Teller {
+    watched: HashMap<TenantId, Watched, NameHashing>,
+    /// Whether the last call was answered; `None` before the first one.
+    is_reached: Option<bool>,
+    /// The clocks were found to differ, and that was said.
+    knows_skew: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    watch: Watch,
+    /// The store has lost its data: it is to hear all.
+    restates: bool,
+}
+
+/// Lines that one call takes to one store.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The store, and who shares it.
+    pub global: Rc<Global>,
+    said: Vec<Said>,
+    sent: Timestamp,
+    /// The script goes with them.
+    has_script: bool,
+}
+
+/// A line, and what it is about.
+#[derive(Clone, Debug)]
+struct Said {
+    tenant: Tenant,
+    limit: LimitKey,
+    key: String,
+    line: Line,
+}
+
+/// What an answer, or none, has led to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The same lines once more, on a new connection.
+    pub again: Option<Message>,
+    /// What is to be counted.
+    pub metrics: Vec<Metric>,
+    /// What is to be logged.
+    pub notes: Vec<Note>,
+    /// Faults of bursar's own state.
+    pub faults: StateFaults,
+}
+
+/// What an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The store does not answer, for this reason.
+    Lost(String),
+    /// It answers again.
+    Found,
+    /// It has lost its data.
+    Emptied,
+    /// Its clock is another.
+    Skewed(Skew),
+}
+
+impl Teller {
+    /// The store is to hear of this record.
+    pub fn watch(&mut self, watch: Watch) {
+        match self.watched.get_mut(watch.tenant.id.as_str()) {
+            // The newest request's configuration counts.
+            Some(known) => {
+                let due = known.watch.due.min(watch.due);
+                known.watch = Watch { due, ..watch };
+            }
+            None => {
+                let watched = Watched {
+                    watch,
+                    restates: false,
+                };
+                self.watched
+                    .insert(watched.watch.tenant.id.clone(), watched);
+            }
+        }
+    }
+
+    /// Whether there is anybody to be spoken of.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.watched.is_empty()
+    }
+
+    /// All that is due now, in as many calls as it takes. What is said is claimed by that: no other worker says it.
+    pub fn due(&mut self, store: &impl Store, now: Timestamp) -> (Vec<Message>, StateFaults) {
+        let mut messages: Vec<Message> = Vec::new();
+        let mut faults = StateFaults::default();
+        self.watched.retain(|_, watched| {
+            if watched.watch.due > now && !watched.restates {
+                return true;
+            }
+            let restates = std::mem::take(&mut watched.restates);
+            let mut ledger = Ledger::new(store, &watched.watch.tenant, FailureMode::Allow, now);
+            let (said, next) = say(&mut ledger, &watched.watch.global, restates);
+            faults = faults.and(ledger.faults);
+            for said in said {
+                push(&mut messages, &watched.watch.global, said, now);
+            }
+            next.inspect(|next| watched.watch.due = *next).is_some()
+        });
+        (messages, faults)
+    }
+
+    /// What the store has answered to a message: the status, if there were headers, and the body.
+    pub fn heard(
+        &mut self,
+        message: &Message,
+        status: Option<&[u8]>,
+        body: &[u8],
+        store: &impl Store,
+        now: Timestamp,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let answers = match message.call().read(status, body) {
+            Ok(answers) => answers,
+            Err(failed) => {
+                let refusal = match failed {
+                    Failed::Refused(refusal, _) => Some(refusal),
+                    Failed::NoConnection | Failed::Malformed(_) => None,
+                };
+                self.lost(&mut outcome, words(&failed));
+                outcome.metrics.push(metrics::global_call(result(refusal)));
+                self.settle(message, |_| None, &mut outcome, store, now);
+                return outcome;
+            }
+        };
+        let is_new = |answer: &Result<Answer, NoAnswer>| {
+            matches!(answer, Err(NoAnswer::Refused(Refusal::NoScript, _)))
+        };
+        if !message.has_script && answers.iter().any(is_new) {
+            // Those that were answered before the script was gone are stale then, which does no harm.
+            outcome.metrics.push(metrics::global_call("no_script"));
+            outcome.again = Some(Message {
+                has_script: true,
+                ..message.clone()
+            });
+            return outcome;
+        }
+        match answers.iter().find_map(|answer| answer.as_ref().err()) {
+            None => self.found(&mut outcome, &answers, message.sent, now),
+            Some(NoAnswer::Refused(refusal, text)) => {
+                self.lost(&mut outcome, text.clone());
+                outcome
+                    .metrics
+                    .push(metrics::global_call(result(Some(*refusal))));
+            }
+            Some(NoAnswer::Strange) => {
+                self.lost(
+                    &mut outcome,
+                    "it answers what the script does not".to_owned(),
+                );
+                outcome.metrics.push(metrics::global_call(result(None)));
+            }
+        }
+        let of = |at: usize| answers.get(at)?.as_ref().ok();
+        self.settle(message, of, &mut outcome, store, now);
+        outcome
+    }
+
+    /// The message could not be sent at all.
+    pub fn not_sent(&mut self, message: &Message, store: &impl Store, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        let cluster = &message.global.cluster;
+        self.lost(
+            &mut outcome,
+            format!("the proxy has no cluster `{cluster}`"),
+        );
+        outcome.metrics.push(metrics::global_call(result(None)));
+        self.settle(message, |_| None, &mut outcome, store, now);
+        outcome
+    }
+
+    /// Writes into the records what was answered to the lines, by their places; `None`: nothing that counts.
+    fn settle<'a>(
+        &mut self,
+        message: &Message,
+        answer: impl Fn(usize) -> Option<&'a Answer>,
+        outcome: &mut Outcome,
+        store: &impl Store,
+        now: Timestamp,
+    ) {
+        let mut at = 0_usize;
+        for said in message
+            .said
+            .chunk_by(|one, other| one.tenant.id == other.tenant.id)
+        {
+            let Some(first) = said.first() else { continue };
+            let mut ledger = Ledger::new(store, &first.tenant, FailureMode::Allow, now);
+            let of = |place: usize| answer(at.saturating_add(place));
+            let (told, next) = hear(&mut ledger, said, of);
+            outcome.faults = outcome.faults.and(ledger.faults);
+            if told.contains(&Told::StoreLost) {
+                outcome.notes.push(Note::Emptied);
+                for watched in self.watched.values_mut() {
+                    watched.restates = true;
+                }
+            }
+            if let (Some(watched), Some(next)) =
+                (self.watched.get_mut(first.tenant.id.as_str()), next)
+            {
+                watched.watch.due = next;
+            }
+            outcome.metrics.extend(gauges(&mut ledger, said));
+            at = at.saturating_add(said.len());
+        }
+        let lines = u64::try_from(message.said.len()).unwrap_or(u64::MAX);
+        outcome.metrics.push(metrics::global_lines(lines));
+        outcome.notes.dedup();
+    }
+
+    fn lost(&mut self, outcome: &mut Outcome, why: String) {
+        if self.is_reached.replace(false) != Some(false) {
+            outcome.notes.push(Note::Lost(why));
+        }
+    }
+
+    fn found(
+        &mut self,
+        outcome: &mut Outcome,
+        answers: &[Result<Answer, NoAnswer>],
+        sent: Timestamp,
+        now: Timestamp,
+    ) {
+        if self.is_reached.replace(true) == Some(false) {
+            outcome.notes.push(Note::Found);
+        }
+        outcome.metrics.push(metrics::global_call("ok"));
+        let told = answers
+            .iter()
+            .find_map(|answer| Some(answer.as_ref().ok()?.now));
+        let skew = told.map_or(Skew::None, |told| Skew::told(told, sent, now));
+        if skew != Skew::None && !std::mem::replace(&mut self.knows_skew, true) {
+            outcome.notes.push(Note::Skewed(skew));
+        }
+    }
+}
+
+impl Message {
+    /// Its body, with the password of the store's user, if it has one.
+    #[must_use]
+    pub fn body(&self, password: Option<&str>) -> Vec<u8> {
+        let login = self.global.login.as_ref();
+        let login = login.map(|login| Login {
+            user: &login.user,
+            password: password.unwrap_or_default(),
+        });
+        Call::write(login, self.lines(), self.has_script).1
+    }
+
+    /// Its lines, with the keys of their accounts.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, Line)> {
+        self.said.iter().map(|said| (said.key.as_str(), said.line))
+    }
+
+    fn call(&self) -> Call {
+        Call::of(self.global.login.is_some(), self.said.len())
+    }
+}
+
+/// Puts a line into the last message to its store that has room.
+fn push(messages: &mut Vec<Message>, global: &Rc<Global>, said: Said, now: Timestamp) {
+    let open = messages
+        .iter_mut()
+        .find(|message| message.global == *global && message.said.len() < LINES);
+    match open {
+        Some(message) => message.said.push(said),
+        None => messages.push(Message {
+            global: Rc::clone(global),
+            said: vec![said],
+            sent: now,
+            has_script: false,
+        }),
+    }
+}
+
+/// Says the lines of a record that are due, and when the next one is; `None` if there is nothing more to say.
+fn say<S: Store>(
+    ledger: &mut Ledger<'_, S>,
+    global: &Global,
+    restates: bool,
+) -> (Vec<Said>, Option<Timestamp>) {
+    let &mut Ledger {
+        store, tenant, now, ..
+    } = ledger;
+    let limits = tenant.limits();
+    let place = ledger.place();
+    let attempt = ledger.change(&place, limits, TRIES, |record, _| {
+        roll_forward(record, limits, now);
+        let mut said = Vec::new();
+        let mut next: Option<Timestamp> = None;
+        for mut shared in shared_budgets(limits, record) {
+            shared.join(|limit| draw(store.slot_seed(), tenant.id.as_str(), limit, now));
+            if let Some(line) = shared.say(restates, now) {
+                said.push(Said {
+                    tenant: tenant.clone(),
+                    limit: shared.key(),
+                    key: account_key(global, tenant, &shared),
+                    line,
+                });
+            }
+            next = next.into_iter().chain(shared.due(now)).min();
+        }
+        let writes = match said.is_empty() {
+            true => Writes::No,
+            false => Writes::Yes,
+        };
+        (writes, (said, next))
+    });
+    match attempt {
+        Attempt::Made(_, said) => said,
+        // At the next look.
+        Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), Some(now)),
+    }
+}
+
+fn account_key(global: &Global, tenant: &Tenant, shared: &SharedBudget<'_>) -> String {
+    let account = Account {
+        domain: &global.domain,
+        subject: &[tenant.id.as_str()],
+        limit: shared.name(),
+        unit: unit(shared.budget().unit),
+        generation: 0,
+        window: shared.account().window,
+    };
+    account.key()
+}
+
+fn unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Tokens => "tokens",
+        Unit::UsdMicros => "usd",
+    }
+}
+
+/// Writes into a record what was answered to its lines. What that meant, and when the next line is due.
+fn hear<'a, S: Store>(
+    ledger: &mut Ledger<'_, S>,
+    said: &[Said],
+    answer: impl Fn(usize) -> Option<&'a Answer>,
+) -> (Vec<Told>, Option<Timestamp>) {
+    let &mut Ledger {
+        store, tenant, now, ..
+    } = ledger;
+    let limits = tenant.limits();
+    let place = ledger.place();
+    let attempt = ledger.change(&place, limits, TRIES, |record, _| {
+        roll_forward(record, limits, now);
+        let mut told = Vec::new();
+        let mut next: Option<Timestamp> = None;
+        for mut shared in shared_budgets(limits, record) {
+            let limit = shared.key();
+            let about = said
+                .iter()
+                .enumerate()
+                .filter(|(_, said)| said.limit == limit);
+            for (place, said) in about {
+                let Line { holder, seq, .. } = said.line;
+                let Some((grant, used)) = shared.grant_of(holder) else {
+                    continue;
+                };
+                let Some(answer) = answer(place) else {
+                    *grant = grant.failed(seq);
+                    continue;
+                };
+                let meaning;
+                (*grant, meaning) = grant.heard(seq, answer);
+                if meaning == Told::Clash {
+                    let other = draw(store.slot_seed(), tenant.id.as_str(), limit, now);
+                    *grant = grant.renamed(other, used);
+                }
+                told.push(meaning);
+            }
+            next = next.into_iter().chain(shared.due(now)).min();
+        }
+        (Writes::Yes, (told, next))
+    });
+    match attempt {
+        Attempt::Made(_, heard) => heard,
+        // The line counts as lost, and is said anew.
+        Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), None),
+    }
+}
+
+/// The gauges of those limits that lines were about.
+fn gauges<S: Store>(ledger: &mut Ledger<'_, S>, said: &[Said]) -> Vec<Metric> {
+    let tenant = ledger.tenant;
+    let Some(mut record) = ledger.record() else {
+        return Vec::new();
+    };
+    let mut told = Vec::new();
+    for shared in shared_budgets(tenant.limits(), &mut record) {
+        let Some(grant) = shared
+            .grant()
+            .filter(|_| said.iter().any(|said| said.limit == shared.key()))
+        else {
+            continue;
+        };
+        let unit = shared.budget().unit;
+        told.extend(metrics::global(
+            &tenant.label(),
+            &shared.label(),
+            unit,
+            grant,
+        ));
+    }
+    told
+}
+
+/// The word for how a call ended that has failed.
+fn result(refusal: Option<Refusal>) -> &'static str {
+    match refusal {
+        None => "failed",
+        Some(Refusal::NoScript) => "no_script",
+        Some(Refusal::ReadOnly) => "read_only",
+        Some(Refusal::OutOfMemory) => "out_of_memory",
+        Some(Refusal::NotAllowed) => "not_allowed",
+        Some(Refusal::NotNow) => "not_now",
+        Some(Refusal::Elsewhere) => "elsewhere",
+        Some(Refusal::Other) => "refused",
+    }
+}
+
+fn words(failed: &Failed) -> String {
+    match failed {
+        Failed::NoConnection => "no connection, or none in time".to_owned(),
+        Failed::Malformed(_) => "its answer is cut, or none of a Redis".to_owned(),
+        Failed::Refused(_, text) => text.clone(),
+    }
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(why) => write!(
+                f,
+                "the store of the budgets that proxies share does not answer ({why}): what this proxy was granted can be spent, and no more \
+                 than `when_unreachable` says"
+            ),
+            Self::Found => f.write_str("the store of the budgets that proxies share answers again"),
+            Self::Emptied => f.write_str(
+                "the store of the budgets that proxies share has lost its data: every proxy tells it anew what it holds. What proxies that \
+                 are gone have spent in this window is forgotten",
+            ),
+            Self::Skewed(Skew::Ahead(nanos) | Skew::Behind(nanos)) => write!(
+                f,
+                "the clock of the store of shared budgets differs from this proxy's by {} s: from 10 s on, windows open late or end early",
+                nanos / 1_000_000_000
+            ),
+            Self::Skewed(Skew::None) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What a tenant may use: how fast ([`bucket`]), how much ([`budget`], what of it was used is in its [`account`]) and for how long
+//! ([`window`], by the clocks of a [`zone`]); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); and any number
+//! of such limits beside each other ([`stacked`]).
+//!
+//! All of it is arithmetic on values: time is an argument, and nothing here is stored.
+
+pub mod account;
+pub mod bucket;
+pub mod budget;
+pub mod capacity;
+pub(crate) mod civil;
+pub mod learned;
+pub mod pace;
+pub mod stacked;
+pub mod window;
+pub mod zone;

@@ -1,0 +1,364 @@
+//! The account of a budget: what was spent in a window, and what is held for requests in flight.
+//!
+//! A request *reserves* its cost before it leaves and *settles* once with what was really used. The reservation belongs to the
+//! window in which it was made: if that window has ended by the time of the settlement, the next one is charged only what was used
+//! beyond it.
+//!
+//! Two sums are held for requests in flight: what they may cost, which the bound goes by, and what they are likely to cost, by which
+//! low-water marks and reports go. Else large ceilings would make a budget look empty that is not.
+//!
+//! *Debt*: what requests used beyond what was held for them, as far as the window's budget does not cover it, is spent in the next
+//! window already, up to one budget.
+//!
+//! Limits are configuration and live in [`Budget`]; spend is state and lives in [`Account`]. An account outlives every change of its
+//! budget.
+
+use std::time::Duration;
+
+use crate::lease::slice::Slice;
+use crate::limits::budget::Budget;
+use crate::limits::window::{Period, Window};
+use crate::units::{Cost, Timestamp};
+
+/// What was spent and what is held in the current window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The window that `spent` was spent in.
+    pub window: Window,
+    /// Stamp of this window of this account, so that a reservation knows whether its own is still open. Taken from the
+    /// clock and not counted from zero: an account that was lost must not open its successor to old reservations.
+    pub generation: u32,
+    /// Settled spend, and the debt of the window before.
+    pub spent: Cost,
+    /// What requests used beyond what was held for them, as far as the budget did not cover it.
+    pub debt: Cost,
+    /// What the window before has left for this one, in the budget's unit.
+    pub carried: u64,
+    /// The raise that is in force, in the budget's unit. It follows from the configuration, and is not stored.
+    pub extra: u64,
+    /// Reservations in flight, those of about the same time added up. At most [`HOLDS`] of them.
+    pub holds: Vec<Hold>,
+    /// The tier that the budget's marks last gave on each ladder, where that is not the first. At most [`MARKED`].
+    pub marked: Vec<Marked>,
+    /// What of a budget that proxies share may be spent here. `None` where it is not shared, or nobody has asked yet.
+    pub slice: Option<Box<Slice>>,
+}
+
+/// Where the marks of a ladder were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// Which ladder.
+    pub ladder: u32,
+    /// Index of the tier.
+    pub tier: u8,
+}
+
+/// Most ladders of which an account knows where their marks were.
+pub const MARKED: usize = 8;
+
+/// The reservations that were made within one slice of the expiry: a thirtieth of it.
+///
+/// Nothing closes a reservation when the VM traps, since a trap runs no `on_log`; so it expires, after the whole
+/// expiry at the most and twenty-nine thirtieths of it at the least. A stream that lives longer renews its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// When the first of them was made. No two holds have the same.
+    pub since: Timestamp,
+    /// What they hold together.
+    pub cost: Cost,
+    /// What of it they are likely to use.
+    pub likely: Cost,
+}
+
+/// What is to be held for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// So that the bound keeps.
+    pub cost: Cost,
+    /// What it is likely to use of that.
+    pub likely: Cost,
+}
+
+/// All of it is likely to be used.
+impl From<Cost> for Reserve {
+    fn from(cost: Cost) -> Self {
+        Self { cost, likely: cost }
+    }
+}
+
+/// A hold on part of a budget, made for one request and closed exactly once.
+///
+/// There is no `Drop`: closing writes to the store, and a drop can neither wait nor fail.
+#[must_use = "an unclosed reservation keeps its part of the budget held until it expires"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reservation {
+    generation: u32,
+    /// End of the window that it was made in.
+    end: Timestamp,
+    /// That of its hold.
+    since: Timestamp,
+    cost: Cost,
+    likely: Cost,
+}
+
+const SLICES: u32 = 30;
+
+/// Most holds in an account: one for each slice of the expiry, and the one that has just begun.
+pub const HOLDS: usize = 31;
+
+/// The expiry where the operator gives none: three times as long as the OpenAI SDKs wait for an answer.
+pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(1_800);
+
+impl Account {
+    /// The account as it is at `now` under this budget: rolled over if its window has
+    /// ended, and without the holds that expired.
+    ///
+    /// A changed period keeps what was spent as long as the window it was spent in is open, or lies
+    /// inside the new one.
+    #[must_use]
+    pub fn at(mut self, budget: &Budget, now: Timestamp) -> Self {
+        self.advance(budget, now);
+        self
+    }
+
+    /// Makes it the account as it is at `now` (see [`Account::at`]).
+    pub(crate) fn advance(&mut self, budget: &Budget, now: Timestamp) {
+        let current = budget.period.at(self.not_before(now));
+        self.advance_into(current, budget, now);
+    }
+
+    /// Now, but not before the account's window: another worker may have rolled over a moment ago by a clock that it read a
+    /// moment later.
+    pub(crate) fn not_before(&self, now: Timestamp) -> Timestamp {
+        match self.window.start.is_set_back(now) {
+            true => now,
+            false => now.max(self.window.start),
+        }
+    }
+
+    /// Makes it the account as it is at `now`, where the budget's window is `current`.
+    pub(crate) fn advance_into(&mut self, current: Window, budget: &Budget, now: Timestamp) {
+        let now = self.not_before(now);
+        let raise = budget.extra.filter(|extra| now < extra.until);
+        self.extra = raise.map_or(0, |extra| extra.amount);
+        if self.window.is_open(now) || self.window.start >= current.start {
+            self.window = match budget.period {
+                // Each request puts its end off.
+                Period::Idle(_) if self.window.is_open(now) => Window {
+                    start: self.window.start,
+                    end: current.end.max(self.window.end),
+                },
+                _ => current,
+            };
+            self.holds
+                .retain(|hold| now.since(hold.since) < budget.reservation_expiry);
+            return;
+        }
+        let (carried, spent) = match self.is_new() {
+            true => (0, Cost::ZERO),
+            false => budget.inheritance(self, self.window.end == current.start),
+        };
+        *self = Self {
+            window: current,
+            generation: generation_after(self.generation, now),
+            spent,
+            carried,
+            extra: self.extra,
+            // Whoever is asked next sees that it is of another window.
+            slice: self.slice.take(),
+            ..Self::default()
+        };
+    }
+
+    /// Whether no window of it was ever open.
+    fn is_new(&self) -> bool {
+        self.window == Window::default()
+    }
+
+    /// Whether its window is open, and none of the budget's: those are of another length, or begin at other times.
+    pub(crate) fn is_of_another_period(&self, budget: &Budget, now: Timestamp) -> bool {
+        let is_idle = matches!(budget.period, Period::Idle(_));
+        !is_idle && self.window.is_open(now) && budget.period.at(self.window.start) != self.window
+    }
+
+    /// Whether nothing was spent on it and nothing is held.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.spent == Cost::ZERO && self.holds.is_empty()
+    }
+
+    /// The tier that the marks last gave on a ladder in this window.
+    #[must_use]
+    pub fn marked(&self, ladder: u32) -> usize {
+        let marked = self.marked.iter().find(|marked| marked.ladder == ladder);
+        marked.map_or(0, |marked| marked.tier.into())
+    }
+
+    /// Remembers it.
+    pub fn mark(&mut self, ladder: u32, tier: usize) {
+        self.marked.retain(|marked| marked.ladder != ladder);
+        if let Some(tier) = u8::try_from(tier).ok().filter(|&tier| tier > 0) {
+            self.marked.insert(0, Marked { ladder, tier });
+            self.marked.truncate(MARKED);
+        }
+    }
+
+    /// All that is held.
+    #[must_use]
+    pub fn held(&self) -> Cost {
+        self.holds
+            .iter()
+            .fold(Cost::ZERO, |sum, hold| sum.plus(hold.cost))
+    }
+
+    /// What requests in flight are likely to use.
+    #[must_use]
+    pub fn likely_held(&self) -> Cost {
+        self.holds
+            .iter()
+            .fold(Cost::ZERO, |sum, hold| sum.plus(hold.likely))
+    }
+
+    /// Holds without asking. The account must be as of `now` (see [`Account::at`]).
+    pub fn reserve(
+        &mut self,
+        reserve: impl Into<Reserve>,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Reservation {
+        let Reserve { cost, likely } = reserve.into();
+        let slice = budget
+            .reservation_expiry
+            .checked_div(SLICES)
+            .unwrap_or_default();
+        // Either way round: another worker may have read the clock later and written first.
+        let is_near = |hold: &Hold| now.since(hold.since).max(hold.since.since(now)) < slice;
+        let position = self.holds.iter().rposition(is_near).or_else(|| {
+            // Only a clock that jumps about, or a shorter expiry, can fill the account with live holds: share the last.
+            let full = self.holds.len() >= HOLDS;
+            full.then(|| self.holds.len().saturating_sub(1))
+        });
+        let since = match position.and_then(|position| self.holds.get_mut(position)) {
+            Some(hold) => {
+                hold.cost = hold.cost.plus(cost);
+                hold.likely = hold.likely.plus(likely);
+                hold.since
+            }
+            None => {
+                self.holds.push(Hold {
+                    since: now,
+                    cost,
+                    likely,
+                });
+                now
+            }
+        };
+        Reservation {
+            generation: self.generation,
+            end: self.window.end,
+            since,
+            cost,
+            likely,
+        }
+    }
+
+    /// Holds the same from `now` on, for a request that takes long. The account must be as of `now`.
+    pub fn renew(
+        &mut self,
+        reservation: &Reservation,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Option<Reservation> {
+        let is_open = reservation.generation == self.generation;
+        self.give_back(reservation);
+        is_open.then(|| self.reserve(reservation.reserve(), budget, now))
+    }
+
+    /// Replaces the hold by what was used, which may be more, and may be nothing.
+    ///
+    /// Says whether `used` was counted: it is not if the reservation's window has ended.
+    pub fn settle(&mut self, reservation: &Reservation, used: Cost) -> bool {
+        if reservation.generation != self.generation {
+            return false;
+        }
+        self.give_back(reservation);
+        self.spent = self.spent.plus(used);
+        true
+    }
+
+    /// As [`Account::settle`], for one of several accounts of a limit, which differ in their windows. One that does not hold the
+    /// reservation counts what was used all the same, if the reservation was made in its window.
+    ///
+    /// Where the reservation's window has ended, the account of the next one is charged what was used beyond it: a debt, up to one
+    /// budget.
+    pub(crate) fn settle_any(
+        &mut self,
+        reservation: &Reservation,
+        used: Cost,
+        budget: Option<&Budget>,
+    ) {
+        let is_elsewhere = self.window.end != reservation.end;
+        let is_within =
+            self.window.start <= reservation.since && self.window.is_open(reservation.since);
+        if self.settle(reservation, used) {
+            let debt = budget.map(|budget| budget.over(self, used.minus(reservation.cost)));
+            self.debt = self.debt.plus(debt.unwrap_or_default());
+            return;
+        }
+        if is_elsewhere && is_within {
+            self.spent = self.spent.plus(used);
+        } else if let Some(budget) = budget
+            && self.window.start >= reservation.end
+        {
+            let debt = budget.at_most_one(used.minus(reservation.cost));
+            self.spent = self.spent.plus(debt);
+        }
+    }
+
+    /// Takes the reservation out of its hold, if that is still there.
+    fn give_back(&mut self, reservation: &Reservation) {
+        let is_its = |hold: &&mut Hold| hold.since == reservation.since;
+        if reservation.generation == self.generation
+            && let Some(hold) = self.holds.iter_mut().find(is_its)
+        {
+            hold.cost = hold.cost.minus(reservation.cost);
+            hold.likely = hold.likely.minus(reservation.likely);
+        }
+        self.holds.retain(|hold| hold.cost != Cost::ZERO);
+    }
+}
+
+impl Reservation {
+    /// What is held.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// What is held, and what of it is likely to be used.
+    fn reserve(&self) -> Reserve {
+        Reserve {
+            cost: self.cost,
+            likely: self.likely,
+        }
+    }
+
+    /// When its hold began.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+}
+
+/// A stamp that differs from the one before: the clock's microseconds, which come round every 71 minutes.
+fn generation_after(last: u32, now: Timestamp) -> u32 {
+    let micros = now.as_nanos() / 1_000 % (1 << 32);
+    let stamp = u32::try_from(micros).unwrap_or_default();
+    if stamp == last {
+        stamp.wrapping_add(1)
+    } else {
+        stamp
+    }
+}
+
+#[cfg(test)]
+mod tests;

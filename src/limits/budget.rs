@@ -1,0 +1,173 @@
+//! The budget: what a tenant may spend in a window. What was spent is in its [`Account`].
+
+use std::time::Duration;
+
+use crate::lease::grant::Grant;
+use crate::lease::share::Share;
+use crate::limits::account::Account;
+use crate::limits::window::Period;
+use crate::units::{Cost, Micros, Ppm, Timestamp, Tokens};
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Model tokens.
+    Tokens,
+    /// Millionths of a US dollar.
+    UsdMicros,
+}
+
+impl Unit {
+    /// The part of a cost that is counted in this unit.
+    #[must_use]
+    pub fn of(self, cost: Cost) -> u64 {
+        match self {
+            Self::Tokens => cost.tokens.0,
+            Self::UsdMicros => cost.usd.0,
+        }
+    }
+}
+
+/// What may be spent in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// In `unit`.
+    pub initial_budget: u64,
+    /// What is counted.
+    pub unit: Unit,
+    /// When it starts anew.
+    pub period: Period,
+    /// How long a reservation that nothing closes stays held (see [`Hold`]).
+    pub reservation_expiry: Duration,
+    /// What was left of a window is added to the next one, up to this share of the budget.
+    pub rollover: Option<Ppm>,
+    /// A raise that ends by itself.
+    pub extra: Option<Extra>,
+    /// How it is shared with other proxies; `None`: each has its own.
+    pub share: Option<Share>,
+}
+
+/// More to spend for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// In the budget's unit.
+    pub amount: u64,
+    /// The first moment without it.
+    pub until: Timestamp,
+}
+
+impl Budget {
+    /// What may be spent in the account's window, in the budget's unit.
+    #[must_use]
+    pub fn allowance(&self, account: &Account) -> u64 {
+        let raised = self.initial_budget.saturating_add(account.extra);
+        raised.saturating_add(account.carried)
+    }
+
+    /// What is likely to be left once all requests in flight are settled, in the budget's unit.
+    #[must_use]
+    pub fn remaining(&self, account: &Account) -> u64 {
+        self.unspent(account, self.allowance(account))
+            .saturating_sub(self.unit.of(account.likely_held()))
+    }
+
+    /// What may be spent by all who share it, in the account's window.
+    #[must_use]
+    pub fn raised(&self, account: &Account) -> u64 {
+        self.initial_budget.saturating_add(account.extra)
+    }
+
+    /// What is spent and held.
+    #[must_use]
+    pub fn used(&self, account: &Account) -> u64 {
+        let held = self.unit.of(account.held());
+        self.unit.of(account.spent).saturating_add(held)
+    }
+
+    /// What the shared store has granted of it, where it is shared and the account has a slice of this window.
+    #[must_use]
+    pub fn grant<'a>(&self, account: &'a Account) -> Option<&'a Grant> {
+        self.share.as_ref()?;
+        let slice = account.slice.as_deref();
+        let slice = slice.filter(|slice| slice.is_of(self.unit, account.window));
+        slice.map(|slice| &slice.grant)
+    }
+
+    /// As much of `limit` as may be spent here, as far as is known: what was granted, and what is free for all. What others were
+    /// granted is theirs.
+    fn within_reach(&self, account: &Account, limit: u64) -> u64 {
+        let grant = self.grant(account).filter(|grant| !grant.is_cold());
+        grant.map_or(limit, |grant| {
+            limit.min(grant.granted.saturating_add(grant.free))
+        })
+    }
+
+    /// What is left under `limit`, which may be the budget with an overdraft.
+    #[must_use]
+    pub fn headroom(&self, account: &Account, limit: u64) -> u64 {
+        self.unspent(account, limit)
+            .saturating_sub(self.unit.of(account.held()))
+    }
+
+    /// What would be left under `limit` if nothing were in flight.
+    #[must_use]
+    pub fn unspent(&self, account: &Account, limit: u64) -> u64 {
+        self.within_reach(account, limit)
+            .saturating_sub(self.unit.of(account.spent))
+    }
+
+    /// What may be spent with an overdraft on top.
+    #[must_use]
+    pub fn overdrawn(&self, account: &Account, overdraft: Ppm) -> u64 {
+        let overdraft = overdraft.of(self.initial_budget);
+        self.allowance(account).saturating_add(overdraft)
+    }
+
+    /// The part of a cost that is counted, at most one budget.
+    pub(super) fn at_most_one(&self, cost: Cost) -> Cost {
+        let most = self.initial_budget;
+        match self.unit {
+            Unit::Tokens => Cost {
+                tokens: Tokens(cost.tokens.0.min(most)),
+                usd: Micros(0),
+            },
+            Unit::UsdMicros => Cost {
+                tokens: Tokens(0),
+                usd: Micros(cost.usd.0.min(most)),
+            },
+        }
+    }
+
+    /// What the window after this account's begins with, if it follows at once: what is carried over, and what is owed.
+    pub(super) fn inheritance(&self, account: &Account, follows: bool) -> (u64, Cost) {
+        let most = self
+            .rollover
+            .map_or(0, |share| share.of(self.initial_budget));
+        if !follows {
+            // Nothing was spent in the windows between.
+            return (most, Cost::ZERO);
+        }
+        let unspent = self.unspent(account, self.allowance(account));
+        let debt = self.over(account, account.debt);
+        (unspent.min(most), self.at_most_one(debt))
+    }
+
+    /// How much of a cost is spent beyond what may be.
+    pub(super) fn over(&self, account: &Account, cost: Cost) -> Cost {
+        let allowance = self.allowance(account);
+        let over = |unit: Unit| unit.of(account.spent).saturating_sub(allowance);
+        Cost {
+            tokens: cost.tokens.min(Tokens(over(Unit::Tokens))),
+            usd: cost.usd.min(Micros(over(Unit::UsdMicros))),
+        }
+    }
+}
+
+/// A cost in tokens alone, for budgets that know no price.
+#[must_use]
+pub fn tokens(tokens: u64) -> Cost {
+    Cost {
+        tokens: Tokens(tokens),
+        usd: Micros(0),
+    }
+}

@@ -1,0 +1,506 @@
+//! A tier's capacity: this proxy's share of what the upstream lets all tenants use together.
+//!
+//! It is a token bucket ([`crate::limits::bucket`]) that tenants share, and whose last part is kept for higher priorities. A
+//! request may take only what leaves the part above its own priority whole:
+//!
+//! ```text
+//!  0                                     burst - critical - standard    burst - critical    burst
+//!  ├──────────────── all ─────────────────┼────── standard, critical ──────┼──── critical ────┤
+//! ```
+//!
+//! **What holds.** However the others arrive and settle, a priority and those above it have at least a bucket of their
+//! own: the part that is kept for them, refilled at the whole rate. Under a flood of lower ones the bucket stands where
+//! their part ends, and each cell that higher ones take is refilled before lower ones get any.
+//!
+//! A request may use more than was taken for it. What that eats of the part above its priority becomes a *debt* of that
+//! priority: it counts for it and those below, and is paid by the refill before they get any more, but those above do not
+//! feel it. So not even estimates that are off by any factor starve them. The price: for a while the upstream may have been
+//! asked for more than the capacity, by as much as the estimates of lower priorities missed.
+//!
+//! As in a tenant's token bucket, *expected* tokens are taken ([`crate::estimate`]) and settlement puts the real ones in
+//! their place. A ceiling would keep most of the capacity idle: the upstream's quota counts real tokens, too.
+
+use std::time::Duration;
+
+use crate::bytes::Corrupt;
+use crate::limits::bucket::{Bucket, NotNow, Quota};
+use crate::units::{Ppm, Timestamp};
+
+/// How much a tenant's requests matter where tenants share a capacity. From the least to the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Takes what nobody else needs.
+    BestEffort,
+    /// As most do.
+    #[default]
+    Standard,
+    /// Has the last word.
+    Critical,
+}
+
+/// What a tier may use of its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// How much there is, and how fast it comes back. Its low-water mark means nothing here.
+    pub quota: Quota,
+    /// Cells that only critical requests may take.
+    pub critical: u64,
+    /// Further cells that only standard and critical ones may take. Invariant: both together are less than the burst.
+    pub standard: u64,
+}
+
+/// Who says how large a capacity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapacitySource {
+    /// The operator.
+    Configured(Capacity),
+    /// The upstream, beside its answers; the operator says what is kept of it.
+    Upstream(Reserved),
+}
+
+/// Parts of a capacity that are kept for higher priorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// For critical requests.
+    pub critical: Ppm,
+    /// Besides, for standard and critical ones.
+    pub standard: Ppm,
+}
+
+/// What was taken from a capacity and has not come back yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// All of it.
+    bucket: Bucket,
+    /// What of it standard requests used of the part for critical ones, beyond what was taken for them.
+    standard_debt: u64,
+    /// What of it best-effort ones used of the parts above theirs.
+    best_effort_debt: u64,
+}
+
+/// What a request of one priority finds at a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headroom {
+    /// How much the tier has for all.
+    pub capacity: Capacity,
+    /// What others have taken.
+    pub taken: Taken,
+    /// Whose request it is.
+    pub priority: Priority,
+    /// It was refused here already, when it came to take what it had found.
+    pub refused: Option<NotNow>,
+}
+
+impl Capacity {
+    /// A capacity of which so much is kept.
+    ///
+    /// # Errors
+    /// Both parts and the whole, where nothing is left for the lowest priority.
+    pub fn of(quota: Quota, reserved: Reserved) -> Result<Self, (u64, u64, u64)> {
+        let burst = quota.burst.get();
+        let critical = rounded_up(reserved.critical, burst);
+        let standard = rounded_up(reserved.standard, burst);
+        match critical.saturating_add(standard) < burst {
+            true => Ok(Self {
+                quota,
+                critical,
+                standard,
+            }),
+            false => Err((critical, standard, burst)),
+        }
+    }
+
+    /// What is taken, where the upstream says how much is left of so many cells.
+    #[must_use]
+    pub fn as_told(limit: u64, left: u64, now: Timestamp) -> Taken {
+        Taken {
+            bucket: Bucket {
+                used: limit.saturating_sub(left),
+                since: now,
+                full: Timestamp::from_nanos(0),
+            },
+            ..Taken::default()
+        }
+    }
+
+    /// Cells that a request of this priority must leave to higher ones.
+    #[must_use]
+    pub fn kept_from(&self, priority: Priority) -> u64 {
+        match priority {
+            Priority::Critical => 0,
+            Priority::Standard => self.critical,
+            Priority::BestEffort => self.critical.saturating_add(self.standard),
+        }
+    }
+
+    /// Cells that requests of this priority can take at the most.
+    #[must_use]
+    pub fn share(&self, priority: Priority) -> u64 {
+        let burst = self.quota.burst.get();
+        burst.saturating_sub(self.kept_from(priority))
+    }
+
+    /// Cells that a request of this priority may take at `now`.
+    #[must_use]
+    pub fn available(&self, taken: Taken, priority: Priority, now: Timestamp) -> u64 {
+        let taken = self.as_of(taken, now);
+        self.free(&taken)
+            .saturating_sub(self.kept_from(priority))
+            .min(self.share(priority))
+    }
+
+    /// Whether a request of this priority may take `cells` at `now`.
+    ///
+    /// # Errors
+    /// Says whether it ever may, and if so when.
+    pub fn check(
+        &self,
+        taken: Taken,
+        priority: Priority,
+        cells: u64,
+        now: Timestamp,
+    ) -> Result<(), NotNow> {
+        let needed = cells.saturating_add(self.kept_from(priority));
+        // While a debt is paid nothing more than the parts above the debtor gets free: whom those are enough for does not
+        // wait for it. (Nothing is refilled here: that would round the wait up twice.)
+        let unfelt = |debt, debtor| match needed <= self.kept_from(debtor) {
+            true => debt,
+            false => 0,
+        };
+        let used = taken
+            .bucket
+            .used
+            .saturating_sub(unfelt(taken.standard_debt, Priority::Standard))
+            .saturating_sub(unfelt(taken.best_effort_debt, Priority::BestEffort));
+        let bucket = Bucket {
+            used,
+            ..taken.bucket
+        };
+        self.quota.check(bucket, needed, now)
+    }
+
+    /// Takes `cells` for a request of this priority without asking.
+    #[must_use]
+    pub fn charge(&self, taken: Taken, priority: Priority, cells: u64, now: Timestamp) -> Taken {
+        let taken = self.as_of(taken, now);
+        let bucket = self.quota.charge(taken.bucket, cells, now);
+        self.owed(Taken { bucket, ..taken }, priority, cells)
+    }
+
+    /// Replaces the cells `held` by a request since `since` by those that were used, which may be more.
+    ///
+    /// No more than a burst is counted for one request, if no more was held: an absurd report must not shut all tenants out
+    /// for longer than the bucket takes to refill.
+    #[must_use]
+    pub fn settle(
+        &self,
+        taken: Taken,
+        priority: Priority,
+        held: u64,
+        used: u64,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Taken {
+        let used = used.min(self.quota.burst.get().max(held));
+        let taken = self.as_of(taken, now);
+        let bucket = self.quota.settle(taken.bucket, held, used, since, now);
+        self.owed(
+            Taken { bucket, ..taken },
+            priority,
+            used.saturating_sub(held),
+        )
+    }
+
+    /// What is still taken at `now`.
+    fn as_of(&self, taken: Taken, now: Timestamp) -> Taken {
+        let bucket = self.quota.refilled(taken.bucket, now);
+        self.paid(Taken { bucket, ..taken })
+    }
+
+    /// With `cells` more of debt, as far as they eat of the part above `priority`.
+    fn owed(&self, taken: Taken, priority: Priority, cells: u64) -> Taken {
+        let Taken {
+            standard_debt,
+            best_effort_debt,
+            ..
+        } = taken;
+        self.paid(match priority {
+            Priority::Critical => taken,
+            Priority::Standard => Taken {
+                standard_debt: standard_debt.saturating_add(cells),
+                ..taken
+            },
+            Priority::BestEffort => Taken {
+                best_effort_debt: best_effort_debt.saturating_add(cells),
+                ..taken
+            },
+        })
+    }
+
+    /// With the debts paid as far as that leaves the part above the debtor whole, the higher debtor's first.
+    fn paid(&self, taken: Taken) -> Taken {
+        let free = self.free(&taken);
+        let spare = |free: u64, debtor| free.saturating_sub(self.kept_from(debtor));
+        let standard = taken.standard_debt.min(spare(free, Priority::Standard));
+        let free = free.saturating_sub(standard);
+        let best_effort = taken
+            .best_effort_debt
+            .min(spare(free, Priority::BestEffort));
+        Taken {
+            standard_debt: taken.standard_debt.saturating_sub(standard),
+            best_effort_debt: taken.best_effort_debt.saturating_sub(best_effort),
+            ..taken
+        }
+    }
+
+    /// Cells that are free to critical requests, who do not feel others' debts. More than the burst while a debt is more
+    /// than all that is still taken: then it is about to be paid.
+    fn free(&self, taken: &Taken) -> u64 {
+        let burst = self.quota.burst.get();
+        burst
+            .saturating_add(taken.standard_debt)
+            .saturating_add(taken.best_effort_debt)
+            .saturating_sub(taken.bucket.used)
+    }
+}
+
+impl Headroom {
+    /// Whether the request may take `cells` at `now`. What it was once refused stays refused.
+    ///
+    /// # Errors
+    /// As [`Capacity::check`].
+    pub fn check(&self, cells: u64, now: Timestamp) -> Result<(), NotNow> {
+        match self.refused {
+            Some(not_now) => Err(not_now),
+            None => self.capacity.check(self.taken, self.priority, cells, now),
+        }
+    }
+
+    /// The time until all of its share is free, if nobody takes any more.
+    #[must_use]
+    pub fn until_whole(&self, now: Timestamp) -> Duration {
+        let all = self.capacity.share(self.priority);
+        match self.capacity.check(self.taken, self.priority, all, now) {
+            Err(NotNow::Wait(wait)) => wait,
+            Ok(()) | Err(NotNow::ExceedsBurst) => Duration::ZERO,
+        }
+    }
+
+    /// Cells that it may take at `now`.
+    #[must_use]
+    pub fn available(&self, now: Timestamp) -> u64 {
+        self.capacity.available(self.taken, self.priority, now)
+    }
+}
+
+/// So much of `whole`, which is what the rest leaves when it is rounded down.
+fn rounded_up(Ppm(part): Ppm, whole: u64) -> u64 {
+    whole.saturating_sub(Ppm(1_000_000_u64.saturating_sub(part)).of(whole))
+}
+
+const VERSION: [u8; 4] = *b"brc\x01";
+
+impl Taken {
+    /// The 44 bytes of this: `brc` and the version; then, in 8 bytes each, little-endian, used, since, full, and the
+    /// debts of standard and of best-effort requests.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let Bucket { used, since, full } = self.bucket;
+        let (since, full) = (since.as_nanos(), full.as_nanos());
+        let numbers = [used, since, full, self.standard_debt, self.best_effort_debt];
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+        VERSION.into_iter().chain(bytes).collect()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// [`Corrupt`] for anything that [`Taken::encode`] does not write: truncated, newer, or another plugin's.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let rest = bytes.strip_prefix(&VERSION).ok_or(Corrupt(()))?;
+        let (numbers, []) = rest.as_chunks::<8>() else {
+            return Err(Corrupt(()));
+        };
+        let &[used, since, full, standard_debt, best_effort_debt] = numbers else {
+            return Err(Corrupt(()));
+        };
+        Ok(Self {
+            bucket: Bucket {
+                used: u64::from_le_bytes(used),
+                since: Timestamp::from_nanos(u64::from_le_bytes(since)),
+                full: Timestamp::from_nanos(u64::from_le_bytes(full)),
+            },
+            standard_debt: u64::from_le_bytes(standard_debt),
+            best_effort_debt: u64::from_le_bytes(best_effort_debt),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU64;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use Priority::{BestEffort, Critical, Standard};
+
+    /// 100 cells, one of which comes back in a second: 20 for critical requests, 30 more for standard ones.
+    fn capacity() -> Capacity {
+        let tokens = NonZeroU64::new(100).unwrap();
+        Capacity {
+            quota: Quota {
+                tokens_per_window: tokens,
+                window: NonZeroU64::new(100_000_000_000).unwrap(),
+                burst: tokens,
+                low_water_mark: None,
+            },
+            critical: 20,
+            standard: 30,
+        }
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(1_000_000 + secs)
+    }
+
+    fn after(charges: &[(Priority, u64)]) -> Taken {
+        let charge = |taken, &(priority, cells)| capacity().charge(taken, priority, cells, at(0));
+        charges.iter().fold(Taken::default(), charge)
+    }
+
+    fn available(taken: Taken, secs: u64) -> [u64; 3] {
+        [BestEffort, Standard, Critical]
+            .map(|priority| capacity().available(taken, priority, at(secs)))
+    }
+
+    fn wait(secs: u64) -> Result<(), NotNow> {
+        Err(NotNow::Wait(Duration::from_secs(secs)))
+    }
+
+    #[test]
+    fn each_priority_leaves_the_part_above_it_whole() {
+        assert_eq!(available(Taken::default(), 0), [50, 80, 100]);
+        assert_eq!(available(after(&[(BestEffort, 50)]), 0), [0, 30, 50]);
+        assert_eq!(available(after(&[(Standard, 80)]), 0), [0, 0, 20]);
+        assert_eq!(available(after(&[(Critical, 90)]), 0), [0, 0, 10]);
+    }
+
+    #[test]
+    fn who_is_refused_is_told_when_its_own_part_has_come_back() {
+        let check = |taken, priority, cells, secs| {
+            let taken = after(taken);
+            capacity().check(taken, priority, cells, at(secs))
+        };
+        for (taken, priority, cells, expected) in [
+            (&[(BestEffort, 50)][..], Critical, 50, Ok(())),
+            (&[(BestEffort, 50)], Standard, 30, Ok(())),
+            (&[(BestEffort, 50)], Standard, 31, wait(1)),
+            (&[(BestEffort, 50)], BestEffort, 10, wait(10)),
+            (&[(Critical, 100)], BestEffort, 10, wait(60)),
+            (&[(Critical, 100)], Standard, 10, wait(30)),
+            (&[(Critical, 100)], Critical, 10, wait(10)),
+            (&[], BestEffort, 51, Err(NotNow::ExceedsBurst)),
+            (&[], Standard, 81, Err(NotNow::ExceedsBurst)),
+            (&[], Critical, 101, Err(NotNow::ExceedsBurst)),
+            (&[], Critical, u64::MAX, Err(NotNow::ExceedsBurst)),
+        ] {
+            assert_eq!(check(taken, priority, cells, 0), expected, "{taken:?}");
+            if let Err(NotNow::Wait(wait)) = expected {
+                let secs = wait.as_secs();
+                assert_eq!(check(taken, priority, cells, secs), Ok(()), "{taken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_lower_ones_use_beyond_their_part_higher_ones_do_not_feel() {
+        // Ten were taken and 90 used: 40 more than best-effort requests may have.
+        let taken = after(&[(BestEffort, 10)]);
+        let taken = capacity().settle(taken, BestEffort, 10, 90, at(0), at(0));
+        assert_eq!(available(taken, 0), [0, 30, 50]);
+        // Higher ones take theirs, and it comes back to them first ...
+        let taken = capacity().charge(taken, Critical, 50, at(0));
+        assert_eq!(available(taken, 0), [0, 0, 0]);
+        assert_eq!(available(taken, 49), [0, 29, 49]);
+        // ... then the debt is paid, and then lower ones get some again.
+        assert_eq!(available(taken, 50), [0, 30, 50]);
+        assert_eq!(available(taken, 90), [0, 30, 50]);
+        assert_eq!(available(taken, 91), [1, 31, 51]);
+        assert_eq!(available(taken, 140), [50, 80, 100]);
+        let check = |priority, cells| capacity().check(taken, priority, cells, at(0));
+        assert_eq!(check(Critical, 50), wait(50));
+        assert_eq!(check(Critical, 51), wait(91));
+        assert_eq!(check(Standard, 30), wait(50));
+        assert_eq!(check(BestEffort, 1), wait(91));
+    }
+
+    #[test]
+    fn a_standard_debt_is_paid_before_a_best_effort_one() {
+        let taken = after(&[(BestEffort, 60), (Standard, 50)]);
+        // 110 of 100: standard's 50 would leave ten less than the part for critical ones.
+        assert_eq!((taken.standard_debt, taken.best_effort_debt), (20, 10));
+        assert_eq!(available(taken, 0), [0, 0, 20]);
+        assert_eq!(available(taken, 20), [0, 0, 20]);
+        assert_eq!(available(taken, 21), [0, 1, 21]);
+        assert_eq!(available(taken, 60), [0, 30, 50]);
+        assert_eq!(available(taken, 61), [1, 31, 51]);
+    }
+
+    #[test]
+    fn settlement_puts_what_was_used_in_the_place_of_what_was_taken() {
+        let taken = after(&[(Standard, 60), (Critical, 10)]);
+        let settled = capacity().settle(taken, Standard, 60, 15, at(0), at(0));
+        assert_eq!(settled, after(&[(Standard, 15), (Critical, 10)]));
+        // It failed upstream, and nothing was used.
+        let settled = capacity().settle(settled, Critical, 10, 0, at(0), at(0));
+        assert_eq!(settled, after(&[(Standard, 15)]));
+        // Nothing was taken, and something used all the same.
+        let settled = capacity().settle(settled, BestEffort, 0, 20, at(0), at(0));
+        assert_eq!(available(settled, 0), [15, 45, 65]);
+    }
+
+    #[test]
+    fn an_absurd_report_shuts_nobody_out_for_longer_than_a_refill() {
+        for priority in [BestEffort, Standard, Critical] {
+            let taken = after(&[(priority, 10)]);
+            let taken = capacity().settle(taken, priority, 10, u64::MAX, at(0), at(0));
+            assert_eq!(available(taken, 100), [50, 80, 100]);
+        }
+    }
+
+    // A limit may be raised, or lowered below what is spent, at any time. Configuration is edited and renamed;
+    // what was spent stays.
+    #[test]
+    fn another_capacity_or_other_parts_count_what_was_taken() {
+        let taken = after(&[(BestEffort, 50)]);
+        let parts = Capacity {
+            critical: 60,
+            standard: 0,
+            ..capacity()
+        };
+        assert_eq!(parts.available(taken, Critical, at(0)), 50);
+        assert_eq!(parts.available(taken, Standard, at(0)), 0);
+        let quota = Quota {
+            burst: NonZeroU64::new(1_000).unwrap(),
+            ..capacity().quota
+        };
+        let more = Capacity {
+            quota,
+            ..capacity()
+        };
+        assert_eq!(more.available(taken, BestEffort, at(0)), 900);
+    }
+
+    // A value under our key may be older, cut off, or another plugin's.
+    #[test]
+    fn other_bytes_are_none_of_ours() {
+        let taken = after(&[(BestEffort, 60), (Standard, 50)]);
+        let bytes = taken.encode();
+        assert_eq!(bytes.len(), 44);
+        assert_eq!(Taken::decode(&bytes), Ok(taken));
+        for wrong in [&bytes[..43], &[&bytes[..], b"x"].concat(), b"", b"brs\x01"] {
+            assert_eq!(Taken::decode(wrong), Err(Corrupt(())));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Limits that a plan has beside its `budget` and its `bucket`: any number of them, each with a name and a state of its own.
+//!
+//! All of a tenant's limits stand in its one record, so that one compare-and-swap charges all of them or none. A state is found by
+//! the hash of its limit's name: it outlives the limit's being changed, moved in the list, or removed and put back.
+
+use std::time::Duration;
+
+use crate::glob::matches;
+use crate::hash::stable;
+use crate::limits::account::{Account, Reservation};
+use crate::limits::bucket::{Bucket, Quota};
+use crate::limits::budget::Budget;
+use crate::name::Name;
+use crate::units::{Cost, Timestamp};
+
+/// A limit with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Unique among the limits of its plan.
+    pub name: Name,
+    /// As what its state stands in a record.
+    pub key: LimitKey,
+    /// What it limits.
+    pub rule: Rule,
+    /// Globs of the models for which it holds, by the model that serves; `None` for all.
+    pub models: Option<Vec<String>>,
+    /// Callers of the tenants below it see how it stands.
+    pub is_visible: bool,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// What may be spent in a window.
+    Budget(Budget),
+    /// How fast tokens may be used.
+    Tokens(Quota),
+    /// How fast requests may come. A cell is a request.
+    Requests(Quota),
+    /// How many requests may be in flight at a time: a budget of slots that never starts anew, of which each request holds one
+    /// and spends none.
+    Concurrency(Budget),
+}
+
+/// The hash of a limit's name. Stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitKey(pub u32);
+
+impl LimitKey {
+    /// The key of the limit of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let hash = stable(name);
+        Self(u32::try_from(hash >> 32).unwrap_or_default())
+    }
+}
+
+/// The name of a plan's `budget`.
+pub const BUDGET: &str = "budget";
+
+/// The name of a plan's `bucket`.
+pub const BUCKET: &str = "bucket";
+
+/// The name of a plan's `concurrency`.
+pub const CONCURRENCY: &str = "concurrency";
+
+/// The name of a plan's `max_request`.
+pub const MAX_REQUEST: &str = "max_request";
+
+/// Most limits of one plan beside its `budget` and `bucket`.
+pub const LIMITS: usize = 16;
+
+/// Most states in a record: those of the plan's limits, and of limits that were removed, or of windows of another length, until they
+/// are of no more use.
+pub const ENTRIES: usize = 24;
+
+/// Where a limit stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose state it is.
+    pub key: LimitKey,
+    /// The state.
+    pub state: State,
+}
+
+/// The state of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Of a budget, or of requests in flight.
+    Account(Account),
+    /// Of a bucket.
+    Bucket(Bucket),
+}
+
+impl Limit {
+    /// Whether it holds for requests that this model serves.
+    #[must_use]
+    pub fn holds_for(&self, model: &str) -> bool {
+        let globs = self.models.as_ref();
+        globs.is_none_or(|globs| globs.iter().any(|glob| matches(glob, model)))
+    }
+}
+
+impl Rule {
+    /// The rule's window and holds, if it has an account.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Budget> {
+        match self {
+            Self::Budget(budget) | Self::Concurrency(budget) => Some(budget),
+            Self::Tokens(_) | Self::Requests(_) => None,
+        }
+    }
+
+    /// A state in which nothing was used.
+    fn fresh(&self, now: Timestamp) -> State {
+        match self {
+            Self::Budget(budget) | Self::Concurrency(budget) => {
+                State::Account(Account::default().at(budget, now))
+            }
+            Self::Tokens(quota) | Self::Requests(quota) => {
+                State::Bucket(quota.refilled(Bucket::default(), now))
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Its account, if it is a budget's of this key.
+    #[must_use]
+    pub fn account(&self, key: LimitKey) -> Option<&Account> {
+        match &self.state {
+            State::Account(account) if self.key == key => Some(account),
+            State::Account(_) | State::Bucket(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn account_mut(&mut self, key: LimitKey) -> Option<&mut Account> {
+        match &mut self.state {
+            State::Account(account) if self.key == key => Some(account),
+            State::Account(_) | State::Bucket(_) => None,
+        }
+    }
+
+    /// Its bucket, if it is one of this key.
+    pub fn bucket_mut(&mut self, key: LimitKey) -> Option<&mut Bucket> {
+        match &mut self.state {
+            State::Bucket(bucket) if self.key == key => Some(bucket),
+            State::Account(_) | State::Bucket(_) => None,
+        }
+    }
+
+    /// Whether it is a state of this limit.
+    fn is_of(&self, limit: &Limit) -> bool {
+        let is_account = matches!(self.state, State::Account(_));
+        self.key == limit.key && is_account == limit.rule.budget().is_some()
+    }
+
+    /// Whether anything would be lost if it were forgotten, although no limit asks for it now.
+    fn is_of_use(&self, now: Timestamp) -> bool {
+        match &self.state {
+            State::Account(account) => account.window.is_open(now) && !account.is_untouched(),
+            State::Bucket(bucket) => bucket.used > 0 && now.since(bucket.since) < KEPT,
+        }
+    }
+}
+
+/// How long a bucket is remembered whose limit is gone.
+const KEPT: Duration = Duration::from_secs(3_600);
+
+/// Makes the first states of a record those of `limits` at `now`, in their order, rolled over and refilled. What stands for none of
+/// them comes after, as long as it is of use: a limit that was removed may be put back.
+pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) {
+    for (index, limit) in limits.iter().enumerate() {
+        let mut rest = entries.iter().skip(index);
+        let found = rest.position(|entry| entry.is_of(limit));
+        let mut entry = match found {
+            Some(at) => entries.remove(index.saturating_add(at)),
+            None => Entry {
+                key: limit.key,
+                state: limit.rule.fresh(now),
+            },
+        };
+        match (&limit.rule, &mut entry.state) {
+            (Rule::Budget(budget) | Rule::Concurrency(budget), State::Account(account)) => {
+                roll_account_of(account, || limit.key, budget, entries, now);
+            }
+            (Rule::Tokens(quota) | Rule::Requests(quota), State::Bucket(bucket)) => {
+                *bucket = quota.refilled(*bucket, now);
+            }
+            (_, State::Account(_) | State::Bucket(_)) => {}
+        }
+        entries.insert(index.min(entries.len()), entry);
+    }
+    let mut index = 0_usize;
+    entries.retain(|entry| {
+        let is_kept = index < limits.len() || index < ENTRIES && entry.is_of_use(now);
+        index = index.saturating_add(1);
+        is_kept
+    });
+}
+
+/// Makes it the account of the budget at `now`.
+///
+/// Where its window is none of the budget's, the budget's windows are of another length than before, or another configuration is in
+/// force beside this one. Then that account stays among the `others`, and the budget's own is taken from there; if there is none,
+/// what was spent in the old window is spent in the new one.
+pub fn roll_account(
+    account: &mut Account,
+    budget: &Budget,
+    others: &mut Vec<Entry>,
+    now: Timestamp,
+) {
+    roll_account_of(account, || LimitKey::of(BUDGET), budget, others, now);
+}
+
+fn roll_account_of(
+    account: &mut Account,
+    key: impl Fn() -> LimitKey,
+    budget: &Budget,
+    others: &mut Vec<Entry>,
+    now: Timestamp,
+) {
+    let current = budget.period.at(account.not_before(now));
+    if account.window != current {
+        let key = key();
+        let is_own = |entry: &Entry| {
+            let other = entry.account(key);
+            other.is_some_and(|other| other.window == current)
+        };
+        let own = others.iter().position(is_own);
+        if own.is_some() || account.is_of_another_period(budget, now) {
+            let mut parked = account.clone();
+            if let Some(at) = own
+                && let State::Account(own) = others.remove(at).state
+            {
+                *account = own;
+            }
+            // The store has one account for all windows that open together, so that only one of ours may spend of it.
+            if parked.window.start == current.start {
+                account.slice = parked.slice.take();
+            }
+            others.push(Entry {
+                key,
+                state: State::Account(parked),
+            });
+        }
+    }
+    account.advance_into(current, budget, now);
+}
+
+/// Replaces a hold by what was used, on all accounts of the limit.
+pub fn settle(
+    entries: &mut [Entry],
+    key: LimitKey,
+    reservation: &Reservation,
+    used: Cost,
+    budget: Option<&Budget>,
+) {
+    for account in accounts(entries, key) {
+        account.settle_any(reservation, used, budget);
+    }
+}
+
+/// Holds the same from `now` on (see [`Account::renew`]).
+pub fn renew(
+    entries: &mut [Entry],
+    key: LimitKey,
+    reservation: &Reservation,
+    budget: &Budget,
+    now: Timestamp,
+) -> Option<Reservation> {
+    accounts(entries, key).find_map(|account| account.renew(reservation, budget, now))
+}
+
+fn accounts(entries: &mut [Entry], key: LimitKey) -> impl Iterator<Item = &mut Account> {
+    let accounts = entries.iter_mut();
+    accounts.filter_map(move |entry| entry.account_mut(key))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Fields of the access log: their names, once, and which of them an operator wants as properties of their own.
+
+use serde::Deserialize;
+
+/// What the access log can be told of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
+pub enum LogField {
+    /// Whose request it is.
+    Tenant,
+    /// The tenant's plan.
+    Plan,
+    /// The tier that serves.
+    Tier,
+    /// The model that the client asked for.
+    RequestedModel,
+    /// The model that was sent upstream.
+    Model,
+    /// `admit`, `downgrade` or `throttle`.
+    Decision,
+    /// Why, when it is not plain.
+    Reason,
+    /// The limit that refuses.
+    Limit,
+    /// The low-water mark by which the request was lowered, as a fraction of the budget.
+    Mark,
+    /// What shadow mode would have done.
+    Shadow,
+    /// Messages that were left out of the conversation.
+    TrimmedMessages,
+    /// Tokens of the prompt.
+    InputTokens,
+    /// Those of them that the provider had cached.
+    CachedTokens,
+    /// Tokens of the answer.
+    OutputTokens,
+    /// What the budget was charged, in its unit (tokens without a budget).
+    Charged,
+    /// What it cost, in millionths of a dollar; 0 where its model has no price.
+    Spend,
+    /// `usage`, `estimate` or `none`.
+    SettledBy,
+    /// What is left of the budget, in its unit.
+    Remaining,
+    /// Why the upstream said no.
+    UpstreamRefusal,
+    /// The total that the provider reported, where its parts do not add up to it.
+    ReportedTotal,
+}
+
+/// What each field is called.
+macro_rules! names {
+    ($($field:ident $name:literal,)*) => {
+        impl LogField {
+            /// Its name among all of a request's.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$field => $name,)* }
+            }
+
+            /// Its own property: the key in the filter state, before which the proxy puts `wasm.`.
+            #[must_use]
+            pub fn property(self) -> &'static str {
+                match self { $(Self::$field => concat!("bursar_", $name),)* }
+            }
+
+            /// Its name as a key within a JSON object, behind another entry.
+            #[must_use]
+            pub(crate) fn key(self) -> &'static str {
+                match self { $(Self::$field => concat!(",\"", $name, "\":"),)* }
+            }
+        }
+    };
+}
+
+names! {
+    Tenant "tenant",
+    Plan "plan",
+    Tier "tier",
+    RequestedModel "requested_model",
+    Model "model",
+    Decision "decision",
+    Reason "reason",
+    Limit "limit",
+    Mark "mark",
+    Shadow "shadow",
+    TrimmedMessages "trimmed_messages",
+    InputTokens "input_tokens",
+    CachedTokens "cached_tokens",
+    OutputTokens "output_tokens",
+    Charged "charged",
+    Spend "spend",
+    SettledBy "settled_by",
+    Remaining "remaining",
+    UpstreamRefusal "upstream_refusal",
+    ReportedTotal "reported_total",
+}
+
+impl LogField {
+    fn bit(self) -> u32 {
+        1_u32.checked_shl(self as u32).unwrap_or(0)
+    }
+}
+
+/// A set of fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFields(u32);
+
+impl LogFields {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the field is one of them.
+    #[must_use]
+    pub fn contains(self, field: LogField) -> bool {
+        self.0 & field.bit() != 0
+    }
+}
+
+impl FromIterator<LogField> for LogFields {
+    fn from_iter<I: IntoIterator<Item = LogField>>(fields: I) -> Self {
+        Self(fields.into_iter().fold(0, |bits, field| bits | field.bit()))
+    }
+}

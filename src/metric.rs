@@ -1,0 +1,214 @@
+//! A series of a metric: which metric, and with which labels.
+//!
+//! Names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags` rule turns into labels.
+
+pub mod tally;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use crate::name::Name;
+
+/// One of the series of a metric. Its name is written out once, when the proxy is told of it; from then on it is known by
+/// its parts.
+#[derive(Clone, Debug)]
+pub struct Series {
+    family: &'static Family,
+    values: [Label; LABELS],
+}
+
+/// Most labels that come from the request.
+pub(crate) const LABELS: usize = 3;
+
+/// A metric, and the keys of its labels.
+#[derive(Debug)]
+pub(crate) struct Family {
+    name: &'static str,
+    /// Empty ones are not there.
+    labels: [&'static str; LABELS],
+    /// One more label, which is the same for all of these series.
+    kind: Option<&'static str>,
+}
+
+/// Series are the same whose metric and labels are.
+impl PartialEq for Series {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.family, other.family) && self.values == other.values
+    }
+}
+
+impl Eq for Series {}
+
+impl Hash for Series {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(std::ptr::from_ref(self.family).addr());
+        for value in &self.values {
+            value.hash(state);
+        }
+    }
+}
+
+/// `metric.label=.=value;.;label=.=value;.;`
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Series {
+    /// The name under which the proxy keeps it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Family { name, labels, kind } = self.family;
+        let mut text = (*name).to_owned();
+        let values = self.values.iter().map(Label::as_str);
+        let labels = labels.iter().copied().zip(values);
+        let all = labels.chain(kind.map(|kind| ("kind", kind)));
+        for (index, (label, value)) in all.filter(|(label, _)| !label.is_empty()).enumerate() {
+            text.push_str(if index == 0 { "." } else { "" });
+            text.push_str(label);
+            text.push_str("=.=");
+            push_label(&mut text, value);
+            text.push_str(";.;");
+        }
+        text
+    }
+}
+
+impl Family {
+    pub(crate) const fn new(name: &'static str, labels: [&'static str; LABELS]) -> Self {
+        Self {
+            name,
+            labels,
+            kind: None,
+        }
+    }
+
+    /// These series, of one kind of what is counted.
+    pub(crate) const fn kind(self, kind: &'static str) -> Self {
+        Self {
+            kind: Some(kind),
+            ..self
+        }
+    }
+
+    pub(crate) fn of(&'static self, values: [Label; LABELS]) -> Series {
+        Series {
+            family: self,
+            values,
+        }
+    }
+}
+
+/// The value of a metric's label. A client's text must not become one, since it would grow the proxy's metrics: a tenant or
+/// a model that the configuration does not name has a word.
+#[derive(Clone, Debug)]
+pub enum Label {
+    /// A word of ours.
+    Word(&'static str),
+    /// A name from the configuration.
+    Name(Name),
+}
+
+impl Label {
+    /// The label as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Word(word) => word,
+            Self::Name(name) => name,
+        }
+    }
+}
+
+impl From<&'static str> for Label {
+    fn from(word: &'static str) -> Self {
+        Self::Word(word)
+    }
+}
+
+impl From<&Name> for Label {
+    fn from(name: &Name) -> Self {
+        Self::Name(name.clone())
+    }
+}
+
+/// A word is told from others by its place: if it should be at two places, it counts as two.
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Word(one), Self::Word(other)) => std::ptr::eq(*one, *other),
+            (Self::Name(one), Self::Name(other)) => one.is(other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Label {}
+
+impl Hash for Label {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Word(word) => state.write_usize(word.as_ptr().addr()),
+            Self::Name(name) => state.write_u32(name.hash),
+        }
+    }
+}
+
+/// What the convention is made of must not stand in a value.
+fn push_label(name: &mut String, value: &str) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b';' | b'=');
+    if value.as_bytes().iter().all(is_plain) {
+        name.push_str(value);
+        return;
+    }
+    name.extend(value.chars().map(|c| {
+        if c.is_control() || ";=".contains(c) {
+            '_'
+        } else {
+            c
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    use crate::name::NameHashing;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    static ASKED: Family = Family::new("asked", ["tenant", "tier", ""]);
+    static SERVED: Family = Family::new("served", ["tenant", "tier", ""]);
+
+    /// A series of a tenant from a configuration that was read anew.
+    fn of(family: &'static Family, tenant: &str, tier: &'static str) -> Series {
+        family.of([Label::Name(tenant.into()), tier.into(), "".into()])
+    }
+
+    #[test]
+    fn a_series_is_known_again_under_another_configuration() {
+        let mut ids: HashMap<Series, u32, NameHashing> = HashMap::default();
+        let tenants: Vec<String> = (0..100).map(|tenant| format!("tenant-{tenant}")).collect();
+        for _ in 0..2 {
+            for tenant in &tenants {
+                for family in [&ASKED, &SERVED] {
+                    for tier in ["default", "light"] {
+                        ids.entry(of(family, tenant, tier)).or_default();
+                    }
+                }
+            }
+        }
+        assert_eq!(ids.len(), 400);
+        let names: std::collections::HashSet<_> = ids.keys().map(Series::name).collect();
+        assert_eq!(names.len(), 400);
+    }
+
+    #[test]
+    fn a_word_is_no_name() {
+        assert_ne!(Label::Word("other"), Label::Name("other".into()));
+        assert_eq!(of(&ASKED, "a", "").name(), "asked.tenant=.=a;.;tier=.=;.;");
+    }
+}

@@ -1,0 +1,105 @@
+//! The books of a request: whose limits apply beside its tenant's own, and what it is charged there.
+
+use super::standing::{of_book, strictest};
+use super::{LimitRefusal, Request};
+use crate::estimate::Estimate;
+use crate::limits::account::Reserve;
+use crate::plan::Limits;
+use crate::state::record::Record;
+use crate::units::{Cost, Timestamp};
+
+/// Whose limits they are. Of those that refuse equally long the first is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Payer {
+    /// One of the tenant's, or of its parents', users or runs.
+    Subject,
+    /// The tenant itself.
+    Tenant,
+    /// One above it.
+    Parent,
+}
+
+/// Limits that apply beside the tenant's own, and where they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Book<'a> {
+    /// Whose they are.
+    pub payer: Payer,
+    /// The limits.
+    pub limits: &'a Limits,
+    /// Their state as of now.
+    pub record: &'a Record,
+    /// They count, and neither refuse nor lower anything.
+    pub looks_on: bool,
+}
+
+/// What a request costs, by its tier and its longest answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// At the most.
+    pub ceiling: Cost,
+    /// By what such requests have used.
+    pub likely: Cost,
+}
+
+impl Expected {
+    /// What budgets of a plan hold of it.
+    #[must_use]
+    pub fn reserve(&self, limits: &Limits) -> Reserve {
+        let &Self { ceiling, likely } = self;
+        Reserve {
+            cost: if limits.holds_likely { likely } else { ceiling },
+            likely,
+        }
+    }
+}
+
+/// All of it is likely to be used.
+impl From<Cost> for Expected {
+    fn from(cost: Cost) -> Self {
+        Self {
+            ceiling: cost,
+            likely: cost,
+        }
+    }
+}
+
+/// A request as it was admitted: at which tier, and what it may use there.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted<'a> {
+    /// As it was decided about.
+    pub request: &'a Request<'a>,
+    /// The tier that serves it.
+    pub tier: usize,
+    /// What it may cost there.
+    pub estimate: &'a Estimate,
+    /// The same in money.
+    pub expected: &'a Expected,
+    /// The overdraft may be used.
+    pub overdraw: bool,
+}
+
+/// Whether a book still has room for an admitted request; `place`: that of the book among the request's.
+///
+/// # Errors
+/// The strictest refusal of its limits.
+pub fn check_book(
+    book: &Book<'_>,
+    place: usize,
+    admitted: &Admitted<'_>,
+    now: Timestamp,
+) -> Result<(), LimitRefusal> {
+    let &Admitted {
+        request,
+        tier,
+        estimate,
+        expected,
+        overdraw,
+    } = admitted;
+    let here = || of_book(book, place).filter(|limit| limit.holds_at(request, tier));
+    strictest(here().map(|limit| limit.check(estimate, expected, overdraw, now)))?;
+    if !book.limits.is_shared() {
+        return Ok(());
+    }
+    let cost = expected.reserve(book.limits).cost;
+    strictest(here().map(|limit| limit.check_slice(cost, now)))
+}

@@ -1,0 +1,275 @@
+//! A request as the decision sees it, and what it costs at each tier.
+
+use super::standing::{Stand, standings};
+use super::{Book, ConversationPlacement, Expected, Reason};
+use crate::conversation::trim::CutPoints;
+use crate::estimate::Estimate;
+use crate::estimate::learn::{Figures, Model, PRIOR_ANSWER};
+use crate::limits::budget::Unit;
+use crate::limits::capacity::Headroom;
+use crate::plan::Limits;
+use crate::state::record::Record;
+use crate::tier::{LadderPlace, Price, TierSet};
+use crate::units::{Timestamp, Tokens, share};
+
+/// A request as the decision sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The requested model.
+    pub model: &'a str,
+    /// `None` for a model on no ladder, which keeps its name.
+    pub place: Option<LadderPlace<'a>>,
+    /// What it may cost as it is, by what is known without the tenant's record.
+    pub estimate: Estimate,
+    /// What a model on no ladder costs.
+    pub unlisted_price: Option<&'a Price>,
+    /// How far it can be changed.
+    pub scope: Scope,
+    /// What is known beside it and the tenant's record.
+    pub conditions: Conditions<'a>,
+}
+
+/// What is known beside a request and its tenant's record when it is decided about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions<'a> {
+    /// The books that it is charged on beside its tenant's own.
+    pub books: &'a [Book<'a>],
+    /// What the request finds at the tiers with a capacity, each at its place in the ladder; empty where there is none.
+    pub rooms: &'a [Option<Headroom>],
+    /// Tiers whose upstream says no just now.
+    pub pressed: TierSet,
+    /// Tiers whose answers begin later just now than the plan's SLA allows.
+    pub slow: TierSet,
+    /// Where its conversation was served, if it is known and conversations stay where they are.
+    pub conversation: Option<ConversationPlacement>,
+    /// Where its conversation can be cut, for tiers that trim it.
+    pub cuts: Option<&'a CutPoints>,
+    /// Asks for a model that the plan does not allow. Only in shadow mode: elsewhere it was refused before.
+    pub barred: bool,
+    /// Bytes of its body that are announced and not here yet.
+    pub unread_bytes: u64,
+}
+
+/// How far a request can be changed without breaking it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Tiers that cannot serve it. The asked one always can.
+    pub unfit: TierSet,
+    /// Why they cannot.
+    pub reason: Option<Reason>,
+    /// Its output can be limited, to no less than this for each answer.
+    pub least_output: Option<u64>,
+}
+
+impl<'a> Request<'a> {
+    /// The same, with what it finds at the tiers with a capacity, and in the books.
+    #[must_use]
+    pub fn finding<'b>(&self, rooms: &'b [Option<Headroom>], books: &'b [Book<'b>]) -> Request<'b>
+    where
+        'a: 'b,
+    {
+        let mut request: Request<'b> = *self;
+        request.conditions.rooms = rooms;
+        request.conditions.books = books;
+        request
+    }
+
+    /// The model that goes upstream at a tier.
+    #[must_use]
+    pub fn model_at(&self, tier: usize) -> &'a str {
+        self.place.map_or(self.model, |place| {
+            place.ladder.model_for(place.asked, tier, self.model)
+        })
+    }
+
+    /// Whether a tier can serve it. The asked one always can.
+    pub(super) fn fits(&self, tier: usize, record: &Record) -> bool {
+        tier == self.asked() || !self.scope.unfit.has(tier) && self.is_within_window(tier, record)
+    }
+
+    /// Whether its prompt is expected to be no longer than a tier takes, by what the tenant's record says of the model there.
+    fn is_within_window(&self, tier: usize, record: &Record) -> bool {
+        let tiers = self.place.map(|place| &place.ladder.tiers);
+        let window = tiers.and_then(|tiers| tiers.get(tier)?.context_window);
+        window.is_none_or(|window| {
+            let prompt = self.trimmed(tier, &self.figures(tier, record)).input();
+            prompt <= Tokens(window)
+        })
+    }
+
+    /// The requested tier.
+    pub(super) fn asked(&self) -> usize {
+        self.place.map_or(0, |place| place.asked)
+    }
+
+    /// The longest answer that a tier gives it, if the tier says so and the request can be limited.
+    pub(super) fn most_output(&self, tier: usize) -> Option<u64> {
+        let tier = self.place?.ladder.tiers.get(tier)?;
+        Some(tier.max_output_tokens?.max(self.scope.least_output?))
+    }
+
+    /// What it may cost at a tier with answers of at most `most` tokens, by what the tenant's record says of the model
+    /// there.
+    ///
+    /// Answers that were long before may make this one wait for others in flight, but a guess refuses nothing that the
+    /// prior would admit: beyond the prior, no more is reserved than there is room for. Else one long answer could shut a
+    /// tenant out whose next ones would be short, and nothing would ever be learned again.
+    pub(crate) fn at(
+        &self,
+        tier: usize,
+        most: Option<u64>,
+        limits: &Limits,
+        record: &Record,
+        now: Timestamp,
+    ) -> Estimate {
+        let prior = Tokens(PRIOR_ANSWER);
+        let figures = self.figures(tier, record);
+        let answer = figures.answers.expected();
+        let estimate = Estimate {
+            answer,
+            ..self.trimmed(tier, &figures)
+        };
+        if estimate.output_limit.is_some() || answer <= prior {
+            return estimate.limited(most);
+        }
+        let room = Tokens(self.room(tier, &estimate, limits, record, now));
+        Estimate {
+            answer: answer.min(room).max(prior),
+            ..estimate
+        }
+        .limited(most)
+    }
+
+    /// What it may cost as it came.
+    #[must_use]
+    pub fn as_asked(
+        &self,
+        limits: &Limits,
+        record: &Record,
+        now: Timestamp,
+    ) -> (Estimate, Expected) {
+        let mut whole = *self;
+        whole.conditions.cuts = None;
+        let estimate = whole.at(self.asked(), None, limits, record, now);
+        let expected = self.expected(self.asked(), &estimate, limits, record, now);
+        (estimate, expected)
+    }
+
+    /// What the tenant's record says of the model at a tier.
+    fn figures(&self, tier: usize, record: &Record) -> Figures {
+        record.learned.of(Model::of(self.model_at(tier)))
+    }
+
+    /// What it may cost at a tier, its conversation cut to what the tier takes.
+    fn trimmed(&self, tier: usize, figures: &Figures) -> Estimate {
+        let estimate = Estimate {
+            bytes_per_token: figures.bytes_per_token,
+            ..self.estimate
+        };
+        let tier = self.place.and_then(|place| place.ladder.tiers.get(tier));
+        let cut = self.conditions.cuts.zip(tier).and_then(|(cuts, tier)| {
+            let most = estimate.bytes_per_token.bytes(Tokens(tier.trims_to?));
+            cuts.to(estimate.body_bytes, most)
+        });
+        estimate.without(cut.map_or(0, |cut| cut.bytes))
+    }
+
+    /// The longest answers that all limits have room for now.
+    fn room(
+        &self,
+        tier: usize,
+        estimate: &Estimate,
+        limits: &Limits,
+        record: &Record,
+        now: Timestamp,
+    ) -> u64 {
+        let each = |output: u64| output.checked_div(estimate.choices.max(1)).unwrap_or(0);
+        let within = |tokens: u64| each(tokens.saturating_sub(estimate.input().0));
+        let all = standings(limits, self.conditions.books, record);
+        let here = all.filter(|limit| limit.holds_at(self, tier));
+        let lengths = here.filter_map(|limit| match limit.state {
+            Stand::Budget(budget, account) => {
+                let left = budget.headroom(account, budget.allowance(account));
+                let most = self.most_within(tier, budget.unit, left, record);
+                Some(most.unwrap_or(0))
+            }
+            Stand::Tokens(quota, bucket) => {
+                let prompt = estimate.limited(Some(0)).cells();
+                let left = quota.available(bucket, now).saturating_sub(prompt);
+                Some(each(estimate.output_within(left)))
+            }
+            Stand::Requests(..) | Stand::Concurrency(..) => None,
+        });
+        let in_limits = lengths.min().unwrap_or(u64::MAX);
+        let in_capacity = self.room_at(tier);
+        let in_capacity = in_capacity.map_or(u64::MAX, |room| within(room.available(now)));
+        in_limits.min(in_capacity)
+    }
+
+    /// What it finds at a tier with a capacity.
+    #[must_use]
+    pub fn room_at(&self, tier: usize) -> Option<&'a Headroom> {
+        self.conditions.rooms.get(tier)?.as_ref()
+    }
+
+    /// What it costs at a tier, for budgets to reserve.
+    #[must_use]
+    pub fn expected(
+        &self,
+        tier: usize,
+        estimate: &Estimate,
+        limits: &Limits,
+        record: &Record,
+        now: Timestamp,
+    ) -> Expected {
+        // Where nothing is spent nothing is held.
+        let books = self.conditions.books.iter().map(|book| book.limits);
+        let mut all = std::iter::once(limits).chain(books);
+        if all.all(|limits| limits.budgets().next().is_none()) {
+            return Expected::default();
+        }
+        let price = self.price(tier);
+        let largest = self.figures(tier, record).largest;
+        Expected {
+            ceiling: estimate.ceiling(price),
+            likely: largest.likely(estimate, price, now),
+        }
+    }
+
+    /// The longest answers for which the request costs no more than `room`; `None` if not even its prompt does.
+    pub(super) fn most_within(
+        &self,
+        tier: usize,
+        unit: Unit,
+        room: u64,
+        record: &Record,
+    ) -> Option<u64> {
+        let without = self.trimmed(tier, &self.figures(tier, record));
+        let without = without.limited(Some(0));
+        let prompt = unit.of(without.ceiling(self.price(tier)));
+        let room = room.checked_sub(prompt)?;
+        let tokens = match unit {
+            Unit::Tokens => without.output_within(room),
+            // A micro less, since each part may be rounded up.
+            Unit::UsdMicros => {
+                let input = Tokens(without.body_bytes);
+                let price = self.price(tier)?.dearest_output(input).max(1);
+                share(room.saturating_sub(1), 1_000_000, price)
+            }
+        };
+        tokens.checked_div(self.estimate.choices.max(1))
+    }
+
+    /// The price at a tier.
+    #[must_use]
+    pub fn price(&self, tier: usize) -> Option<&Price> {
+        match &self.place {
+            Some(place) => place
+                .ladder
+                .tiers
+                .get(tier)
+                .and_then(|tier| tier.price.as_ref()),
+            None => self.unlisted_price,
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The limits that apply to a request, each with its state: the tenant's `budget` and `bucket`, and all others.
+
+use super::decision::{LimitIndex, LimitRefusal};
+use super::{Book, Expected, Payer, Refusal, Request};
+use crate::estimate::Estimate;
+use crate::lease::book;
+use crate::lease::grant::NoRoom;
+use crate::limits::account::Account;
+use crate::limits::bucket::{Bucket, NotNow, Quota};
+use crate::limits::budget::Budget;
+use crate::limits::stacked::{Entry, Limit, Rule, State};
+use crate::plan::Limits;
+use crate::state::record::Record;
+use crate::units::{Cost, Timestamp};
+
+/// A limit and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Standing<'a> {
+    pub(super) index: LimitIndex,
+    /// The limits that it is one of, and the record of their states.
+    pub(super) limits: &'a Limits,
+    pub(super) record: &'a Record,
+    pub(super) state: Stand<'a>,
+    /// The models for which it holds.
+    limit: Option<&'a Limit>,
+}
+
+/// What is limited, and what of it is used.
+#[derive(Clone, Copy)]
+pub(super) enum Stand<'a> {
+    Budget(&'a Budget, &'a Account),
+    Tokens(&'a Quota, Bucket),
+    Requests(&'a Quota, Bucket),
+    Concurrency(&'a Budget, &'a Account),
+}
+
+/// All limits that apply: of the request's subjects, of its tenant, and of those above it.
+pub(super) fn standings<'a>(
+    limits: &'a Limits,
+    books: &'a [Book<'a>],
+    record: &'a Record,
+) -> Standings<'a> {
+    Standings {
+        books,
+        ..of_tenant(limits, record)
+    }
+}
+
+/// Those of the tenant alone.
+fn of_tenant<'a>(limits: &'a Limits, record: &'a Record) -> Standings<'a> {
+    let own = Book {
+        payer: Payer::Tenant,
+        limits,
+        record,
+        looks_on: false,
+    };
+    Standings {
+        own: (own, None),
+        books: &[],
+        payer: 0,
+        limit: 0,
+    }
+}
+
+/// Those of a book beside the tenant's own, unless it only looks on.
+pub(super) fn of_book<'a>(book: &Book<'a>, place: usize) -> Standings<'a> {
+    Standings {
+        own: (*book, Some(place)),
+        books: &[],
+        payer: 0,
+        limit: 0,
+    }
+}
+
+/// Limits, one after the other. A type of its own, since adapters of adapters are compiled anew wherever they are used: they were a
+/// twentieth of the module.
+pub(super) struct Standings<'a> {
+    /// The book that comes after those of subjects, and its place among the others if it is one of them.
+    own: (Book<'a>, Option<usize>),
+    books: &'a [Book<'a>],
+    /// How many books were looked at: all of them for subjects, the own one, all of them for parents.
+    payer: usize,
+    /// How many limits of that book were.
+    limit: usize,
+}
+
+impl<'a> Iterator for Standings<'a> {
+    type Item = Standing<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Standing<'a>> {
+        while self.payer <= self.books.len().saturating_mul(2) {
+            if let Some((book, place)) = self.book() {
+                while self.limit < book.limits.others.len().saturating_add(Limits::OTHERS) {
+                    let limit = self.limit;
+                    self.limit = limit.saturating_add(1);
+                    if let Some(found) = standing_of(&book, place, limit) {
+                        return Some(found);
+                    }
+                }
+            }
+            self.payer = self.payer.saturating_add(1);
+            self.limit = 0;
+        }
+        None
+    }
+}
+
+impl<'a> Standings<'a> {
+    /// The book whose turn it is, unless it has its turn at another time, or only looks on.
+    fn book(&self) -> Option<(Book<'a>, Option<usize>)> {
+        let (book, place) = match self.payer.checked_sub(self.books.len()) {
+            Some(0) => self.own,
+            after => {
+                let place = after.map_or(self.payer, |after| after.saturating_sub(1));
+                let book = *self.books.get(place)?;
+                let is_subject = book.payer == Payer::Subject;
+                (is_subject == after.is_none()).then_some((book, Some(place)))?
+            }
+        };
+        (!book.looks_on).then_some((book, place))
+    }
+}
+
+fn standing_of<'a>(book: &Book<'a>, place: Option<usize>, limit: usize) -> Option<Standing<'a>> {
+    let &Book { limits, record, .. } = book;
+    let mut only = None;
+    let state = match limit {
+        Limits::BUDGET => Stand::Budget(limits.budget.as_ref()?, &record.account),
+        Limits::BUCKET => Stand::Tokens(limits.bucket.as_ref()?, record.bucket),
+        _ => {
+            let other = limit.checked_sub(Limits::OTHERS)?;
+            let found = limits.others.get(other)?;
+            only = Some(found);
+            stand(found, record.others.get(other)?)?
+        }
+    };
+    Some(Standing {
+        index: LimitIndex {
+            payer: book.payer,
+            book: place,
+            limit,
+        },
+        limits,
+        record,
+        state,
+        limit: only,
+    })
+}
+
+fn stand<'a>(limit: &'a Limit, entry: &'a Entry) -> Option<Stand<'a>> {
+    Some(match (&limit.rule, &entry.state) {
+        (Rule::Budget(budget), State::Account(account)) => Stand::Budget(budget, account),
+        (Rule::Concurrency(slots), State::Account(account)) => Stand::Concurrency(slots, account),
+        (Rule::Tokens(quota), &State::Bucket(bucket)) => Stand::Tokens(quota, bucket),
+        (Rule::Requests(quota), &State::Bucket(bucket)) => Stand::Requests(quota, bucket),
+        (_, State::Account(_) | State::Bucket(_)) => return None,
+    })
+}
+
+impl<'a> Standing<'a> {
+    /// The budget, if it is one.
+    pub(super) fn budget(&self) -> Option<(&'a Budget, &'a Account)> {
+        match self.state {
+            Stand::Budget(budget, account) => Some((budget, account)),
+            Stand::Tokens(..) | Stand::Requests(..) | Stand::Concurrency(..) => None,
+        }
+    }
+
+    /// Whether it depends on the tier that serves: what is spent does, and so does a limit of some models.
+    pub(super) fn depends_on_tier(&self) -> bool {
+        self.budget().is_some() || !self.holds_for_all()
+    }
+
+    /// Whether it holds whatever model serves.
+    pub(super) fn holds_for_all(&self) -> bool {
+        self.limit.is_none_or(|limit| limit.models.is_none())
+    }
+
+    /// Whether it holds for a request that is served at this tier.
+    pub(super) fn holds_at(&self, request: &Request<'_>, tier: usize) -> bool {
+        let limit = self.limit;
+        limit.is_none_or(|limit| limit.holds_for(request.model_at(tier)))
+    }
+
+    /// Whether there is room for a request that may use so much. `overdraw`: the overdraft may be used.
+    pub(super) fn check(
+        &self,
+        estimate: &Estimate,
+        expected: &Expected,
+        overdraw: bool,
+        now: Timestamp,
+    ) -> Result<(), LimitRefusal> {
+        let room = match self.state {
+            Stand::Budget(budget, account) => {
+                let cost = expected.reserve(self.limits).cost;
+                let limit = match overdraw {
+                    true => self.limits.most(budget, account),
+                    false => budget.allowance(account),
+                };
+                fits(budget, account, limit, cost, now)
+            }
+            Stand::Tokens(quota, bucket) => quota
+                .check(bucket, estimate.cells(), now)
+                .map_err(of_bucket),
+            Stand::Requests(quota, bucket) => quota.check(bucket, 1, now).map_err(of_bucket),
+            Stand::Concurrency(slots, account) => match slots.remaining(account) {
+                0 => Err(Refusal::Concurrency),
+                _ => Ok(()),
+            },
+        };
+        room.map_err(|refusal| self.refuses(refusal))
+    }
+
+    /// Whether what proxies share of it has room here and now.
+    pub(super) fn check_slice(&self, cost: Cost, now: Timestamp) -> Result<(), LimitRefusal> {
+        let Some((budget, account)) = self.budget() else {
+            return Ok(());
+        };
+        let room = book::check(budget, account, cost, now);
+        room.map_err(|no_room| {
+            self.refuses(match no_room {
+                NoRoom::Cold | NoRoom::Slice => Refusal::Pending,
+                NoRoom::Unreachable => Refusal::StoreUnreachable,
+                NoRoom::Spent => exhausted(account, now),
+            })
+        })
+    }
+
+    /// That it refuses.
+    pub(super) fn refuses(&self, refusal: Refusal) -> LimitRefusal {
+        LimitRefusal {
+            refusal,
+            limit: Some(self.index),
+        }
+    }
+}
+
+/// Whether all budgets that proxies share, and that hold at this tier, have room for a request here and now. How much there is
+/// altogether was seen before.
+pub(super) fn check_slices(
+    limits: &Limits,
+    request: &Request<'_>,
+    tier: usize,
+    cost: Cost,
+    record: &Record,
+    now: Timestamp,
+) -> Result<(), LimitRefusal> {
+    if !limits.is_shared() {
+        return Ok(());
+    }
+    let here = of_tenant(limits, record).filter(|limit| limit.holds_at(request, tier));
+    strictest(here.map(|limit| limit.check_slice(cost, now)))
+}
+
+fn of_bucket(not_now: NotNow) -> Refusal {
+    match not_now {
+        NotNow::ExceedsBurst => Refusal::ExceedsBurst,
+        NotNow::Wait(wait) => Refusal::BucketEmpty(wait),
+    }
+}
+
+/// Whether the budget can hold `cost` under `limit`.
+fn fits(
+    budget: &Budget,
+    account: &Account,
+    limit: u64,
+    cost: Cost,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let cost = budget.unit.of(cost);
+    if cost > limit {
+        // No window's end will make it fit.
+        return Err(Refusal::BudgetExhausted(None));
+    }
+    // A request that costs nothing does not pass on a spent budget either.
+    if cost.max(1) > budget.unspent(account, limit) {
+        return Err(exhausted(account, now));
+    }
+    if cost > budget.headroom(account, limit) {
+        return Err(Refusal::BudgetHeld);
+    }
+    Ok(())
+}
+
+/// The refusal of a budget that is spent.
+pub(super) fn exhausted(account: &Account, now: Timestamp) -> Refusal {
+    let end = account.window.end;
+    Refusal::BudgetExhausted((end != Timestamp::MAX).then(|| end.since(now)))
+}
+
+/// Of all refusals the strictest one.
+///
+/// # Errors
+/// That one.
+pub(super) fn strictest(
+    checked: impl Iterator<Item = Result<(), LimitRefusal>>,
+) -> Result<(), LimitRefusal> {
+    let refused = checked.filter_map(Result::err);
+    refused
+        .reduce(LimitRefusal::or_stricter)
+        .map_or(Ok(()), Err)
+}

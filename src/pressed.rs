@@ -1,0 +1,296 @@
+//! Which tiers' upstreams say no just now, by what all workers have heard (see [`crate::tier::pressure`]).
+//!
+//! One value in shared data has it for all tiers. A worker reads it at most every [`REFRESH`], and not for ladders of a single tier: where
+//! requests are frequent that costs them nothing, and where they are rare, one read of a key that mostly is not there. What a
+//! worker has heard itself it knows at once, and the others before the first of those who were told to come back does, which is after
+//! 100 ms.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::admission::ledger::Ledger;
+use crate::hash::stable;
+use crate::metric::Series;
+use crate::policy::Request;
+use crate::sla::served_at;
+use crate::state::store::{
+    Contended, PRESSURE_KEY, StateFaults, Store, Updated, Write, update_telling,
+};
+use crate::tier::pressure::{PressureKey, Pressures, UpstreamRefusal};
+use crate::tier::{LadderPlace, TierSet};
+use crate::units::Timestamp;
+
+/// How old what a worker knows may be.
+pub const REFRESH: Duration = Duration::from_millis(50);
+
+/// Races that a change may lose. A refusal that is lost is followed by others, and a success too.
+const TRIES: u32 = 16;
+
+/// What a worker knows of upstreams that say no. The edge has one, and gives it to each exchange.
+#[derive(Clone, Debug, Default)]
+pub struct PressureView(Rc<RefCell<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    at: Option<Timestamp>,
+    pressures: Rc<Pressures>,
+}
+
+impl PressureView {
+    /// What is known, at most [`REFRESH`] old.
+    pub fn known(&self, store: &impl Store, now: Timestamp) -> Rc<Pressures> {
+        let Ok(mut seen) = self.0.try_borrow_mut() else {
+            return Rc::default();
+        };
+        let is_fresh = |at: Timestamp| now >= at && now.since(at) < REFRESH;
+        if !seen.at.is_some_and(is_fresh) {
+            seen.at = Some(now);
+            match store.get(PRESSURE_KEY) {
+                Ok(Some((bytes, _))) => {
+                    seen.pressures = Rc::new(Pressures::decode(&bytes).unwrap_or_default());
+                }
+                // Mostly there was nothing, and there is nothing.
+                Ok(None) if seen.pressures.is_empty() => {}
+                Ok(None) => seen.pressures = Rc::default(),
+                Err(_) => {}
+            }
+        }
+        Rc::clone(&seen.pressures)
+    }
+
+    fn learn(&self, pressures: Pressures, now: Timestamp) {
+        if let Ok(mut seen) = self.0.try_borrow_mut() {
+            *seen = Seen {
+                at: Some(now),
+                pressures: Rc::new(pressures),
+            };
+        }
+    }
+}
+
+/// Whose pressure it is that a request to this tier feels, whoever is named `model` there. `credential`: the caller's.
+#[must_use]
+pub fn key(place: LadderPlace<'_>, tier: usize, model: &str, credential: u64) -> PressureKey {
+    let tier = place.ladder.tiers.get(tier);
+    let is_own = tier.is_some_and(|tier| tier.own_credentials);
+    PressureKey {
+        model: stable(model),
+        credential: if is_own { credential } else { 0 },
+        is_configured: !is_own && tier.is_some_and(|tier| *tier.model == *model),
+    }
+}
+
+/// The tiers from the asked one downwards whose upstream says no.
+#[must_use]
+pub fn tiers(known: &Pressures, request: &Request<'_>, credential: u64) -> TierSet {
+    let Some(place) = request.place.filter(|_| !known.is_empty()) else {
+        return TierSet::NONE;
+    };
+    let reached = place.asked..=place.ladder.last();
+    reached
+        .filter(|&tier| known.is_pressed(&key(place, tier, request.model_at(tier), credential)))
+        .collect()
+}
+
+/// The tier to which this request is sent to see whether its upstream still says no, if one is to be. It is claimed then.
+pub fn probe<S: Store>(
+    ledger: &mut Ledger<'_, S>,
+    view: &PressureView,
+    request: &Request<'_>,
+    credential: u64,
+) -> Option<usize> {
+    let pressed = request.conditions.pressed;
+    let place = request.place?;
+    if pressed.is_empty() || ledger.tenant.limits().shadow {
+        return None;
+    }
+    let now = ledger.now;
+    let known = view.known(ledger.store, now);
+    let key = |tier| key(place, tier, request.model_at(tier), credential);
+    let mut due = pressed.iter().filter(|&tier| known.is_due(&key(tier), now));
+    let tier = due.find(|&tier| {
+        let mut open = *request;
+        open.conditions.pressed = pressed.without(tier);
+        served_at(ledger, &open) == Some(tier)
+    })?;
+    let (claimed, faults) = change(
+        ledger.store,
+        view,
+        now,
+        |_| None,
+        |all| {
+            let is_claimed = all.claim(&key(tier), now);
+            (is_claimed, is_claimed)
+        },
+    );
+    ledger.count(faults);
+    claimed.filter(|&claimed| claimed).map(|_| tier)
+}
+
+/// Gives back a probe that was claimed at `claimed` and came to nothing.
+pub fn release(
+    store: &impl Store,
+    view: &PressureView,
+    key: &PressureKey,
+    claimed: Timestamp,
+    now: Timestamp,
+) -> StateFaults {
+    let step = |all: &mut Pressures| (all.release(key, claimed), ());
+    change(store, view, now, |_| None, step).1
+}
+
+/// Takes in a refusal of what was sent at `sent`. `gauge`: of how many are pressed.
+pub fn refuse(
+    store: &impl Store,
+    view: &PressureView,
+    key: PressureKey,
+    refusal: UpstreamRefusal,
+    sent: Timestamp,
+    now: Timestamp,
+    gauge: impl Fn(u64) -> Option<(Series, u64)>,
+) -> StateFaults {
+    let gauge = |all: &Pressures| gauge(all.pressed(key.model));
+    let step = |all: &mut Pressures| {
+        all.refuse(key, refusal, sent, now, spread(now));
+        (true, ())
+    };
+    change(store, view, now, gauge, step).1
+}
+
+/// Takes in a success of what was sent at `sent`. `gauge`: of how many are pressed.
+pub fn succeed(
+    store: &impl Store,
+    view: &PressureView,
+    key: PressureKey,
+    sent: Timestamp,
+    now: Timestamp,
+    gauge: impl Fn(u64) -> Option<(Series, u64)>,
+) -> StateFaults {
+    let gauge = |all: &Pressures| gauge(all.pressed(key.model));
+    let step = |all: &mut Pressures| (all.succeed(&key, sent), ());
+    change(store, view, now, gauge, step).1
+}
+
+/// A number that neighbouring ticks of the clock, which are microseconds, have nothing of in common (Knuth's multiplicative hash).
+#[must_use]
+pub fn spread(now: Timestamp) -> u64 {
+    let micros = now.as_nanos() / 1_000;
+    micros.wrapping_mul(2_654_435_761) >> 7
+}
+
+/// Changes what all know by a pure step, which says whether anything changed. The worker knows the result at once.
+fn change<T>(
+    store: &impl Store,
+    view: &PressureView,
+    now: Timestamp,
+    gauge: impl Fn(&Pressures) -> Option<(Series, u64)>,
+    step: impl Fn(&mut Pressures) -> (bool, T),
+) -> (Option<T>, StateFaults) {
+    let write = |bytes: Option<&[u8]>| {
+        let read = bytes.map(Pressures::decode).transpose();
+        let corrupt = read.is_err();
+        let mut all = read.ok().flatten().unwrap_or_default();
+        let (is_changed, report) = step(&mut all);
+        Write {
+            value: is_changed.then(|| all.encode()),
+            report: (all, report, corrupt),
+        }
+    };
+    let gauge = |(all, _, _): &(Pressures, T, bool)| gauge(all);
+    match update_telling(store, PRESSURE_KEY, TRIES, write, gauge) {
+        Ok(Updated {
+            report: (all, report, corrupt),
+            conflicts,
+        }) => {
+            view.learn(all, now);
+            let faults = StateFaults {
+                conflicts,
+                corrupt,
+                given_up: 0,
+            };
+            (Some(report), faults)
+        }
+        Err(Contended { conflicts }) => {
+            let faults = StateFaults {
+                conflicts,
+                ..StateFaults::default()
+            };
+            (None, faults)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::store::fake::FakeStore;
+    use crate::tier::pressure::RefusalKind;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const KEY: PressureKey = PressureKey {
+        model: 7,
+        credential: 0,
+        is_configured: true,
+    };
+    const LIMITED: UpstreamRefusal = UpstreamRefusal {
+        kind: RefusalKind::RateLimit,
+        wait: None,
+    };
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_secs(1_709_208_000).plus(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn while_nothing_is_pressed_a_worker_reads_twenty_times_a_second_and_no_more() {
+        let (store, view) = (FakeStore::default(), PressureView::default());
+        for millis in 0..1_000 {
+            assert!(view.known(&store, at(millis)).is_empty());
+        }
+        assert_eq!(store.calls(), 20);
+        // The clock was set back.
+        assert!(view.known(&store, at(10)).is_empty());
+        assert_eq!(store.calls(), 21);
+    }
+
+    #[test]
+    fn what_one_worker_hears_it_knows_at_once_and_the_others_soon() {
+        let store = FakeStore::default();
+        let (one, other) = (PressureView::default(), PressureView::default());
+        assert!(other.known(&store, at(0)).is_empty());
+        let faults = refuse(&store, &one, KEY, LIMITED, at(0), at(1), |_| None);
+        assert_eq!(faults, StateFaults::default());
+        assert!(one.known(&store, at(1)).is_pressed(&KEY));
+        assert!(!other.known(&store, at(49)).is_pressed(&KEY));
+        assert!(other.known(&store, at(50)).is_pressed(&KEY));
+        succeed(&store, &other, KEY, at(2), at(60), |_| None);
+        assert!(!other.known(&store, at(60)).is_pressed(&KEY));
+        assert!(!one.known(&store, at(61)).is_pressed(&KEY));
+    }
+
+    #[test]
+    fn a_lost_race_is_run_again_and_what_is_no_state_is_replaced() {
+        let (store, view) = (FakeStore::default(), PressureView::default());
+        store.plant(PRESSURE_KEY, b"something else");
+        assert!(view.known(&store, at(0)).is_empty());
+        store.lose(3);
+        let faults = refuse(&store, &view, KEY, LIMITED, at(0), at(1), |_| None);
+        assert_eq!((faults.conflicts, faults.corrupt), (3, true));
+        assert!(
+            PressureView::default()
+                .known(&store, at(1))
+                .is_pressed(&KEY)
+        );
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_presses_nothing() {
+        let (store, view) = (FakeStore::default(), PressureView::default());
+        store.set_down(true);
+        let faults = refuse(&store, &view, KEY, LIMITED, at(0), at(1), |_| None);
+        assert_eq!(faults, StateFaults::default());
+        assert!(view.known(&store, at(100)).is_empty());
+    }
+}

@@ -1,0 +1,29 @@
+//! The providers' APIs: which requests belong to which, what a request wants, and what its answer reports.
+//!
+//! One file below for each provider's wire format, all behind [`Wire`]; [`Endpoint`] finds the right one.
+
+mod answer;
+mod anthropic;
+mod bedrock;
+mod compatible;
+mod credential;
+mod endpoint;
+mod gemini;
+mod openai;
+mod path;
+mod quota;
+mod read;
+pub mod refused;
+mod responses;
+pub mod usage;
+mod wire;
+
+pub use credential::credential;
+pub use endpoint::{Endpoint, is_encoded, parameter, speaker};
+pub use path::{PathModel, plain};
+pub use quota::{LimitNames, UpstreamLimit, limits_left};
+pub use read::{alternatives, body_model, leave_alternatives_out, limit_output};
+pub use wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! What all answers have in common, whatever their wire: an error instead of an answer, the model that answered, and its service tier.
+
+use super::read::{is_given, long_key, value};
+use crate::body::json::{Key, Scanner, string};
+use crate::usage::ServiceTier;
+
+/// The first keys of the shape of an answer, and of an event.
+pub(super) const USAGE: usize = 0;
+/// See [`USAGE`].
+pub(super) const ERROR: usize = 1;
+/// See [`USAGE`].
+pub(super) const MODEL: usize = 2;
+/// See [`USAGE`].
+pub(super) const SERVICE_TIER: usize = 3;
+
+/// Longest `usage` that is read, in bytes.
+pub(super) const MAX_USAGE: usize = 16 * 1_024;
+
+/// Longest model name that is read, in bytes of the body.
+const MAX_NAME: usize = 512;
+
+/// A key of the model that answered.
+pub(super) const fn model_key(path: &'static [&'static str]) -> Key {
+    long_key(path, MAX_NAME)
+}
+
+/// A key of the `usage`.
+pub(super) const fn usage_key(path: &'static [&'static str]) -> Key {
+    long_key(path, MAX_USAGE)
+}
+
+/// Longest error that is looked into, in bytes: of a longer one no more matters than that it is there.
+pub(super) const MAX_ERROR: usize = 1_024;
+
+/// A key of an error.
+pub(super) const ERROR_KEY: Key = long_key(&["error"], MAX_ERROR);
+
+/// Whether the value is complete and not empty: so the result is the same in every chunking.
+pub(super) fn is_said(answer: &Scanner, index: usize) -> bool {
+    answer.value(index).is_some() && is_given(answer, index)
+}
+
+/// Whether there is an error.
+pub(super) fn is_error(answer: &Scanner) -> bool {
+    is_said(answer, ERROR)
+}
+
+/// The model that answered.
+pub(super) fn model(answer: &Scanner) -> Option<String> {
+    let name = string(value(answer, MODEL)?)?;
+    (!name.is_empty()).then(|| name.into_owned())
+}
+
+/// The service tier that served.
+pub(super) fn service_tier(answer: &Scanner) -> Option<ServiceTier> {
+    tier(value(answer, SERVICE_TIER))
+}
+
+/// The service tier that a value names.
+pub(super) fn tier(value: Option<&[u8]>) -> Option<ServiceTier> {
+    ServiceTier::of(&string(value?)?)
+}

@@ -1,0 +1,328 @@
+//! Which requests are metered, by method and path, and in which wire format each is written.
+
+use super::path::{PathModel, Segment, segments, unescaped};
+use super::wire::{Fault, Wire};
+use super::{anthropic, bedrock, gemini, openai, responses};
+use crate::http::Headers;
+use crate::usage::ServiceTier;
+
+/// A metered request, by its headers.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its wire format.
+    pub wire: &'static dyn Wire,
+    /// The model, if the path names it.
+    pub model: Option<PathModel>,
+    /// The request carries a signature of its path and body, so that neither may be changed.
+    pub is_signed: bool,
+    /// The API accepts a request for a stream's usage.
+    pub takes_options: bool,
+    /// It requests an upgrade to another protocol.
+    pub upgrades: bool,
+    /// Something in its path or headers that makes it impossible to meter.
+    pub fault: Option<Fault>,
+    /// Whether the answer is to be streamed, where the path says so and not the body.
+    pub streams: Option<bool>,
+    /// The service tier that its headers ask for.
+    pub service_tier: Option<ServiceTier>,
+}
+
+impl Endpoint {
+    /// Whether a stream's usage may be requested.
+    #[must_use]
+    pub fn may_be_asked(&self) -> bool {
+        self.takes_options && !self.is_signed
+    }
+
+    /// The endpoint of a request; `None` for everything that is not metered.
+    #[must_use]
+    pub fn of(request: &Headers) -> Option<Self> {
+        let [method, path, upgrade, protocol, (overriding, _)] = request.first_of([
+            ":method",
+            ":path",
+            "upgrade",
+            ":protocol",
+            "x-http-method-override",
+        ]);
+        let [method, path, upgrade, protocol] = [method, path, upgrade, protocol]
+            .map(|(first, count): (Option<&[u8]>, usize)| first.filter(|_| count == 1));
+        let method = method?;
+        let upgrades = upgrades(request, method, upgrade, protocol);
+        let is_post = method.eq_ignore_ascii_case(b"POST");
+        let path = path.unwrap_or_default();
+        // Most other requests end here.
+        if !is_post && !upgrades && !is_post_in_disguise(overriding, path) {
+            return None;
+        }
+        let segments = segments(path);
+        let amazon = amazon(path, &segments);
+        let google = google(path, &segments);
+        let is_google = google.is_some();
+        let by_path = amazon.or(google);
+        let service_tier = by_path
+            .as_ref()
+            .and_then(|(wire, _)| wire.asked_tier(request));
+        let streams = by_path.as_ref().and_then(|_| streams(segments.last()?));
+        let (wire, model) = by_path.or_else(|| by_last_names(path, &segments))?;
+        let [authorization, host, (_, masks)] =
+            request.first_of(["authorization", ":authority", "x-goog-fieldmask"]);
+        let [authorization, host] = [authorization, host]
+            .map(|(first, count): (Option<&[u8]>, usize)| first.filter(|_| count == 1));
+        let is_signed = is_signed(authorization.unwrap_or_default(), path);
+        let takes_options = !is_google && !refuses_options(host, path, &segments);
+        let fault = hides_usage(masks > 0, path);
+        Some(Self {
+            streams,
+            wire,
+            model,
+            is_signed,
+            takes_options,
+            upgrades,
+            fault,
+            service_tier,
+        })
+    }
+}
+
+/// Whether a request would switch to another protocol (RFC 9110, 7.8; RFC 8441), which could not be read. `h2c` is still HTTP, and a
+/// proxy that does not offer it ignores it.
+fn upgrades(
+    request: &Headers,
+    method: &[u8],
+    upgrade: Option<&[u8]>,
+    protocol: Option<&[u8]>,
+) -> bool {
+    if protocol.is_some() && method.eq_ignore_ascii_case(b"CONNECT") {
+        return true;
+    }
+    if upgrade.is_none_or(|upgrade| upgrade.eq_ignore_ascii_case(b"h2c")) {
+        return false;
+    }
+    let mut tokens = request.values("connection").flat_map(tokens);
+    tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Whether a request has another method for the proxies on its way than for the server: by a header that Google's APIs and
+/// frameworks heed (<https://cloud.google.com/apis/docs/system-parameters>), or by a parameter that Google's browser clients have for it
+/// (closure-library, `goog.net.rpc.HttpCors`; both read 2026-11-29).
+fn is_post_in_disguise(overriding: Option<&[u8]>, path: &[u8]) -> bool {
+    let is_post = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"POST");
+    let by_parameter = || {
+        parameters(path).any(|parameter| {
+            let (name, value) = split(parameter);
+            unescaped(name) == b"$httpMethod" && is_post(&unescaped(value))
+        })
+    };
+    overriding.is_some_and(is_post) || path.contains(&b'?') && by_parameter()
+}
+
+/// The entries of a header's list.
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let tokens = value.split(|byte| *byte == b',');
+    tokens.map(<[u8]>::trim_ascii)
+}
+
+/// Whether a request's body is encoded, so that it cannot be read here.
+#[must_use]
+pub fn is_encoded(request: &Headers) -> bool {
+    let plain: [&[u8]; 4] = [b"", b"identity", b"none", b"utf-8"];
+    let mut codings = request.values("content-encoding").flat_map(tokens);
+    codings.any(|coding| !plain.iter().any(|plain| coding.eq_ignore_ascii_case(plain)))
+}
+
+/// The wire format for errors to a request that belongs to no known API.
+#[must_use]
+pub fn speaker(request: &Headers) -> &'static dyn Wire {
+    if request.has("anthropic-version") {
+        &anthropic::Messages
+    } else if request.has("x-goog-api-key") || request.has("x-goog-user-project") {
+        &gemini::Gemini
+    } else {
+        &openai::Chat
+    }
+}
+
+/// A parameter or header of Google's APIs that would hide the usage: a field mask, or another format than JSON
+/// (<https://cloud.google.com/apis/docs/system-parameters>, read 2026-11-29). Google has OpenAI's API, too,
+/// and nobody else has a use for any of this.
+fn hides_usage(is_masked: bool, path: &[u8]) -> Option<Fault> {
+    let hidden = parameters(path).find_map(|parameter| {
+        let (name, value) = split(parameter);
+        let (name, value) = (unescaped(name), unescaped(value));
+        let is_json = [&b"json"[..], b"sse"].contains(&value.as_slice());
+        match name.strip_prefix(b"$").unwrap_or(&name) {
+            b"fields" => Some("fields"),
+            b"callback" => Some("callback"),
+            // Headers in the query, a mask among them.
+            b"httpHeaders" => Some("$httpHeaders"),
+            b"alt" if !is_json => Some("alt"),
+            _ => None,
+        }
+    });
+    let mask = is_masked.then_some("x-goog-fieldmask");
+    hidden.or(mask).map(Fault::HidesUsage)
+}
+
+fn split(parameter: &[u8]) -> (&[u8], &[u8]) {
+    let mut parts = parameter.splitn(2, |byte| *byte == b'=');
+    let name = parts.next().unwrap_or_default();
+    (name, parts.next().unwrap_or_default())
+}
+
+type Found = (&'static dyn Wire, Option<PathModel>);
+
+/// Gemini and Vertex AI: `…/models/{model}:{verb}`
+/// (<https://ai.google.dev/api/generate-content>, <https://cloud.google.com/vertex-ai/docs/reference/rest>).
+fn google(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
+    let [rest @ .., collection, last] = segments else {
+        return None;
+    };
+    if !["models", "tunedmodels", "endpoints", "dynamic"]
+        .iter()
+        .any(|name| collection.is(name))
+    {
+        return None;
+    }
+    let (name, verb) = last.verb()?;
+    let publisher = match rest {
+        [.., publishers, publisher] if publishers.is("publishers") => publisher.text.as_ref(),
+        _ => b"google",
+    };
+    let wire: &'static dyn Wire = match verb.to_ascii_lowercase().as_slice() {
+        b"generatecontent" | b"streamgeneratecontent" => &gemini::Gemini,
+        // Not a model: Vertex AI counts the tokens of a prompt under this name, free of charge.
+        b"rawpredict" | b"streamrawpredict" if name.eq_ignore_ascii_case(b"count-tokens") => {
+            return None;
+        }
+        b"rawpredict" | b"streamrawpredict" => match publisher.eq_ignore_ascii_case(b"anthropic") {
+            true => &anthropic::Messages,
+            false => &openai::Chat,
+        },
+        _ => return None,
+    };
+    let mut model = PathModel::before_verb(path, last)?;
+    model.is_own = !collection.is("models");
+    Some((wire, Some(model)))
+}
+
+/// Amazon Bedrock: `/model/{model}/{operation}`
+/// (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html>).
+fn amazon(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
+    let (last, rest) = segments.split_last()?;
+    let wire: &'static dyn Wire = if last.is("converse") || last.is("converse-stream") {
+        &bedrock::Converse
+    } else if last.is("invoke") || last.is("invoke-with-response-stream") {
+        &bedrock::Invoke
+    } else {
+        return None;
+    };
+    let after = rest
+        .iter()
+        .position(|segment| segment.is("model"))?
+        .saturating_add(1);
+    // An unescaped ARN has slashes of its own.
+    let model = PathModel::new(path, rest.get(after..)?)?;
+    Some((wire, Some(model)))
+}
+
+/// Whether Google's verb or Amazon's operation requests a stream; `None` if the body says so.
+fn streams(last: &Segment<'_>) -> Option<bool> {
+    let (_, name) = last.verb().unwrap_or((b"", &last.text));
+    let is = |names: [&str; 3]| {
+        let mut names = names.iter();
+        names.any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+    };
+    let is_stream = is([
+        "streamGenerateContent",
+        "converse-stream",
+        "invoke-with-response-stream",
+    ]);
+    (is_stream || is(["generateContent", "converse", "invoke"])).then_some(is_stream)
+}
+
+/// OpenAI, servers that are compatible with it, and Anthropic.
+fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
+    let (wire, rest): (&'static dyn Wire, _) = match segments {
+        // Perplexity's asynchronous API nests the request, and answers later elsewhere (docs.perplexity.ai, read 2026-11-29).
+        [.., asynchronous, chat, last]
+            if asynchronous.is("async") && chat.is("chat") && last.is("completions") =>
+        {
+            return None;
+        }
+        [rest @ .., chat, last] if chat.is("chat") && last.is("completions") => {
+            (&openai::Chat, rest)
+        }
+        // Mistral's, which name no model but an agent (docs.mistral.ai/api, read 2026-11-29).
+        [.., agents, last] if agents.is("agents") && last.is("completions") => return None,
+        [rest @ .., last] if last.is("completions") => (&openai::Completions, rest),
+        [rest @ .., last] if last.is("embeddings") => (&openai::Embeddings, rest),
+        [rest @ .., last] if last.is("responses") => {
+            (&responses::Responses { compacts: false }, rest)
+        }
+        [rest @ .., responses, last] if responses.is("responses") && last.is("compact") => {
+            (&responses::Responses { compacts: true }, rest)
+        }
+        // Only Anthropic's `messages`: threads of OpenAI's Assistants have messages too.
+        [.., version, last] if version.is("v1") && last.is("messages") => {
+            return Some((&anthropic::Messages, None));
+        }
+        _ => return None,
+    };
+    let deployment = deployment(rest).and_then(|names| PathModel::new(path, names));
+    Some((wire, deployment))
+}
+
+/// The names of an Azure deployment, as Azure has them in its paths and as Cloudflare's gateway does
+/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>,
+/// read 2026-11-29); or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's.
+fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> {
+    let after = |names: &[&str], skipped: usize| {
+        let is_name = |segment: &Segment<'_>| names.iter().any(|name| segment.is(name));
+        let at = segments.iter().position(is_name)?;
+        let rest = segments.get(at.saturating_add(skipped)..)?;
+        (!rest.is_empty()).then_some(rest)
+    };
+    after(&["deployments", "engines"], 1).or_else(|| after(&["azure-openai"], 2))
+}
+
+/// Whether an API refuses `stream_options`: Databricks' and Mistral's own, and versions of Azure OpenAI's that are older than
+/// them, which came with 2024-09-01-preview (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22). A
+/// version is a date.
+fn refuses_options(host: Option<&[u8]>, path: &[u8], segments: &[Segment<'_>]) -> bool {
+    let is_azure = |segment: &Segment<'_>| segment.is("deployments") || segment.is("azure-openai");
+    let mut versions = parameters(path).filter_map(|value| value.strip_prefix(b"api-version="));
+    let is_older =
+        segments.iter().any(is_azure) && versions.any(|version| version < b"2024-09".as_slice());
+    let is_databricks = segments
+        .first()
+        .is_some_and(|first| first.is("serving-endpoints"));
+    let host = host.unwrap_or_default();
+    let name = host.split(|byte| *byte == b':').next().unwrap_or_default();
+    is_older || is_databricks || name.eq_ignore_ascii_case(b"api.mistral.ai")
+}
+
+/// The value of a parameter of a path's query, escapes undone; the first, where there are several.
+#[must_use]
+pub fn parameter(path: &[u8], name: &str) -> Option<Vec<u8>> {
+    let parameters = parameters(path).map(split);
+    let mut values = parameters.filter(|(key, _)| unescaped(key) == name.as_bytes());
+    values.next().map(|(_, value)| unescaped(value))
+}
+
+/// The parameters of a path's query.
+pub(super) fn parameters(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let query = path.splitn(2, |byte| *byte == b'?').nth(1);
+    query.unwrap_or_default().split(|byte| *byte == b'&')
+}
+
+/// Whether AWS's Signature Version 4 covers the request, in its header or else in its query
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
+///
+/// The signature is not verified. It counts on any path, since Bedrock serves OpenAI's paths too. A proxy that signs requests itself, or
+/// inserts its own key, has to remove a client's signature first.
+fn is_signed(authorization: &[u8], path: &[u8]) -> bool {
+    match authorization.trim_ascii_start() {
+        b"" => parameters(path).any(|parameter| parameter.starts_with(b"X-Amz-Signature=")),
+        authorization => authorization.starts_with(b"AWS4-"),
+    }
+}

@@ -1,0 +1,321 @@
+//! Requests in OpenAI's format: what they want, under the names of the many compatible servers.
+
+use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text, with_entry};
+use crate::body::rewrite::Edit;
+use crate::provider::answer;
+use crate::provider::read::{
+    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
+    output_limit, over_all, value,
+};
+use crate::provider::wire::{Alternatives, Facts, Fault, OutputLimits};
+use crate::tier::Needs;
+
+/// Longest `stream_options` that make sense.
+const MAX_OPTIONS: usize = 1_024;
+
+const STREAM: usize = 1;
+const STREAM_OPTIONS: usize = 2;
+pub(super) const MAX_TOKENS: usize = 3;
+const N: usize = 4;
+
+/// Indexed by the constants above and below.
+pub(super) const CHAT: Shape = Shape::new(
+    &[
+        MODEL,
+        key(&["stream"]),
+        long_key(&["stream_options"], MAX_OPTIONS),
+        key(&["max_tokens"]),
+        key(&["n"]),
+        key(&["max_completion_tokens"]),
+        key(&["tools"]),
+        key(&["functions"]),
+        key(&["response_format", "type"]),
+        key(&["reasoning_effort"]),
+        key(&["n_predict"]),
+        key(&["data_sources"]),
+        key(&["dataSources"]),
+        key(&["deferred"]),
+        long_key(&["models"], MAX_ALTERNATIVES),
+        long_key(&["fallbacks"], MAX_ALTERNATIVES),
+        key(&["thinking", "type"]),
+        key(&["reasoning"]),
+        key(&["include_reasoning"]),
+        key(&["enable_thinking"]),
+        key(&["thinking_budget"]),
+        key(&["chat_template_kwargs"]),
+        key(&["extra_body", "google", "thinking_config"]),
+        key(&["structured_outputs"]),
+        key(&["guided_json|guided_regex|guided_choice|guided_grammar"]),
+        key(&["grammar|json_schema|regex|ebnf"]),
+        key(&["modalities"]),
+        key(&["audio"]),
+        key(&["web_search_options|search_parameters|enable_search"]),
+        key(&["plugins"]),
+        key(&["mcp_servers"]),
+        key(&["service_tier"]),
+        key(&["verbosity"]),
+        key(&["output_config", "effort"]),
+    ],
+    &[
+        pattern(PatternKind::Type("image_url"), Needs::IMAGES),
+        pattern(PatternKind::Type("input_audio"), Needs::IMAGES),
+        pattern(PatternKind::Type("file"), Needs::IMAGES),
+        pattern(PatternKind::Type("video_url"), Needs::IMAGES),
+        pattern(PatternKind::Type("audio_url"), Needs::IMAGES),
+        pattern(PatternKind::Type("document_url"), Needs::IMAGES),
+        pattern(PatternKind::Type("input_image"), Needs::IMAGES),
+        pattern(PatternKind::Type("input_video"), Needs::IMAGES),
+        pattern(PatternKind::Type("input_file"), Needs::IMAGES),
+        pattern(PatternKind::Type("image"), Needs::IMAGES),
+        pattern(PatternKind::Type("audio"), Needs::IMAGES),
+        pattern(PatternKind::Type("video"), Needs::IMAGES),
+        pattern(PatternKind::Type("document"), Needs::IMAGES),
+        pattern(PatternKind::Key("tool_calls"), Needs::TOOLS),
+        pattern(PatternKind::Key("tool_call_id"), Needs::TOOLS),
+    ],
+);
+pub(super) const MAX_COMPLETION_TOKENS: usize = 5;
+const TOOLS: usize = 6;
+const FUNCTIONS: usize = 7;
+const FORMAT: usize = 8;
+const EFFORT: usize = 9;
+/// llama.cpp's own name, which it prefers to all others.
+pub(super) const N_PREDICT: usize = 10;
+/// Azure's own retrieval, and its older name: with it the API refuses `stream_options`
+/// (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-29).
+const DATA_SOURCES: [usize; 2] = [11, 12];
+/// xAI's: the answer is fetched later, with another request (<https://docs.x.ai/docs/guides/deferred-chat-completions>, read
+/// 2026-11-29).
+const DEFERRED: usize = 13;
+/// Other models that may answer: OpenRouter's list and LiteLLM's (<https://openrouter.ai/docs/features/model-routing>,
+/// <https://docs.litellm.ai/docs/proxy/reliability>, read 2026-11-29).
+pub(super) const ALTERNATIVES: [(usize, Alternatives); 2] =
+    [(14, Alternatives::Names), (15, Alternatives::Entries)];
+/// Thinking, as DeepSeek and Z.ai, OpenRouter, DashScope, vLLM and Gemini's compatible API call it.
+const THINKING_TYPE: usize = 16;
+const REASONING: usize = 17;
+const INCLUDE_REASONING: usize = 18;
+const ENABLE_THINKING: usize = 19;
+const THINKING_BUDGET: usize = 20;
+const TEMPLATE: usize = 21;
+const GOOGLE_THINKING: usize = 22;
+/// Structured output, by vLLM's present and former names, llama.cpp's and SGLang's.
+const SHAPES: [usize; 3] = [23, 24, 25];
+/// Output other than text.
+const MODALITIES: usize = 26;
+const AUDIO: usize = 27;
+/// Search and remote tools: OpenAI's, xAI's and DashScope's; OpenRouter's; tool servers.
+const LOOK_UPS: [usize; 3] = [28, 29, 30];
+const SERVICE_TIER: usize = 31;
+/// OpenAI's newer models', and Claude's behind gateways that pass it on.
+const VERBOSITY: usize = 32;
+const OUTPUT_EFFORT: usize = 33;
+
+pub(super) const COMPLETIONS: Shape = Shape::new(
+    &[
+        MODEL,
+        key(&["stream"]),
+        long_key(&["stream_options"], MAX_OPTIONS),
+        key(&["max_tokens"]),
+        key(&["n"]),
+        key(&["best_of"]),
+        key(&["prompt"]).counting_commas(),
+        key(&["n_predict"]),
+        key(&["response_format", "type"]),
+        key(&["structured_outputs"]),
+        key(&["guided_json|guided_regex|guided_choice|guided_grammar"]),
+        key(&["grammar|json_schema|regex|ebnf"]),
+        long_key(&["models"], MAX_ALTERNATIVES),
+        long_key(&["fallbacks"], MAX_ALTERNATIVES),
+    ],
+    &[],
+);
+const PLAIN_FORMAT: usize = 8;
+const PLAIN_SHAPES: [usize; 3] = [9, 10, 11];
+pub(super) const PLAIN_ALTERNATIVES: [(usize, Alternatives); 2] =
+    [(12, Alternatives::Names), (13, Alternatives::Entries)];
+const BEST_OF: usize = 5;
+const PROMPT: usize = 6;
+pub(super) const PLAIN_N_PREDICT: usize = 7;
+
+pub(super) const EMBEDDINGS: Shape = Shape::new(&[MODEL], &[]);
+
+const INCLUDE_USAGE: &str = "include_usage";
+
+/// Bytes of `,"stream_options":{"include_usage":true}`: existing options need fewer.
+pub(super) const MOST_ADDED_TO_ASK: u64 = 40;
+
+const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
+    Pattern {
+        under: "messages",
+        kind,
+        flags: needs.0,
+    }
+}
+
+/// What a chat completion wants.
+pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault> {
+    let choices = count(body, N, "n")?.unwrap_or(1);
+    let limit = output_limit(body, limits, CHAT.keys)?;
+    no_overlong(body, &ALTERNATIVES)?;
+    let any = |indices: &[usize]| indices.iter().any(|&index| is_on(body, index));
+    let is_shaped = is_structured(body, FORMAT) || any(&SHAPES);
+    let is_more = is_beyond(body, MODALITIES, &[r#"["text"]"#]) || is_given(body, AUDIO);
+    let asked = Needs::TOOLS.when(any(&[TOOLS, FUNCTIONS]) || any(&LOOK_UPS))
+        | Needs::STRUCTURED_OUTPUT.when(is_shaped)
+        | Needs::IMAGES.when(is_more)
+        | Needs::THINKING.when(thinks(body))
+        | Needs::ADAPTIVE_THINKING.when(is_word(body, THINKING_TYPE, "adaptive"))
+        | Needs::EFFORT.when(makes_effort(body));
+    Ok(Facts {
+        output_limit: over_all(limit, choices),
+        choices,
+        needs: asked | Needs(body.matched()),
+        is_deferred: flag(body, DEFERRED, "deferred")?,
+        service_tier: answer::tier(value(body, SERVICE_TIER)),
+        ..streaming(body)?
+    })
+}
+
+/// What a plain completion wants.
+pub(super) fn completion(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault> {
+    no_overlong(body, &PLAIN_ALTERNATIVES)?;
+    let is_shaped =
+        is_structured(body, PLAIN_FORMAT) || PLAIN_SHAPES.iter().any(|&index| is_on(body, index));
+    let each = count(body, N, "n")?.max(count(body, BEST_OF, "best_of")?);
+    let choices = each.unwrap_or(1).saturating_mul(prompts(body));
+    let limit = output_limit(body, limits, COMPLETIONS.keys)?;
+    Ok(Facts {
+        output_limit: over_all(limit, choices),
+        choices,
+        needs: Needs::STRUCTURED_OUTPUT.when(is_shaped),
+        ..streaming(body)?
+    })
+}
+
+/// The number of prompts. A list of numbers is a single prompt, as tokens.
+fn prompts(body: &Scanner) -> u64 {
+    let Some(field) = body.begun(PROMPT) else {
+        return 1;
+    };
+    let mut bytes = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match (bytes.next(), bytes.next()) {
+        // If white space makes the list too long to read, the larger number counts.
+        (Some(b'['), Some(b'"' | b'[') | None) => field.commas.saturating_add(1),
+        _ => 1,
+    }
+}
+
+/// Whether there is something that is not `false`.
+fn is_on(body: &Scanner, index: usize) -> bool {
+    is_beyond(body, index, &["false"])
+}
+
+/// Whether it requests thinking, under any of its names.
+fn thinks(body: &Scanner) -> bool {
+    let is_off = [
+        r#"{"enabled":false}"#,
+        r#"{"effort":"none"}"#,
+        r#"{"enable_thinking":false}"#,
+        r#"{"thinking":false}"#,
+    ];
+    let others = ["disabled", "adaptive"];
+    let is_other = |word: &&str| is_word(body, THINKING_TYPE, word);
+    let kind = is_given(body, THINKING_TYPE) && !others.iter().any(is_other);
+    let effort = is_given(body, EFFORT) && !is_word(body, EFFORT, "none");
+    let flags = [INCLUDE_REASONING, ENABLE_THINKING, GOOGLE_THINKING];
+    let more = [REASONING, TEMPLATE];
+    kind || effort
+        || flags.iter().any(|&index| is_on(body, index))
+        || is_beyond(body, THINKING_BUDGET, &["0"])
+        || more.iter().any(|&index| is_beyond(body, index, &is_off))
+}
+
+/// Whether it says what effort to make, in a way that few models know.
+fn makes_effort(body: &Scanner) -> bool {
+    is_beyond(body, VERBOSITY, &["\"medium\""]) || is_given(body, OUTPUT_EFFORT)
+}
+
+/// What few models can do, and chats with models of this name may ask for: Claude's thinking behind gateways that pass it on, and the
+/// verbosity of OpenAI's newer ones.
+pub(super) fn rare_needs(model: &str) -> Needs {
+    let has = |word: &str| {
+        let mut parts = model.as_bytes().windows(word.len());
+        parts.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let is_claude = has("claude");
+    Needs::ADAPTIVE_THINKING.when(is_claude) | Needs::EFFORT.when(is_claude || has("gpt-5"))
+}
+
+fn is_word(body: &Scanner, index: usize, word: &str) -> bool {
+    let value = body.value(index).and_then(text);
+    value.is_some_and(|value| value == word)
+}
+
+/// Whether a format's type is structured.
+pub(in crate::provider) fn is_structured(body: &Scanner, index: usize) -> bool {
+    is_given(body, index) && !is_word(body, index, "text")
+}
+
+/// What chat and plain completions have in common about streaming.
+fn streaming(body: &Scanner) -> Result<Facts, Fault> {
+    let asks = options(body)?.is_some_and(|(_, asks)| asks);
+    let stream = flag(body, STREAM, "stream")?;
+    Ok(Facts {
+        stream,
+        hides_usage: stream && !asks,
+        ..Facts::default()
+    })
+}
+
+/// `stream_options`, empty if it is `null`, and whether they request usage.
+fn options(body: &Scanner) -> Result<Option<(&[u8], bool)>, Fault> {
+    if body.value(STREAM_OPTIONS).is_none() {
+        return Ok(None);
+    }
+    let options = value(body, STREAM_OPTIONS).ok_or(Fault::OptionsNotObject)?;
+    let options = if options == b"null" { b"{}" } else { options };
+    let asks = only_member(options, INCLUDE_USAGE).ok_or(Fault::OptionsNotObject)?;
+    let asks = asks.map_err(Fault::Body)?;
+    Ok(Some((options, asks == Some(b"true"))))
+}
+
+pub(super) fn has_data_sources(body: &Scanner) -> bool {
+    DATA_SOURCES.iter().any(|&index| is_given(body, index))
+}
+
+/// Makes `stream_options` request usage, whatever they said about it: otherwise the stream could only be settled by an estimate.
+/// Without a stream they are left alone, since servers then refuse them.
+pub(super) fn ask_usage(body: &Scanner) -> Option<Edit> {
+    if flag(body, STREAM, "stream") != Ok(true) {
+        return None;
+    }
+    let (start, end, with) = match (options(body).ok()?, body.value(STREAM_OPTIONS)) {
+        (Some((_, true)), _) => return None,
+        (Some((options, false)), Some(field)) => (
+            field.start,
+            field.end?,
+            with_entry(options, INCLUDE_USAGE, "true")?,
+        ),
+        _ => {
+            let brace = body.closing_brace()?;
+            let with = format!(",\"stream_options\":{{\"{INCLUDE_USAGE}\":true}}");
+            (brace, brace, with)
+        }
+    };
+    Some(Edit {
+        start,
+        end,
+        with: with.into_bytes(),
+    })
+}
+
+/// The options are kept back until `stream` was read, and if absent, until all was read that may forbid them.
+pub(super) fn may_ask_at(body: &Scanner) -> Option<u64> {
+    let options = body.begun(STREAM_OPTIONS)?;
+    let waits = match flag(body, STREAM, "stream") {
+        Ok(true) => options.raw == b"null",
+        _ => body.value(STREAM).is_none(),
+    };
+    waits.then_some(options.start)
+}

@@ -1,0 +1,148 @@
+//! What an upstream says of its own limits beside an answer.
+
+use std::time::Duration;
+
+use super::refused::until;
+use crate::http::Headers;
+use crate::units::Timestamp;
+
+/// A limit of an upstream's, as it stands after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamLimit<'a> {
+    /// How much there is, where that is told.
+    pub limit: Option<u64>,
+    /// How much of it is left.
+    pub remaining: u64,
+    /// When it is full again, as it is told.
+    reset: Option<&'a [u8]>,
+}
+
+impl UpstreamLimit<'_> {
+    /// In how long it is full again, where that is told.
+    #[must_use]
+    pub fn reset(&self, now: Timestamp) -> Option<Duration> {
+        until(self.reset?.trim_ascii(), now)
+    }
+}
+
+/// How upstreams name their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitNames {
+    /// As OpenAI does, and most others.
+    OpenAi,
+    /// As Anthropic does.
+    Anthropic,
+}
+
+impl LimitNames {
+    /// Limit, remaining and reset of tokens, and the same of requests.
+    fn all(self) -> [&'static str; 6] {
+        match self {
+            Self::OpenAi => [
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+                "x-ratelimit-limit-requests",
+                "x-ratelimit-remaining-requests",
+                "x-ratelimit-reset-requests",
+            ],
+            Self::Anthropic => [
+                "anthropic-ratelimit-tokens-limit",
+                "anthropic-ratelimit-tokens-remaining",
+                "anthropic-ratelimit-tokens-reset",
+                "anthropic-ratelimit-requests-limit",
+                "anthropic-ratelimit-requests-remaining",
+                "anthropic-ratelimit-requests-reset",
+            ],
+        }
+    }
+}
+
+/// What is left of an upstream's tokens, and of its requests.
+#[must_use]
+pub fn limits_left(response: &Headers, names: LimitNames) -> [Option<UpstreamLimit<'_>>; 2] {
+    let [tokens, left, full, requests, requests_left, requests_full] =
+        response.only_of(names.all());
+    [
+        limit(tokens, left, full),
+        limit(requests, requests_left, requests_full),
+    ]
+}
+
+fn limit<'a>(
+    limit: Option<&[u8]>,
+    left: Option<&[u8]>,
+    reset: Option<&'a [u8]>,
+) -> Option<UpstreamLimit<'a>> {
+    Some(UpstreamLimit {
+        limit: limit.and_then(number),
+        remaining: number(left?)?,
+        reset,
+    })
+}
+
+/// A whole number; some write `4000.0`. Azure says -1 where it does not know
+/// (<https://github.com/openai/openai-dotnet/issues/838>, read 2026-11-29).
+fn number(value: &[u8]) -> Option<u64> {
+    let value = value.trim_ascii();
+    let mut number = None;
+    for &byte in value {
+        match byte {
+            b'0'..=b'9' => {
+                let before = number.unwrap_or(0_u64).checked_mul(10)?;
+                number = before.checked_add(byte.saturating_sub(b'0').into());
+                number?;
+            }
+            b'.' => break,
+            _ => return None,
+        }
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_953_600);
+
+    type Told = (Option<u64>, u64, Option<Duration>);
+
+    fn tokens(headers: &[(&str, &str)]) -> Option<Told> {
+        let response = headers.iter().copied().collect();
+        let names = [LimitNames::OpenAi, LimitNames::Anthropic];
+        let mut limits = names.iter().filter_map(|&names| {
+            let [tokens, _] = limits_left(&response, names);
+            tokens.map(|tokens| (tokens.limit, tokens.remaining, tokens.reset(NOW)))
+        });
+        limits.next()
+    }
+
+    #[test]
+    fn limits_are_read_under_both_names() {
+        let expected = Some((Some(30_000), 29_000, Some(Duration::from_secs(2))));
+        let openai = [
+            ("x-ratelimit-limit-tokens", "30000"),
+            ("x-ratelimit-remaining-tokens", "29000"),
+            ("x-ratelimit-reset-tokens", "2s"),
+        ];
+        assert_eq!(tokens(&openai), expected);
+        let anthropic = [
+            ("anthropic-ratelimit-tokens-limit", "30000"),
+            ("anthropic-ratelimit-tokens-remaining", "29000"),
+            ("anthropic-ratelimit-tokens-reset", "2026-11-29T12:00:02Z"),
+        ];
+        assert_eq!(tokens(&anthropic), expected);
+        assert_eq!(tokens(&openai[..1]), None);
+        let odd = [
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-limit-tokens", "-1"),
+        ];
+        assert_eq!(tokens(&odd), Some((None, 0, None)));
+        for unknown in ["many", "-1", ""] {
+            assert_eq!(tokens(&[("x-ratelimit-remaining-tokens", unknown)]), None);
+        }
+    }
+}

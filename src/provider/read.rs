@@ -1,0 +1,318 @@
+//! Reading and changing the values of a body that most APIs have in common.
+
+use std::borrow::Cow;
+
+use super::wire::{Alternatives, Fault, OutputLimits, Wire};
+use crate::body::json::{Field, Key, Scanner, entries, members, quoted, string, text};
+use crate::body::number::Number;
+use crate::body::rewrite::Edit;
+use crate::estimate::learn::PRIOR_ANSWER;
+use crate::units::Tokens;
+
+/// Longest number that is read, in bytes.
+const NUMBER: usize = 32;
+
+/// Longest model name, in bytes.
+const MAX_MODEL: usize = 256;
+
+/// A key with a short value: a number, a word.
+pub(super) const fn key(path: &'static [&'static str]) -> Key {
+    Key::new(path, NUMBER)
+}
+
+/// A key with a value of at most `limit` bytes.
+pub(super) const fn long_key(path: &'static [&'static str], limit: usize) -> Key {
+    Key::new(path, limit)
+}
+
+/// The key of the model's name, every byte of which may be escaped.
+pub(super) const MODEL: Key = long_key(&["model"], 6 * MAX_MODEL + 2);
+
+/// Longest list of other models that makes sense, in bytes.
+pub(super) const MAX_ALTERNATIVES: usize = 4 * 1_024;
+
+/// Lists of other models must be short enough to be changed.
+pub(super) fn no_overlong(body: &Scanner, lists: &[(usize, Alternatives)]) -> Result<(), Fault> {
+    let is_overlong = |index| body.begun(index).is_some_and(|field| field.overlong);
+    match lists.iter().any(|&(index, _)| is_overlong(index)) {
+        true => Err(Fault::LongAlternatives),
+        false => Ok(()),
+    }
+}
+
+/// The model that the body names, and its position; `None` while it is not read.
+///
+/// # Errors
+/// [`Fault`] if there is no model, or an invalid one.
+pub fn body_model(body: &Scanner) -> Result<Option<(String, &Field)>, Fault> {
+    let Some(field) = body.value(0) else {
+        return match body.closing_brace() {
+            Some(_) => Err(Fault::NoModel),
+            None => Ok(None),
+        };
+    };
+    let name = text(field).filter(|name| name.len() <= MAX_MODEL);
+    name.map(|name| Some((name, field)))
+        .ok_or(Fault::ModelNotText)
+}
+
+/// A whole number of at least 1; `None` if it is absent or `null`.
+///
+/// Anything else is refused, not ignored: upstreams are lenient in different ways (`5e4`, a string), and bursar would not have
+/// reserved a number that it did not understand.
+pub(super) fn count(
+    body: &Scanner,
+    index: usize,
+    name: &'static str,
+) -> Result<Option<u64>, Fault> {
+    counted(digits(body, index), name)
+}
+
+/// As [`count`], but a number may also be a string, as in protocol buffers.
+pub(super) fn count_or_text(
+    body: &Scanner,
+    index: usize,
+    name: &'static str,
+) -> Result<Option<u64>, Fault> {
+    counted(digits(body, index).map(bare), name)
+}
+
+fn counted(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fault> {
+    let Some(digits) = digits else {
+        return Ok(None);
+    };
+    let count = whole(digits).filter(|&count| count > 0);
+    count.map(Some).ok_or(Fault::NotACount(name))
+}
+
+/// An output limit: a whole number; `None` if it is negative, which means no limit on some servers.
+fn limit(digits: &[u8], name: impl FnOnce() -> &'static str) -> Result<Option<u64>, Fault> {
+    match digits.strip_prefix(b"-") {
+        Some(digits) if whole(digits).is_some() => Ok(None),
+        _ => whole(digits)
+            .map(Some)
+            .ok_or_else(|| Fault::NotALimit(name())),
+    }
+}
+
+/// The raw value of a number, unless it is absent or `null`; empty if it is overlong.
+fn digits(body: &Scanner, index: usize) -> Option<&[u8]> {
+    let field = body.value(index).filter(|field| field.raw != b"null")?;
+    Some(field.raw.as_slice())
+        .filter(|_| !field.overlong)
+        .or(Some(b""))
+}
+
+/// The bytes between the quotes, if there are any.
+fn bare(digits: &[u8]) -> &[u8] {
+    let text = digits.strip_prefix(b"\"");
+    text.and_then(|text| text.strip_suffix(b"\""))
+        .unwrap_or(digits)
+}
+
+impl OutputLimits {
+    fn digits<'a>(&self, body: &'a Scanner, index: usize) -> Option<&'a [u8]> {
+        let digits = digits(body, index);
+        digits.map(|digits| {
+            if self.may_be_text {
+                bare(digits)
+            } else {
+                digits
+            }
+        })
+    }
+}
+
+fn whole(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok()?;
+    match digits {
+        // Nearly all are written so.
+        [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => text.parse().ok(),
+        _ => Number::parse(text).ok()?.whole(),
+    }
+}
+
+/// True, or false if it is absent or `null`.
+pub(super) fn flag(body: &Scanner, index: usize, name: &'static str) -> Result<bool, Fault> {
+    match body
+        .value(index)
+        .map_or(b"null".as_slice(), |field| &field.raw)
+    {
+        b"true" => Ok(true),
+        b"false" | b"null" => Ok(false),
+        _ => Err(Fault::NotABool(name)),
+    }
+}
+
+/// Whether it is given: not `null`, and no empty list, object or string.
+pub(super) fn is_given(body: &Scanner, index: usize) -> bool {
+    is_beyond(body, index, &[])
+}
+
+/// As [`is_given`], and none of these texts.
+pub(super) fn is_beyond(body: &Scanner, index: usize, nothing: &[&str]) -> bool {
+    body.begun(index).is_some_and(|field| {
+        let is = |nothing: &str| {
+            let plain = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
+            plain.copied().eq(nothing.bytes())
+        };
+        let empty = ["null", "[]", "{}", "\"\""];
+        field.overlong || !empty.into_iter().chain(nothing.iter().copied()).any(is)
+    })
+}
+
+/// The largest of the output limits that the body gives, for one answer.
+///
+/// Which of several limits an upstream honours is unknown. So if one of them means no limit, the output counts as unlimited; the
+/// others may still be honoured.
+pub(super) fn output_limit(
+    body: &Scanner,
+    limits: OutputLimits,
+    shape: &[Key],
+) -> Result<Option<u64>, Fault> {
+    if let Some((index, name)) = limits.object {
+        let first = body.value(index).and_then(|field| field.raw.first());
+        if digits(body, index).is_some() && first != Some(&b'{') {
+            return Err(Fault::NotAnObject(name));
+        }
+    }
+    let (mut largest, mut is_open) = (None, false);
+    for &index in limits.keys {
+        let Some(digits) = limits.digits(body, index) else {
+            continue;
+        };
+        let name = || {
+            let name = shape.get(index).and_then(|key| key.path.last());
+            let name = name.and_then(|name| name.split('|').next());
+            name.unwrap_or_default()
+        };
+        let limit = limit(digits, name)?;
+        is_open |= limit.is_none();
+        largest = largest.max(limit);
+    }
+    let least = if is_open { PRIOR_ANSWER } else { 0 };
+    Ok(largest.map(|largest| largest.max(least)))
+}
+
+/// The output limit of all answers together.
+pub(super) fn over_all(limit: Option<u64>, choices: u64) -> Option<Tokens> {
+    limit.map(|limit| Tokens(limit.saturating_mul(choices.max(1))))
+}
+
+/// The edits that lower every output limit of a complete body to `most`, or add a limit if there is none.
+#[must_use]
+pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
+    let limits = wire.output_limits();
+    let given: Vec<&Field> = limits
+        .keys
+        .iter()
+        .filter(|&&index| digits(body, index).is_some())
+        .filter_map(|&index| body.value(index))
+        .collect();
+    if given.is_empty() {
+        return added(body, limits, most).into_iter().collect();
+    }
+    let is_within = |field: &&Field| whole(bare(&field.raw)).is_some_and(|limit| limit <= most);
+    let too_large = given.into_iter().filter(|field| !is_within(field));
+    too_large
+        .filter_map(|field| replaced(field, most.to_string()))
+        .collect()
+}
+
+/// The names of the other models that may answer, in the lists that were read to their end. Empty for one whose name cannot be told.
+pub fn alternatives(wire: &dyn Wire, body: &Scanner) -> impl Iterator<Item = String> {
+    let lists = wire.alternatives().iter();
+    let given = lists.filter(|&&(index, _)| is_given(body, index));
+    let lists = given.filter_map(|&(index, _)| value(body, index));
+    lists.flat_map(|list| {
+        let entries = entries(list).unwrap_or_else(|| vec![list]);
+        entries.into_iter().map(name_of).collect::<Vec<_>>()
+    })
+}
+
+/// The model of an entry, which is its name or names it among else.
+fn name_of(entry: &[u8]) -> String {
+    let named = || members(entry, ["model"]).and_then(|[name]| string(name?));
+    let name = string(entry).or_else(named);
+    name.map(Cow::into_owned).unwrap_or_default()
+}
+
+/// The edits that prevent any other model than this one from answering.
+#[must_use]
+pub fn leave_alternatives_out(wire: &dyn Wire, body: &Scanner, model: &str) -> Vec<Edit> {
+    let lists = wire.alternatives().iter();
+    let given = lists.filter(|&&(index, _)| is_given(body, index));
+    given
+        .filter_map(|&(index, kind)| {
+            let with = match kind {
+                Alternatives::Names => format!("[{}]", quoted(model)),
+                Alternatives::Entries => "null".to_owned(),
+            };
+            replaced(body.value(index)?, with)
+        })
+        .collect()
+}
+
+fn replaced(field: &Field, with: String) -> Option<Edit> {
+    Some(Edit {
+        start: field.start,
+        end: field.end?,
+        with: with.into_bytes(),
+    })
+}
+
+fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
+    let entry = format!("\"{}\":{most}", limits.name?);
+    // A key with the value `null` must not be added a second time.
+    if let Some(null) = limits.keys.iter().find_map(|&index| body.value(index)) {
+        return replaced(null, most.to_string());
+    }
+    let Some((index, object)) = limits.object else {
+        return appended(body, &entry);
+    };
+    // At the object's end: its beginning may be forwarded already.
+    match body.value(index) {
+        None => appended(body, &format!("\"{object}\":{{{entry}}}")),
+        Some(field) if field.raw == b"null" => replaced(field, format!("{{{entry}}}")),
+        Some(field) if field.is_empty => inserted(field.end?.saturating_sub(1), entry),
+        Some(field) => inserted(field.end?.saturating_sub(1), format!(",{entry}")),
+    }
+}
+
+/// At the end of the whole object.
+fn appended(body: &Scanner, entry: &str) -> Option<Edit> {
+    let comma = if body.is_empty() { "" } else { "," };
+    inserted(body.closing_brace()?, format!("{comma}{entry}"))
+}
+
+fn inserted(at: u64, with: String) -> Option<Edit> {
+    Some(Edit {
+        start: at,
+        end: at,
+        with: with.into_bytes(),
+    })
+}
+
+/// The raw value of a key; empty if it is overlong.
+pub(super) fn value(body: &Scanner, index: usize) -> Option<&[u8]> {
+    let field = body.value(index).filter(|field| !field.overlong)?;
+    Some(&field.raw)
+}
+
+/// The numbers of tokens under these keys of an object; `None` for each if the value is no object.
+pub(super) fn tokens<const N: usize>(
+    object: Option<&[u8]>,
+    keys: [&str; N],
+) -> [Option<Tokens>; N] {
+    let values = object.and_then(|object| members(object, keys));
+    values.unwrap_or([None; N]).map(count_of)
+}
+
+/// A number of tokens: no fraction, and no string. Servers whose JSON has no integers write `12.0` or `1.2e1`; none that large is one of
+/// theirs.
+pub(super) fn count_of(value: Option<&[u8]>) -> Option<Tokens> {
+    let digits = std::str::from_utf8(value?).ok()?;
+    let as_double = || u32::try_from(Number::parse(digits).ok()?.whole()?).ok();
+    let count = digits.parse().ok();
+    count.or_else(|| as_double().map(u64::from)).map(Tokens)
+}

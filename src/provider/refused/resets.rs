@@ -1,0 +1,72 @@
+//! When an upstream's limits are full again, as its headers say.
+
+use std::time::Duration;
+
+use super::clock::{count, date, go_duration};
+use crate::http::Headers;
+use crate::units::Timestamp;
+
+/// What a limit counts, and the headers that say what is left of it and when it is full again.
+///
+/// OpenAI's names are those of most others (Azure, Groq, xAI, vLLM's gateways).
+const LIMITS: [(&str, &str); 7] = [
+    (
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    ),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    (
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ),
+    (
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ),
+    (
+        "anthropic-ratelimit-input-tokens-remaining",
+        "anthropic-ratelimit-input-tokens-reset",
+    ),
+    (
+        "anthropic-ratelimit-output-tokens-remaining",
+        "anthropic-ratelimit-output-tokens-reset",
+    ),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+];
+
+/// When a refused request may come back: when the last of the limits with nothing left is full again. Where all have something left, it was
+/// not enough; then the first that is full again may do.
+pub(super) fn reset(response: &Headers, now: Timestamp) -> Option<Duration> {
+    let (mut spent, mut others): (Option<Duration>, Option<Duration>) = (None, None);
+    for (left, full) in LIMITS {
+        let Some(wait) = response
+            .only(full)
+            .and_then(|full| until(full.trim_ascii(), now))
+        else {
+            continue;
+        };
+        match response.only(left) {
+            // Azure says -1, and 0 s, where it does not know.
+            Some([b'-', ..]) => {}
+            Some(b"0") => spent = spent.max(Some(wait)),
+            _ => others = Some(others.map_or(wait, |other| other.min(wait))),
+        }
+    }
+    spent.or(others)
+}
+
+/// A duration, a number of seconds, or a point in time.
+pub(in crate::provider) fn until(value: &[u8], now: Timestamp) -> Option<Duration> {
+    if let Some(number) = count(value, Duration::from_millis(1)) {
+        // Numbers that are no wait: seconds or milliseconds since the epoch.
+        return match number.as_millis() {
+            ..100_000_000 => count(value, Duration::from_secs(1)),
+            100_000_000..100_000_000_000 => {
+                let at = Timestamp::from_nanos(0).plus(count(value, Duration::from_secs(1))?);
+                Some(at.since(now))
+            }
+            _ => Some(Timestamp::from_nanos(0).plus(number).since(now)),
+        };
+    }
+    go_duration(value).or_else(|| Some(date(value)?.since(now)))
+}

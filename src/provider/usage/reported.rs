@@ -1,0 +1,237 @@
+//! What a response has reported so far.
+
+use crate::body::eventstream::{FramePart, Kind};
+use crate::body::json::{Repeats, Scanner};
+use crate::body::sse::{EventFilter, Verdict};
+use crate::provider::Wire;
+use crate::usage::{EventFacts, EventKind, ServiceTier, Usage};
+
+/// What the response has reported so far.
+#[derive(Clone, Debug)]
+pub(super) struct Reported {
+    pub(super) wire: &'static dyn Wire,
+    pub(super) event: Event,
+    /// The usage that the headers report.
+    pub(super) of_headers: Option<Usage>,
+    /// The usage that was reported.
+    pub(super) usage: Option<Usage>,
+    /// Nothing of the answer came after the last report of usage.
+    pub(super) is_final: bool,
+    /// An event with data was read.
+    pub(super) has_data: bool,
+    /// It reports an error.
+    pub(super) has_error: bool,
+    /// What, as it stands there: an object, or a word.
+    pub(super) error: Vec<u8>,
+    /// The model that answered.
+    pub(super) model: Option<String>,
+    pub(super) service_tier: Option<ServiceTier>,
+    pub(super) content: Content,
+}
+
+/// The event that is being read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Event {
+    /// The scanner of this event; `None` before the first one.
+    pub(super) scanner: Option<Scanner>,
+    /// It is not a JSON object.
+    is_other: bool,
+    /// Its frame declares it as an error.
+    is_error: bool,
+    /// Its first bytes.
+    head: Vec<u8>,
+    pub(super) length: u64,
+}
+
+/// The last event of OpenAI's streams: not JSON.
+const DONE: &[u8] = b"[DONE]";
+
+/// What a stream's events reveal about the output's length, if no usage is reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Content {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+    pub(super) shortest: Option<u64>,
+}
+
+impl Reported {
+    pub(super) fn new(wire: &'static dyn Wire, of_headers: Option<Usage>) -> Self {
+        Self {
+            wire,
+            event: Event::default(),
+            of_headers,
+            usage: of_headers,
+            is_final: of_headers.is_some_and(|usage| usage.is_whole()),
+            has_data: false,
+            has_error: false,
+            error: Vec::new(),
+            model: None,
+            service_tier: None,
+            content: Content::default(),
+        }
+    }
+
+    /// A response that is one JSON object was read up to here. This replaces what was read of it before.
+    pub(super) fn whole(&mut self, scanner: &Scanner) {
+        let in_body = self.wire.usage(scanner).filter(Usage::has_tokens);
+        let cache = self.wire.cache_count();
+        let together = in_body.map(|usage| match self.of_headers {
+            Some(of_headers) => usage.after(of_headers, cache),
+            None => usage,
+        });
+        self.usage = together.or(self.of_headers);
+        self.is_final = self.usage.is_some_and(|usage| usage.is_whole());
+        self.has_error = self.wire.is_error(scanner);
+        if self.has_error {
+            self.error = self.wire.error_in(scanner).unwrap_or_default().to_vec();
+        }
+        self.model = self.wire.served_model(scanner);
+        self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
+    }
+
+    pub(super) fn frame(&mut self, part: FramePart<'_>) {
+        match part {
+            FramePart::Begin { kind, name } => {
+                self.event.clear();
+                self.event.is_error = matches!(kind, Kind::Exception | Kind::Error);
+                if self.event.is_error {
+                    self.error = name.to_vec();
+                }
+            }
+            FramePart::Payload(bytes) => self.data(bytes),
+            FramePart::End => {
+                self.end();
+            }
+        }
+    }
+
+    /// Records what an event reports. Returns whether it is forwarded to a client that did not request usage.
+    fn note(&mut self, facts: EventFacts, length: u64) -> Verdict {
+        if let Some(usage) = facts.usage.filter(Usage::has_tokens) {
+            let cache = self.wire.cache_count();
+            self.usage = Some(match self.usage {
+                Some(earlier) => usage.after(earlier, cache),
+                None => usage,
+            });
+        }
+        match facts.kind {
+            EventKind::Content => self.content(length),
+            EventKind::Error => self.has_error = true,
+            EventKind::Frame | EventKind::UsageOnly => {}
+        }
+        self.is_final |= facts.is_last;
+        match facts.kind {
+            EventKind::UsageOnly => Verdict::Drop,
+            EventKind::Content | EventKind::Frame | EventKind::Error => Verdict::Keep,
+        }
+    }
+
+    fn content(&mut self, length: u64) {
+        self.is_final = false;
+        self.content.add(length);
+    }
+
+    /// An event that is a JSON object was read.
+    fn object(&mut self, scanner: &Scanner) -> EventFacts {
+        let facts = self.wire.event(scanner);
+        if facts.kind == EventKind::Error {
+            self.error = self.wire.error_in(scanner).unwrap_or_default().to_vec();
+        }
+        // Each event of some streams names them: those that matter are enough.
+        if facts.usage.is_some() || self.content.events == 0 {
+            let model = self.wire.served_model(scanner);
+            self.model = model.or_else(|| self.model.take());
+            self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
+        }
+        facts
+    }
+}
+
+impl EventFilter for Reported {
+    fn data(&mut self, bytes: &[u8]) {
+        self.has_data |= !bytes.is_empty();
+        self.event.read(self.wire, bytes);
+    }
+
+    fn end(&mut self) -> Verdict {
+        let length = self.event.length;
+        let is_error = self.event.is_error;
+        let is_object = length > 0 && !self.event.is_other;
+        let facts = match self.event.scanner.take() {
+            Some(scanner) if is_object => {
+                let facts = self.object(&scanner);
+                self.event.scanner = Some(scanner);
+                facts
+            }
+            scanner => {
+                self.event.scanner = scanner;
+                let is_done = self.event.head.trim_ascii() == DONE;
+                EventFacts {
+                    kind: match is_done {
+                        true => EventKind::Frame,
+                        false => EventKind::Content,
+                    },
+                    is_last: is_done,
+                    ..EventFacts::default()
+                }
+            }
+        };
+        self.event.clear();
+        let kind = match is_error {
+            true => EventKind::Error,
+            false => facts.kind,
+        };
+        self.note(EventFacts { kind, ..facts }, length)
+    }
+
+    fn whole(&mut self, data: &[u8]) -> Verdict {
+        self.has_data |= !data.is_empty();
+        // The first one may say what no other does.
+        let is_first = self.content.events == 0;
+        if data.starts_with(b"{") && !is_first && !self.wire.may_report(data) {
+            self.content(length(data));
+            return Verdict::Keep;
+        }
+        self.data(data);
+        self.end()
+    }
+}
+
+impl Content {
+    fn add(&mut self, length: u64) {
+        self.events = self.events.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(length);
+        self.shortest = Some(
+            self.shortest
+                .map_or(length, |shortest| shortest.min(length)),
+        );
+    }
+}
+
+impl Event {
+    fn clear(&mut self) {
+        if let Some(scanner) = &mut self.scanner {
+            scanner.restart();
+        }
+        self.is_other = false;
+        self.is_error = false;
+        self.head.clear();
+        self.length = 0;
+    }
+
+    fn read(&mut self, wire: &'static dyn Wire, bytes: &[u8]) {
+        self.length = self.length.saturating_add(length(bytes));
+        let room = DONE.len().saturating_add(2).saturating_sub(self.head.len());
+        self.head.extend(bytes.iter().take(room));
+        let scanner = self
+            .scanner
+            .get_or_insert_with(|| Scanner::new(wire.events(), Repeats::TakeLast));
+        if !self.is_other {
+            self.is_other = scanner.feed(bytes).is_err();
+        }
+    }
+}
+
+pub(super) fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}

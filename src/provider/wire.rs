@@ -1,0 +1,266 @@
+//! A provider's wire format: how to read its requests and answers, and how to write its errors.
+
+use super::answer;
+use super::read::value;
+use crate::body::json::{Malformed, Scanner, Shape};
+use crate::body::rewrite::Edit;
+use crate::conversation::messages::Dialect;
+use crate::http::Headers;
+use crate::text::Text;
+use crate::tier::Needs;
+use crate::units::Tokens;
+use crate::usage::{CacheCount, EventFacts, ServiceTier, Usage};
+
+/// A provider's wire format.
+pub trait Wire: std::fmt::Debug + Sync {
+    /// What to look for in a request's body. If the body names the model, that is the first key.
+    fn request(&self) -> Shape;
+
+    /// Whether the first key of a request's body is the model's name.
+    fn names_model(&self) -> bool {
+        true
+    }
+
+    /// Whether a body may omit the model.
+    fn may_omit_model(&self, _body: &Scanner) -> bool {
+        false
+    }
+
+    /// What the request wants, by what was read of its body.
+    ///
+    /// # Errors
+    /// [`Fault`] if a value that matters is not what it should be.
+    fn facts(&self, body: &Scanner) -> Result<Facts, Fault>;
+
+    /// Everything that a request of this format for this model may need.
+    fn possible_needs(&self, _model: &str) -> Needs {
+        Needs::ALL
+    }
+
+    /// Where a request's body limits its output.
+    fn output_limits(&self) -> OutputLimits;
+
+    /// Keys of the request's shape that list other models, which may answer instead of the requested one.
+    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
+        &[]
+    }
+
+    /// The format of a conversation in a request's body, if it can be shortened.
+    fn dialect(&self) -> Option<Dialect> {
+        None
+    }
+
+    /// The edit that makes a stream report its usage, if it would not by itself. To be called once the body is complete, or for
+    /// each chunk before it is forwarded.
+    fn ask_usage(&self, _body: &Scanner) -> Option<Edit> {
+        None
+    }
+
+    /// Start of a value that this edit may change, while it is not known whether the edit is needed.
+    fn may_ask_at(&self, _body: &Scanner) -> Option<u64> {
+        None
+    }
+
+    /// The most bytes that this edit can add.
+    fn most_added_to_ask(&self) -> u64 {
+        0
+    }
+
+    /// What to look for in a response that is one JSON object.
+    fn response(&self) -> Shape;
+
+    /// The usage in a response that is one JSON object, as far as it was read.
+    fn usage(&self, body: &Scanner) -> Option<Usage>;
+
+    /// Whether cached tokens are counted as part of the input.
+    fn cache_count(&self) -> CacheCount {
+        CacheCount::Inside
+    }
+
+    /// Whether a response that is one JSON object is an error and nothing else.
+    fn is_error(&self, body: &Scanner) -> bool {
+        answer::is_error(body)
+    }
+
+    /// The error in a response or an event, as it stands there.
+    fn error_in<'a>(&self, answer: &'a Scanner) -> Option<&'a [u8]> {
+        value(answer, answer::ERROR)
+    }
+
+    /// The model that answered, as named in a response or an event.
+    fn served_model(&self, answer: &Scanner) -> Option<String> {
+        answer::model(answer)
+    }
+
+    /// The service tier that served, as named in a response or an event.
+    fn service_tier(&self, answer: &Scanner) -> Option<ServiceTier> {
+        answer::service_tier(answer)
+    }
+
+    /// The service tier in a response's headers.
+    fn service_tier_of_headers(&self, _response: &Headers) -> Option<ServiceTier> {
+        None
+    }
+
+    /// The service tier that a request's headers ask for.
+    fn asked_tier(&self, _request: &Headers) -> Option<ServiceTier> {
+        None
+    }
+
+    /// The usage in a response's headers.
+    fn usage_of_headers(&self, _response: &Headers) -> Option<Usage> {
+        None
+    }
+
+    /// What to look for in an event of a stream.
+    fn events(&self) -> Shape {
+        self.response()
+    }
+
+    /// What an event of a stream reports.
+    fn event(&self, event: &Scanner) -> EventFacts;
+
+    /// A quick check whether [`Wire::event`] may find anything in the event with this text.
+    fn may_report(&self, _event: &[u8]) -> bool {
+        true
+    }
+
+    /// Whether a request for one model can be sent to another: not if each has its own body format.
+    fn can_exchange(&self, _model: &str, _other: &str) -> bool {
+        true
+    }
+
+    /// An error that the API's SDKs understand.
+    fn error(&self, error: &Problem<'_>) -> ErrorReply;
+}
+
+/// What a request wants, by its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Output tokens at the most, over all choices.
+    pub output_limit: Option<Tokens>,
+    /// Number of answers requested; 0 counts as 1.
+    pub choices: u64,
+    /// The answer is to be streamed.
+    pub stream: bool,
+    /// A stream that would not report its usage: the client did not request it.
+    pub hides_usage: bool,
+    /// The answer is not in this response: the client fetches it with another request.
+    pub is_deferred: bool,
+    /// What a model must be able to do.
+    pub needs: Needs,
+    /// The output limit must not be lowered below this.
+    pub least_output: u64,
+    /// The service tier that is asked for.
+    pub service_tier: Option<ServiceTier>,
+}
+
+/// Where a request's body limits its output.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputLimits {
+    /// Keys of the request's shape, each of them a limit for one answer.
+    pub keys: &'static [usize],
+    /// The object that contains them, as a key of the shape and its name; `None` for the top level.
+    pub object: Option<(usize, &'static str)>,
+    /// A number may be written as a string.
+    pub may_be_text: bool,
+    /// The name under which a limit is added; `None` if none can be.
+    pub name: Option<&'static str>,
+    /// A later key may set a lower bound for them.
+    pub have_floor: bool,
+}
+
+/// How other models are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alternatives {
+    /// By their names, the first one first.
+    Names,
+    /// In another format; `null` stands for no list.
+    Entries,
+}
+
+/// An error that bursar answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The documented code.
+    pub code: &'a str,
+    /// For a human being.
+    pub message: &'a str,
+    /// How long to wait before a retry, in milliseconds; `None` if a retry would not help.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// An error in an API's own format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// HTTP status: that of the problem, or another one that the SDKs understand better.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+    /// Headers besides the usual ones.
+    pub headers: Vec<(&'static str, Text)>,
+}
+
+/// Why a body is not what its path promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not the JSON object that it should be.
+    Body(Malformed),
+    /// There is no `model`.
+    NoModel,
+    /// `model` is not a string, or too long for a name.
+    ModelNotText,
+    /// This value is not a whole number of at least 1.
+    NotACount(&'static str),
+    /// This value is not a whole number.
+    NotALimit(&'static str),
+    /// This value is neither true nor false.
+    NotABool(&'static str),
+    /// This value is no object.
+    NotAnObject(&'static str),
+    /// `stream_options` is not an object, or too long.
+    OptionsNotObject,
+    /// This parameter or header would hide the usage.
+    HidesUsage(&'static str),
+    /// A list of other models is too long.
+    LongAlternatives,
+    /// Its length differs from `content-length`.
+    WrongLength,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Body(malformed) => f.write_str(text_of(*malformed)),
+            Self::NotACount(name) => write!(f, "`{name}` must be a whole number of at least 1"),
+            Self::NotALimit(name) => write!(f, "`{name}` must be a whole number"),
+            Self::NotABool(name) => write!(f, "`{name}` must be true or false"),
+            Self::NotAnObject(name) => write!(f, "`{name}` must be an object"),
+            Self::OptionsNotObject => {
+                f.write_str("`stream_options` must be an object of at most 1024 bytes")
+            }
+            Self::HidesUsage(name) => write!(f, "`{name}` would hide what it used"),
+            Self::LongAlternatives => {
+                f.write_str("`models` and `fallbacks` must be no longer than 4096 bytes")
+            }
+            Self::WrongLength => {
+                f.write_str("the body is not as long as its `content-length` says")
+            }
+            Self::NoModel => f.write_str("the body must name a `model`"),
+            Self::ModelNotText => f.write_str("`model` must be a text of at most 256 bytes"),
+        }
+    }
+}
+
+fn text_of(malformed: Malformed) -> &'static str {
+    match malformed {
+        Malformed::NotAnObject => "the body must be a JSON object",
+        Malformed::Syntax => "the body is not valid JSON",
+        Malformed::AmbiguousKey => {
+            "a key of the body stands twice or in other letter case, so that it could be read in two ways"
+        }
+        Malformed::Truncated => "the body ends before its JSON object does",
+    }
+}

@@ -1,0 +1,91 @@
+//! Names and values of the headers that bursar sets.
+//!
+//! - `x-bursar-*`: our own, on the response and (the tier) on the request to the upstream.
+//! - [`limits`]: what is left, in `x-ratelimit-*`, `ratelimit` and `ratelimit-policy`.
+//! - [`retry_after`] and the like: when to come back.
+
+mod left;
+mod wait;
+
+use crate::header_group::{HeaderGroup, HeaderGroups};
+use crate::metric::Label;
+use crate::report::decision::{Decided, Shadow, plain};
+use crate::text::Text;
+pub use left::{LIMITS, limits, stricter};
+pub use wait::{come_back, do_not_retry, millis_up, retry_after};
+
+/// What all of our own headers begin with; a client's are removed.
+pub const PREFIX: &str = "x-bursar-";
+/// The tier that serves the request.
+pub const TIER: &str = "x-bursar-tier";
+/// The model that was sent upstream.
+pub const MODEL: &str = "x-bursar-model";
+/// The model that the client requested.
+pub const REQUESTED_MODEL: &str = "x-bursar-requested-model";
+/// `admit`, `downgrade` or `throttle`.
+pub const DECISION: &str = "x-bursar-decision";
+/// Why, when it is not plain.
+pub const REASON: &str = "x-bursar-reason";
+
+/// Tokens that each answer may have, where bursar has limited them.
+pub const MAX_OUTPUT_TOKENS: &str = "x-bursar-max-output-tokens";
+
+/// The limit that refuses a request, by its name.
+pub const LIMIT: &str = "x-bursar-limit";
+
+/// What would have been done, in shadow mode.
+pub const SHADOW: &str = "x-bursar-shadow";
+
+/// Messages of the conversation that bursar has left out.
+pub const TRIMMED_MESSAGES: &str = "x-bursar-trimmed-messages";
+
+/// A header's name and value.
+pub type Header = (&'static str, Text);
+
+/// Our own headers about a decision; what is empty is left out.
+pub fn decided(decided: Decided) -> impl Iterator<Item = Header> {
+    let headers = [
+        (TIER, decided.tier),
+        (MODEL, decided.model),
+        (REQUESTED_MODEL, decided.requested_model),
+        (DECISION, decided.decision.into()),
+        (REASON, decided.reason.into()),
+    ];
+    headers.into_iter().filter(|(_, value)| !value.is_empty())
+}
+
+/// Whether the operator wants a header of this name.
+#[must_use]
+pub fn is_wanted(groups: HeaderGroups, name: &str) -> bool {
+    let group = match name {
+        "ratelimit" | "ratelimit-policy" => HeaderGroup::Ratelimit,
+        _ if name.starts_with(PREFIX) => HeaderGroup::Bursar,
+        _ if name.starts_with("x-ratelimit-") => HeaderGroup::XRatelimit,
+        _ => return true,
+    };
+    groups.contains(group)
+}
+
+/// What would have been done.
+#[must_use]
+pub fn shadow(shadow: &Shadow) -> Header {
+    (SHADOW, plain(&shadow.to_string()).into())
+}
+
+/// Which limit refuses, by its name, which is plain ASCII.
+#[must_use]
+pub fn limit(name: &Label) -> Header {
+    (LIMIT, name.into())
+}
+
+/// That the output was limited.
+#[must_use]
+pub fn max_output_tokens(most: u64) -> Header {
+    (MAX_OUTPUT_TOKENS, most.into())
+}
+
+/// That a conversation was shortened.
+#[must_use]
+pub fn trimmed_messages(count: u64) -> Header {
+    (TRIMMED_MESSAGES, count.into())
+}

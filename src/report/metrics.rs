@@ -1,0 +1,319 @@
+//! Metrics: their names, once, and what each counts.
+//!
+//! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
+//! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
+
+use crate::lease::grant::Grant;
+use crate::limits::budget::Unit;
+use crate::metric::{Family, LABELS, Label, Series};
+use crate::plan::Limits;
+use crate::report::decision::Shadow;
+use crate::report::settlement::Settlement;
+use crate::report::standing::{Counted, Standing};
+use crate::state::record::Record;
+use crate::state::store::StateFaults;
+use crate::tier::latency::LONGEST_MILLIS;
+use crate::units::Tokens;
+
+/// A change of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// A counter goes up by so much.
+    Add(Series, u64),
+    /// A gauge is now so much.
+    Set(Series, u64),
+}
+
+/// The version of this module.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A label that is not there.
+const NONE: Label = Label::Word("");
+
+static REQUESTS: Family = Family::new("bursar_requests_total", ["tenant", "tier", "decision"]);
+static DOWNGRADED: Family = Family::new("bursar_downgraded_total", ["tenant", "tier", "reason"]);
+static KEPT: Family = Family::new("bursar_kept_total", ["tenant", "tier", "reason"]);
+static SHADOW: Family = Family::new("bursar_shadow_total", ["tenant", "decision", "reason"]);
+static TRIMMED: Family = Family::new("bursar_trimmed_messages_total", ["tenant", "", ""]);
+static THROTTLED: Family = Family::new("bursar_throttled_total", ["tenant", "reason", ""]);
+static LIMITED: Family = Family::new("bursar_limited_total", ["tenant", "limit", "reason"]);
+static OVER_HOLD: Family = Family::new("bursar_over_hold_total", ["tenant", "unit", ""]);
+static CONFLICTS: Family = Family::new("bursar_state_conflicts_total", ["", "", ""]);
+static CORRUPT: Family = Family::new("bursar_state_corrupt_total", ["", "", ""]);
+static GIVEN_UP: Family = Family::new("bursar_state_given_up_total", ["", "", ""]);
+static SETTLEMENTS: Family = Family::new("bursar_settlements_total", ["by", "", ""]);
+static EXITS: Family = Family::new("bursar_exits_total", ["cause", "", ""]);
+/// Reports whose parts do not add up to their total.
+static INCONSISTENT: Family = Family::new("bursar_usage_inconsistent_total", ["tier", "model", ""]);
+const TOKENS: Family = Family::new("bursar_tokens_total", ["tenant", "tier", "model"]);
+static INPUT: Family = TOKENS.kind("input");
+static CACHED_INPUT: Family = TOKENS.kind("cached_input");
+static OUTPUT: Family = TOKENS.kind("output");
+static SPEND: Family = Family::new("bursar_spend_total", ["tenant", "tier", "model"]);
+static SAVED: Family = Family::new("bursar_saved_total", ["tenant", "", ""]);
+static REMAINING: Family = Family::new("bursar_budget_remaining", ["tenant", "", ""]);
+static LIMIT: Family = Family::new("bursar_limit", ["tenant", "limit", "unit"]);
+static USED: Family = Family::new("bursar_used", ["tenant", "limit", "unit"]);
+static HELD: Family = Family::new("bursar_held", ["tenant", "limit", "unit"]);
+static LEFT: Family = Family::new("bursar_remaining", ["tenant", "limit", "unit"]);
+static RESET: Family = Family::new(
+    "bursar_reset_timestamp_seconds",
+    ["tenant", "limit", "unit"],
+);
+static FIRST_BYTE: Family = Family::new("bursar_first_byte_p95_ms", ["tier", "model", "answer"]);
+static REFUSALS: Family = Family::new("bursar_upstream_refusals_total", ["tier", "model", "kind"]);
+static PRESSED: Family = Family::new("bursar_tier_pressed", ["tier", "model", ""]);
+static BUILD: Family = Family::new("bursar_build_info", ["version", "", ""]);
+static GLOBAL_GRANTED: Family = Family::new("bursar_global_granted", ["tenant", "limit", "unit"]);
+static GLOBAL_FREE: Family = Family::new("bursar_global_free", ["tenant", "limit", "unit"]);
+static GLOBAL_PROXIES: Family = Family::new("bursar_global_proxies", ["tenant", "limit", ""]);
+static GLOBAL_HEARD: Family = Family::new(
+    "bursar_global_heard_timestamp_seconds",
+    ["tenant", "limit", ""],
+);
+static GLOBAL_FAILURES: Family = Family::new("bursar_global_failures", ["tenant", "limit", ""]);
+static GLOBAL_CALLS: Family = Family::new("bursar_global_calls_total", ["result", "", ""]);
+static GLOBAL_LINES: Family = Family::new("bursar_global_lines_total", ["", "", ""]);
+static CAPACITY: Family = Family::new("bursar_capacity_remaining", ["tier", "model", ""]);
+
+/// Tenant label of all tenants that are not configured.
+pub const UNCONFIGURED: &str = "unconfigured";
+
+/// Model label of all models that no tier names.
+pub const OTHER_MODEL: &str = "other";
+
+/// Tier of a model that stands on no ladder.
+pub const UNLISTED: &str = "unlisted";
+
+/// Which version is loaded; always 1. Where it is absent, nothing is metered.
+#[must_use]
+pub fn build() -> Metric {
+    Metric::Set(BUILD.of([VERSION.into(), NONE, NONE]), 1)
+}
+
+/// A request was decided about.
+#[must_use]
+pub fn request(tenant: Label, tier: Label, decision: &'static str) -> Metric {
+    Metric::Add(REQUESTS.of([tenant, tier, decision.into()]), 1)
+}
+
+/// A request is served by a lighter model than it requested.
+#[must_use]
+pub fn downgraded(tenant: Label, tier: Label, reason: &'static str) -> Metric {
+    Metric::Add(DOWNGRADED.of([tenant, tier, reason.into()]), 1)
+}
+
+/// A request keeps its model, for a reason that is reported.
+#[must_use]
+pub fn kept(tenant: Label, tier: Label, reason: &'static str) -> Metric {
+    Metric::Add(KEPT.of([tenant, tier, reason.into()]), 1)
+}
+
+/// What would have been done with a request in shadow mode.
+#[must_use]
+pub fn shadow(shadow: &Shadow, tenant: Label) -> Metric {
+    let labels = [tenant, shadow.decision.into(), shadow.reason.into()];
+    Metric::Add(SHADOW.of(labels), 1)
+}
+
+/// Messages were left out of a conversation.
+#[must_use]
+pub fn trimmed(tenant: Label, messages: u64) -> Metric {
+    Metric::Add(TRIMMED.of([tenant, NONE, NONE]), messages)
+}
+
+/// A request was refused.
+#[must_use]
+pub fn throttled(tenant: Label, reason: &'static str) -> Metric {
+    Metric::Add(THROTTLED.of([tenant, reason.into(), NONE]), 1)
+}
+
+/// A limit has refused a request.
+#[must_use]
+pub fn limited(tenant: Label, limit: Label, reason: &'static str) -> Metric {
+    Metric::Add(LIMITED.of([tenant, limit, reason.into()]), 1)
+}
+
+/// A request used so much more than was held for it on its tenant's first budget, in the budget's unit.
+#[must_use]
+pub fn over_hold(tenant: Label, unit: Unit, by: u64) -> Metric {
+    let unit = Counted::from(unit).as_str();
+    Metric::Add(OVER_HOLD.of([tenant, unit.into(), NONE]), by)
+}
+
+/// Something was wrong with our own state, or nothing (the counters are there all the same).
+#[must_use]
+pub fn faults(faults: &StateFaults) -> [Metric; 3] {
+    [
+        (&CONFLICTS, faults.conflicts),
+        (&CORRUPT, faults.corrupt.into()),
+        (&GIVEN_UP, faults.given_up),
+    ]
+    .map(|(family, by)| Metric::Add(family.of([NONE; LABELS]), by))
+}
+
+/// A request was settled. The kinds of tokens do not overlap: `input` is what was not cached.
+#[must_use]
+pub fn settled(settlement: &Settlement) -> Vec<Metric> {
+    let Settlement {
+        tenant,
+        tier,
+        model,
+        usage,
+        spend,
+        saved,
+        by,
+        exit,
+    } = settlement;
+    let served = |family: &'static Family| family.of([tenant.clone(), tier.clone(), model.clone()]);
+    let tokens =
+        |family, tokens: Option<Tokens>| Metric::Add(served(family), tokens.unwrap_or_default().0);
+    let mut metrics = vec![
+        Metric::Add(SETTLEMENTS.of([by.as_str().into(), NONE, NONE]), 1),
+        Metric::Add(EXITS.of([exit.as_str().into(), NONE, NONE]), 1),
+        tokens(&INPUT, usage.fresh_input()),
+        tokens(&CACHED_INPUT, usage.cached_input),
+        tokens(&OUTPUT, usage.output),
+        Metric::Add(served(&SPEND), spend.0),
+        Metric::Add(SAVED.of([tenant.clone(), NONE, NONE]), saved.0),
+    ];
+    if usage.contradiction().is_some() {
+        let labels = [tier.clone(), model.clone(), NONE];
+        metrics.push(Metric::Add(INCONSISTENT.of(labels), 1));
+    }
+    metrics
+}
+
+/// What is left of a tenant's budget, in the budget's unit; nothing for a tenant without one.
+#[must_use]
+pub fn remaining(tenant: Label, limits: &Limits, record: &Record) -> Option<(Series, u64)> {
+    let left = limits.budget?.remaining(&record.account);
+    Some((REMAINING.of([tenant, NONE, NONE]), left))
+}
+
+/// Gauges of a limit.
+pub const GAUGES: usize = 5;
+
+/// Where one of a tenant's limits stands, each gauge at its own place; no reset where there is none. Times are rounded up: at the told
+/// second it has happened.
+#[must_use]
+pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; GAUGES] {
+    let unit = standing.counted.as_str();
+    let resets = standing.resets.map(|when| when.as_nanos().div_ceil(NANOS));
+    [
+        (&LIMIT, Some(standing.limit)),
+        (&USED, Some(standing.used)),
+        (&HELD, Some(standing.held)),
+        (&LEFT, Some(standing.remaining)),
+        (&RESET, resets),
+    ]
+    .map(|(family, value)| {
+        let series = family.of([tenant.clone(), standing.name.clone(), unit.into()]);
+        Some((series, value?))
+    })
+}
+
+const NANOS: u64 = 1_000_000_000;
+
+/// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`crate::tier::latency::LONGEST`] stands for all that is longer.
+/// `answer`: `streamed` or `whole`.
+#[must_use]
+pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u64) -> Metric {
+    let longer = LONGEST_MILLIS.saturating_add(1);
+    Metric::Set(
+        FIRST_BYTE.of([tier, model, answer.into()]),
+        millis.min(longer),
+    )
+}
+
+/// The upstream said no. `kind`: why.
+#[must_use]
+pub fn upstream_refusal(tier: Label, model: Label, kind: &'static str) -> Metric {
+    Metric::Add(REFUSALS.of([tier, model, kind.into()]), 1)
+}
+
+/// Whether a tier is left alone since its upstream says no, or by how many callers with keys of their own.
+#[must_use]
+pub fn tier_pressed(tier: Label, model: Label, pressed: u64) -> (Series, u64) {
+    (PRESSED.of([tier, model, NONE]), pressed)
+}
+
+/// What is left of a tier's capacity, in tokens, for the highest priority.
+#[must_use]
+pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
+    Metric::Set(CAPACITY.of([tier, model, NONE]), left)
+}
+
+/// What this process holds of a budget that proxies share, what is free for all, how many share it lately, when the store last answered,
+/// and how many calls have failed since.
+#[must_use]
+pub fn global(tenant: &Label, limit: &Label, unit: Unit, grant: &Grant) -> [Metric; 5] {
+    let unit = match unit {
+        Unit::Tokens => "tokens",
+        Unit::UsdMicros => "usd_micros",
+    };
+    let of = |family: &'static Family, unit: &'static str, value| {
+        let labels = [tenant.clone(), limit.clone(), unit.into()];
+        Metric::Set(family.of(labels), value)
+    };
+    [
+        of(&GLOBAL_GRANTED, unit, grant.granted),
+        of(&GLOBAL_FREE, unit, grant.free),
+        of(&GLOBAL_PROXIES, "", grant.holders.into()),
+        of(&GLOBAL_HEARD, "", grant.heard.as_secs()),
+        of(&GLOBAL_FAILURES, "", grant.failures.into()),
+    ]
+}
+
+/// A call to the store that proxies share has ended like this.
+#[must_use]
+pub fn global_call(result: &'static str) -> Metric {
+    Metric::Add(GLOBAL_CALLS.of([result.into(), NONE, NONE]), 1)
+}
+
+/// So many lines about budgets were sent.
+#[must_use]
+pub fn global_lines(lines: u64) -> Metric {
+    Metric::Add(GLOBAL_LINES.of([NONE, NONE, NONE]), lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn labels_stand_in_the_name_and_cannot_break_out_of_it() {
+        let added = |metric: &Metric| match metric {
+            Metric::Add(series, by) => (series.to_string(), *by),
+            Metric::Set(..) => unreachable!("it is a counter"),
+        };
+        let tenant = Label::Name("acme;.;tier=.=x\n".into());
+        assert_eq!(
+            added(&request(tenant, "default".into(), "admit")),
+            (
+                "bursar_requests_total.tenant=.=acme_._tier_._x_;.;tier=.=default;.;decision=.=admit;.;".to_owned(),
+                1
+            )
+        );
+        assert_eq!(
+            OUTPUT.of(["a".into(), "b".into(), "".into()]).to_string(),
+            "bursar_tokens_total.tenant=.=a;.;tier=.=b;.;model=.=;.;kind=.=output;.;"
+        );
+        assert_eq!(
+            faults(&StateFaults {
+                conflicts: 3,
+                corrupt: true,
+                given_up: 2,
+            })
+            .each_ref()
+            .map(added),
+            [
+                ("bursar_state_conflicts_total".to_owned(), 3),
+                ("bursar_state_corrupt_total".to_owned(), 1),
+                ("bursar_state_given_up_total".to_owned(), 2),
+            ]
+        );
+    }
+}

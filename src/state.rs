@@ -1,0 +1,9 @@
+//! What outlives a request: [`record`] says what the bytes mean, [`store`] how they are changed by
+//! compare-and-swap, [`slots`] where tenants stand that are not configured, [`subjects`] where subjects do.
+//! [`duty`]: which VM does what one of them has to.
+
+pub mod duty;
+pub mod record;
+pub mod slots;
+pub mod store;
+pub mod subjects;

@@ -1,0 +1,299 @@
+//! Gauges of what is left, true whenever the proxy is asked for them: ticks look at all configured tenants in turn, asked or not, so
+//! that a window that has ended is seen while nobody sends a request.
+//!
+//! One VM of the process does it ([`Duty`]), a slice each tick, within a bounded time. The first tenants ([`Config::gauged`]) come
+//! round once a second; the others, as far as they ever asked, in less than two minutes. A tenant whose record is as it was costs
+//! one read of shared data: all that follows from the record is told when it changes, and when time changes it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::admission::ledger::roll_forward;
+use crate::config::{Config, Plan};
+use crate::metric::{Label, Series};
+use crate::plan::Limits;
+use crate::report::metrics::{self, GAUGES};
+use crate::report::standing::{counted, standings};
+use crate::state::duty::Duty;
+use crate::state::record::Record;
+use crate::state::store::{Store, Version, tenant_key};
+use crate::tenant::TenantId;
+use crate::units::Timestamp;
+
+/// Ticks a second. So many, since Envoy takes some 0.2 ms for each gauge that it did not know: it matches the name with every one of
+/// its `stats_tags` (Envoy 1.40, those of `envoy/envoy.yaml`).
+pub const TICKS: u32 = 20;
+
+/// Ticks in which the first tenants come round: less than a second's, so that a late tick makes nothing late.
+const ROUND: usize = 16;
+
+/// Ticks in which the others come round: 100 seconds.
+const LONG_ROUND: usize = 2_000;
+
+/// How long a tick may go on with the first tenants, and at all. What was begun for one gauge is ended.
+const FIRST_PART: Duration = Duration::from_micros(1_500);
+const BOTH_PARTS: Duration = Duration::from_micros(1_700);
+
+/// After this time a gauge is told again although nothing has changed: whatever else has set it in between.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+
+/// The proxy's gauges.
+pub trait Gauges {
+    /// The id of a series from now on. Bounded, as the series are.
+    fn define(&self, series: &Series) -> Option<u32>;
+
+    /// Sets the gauge of this id.
+    fn set(&self, id: u32, value: u64);
+}
+
+/// The gauges of one configuration's tenants, as one VM tells them.
+#[derive(Debug)]
+pub struct Sweep {
+    config: Rc<Config>,
+    duty: Duty,
+    /// This VM serves requests.
+    pub serves: bool,
+    /// The duty was this VM's at the last tick.
+    was_ours: bool,
+    ticks: u32,
+    /// What was told of each tenant, as long as the duty was this VM's.
+    told: Vec<Option<Box<Told>>>,
+    /// The next of the first tenants, and of the others.
+    next: [usize; 2],
+}
+
+/// What was told of a tenant.
+#[derive(Debug, Default)]
+struct Told {
+    /// The record that it follows from.
+    version: Option<Version>,
+    /// Until when it does.
+    until: Timestamp,
+    /// Ids of gauges by their places: those of each limit, then that of what is left of the budget.
+    ids: Vec<Option<u32>>,
+}
+
+impl Sweep {
+    /// For a VM with this duty.
+    #[must_use]
+    pub fn new(config: Rc<Config>, duty: Duty) -> Self {
+        Self {
+            config,
+            duty,
+            serves: false,
+            was_ours: false,
+            ticks: 0,
+            told: Vec::new(),
+            next: [0, 0],
+        }
+    }
+
+    /// Looks at a slice of the tenants, if this VM has the duty. `newer`: the plan that a newer configuration has for a tenant, whose
+    /// gauges that tells, then.
+    pub fn tick(
+        &mut self,
+        store: &impl Store,
+        gauges: &impl Gauges,
+        clock: impl Fn() -> Timestamp,
+        newer: impl Fn(&TenantId) -> Option<Rc<Plan>>,
+    ) {
+        // Who does not have it asks each second.
+        let is_due = self.was_ours || self.ticks.is_multiple_of(TICKS);
+        self.ticks = self.ticks.wrapping_add(1);
+        let start = clock();
+        if !is_due || !self.is_ours(store, start) {
+            return;
+        }
+        let config = Rc::clone(&self.config);
+        let tenants = config.listed();
+        self.told.resize_with(tenants.len(), || None);
+        let (first, others) = tenants.split_at(config.gauged().min(tenants.len()));
+        let parts = [
+            (first, 0, ROUND, FIRST_PART),
+            (others, first.len(), LONG_ROUND, BOTH_PARTS),
+        ];
+        for ((tenants, before, round, most), next) in parts.into_iter().zip(&mut self.next) {
+            let is_late = || clock().since(start) >= most;
+            for _ in 0..tenants.len().div_ceil(round) {
+                let place = before.saturating_add(*next);
+                let (Some((id, plan)), Some(told)) = (tenants.get(*next), self.told.get_mut(place))
+                else {
+                    break;
+                };
+                let look = Look {
+                    id,
+                    limits: &plan.limits,
+                    is_first: place < first.len(),
+                    now: clock(),
+                };
+                let is_told = match (newer(id), &told) {
+                    (Some(newer), Some(before)) => {
+                        before.retire(&plan.limits, Some(&newer.limits), gauges);
+                        *told = None;
+                        true
+                    }
+                    (Some(_), None) => true,
+                    (None, _) => look.tell(told, store, gauges, is_late),
+                };
+                if is_told {
+                    *next = next.saturating_add(1);
+                    if *next >= tenants.len() {
+                        *next = 0;
+                    }
+                }
+                if !is_told || is_late() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn is_ours(&mut self, store: &impl Store, now: Timestamp) -> bool {
+        let is_ours = self.duty.is_ours(store, self.serves, now);
+        if is_ours && !self.was_ours {
+            // Another VM may have told others in between.
+            for told in self.told.iter_mut().flatten() {
+                told.until = Timestamp::default();
+            }
+        }
+        self.was_ours = is_ours;
+        is_ours
+    }
+
+    /// The configuration is given up: another VM need not wait, and limits that no newer configuration has are none any more.
+    pub fn end(
+        &mut self,
+        store: &impl Store,
+        gauges: &impl Gauges,
+        newer: impl Fn(&TenantId) -> Option<Rc<Plan>>,
+    ) {
+        let told = std::mem::take(&mut self.told);
+        for ((id, plan), told) in self.config.listed().iter().zip(told) {
+            if let Some(told) = told {
+                let newer = newer(id);
+                let newer = newer.as_ref().map(|plan| &plan.limits);
+                told.retire(&plan.limits, newer, gauges);
+            }
+        }
+        if self.was_ours {
+            self.duty.lay_down(store);
+        }
+    }
+}
+
+/// A look at a tenant.
+struct Look<'a> {
+    id: &'a TenantId,
+    limits: &'a Limits,
+    /// It has gauges even if it never asked.
+    is_first: bool,
+    now: Timestamp,
+}
+
+impl Look<'_> {
+    /// Tells the tenant's gauges, where they are not what was told. Says whether that is all: it stops before a gauge that the proxy
+    /// does not know, where it is late.
+    fn tell(
+        &self,
+        told: &mut Option<Box<Told>>,
+        store: &impl Store,
+        gauges: &impl Gauges,
+        is_late: impl Fn() -> bool,
+    ) -> bool {
+        let &Self {
+            id, limits, now, ..
+        } = self;
+        let Ok(stored) = store.get(&tenant_key(id.as_str())) else {
+            return true;
+        };
+        let (bytes, version) = stored.unzip();
+        let is_to_be = version.is_some() || self.is_first || told.is_some();
+        if !is_to_be || told.as_ref().is_some_and(|told| told.is_so(version, now)) {
+            return true;
+        }
+        // What is no record is treated as absent, as a request does.
+        let record = bytes.and_then(|bytes| Record::decode(&bytes).ok());
+        let mut record = record.unwrap_or_default();
+        roll_forward(&mut record, limits, now);
+        let told = told.get_or_insert_with(Box::default);
+        let tenant = Label::from(id.name());
+        let mut until = now.plus(TOLD_AGAIN);
+        let mut place = 0_usize;
+        for standing in standings(limits, &record, now) {
+            until = until.min(standing.holds_until);
+            for gauge in metrics::standing(&tenant, &standing) {
+                if !told.tell(place, gauge, gauges, &is_late) {
+                    return false;
+                }
+                place = place.saturating_add(1);
+            }
+        }
+        let left = metrics::remaining(tenant, limits, &record);
+        if !told.tell(place, left, gauges, is_late) {
+            return false;
+        }
+        told.version = version;
+        told.until = until;
+        true
+    }
+}
+
+impl Told {
+    /// Whether it still is as it was told.
+    fn is_so(&self, version: Option<Version>, now: Timestamp) -> bool {
+        // Told by a clock that has been set back since, it is not.
+        let is_set_back = self.until.since(now) > TOLD_AGAIN;
+        self.version == version && now < self.until && !is_set_back
+    }
+
+    /// Sets those gauges to zero whose limits are gone.
+    fn retire(&self, limits: &Limits, newer: Option<&Limits>, gauges: &impl Gauges) {
+        let is_kept = |limit| newer.is_some_and(|newer| counted(newer).any(|kept| kept == limit));
+        let mut ids = self.ids.as_slice();
+        for limit in counted(limits) {
+            let (own, rest) = ids.split_at_checked(GAUGES).unwrap_or((ids, &[]));
+            ids = rest;
+            if !is_kept(limit) {
+                let own = own.iter().flatten();
+                own.for_each(|id| gauges.set(*id, 0));
+            }
+        }
+        let is_without = newer.is_none_or(|newer| newer.budget.is_none());
+        if let ([Some(left)], true) = (ids, is_without) {
+            gauges.set(*left, 0);
+        }
+    }
+
+    /// Says whether it did: it does not where the proxy does not know the gauge, and it is late.
+    fn tell(
+        &mut self,
+        place: usize,
+        gauge: Option<(Series, u64)>,
+        gauges: &impl Gauges,
+        is_late: impl Fn() -> bool,
+    ) -> bool {
+        let Some((series, value)) = gauge else {
+            return true;
+        };
+        if self.ids.len() <= place {
+            self.ids.resize(place.saturating_add(1), None);
+        }
+        let Some(id) = self.ids.get_mut(place) else {
+            return true;
+        };
+        if id.is_none() {
+            // One at least, else it would never come to an end.
+            if place > 0 && is_late() {
+                return false;
+            }
+            *id = gauges.define(&series);
+        }
+        if let Some(id) = *id {
+            gauges.set(id, value);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

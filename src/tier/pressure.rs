@@ -1,0 +1,371 @@
+//! Upstreams that say no: which tiers are *pressed*, and until when.
+//!
+//! **Pressed.** An upstream that refuses for want of quota or room ([`RefusalKind`]) is left alone for as long as it says, else for [`FIRST`],
+//! doubling up to [`MOST`] with each refusal after a wait that was over. Other errors of the server press it when [`IN_A_ROW`] came
+//! without a success between.
+//!
+//! **Coming back.** When the wait is over one request is let through, the *probe*, and the others stay away until its answer is there: however
+//! many wait for the end, one finds out whether it was true. The end is moved by up to [`JITTER`], so that the proxies of a fleet,
+//! which all read the same header, do not come together. A success heals at once.
+//!
+//! **What counts.** Answers overtake each other. A success says nothing of a refusal that came after it was sent: of a burst some
+//! are served and some are not, in any order. So only what was sent after the refusal heals it. Nor is a wait doubled by the refusals of
+//! those that were sent before it began, or while it goes on.
+//!
+//! **Whose.** A pressure belongs to a model, and to a credential where callers bring their own. Those of configured models are as many as
+//! there are; of others, and of credentials, there are at most [`GUESTS`], and what a new one displaces is the one that ends first.
+
+use std::time::Duration;
+
+use crate::units::Timestamp;
+
+/// How long an upstream is left alone that does not say how long.
+pub const FIRST: Duration = Duration::from_secs(5);
+
+/// As long as that becomes.
+pub const MOST: Duration = Duration::from_secs(60);
+
+/// The least, whatever an upstream says: callers are told to come back after a second at the latest, and find the next tier then.
+pub const LEAST: Duration = Duration::from_millis(1_500);
+
+/// The longest, whatever an upstream says: an absurd header must not shut a tier for good.
+pub const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// How long one is left alone whose refusal no wait cures.
+pub const INCURABLE: Duration = Duration::from_secs(300);
+
+/// A wait is longer by up to a tenth, and by no more than this.
+pub const JITTER: Duration = Duration::from_secs(1);
+
+/// A probe whose answer does not come holds others back for so long.
+pub const PROBE: Duration = Duration::from_secs(30);
+
+/// Other errors of the server that press, without a success between.
+pub const IN_A_ROW: u8 = 3;
+
+/// Most pressures that are not of a configured model and the proxy's own credential.
+pub const GUESTS: usize = 64;
+
+/// One that nobody asked about for so long after its end is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
+
+/// Why an upstream said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// More was asked of it than its quota allows.
+    RateLimit,
+    /// It has no room for anybody just now.
+    Overloaded,
+    /// Another error of the server.
+    Failed,
+    /// The money or the quota at the provider is spent: no wait cures that.
+    Quota,
+}
+
+impl RefusalKind {
+    const ALL: [Self; 4] = [Self::RateLimit, Self::Overloaded, Self::Failed, Self::Quota];
+
+    /// The word for it in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate_limit",
+            Self::Overloaded => "overloaded",
+            Self::Failed => "failed",
+            Self::Quota => "quota",
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::RateLimit => 0,
+            Self::Overloaded => 1,
+            Self::Failed => 2,
+            Self::Quota => 3,
+        }
+    }
+}
+
+/// What an upstream said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamRefusal {
+    /// Why it said no.
+    pub kind: RefusalKind,
+    /// When to come back, as it says.
+    pub wait: Option<Duration>,
+}
+
+/// Whose pressure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureKey {
+    /// A hash of the model that is sent.
+    pub model: u64,
+    /// A hash of the caller's credential; 0 where the proxy's own is used.
+    pub credential: u64,
+    /// A tier has this model for its own, and the credential is the proxy's.
+    pub is_configured: bool,
+}
+
+/// What is known of all upstreams that said no lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pressures(Vec<Pressure>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pressure {
+    key: PressureKey,
+    kind: RefusalKind,
+    /// Other errors of the server in a row.
+    failures: u8,
+    /// Waits in a row of which the upstream did not say how long.
+    untold: u8,
+    /// When it was refused: what was sent from then on can heal it.
+    since: Timestamp,
+    /// When the wait is over; the epoch while it is not pressed.
+    until: Timestamp,
+    /// Until when the answer of a probe is awaited.
+    probe: Timestamp,
+}
+
+/// Bytes that are not what [`Pressures::encode`] writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt(());
+
+impl Pressures {
+    /// Whether nothing was heard of any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether anything was heard of this one since its last success.
+    #[must_use]
+    pub fn knows(&self, key: &PressureKey) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Whether it is pressed, be it that a probe is due.
+    #[must_use]
+    pub fn is_pressed(&self, key: &PressureKey) -> bool {
+        self.get(key).is_some_and(Pressure::is_pressed)
+    }
+
+    /// Whether its wait is over, and nobody has gone to see.
+    #[must_use]
+    pub fn is_due(&self, key: &PressureKey, now: Timestamp) -> bool {
+        self.get(key).is_some_and(|pressure| pressure.is_due(now))
+    }
+
+    /// How many are pressed of a model: one, or as many as there are callers with credentials of their own.
+    #[must_use]
+    pub fn pressed(&self, model: u64) -> u64 {
+        let of_model = |pressure: &&Pressure| pressure.key.model == model && pressure.is_pressed();
+        u64::try_from(self.0.iter().filter(of_model).count()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes in a refusal of what was sent at `sent`. `spread`: any number, by which its end is moved.
+    pub fn refuse(
+        &mut self,
+        key: PressureKey,
+        refusal: UpstreamRefusal,
+        sent: Timestamp,
+        now: Timestamp,
+        spread: u64,
+    ) {
+        self.tidy(now);
+        let new = Pressure {
+            key,
+            kind: refusal.kind,
+            failures: 0,
+            untold: 0,
+            since: now,
+            until: Timestamp::from_nanos(0),
+            probe: Timestamp::from_nanos(0),
+        };
+        match self.0.iter_mut().find(|pressure| pressure.key == key) {
+            Some(pressure) => pressure.refuse(refusal, sent, now, spread),
+            None => {
+                self.make_room(&key);
+                let mut pressure = new;
+                pressure.refuse(refusal, sent, now, spread);
+                self.0.push(pressure);
+            }
+        }
+    }
+
+    /// Takes in a success of what was sent at `sent`. Whether anything changed.
+    pub fn succeed(&mut self, key: &PressureKey, sent: Timestamp) -> bool {
+        let before = self.0.len();
+        self.0
+            .retain(|pressure| pressure.key != *key || sent < pressure.since);
+        self.0.len() != before
+    }
+
+    /// Claims the probe. Whether it was to be had: of all who try, one gets it.
+    pub fn claim(&mut self, key: &PressureKey, now: Timestamp) -> bool {
+        let mut pressures = self.0.iter_mut();
+        let due = pressures.find(|pressure| pressure.key == *key && pressure.is_due(now));
+        if let Some(pressure) = due {
+            pressure.probe = now.plus(PROBE);
+            return true;
+        }
+        false
+    }
+
+    /// Gives back the probe that was claimed at `claimed` and came to nothing. Whether anything changed.
+    pub fn release(&mut self, key: &PressureKey, claimed: Timestamp) -> bool {
+        let mut pressures = self.0.iter_mut();
+        let found = pressures.find(|one| one.key == *key && one.probe == claimed.plus(PROBE));
+        if let Some(pressure) = found {
+            pressure.probe = Timestamp::from_nanos(0);
+            return true;
+        }
+        false
+    }
+
+    fn get(&self, key: &PressureKey) -> Option<&Pressure> {
+        self.0.iter().find(|pressure| pressure.key == *key)
+    }
+
+    fn tidy(&mut self, now: Timestamp) {
+        self.0
+            .retain(|pressure| now.since(pressure.until.max(pressure.since)) < FORGOTTEN);
+    }
+
+    fn make_room(&mut self, key: &PressureKey) {
+        let guests = || {
+            self.0
+                .iter()
+                .enumerate()
+                .filter(|(_, one)| !one.key.is_configured)
+        };
+        if key.is_configured || guests().count() < GUESTS {
+            return;
+        }
+        if let Some((first, _)) = guests().min_by_key(|(_, guest)| guest.until) {
+            self.0.swap_remove(first);
+        }
+    }
+}
+
+impl Pressure {
+    fn is_pressed(&self) -> bool {
+        self.until.as_nanos() > 0
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.is_pressed() && now >= self.until && now >= self.probe
+    }
+
+    fn refuse(&mut self, refusal: UpstreamRefusal, sent: Timestamp, now: Timestamp, spread: u64) {
+        if refusal.kind == RefusalKind::Failed {
+            self.failures = self.failures.saturating_add(1);
+            if self.failures < IN_A_ROW && !self.is_pressed() {
+                self.since = now;
+                return;
+            }
+        }
+        let told = refusal.wait.map(|wait| wait.clamp(LEAST, LONGEST));
+        if self.is_pressed() && sent < self.until {
+            // It is known already. If it says now that it takes longer, it does.
+            let told = told.map(|told| later(now, told, spread));
+            self.until = told.map_or(self.until, |told| told.max(self.until));
+            return;
+        }
+        let wait = match (told, refusal.kind) {
+            (Some(told), _) => told,
+            (None, RefusalKind::Quota) => INCURABLE,
+            (None, _) => {
+                let doubled = 1_u32.checked_shl(self.untold.into()).unwrap_or(u32::MAX);
+                self.untold = self.untold.saturating_add(1);
+                FIRST.saturating_mul(doubled).min(MOST)
+            }
+        };
+        self.kind = refusal.kind;
+        self.since = now;
+        self.until = later(now, wait, spread);
+        self.probe = Timestamp::from_nanos(0);
+    }
+}
+
+/// The end of a wait, moved by a part of it.
+fn later(now: Timestamp, wait: Duration, spread: u64) -> Timestamp {
+    let most = wait.checked_div(10).unwrap_or_default().min(JITTER);
+    let millis = u64::try_from(most.as_millis()).unwrap_or_default();
+    let part = spread
+        .checked_rem(millis.saturating_add(1))
+        .unwrap_or_default();
+    now.plus(wait.saturating_add(Duration::from_millis(part)))
+}
+
+const MAGIC: [u8; 4] = *b"bru\x01";
+const ENTRY: usize = 44;
+
+impl Pressures {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len().saturating_mul(ENTRY).saturating_add(4));
+        bytes.extend(MAGIC);
+        for one in &self.0 {
+            bytes.extend(one.key.model.to_le_bytes());
+            bytes.extend(one.key.credential.to_le_bytes());
+            bytes.extend([
+                one.key.is_configured.into(),
+                one.kind.number(),
+                one.failures,
+                one.untold,
+            ]);
+            for time in [one.since, one.until, one.probe] {
+                bytes.extend(time.as_nanos().to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// What [`Pressures::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`Corrupt`] for other bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let entries = bytes.strip_prefix(&MAGIC).ok_or(Corrupt(()))?;
+        let (entries, []) = entries.as_chunks::<ENTRY>() else {
+            return Err(Corrupt(()));
+        };
+        let entries = entries.iter().map(|entry| decoded(entry));
+        let entries: Option<Vec<_>> = entries.collect();
+        entries.map(Self).ok_or(Corrupt(()))
+    }
+}
+
+fn decoded(entry: &[u8]) -> Option<Pressure> {
+    let (model, rest) = entry.split_first_chunk()?;
+    let (credential, rest) = rest.split_first_chunk()?;
+    let (&[configured, kind, failures, untold], rest) = rest.split_first_chunk()?;
+    let (times, []) = rest.as_chunks::<8>() else {
+        return None;
+    };
+    let &[since, until, probe] = times else {
+        return None;
+    };
+    let time = |bytes| Timestamp::from_nanos(u64::from_le_bytes(bytes));
+    Some(Pressure {
+        key: PressureKey {
+            model: u64::from_le_bytes(*model),
+            credential: u64::from_le_bytes(*credential),
+            is_configured: match configured {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+        },
+        kind: *RefusalKind::ALL.get(usize::from(kind))?,
+        failures,
+        untold,
+        since: time(since),
+        until: time(until),
+        probe: time(probe),
+    })
+}
+
+#[cfg(test)]
+mod tests;

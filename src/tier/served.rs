@@ -1,0 +1,99 @@
+//! Which tier's price an answer has: a provider's own fallbacks and a gateway's routes let other models answer than the one that
+//! was sent.
+
+use crate::tier::{Ladder, Price};
+
+/// The price of the model that answered, where it is another one than was sent and a ladder has it.
+#[must_use]
+pub fn price_of_answer<'a>(ladders: &'a [Ladder], sent: &str, answered: &str) -> Option<&'a Price> {
+    if sent == answered || is_same(sent, answered) {
+        return None;
+    }
+    let tiers = || ladders.iter().flat_map(|ladder| &ladder.tiers);
+    let named = tiers().find(|tier| tier.model == *answered);
+    let tier = named.or_else(|| tiers().find(|tier| is_same(&tier.model, answered)))?;
+    tier.price.as_ref()
+}
+
+/// Whether an answer's name of a model is the one that was sent, or one of its versions: what stands before it in a cloud's
+/// names (`us.anthropic.`, `openai/`) and its version (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`) left out.
+fn is_same(sent: &str, answered: &str) -> bool {
+    let (sent, answered) = (plain(sent), plain(answered));
+    let is_version_of = |long: &str, short: &str| {
+        let rest = long.strip_prefix(short);
+        rest.is_some_and(|rest| rest.is_empty() || is_version(rest))
+    };
+    is_version_of(&sent, &answered) || is_version_of(&answered, &sent)
+}
+
+/// `-2024-11-20`, `-0613`, `-002`; but not the `-5` of another generation.
+fn is_version(rest: &str) -> bool {
+    let Some(version) = rest.strip_prefix('-') else {
+        return false;
+    };
+    let digits = version.bytes().take_while(u8::is_ascii_digit).count();
+    digits >= 3
+        && version
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+fn plain(name: &str) -> String {
+    let name = name.rsplit('/').next().unwrap_or_default();
+    // A point before a digit is a number's.
+    let vendor = name.char_indices().filter(|&(at, c)| {
+        let next = name.get(at.saturating_add(1)..);
+        c == '.' && next.is_some_and(|next| next.starts_with(|c: char| c.is_ascii_alphabetic()))
+    });
+    let start = vendor.max().map_or(0, |(at, _)| at.saturating_add(1));
+    let name = name.get(start..).unwrap_or_default();
+    let name = name.to_ascii_lowercase().replace('@', "-");
+    let name = name.strip_suffix("-latest").unwrap_or(&name);
+    // Amazon's `-v1:0`.
+    let version = name.rsplit_once("-v").filter(|(_, version)| {
+        version.contains(':')
+            && version
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b':')
+    });
+    version.map_or(name, |(name, _)| name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_version_of_a_model_is_the_model() {
+        for (sent, answered, expected) in [
+            ("gpt-4o", "gpt-4o-2024-11-20", true),
+            ("gpt-4o", "gpt-4o-mini-2024-07-18", false),
+            ("gpt-4", "gpt-4-0613", true),
+            ("gpt-4", "gpt-4.1", false),
+            ("claude-sonnet-4", "claude-sonnet-4-5", false),
+            (
+                "claude-sonnet-4-5@20250929",
+                "claude-sonnet-4-5-20250929",
+                true,
+            ),
+            (
+                "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+                "claude-sonnet-4-5-20250929",
+                true,
+            ),
+            (
+                "claude-3-5-sonnet-latest",
+                "claude-3-5-sonnet-20241022",
+                true,
+            ),
+            ("openai/gpt-4o", "gpt-4o", true),
+            ("gemini-2.5-pro", "gemini-2.5-flash", false),
+            ("gemini-2.0-flash", "gemini-2.0-flash-001", true),
+            ("qwen2.5-coder", "qwen2.5-coder", true),
+        ] {
+            assert_eq!(is_same(sent, answered), expected, "{sent} {answered}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How much tokens count in budgets and buckets, by their kind.
+
+use super::Rates;
+use crate::units::{Tokens, share};
+use crate::usage::Usage;
+
+/// What a token counts by its kind, in millionths, below 2³²: the rates of a price whose money are tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights(pub Rates);
+
+/// What the tokens of a request count before it is known which of them are cached, in millionths. Small, since each admission has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestWeights {
+    input: u32,
+    /// Of an input token at the most, whatever the cache does with it.
+    most_input: u32,
+    output: u32,
+}
+
+impl Weights {
+    /// What a usage counts, rounded up.
+    #[must_use]
+    pub fn of(&self, usage: &Usage) -> Tokens {
+        Tokens(self.0.of(usage).0)
+    }
+
+    /// What is known of them before the answer.
+    #[must_use]
+    pub fn of_request(&self) -> RequestWeights {
+        let short = |weight| u32::try_from(weight).unwrap_or(u32::MAX);
+        RequestWeights {
+            input: short(self.0.input),
+            most_input: short(self.0.dearest_input()),
+            output: short(self.0.output),
+        }
+    }
+}
+
+impl RequestWeights {
+    /// What so many tokens are likely to count, rounded up.
+    #[must_use]
+    pub fn usual(&self, input: Tokens, output: Tokens) -> Tokens {
+        weighed(input, self.input, output, self.output)
+    }
+
+    /// What they count at the most.
+    #[must_use]
+    pub fn ceiling(&self, input: Tokens, output: Tokens) -> Tokens {
+        weighed(input, self.most_input, output, self.output)
+    }
+
+    /// How many output tokens count no more than this.
+    #[must_use]
+    pub fn output_within(&self, room: u64) -> u64 {
+        match self.output {
+            0 => u64::MAX,
+            weight => share(room, 1_000_000, weight.into()),
+        }
+    }
+}
+
+fn weighed(input: Tokens, of_input: u32, output: Tokens, of_output: u32) -> Tokens {
+    let rates = [(input, of_input.into()), (output, of_output.into())];
+    Tokens(super::price::sum_once(&rates).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const WEIGHTS: Weights = Weights(Rates {
+        input: 1_000_000,
+        cached_input: 100_000,
+        cache_write: 1_250_000,
+        cache_write_1h: 2_000_000,
+        output: 4_000_000,
+    });
+
+    #[test]
+    fn each_kind_counts_by_its_weight_and_the_sum_is_rounded_up() {
+        let usage = Usage {
+            input: Some(Tokens(1_000)),
+            cached_input: Some(Tokens(605)),
+            cache_write: Some(Tokens(100)),
+            cache_write_1h: Some(Tokens(40)),
+            output: Some(Tokens(50)),
+            ..Usage::default()
+        };
+        // 295 fresh, 60.5 for the cached ones, 75 and 80 for what was written, 200 of output.
+        assert_eq!(WEIGHTS.of(&usage), Tokens(711));
+        assert_eq!(WEIGHTS.of(&Usage::default()), Tokens(0));
+    }
+
+    #[test]
+    fn before_the_answer_input_counts_as_fresh_or_as_the_most_that_a_cache_makes_of_it() {
+        let request = WEIGHTS.of_request();
+        assert_eq!(request.usual(Tokens(10), Tokens(5)), Tokens(30));
+        assert_eq!(request.ceiling(Tokens(10), Tokens(5)), Tokens(40));
+        assert_eq!(request.output_within(31), 7);
+        let free = Weights(Rates::default()).of_request();
+        assert_eq!(free.ceiling(Tokens(10), Tokens(5)), Tokens(0));
+        assert_eq!(free.output_within(0), u64::MAX);
+    }
+}

@@ -1,0 +1,281 @@
+//! Random lines at random times, to the script and to the model: the same answers, and the same accounts after each line.
+
+use std::collections::BTreeMap;
+
+use bursar::lease::call::{Call, SCRIPT};
+use bursar::lease::line::{Answer, Holder, Line, Status};
+use bursar::lease::resp::{Reply, push_command, replies};
+use bursar::limits::window::Window;
+use bursar::units::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::engine::{self, Account, Entry};
+use crate::redis::{SERVERS, Store};
+
+/// The script with the test's clock in the place of the store's.
+fn script() -> String {
+    let clock = "redis.call('TIME')";
+    assert_eq!(SCRIPT.matches(clock).count(), 1);
+    SCRIPT.replace(clock, "{ARGV[13], ARGV[14]}")
+}
+
+/// Times are from here on, in milliseconds. Later than any store's clock: an account that expires in the past is gone.
+const START: u64 = 4_000_000_000_000;
+
+/// A line, and the store's time.
+type Said = (Line, u64);
+
+fn any_said() -> impl Strategy<Value = Vec<Said>> {
+    let cells = || prop_oneof![0..200_u64, 0..2_000_u64];
+    let line = (
+        0..4_u64,
+        0..30_u64,
+        cells(),
+        cells(),
+        cells(),
+        cells(),
+        cells(),
+    );
+    let rest = (
+        prop_oneof![Just(0), Just(15_000)],
+        0..3_u64,
+        0..4_u64,
+        prop_oneof![0..900_u64, 0..60_000_u64],
+    );
+    prop::collection::vec((line, rest), 1..40).prop_map(|said| {
+        let mut now = START;
+        let mut seqs = [0; 4];
+        said.into_iter()
+            .map(
+                |(
+                    (holder, seq, granted, used, want, least, budget),
+                    (reclaim, born, window, passes),
+                )| {
+                    now += passes;
+                    // Mostly the next number, now and then an old one.
+                    let last = &mut seqs[usize::try_from(holder).unwrap()];
+                    *last = if seq < 25 { *last + 1 } else { seq - 25 };
+                    let line = Line {
+                        holder: Holder(holder),
+                        seq: *last,
+                        granted,
+                        used,
+                        want,
+                        least,
+                        budget,
+                        window: around(window),
+                        reclaim,
+                        // The account's own is put in its place below.
+                        born,
+                        relearn: 5_000,
+                    };
+                    // The clock may be set back.
+                    if passes % 17 == 3 {
+                        now = now.saturating_sub(25_000).max(START);
+                    }
+                    (line, now)
+                },
+            )
+            .collect()
+    })
+}
+
+/// Windows that are open all the time, that open and end on the way, that never end.
+fn around(which: u64) -> Window {
+    let at = |millis: u64| Timestamp::from_nanos((START + millis) * 1_000_000);
+    match which {
+        0 => Window {
+            start: at(0),
+            end: at(40_000),
+        },
+        1 => Window {
+            start: at(60_000),
+            end: at(100_000_000),
+        },
+        2 => Window {
+            start: Timestamp::default(),
+            end: Timestamp::MAX,
+        },
+        _ => Window {
+            start: at(0),
+            end: at(100_000_000),
+        },
+    }
+}
+
+/// One line in the script's own words, with the time.
+fn push(body: &mut Vec<u8>, script: &str, line: Line, now: u64) {
+    let key = key(line.window);
+    let (_, written) = Call::write(None, [(key.as_str(), line)], true);
+    // A command is written as a reply is: the line, and the end.
+    let read = replies(&written, 2).unwrap();
+    let Reply::Array(Some(words)) = &read[0] else {
+        panic!("no command")
+    };
+    let mut words: Vec<_> = words
+        .iter()
+        .map(|word| {
+            if let Reply::Bulk(Some(word)) = word {
+                *word
+            } else {
+                panic!("no word")
+            }
+        })
+        .collect();
+    words[1] = script.as_bytes();
+    let time = [(now / 1_000).to_string(), (now % 1_000 * 1_000).to_string()];
+    words.extend(time.iter().map(String::as_bytes));
+    push_command(body, &words);
+    push_command(body, &[b"HGETALL", key.as_bytes()]);
+}
+
+fn key(window: Window) -> String {
+    crate::account(window).key()
+}
+
+fn number(reply: &Reply<'_>) -> u64 {
+    let Reply::Integer(number) = reply else {
+        panic!("{reply:?}")
+    };
+    u64::try_from(*number).unwrap()
+}
+
+fn answer(reply: &Reply<'_>) -> Answer {
+    let Reply::Array(Some(fields)) = reply else {
+        panic!("{reply:?}")
+    };
+    let [status, first, total, free, holders, now, born] =
+        <[u64; 7]>::try_from(fields.iter().map(number).collect::<Vec<_>>()).unwrap();
+    let status = match status {
+        0 => Status::Granted,
+        1 => Status::Stale { latest: first },
+        2 => Status::TooEarly,
+        _ => Status::TooLate,
+    };
+    let grant = if status == Status::Granted { first } else { 0 };
+    Answer {
+        status,
+        grant,
+        total,
+        free,
+        holders,
+        now,
+        born,
+    }
+}
+
+fn account(reply: &Reply<'_>) -> Option<Account> {
+    let Reply::Array(Some(fields)) = reply else {
+        panic!("{reply:?}")
+    };
+    let texts: Vec<_> = fields
+        .iter()
+        .map(|field| {
+            if let Reply::Bulk(Some(text)) = field {
+                std::str::from_utf8(text).unwrap()
+            } else {
+                panic!("{field:?}")
+            }
+        })
+        .collect();
+    let numbers = |text: &str| {
+        text.split(' ')
+            .map(|number| number.parse().unwrap())
+            .collect::<Vec<u64>>()
+    };
+    let mut account = None;
+    let mut entries = BTreeMap::new();
+    for pair in texts.chunks(2) {
+        let told = numbers(pair[1]);
+        if pair[0] == "a" {
+            account = Some(told);
+        } else {
+            let holder = u64::from_str_radix(pair[0].strip_prefix("p:").unwrap(), 16).unwrap();
+            entries.insert(
+                holder,
+                Entry {
+                    seq: told[0],
+                    granted: told[1],
+                    used: told[2],
+                    epoch: told[3],
+                },
+            );
+        }
+    }
+    let [total, epoch, present, before, born, learning, _] =
+        <[u64; 7]>::try_from(account?).unwrap();
+    Some(Account {
+        total,
+        epoch,
+        present,
+        before,
+        born,
+        learning,
+        entries,
+    })
+}
+
+/// What the model may come to: the script draws two entries, or fewer, since it may draw the account's own field.
+fn outcomes(stored: Option<&Account>, line: &Line, now: u64) -> Vec<(Answer, Option<Account>)> {
+    let holders: Vec<_> = stored
+        .iter()
+        .flat_map(|account| account.entries.keys().copied())
+        .collect();
+    let mut draws = vec![vec![]];
+    for (at, &one) in holders.iter().enumerate() {
+        draws.push(vec![one]);
+        draws.extend(holders[..at].iter().map(|&other| vec![one, other]));
+    }
+    draws
+        .into_iter()
+        .map(|drawn| {
+            let mut account = stored.cloned();
+            let answer = engine::take(&mut account, line, now, &drawn);
+            (answer, account)
+        })
+        .collect()
+}
+
+fn compare(store: &Store, script: &str, said: &[Said]) -> Result<(), TestCaseError> {
+    store.run(&["FLUSHALL"]);
+    let mut accounts: BTreeMap<String, Option<Account>> = BTreeMap::new();
+    for (line, now) in said {
+        let account = accounts.entry(key(line.window)).or_default();
+        // 0: nothing is known; 1: another account was known; 2: this one.
+        let born = if line.born == 2 {
+            account.as_ref().map_or(0, |account| account.born)
+        } else {
+            line.born
+        };
+        let line = Line { born, ..*line };
+        let mut body = Vec::new();
+        push(&mut body, script, line, *now);
+        let told = store.call(&body);
+        let told = replies(&told, 2).unwrap();
+        if let Reply::Error(_, text) = &told[0] {
+            prop_assert!(false, "{}", String::from_utf8_lossy(text));
+        }
+        let found = (answer(&told[0]), self::account(&told[1]));
+        let outcomes = outcomes(account.as_ref(), &line, *now);
+        prop_assert!(
+            outcomes.contains(&found),
+            "{line:?} at {now} gave {found:?}, not one of {outcomes:?}"
+        );
+        *account = found.1;
+    }
+    Ok(())
+}
+
+#[test]
+fn script_and_model_agree() {
+    let script = script();
+    for server in SERVERS {
+        let store = Store::start(server);
+        let mut runner = TestRunner::default();
+        let ran = runner.run(&any_said(), |said| compare(&store, &script, &said));
+        if let Err(error) = ran {
+            panic!("{server}: {error}");
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! One budget across proxies as it is wired: requests, records, compare-and-swap, lines and answers in the store's own words. What the
+//! upstream is paid is never more than the budget, whatever is lost, late or doubled, whoever crashes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bursar::lease::line::{Answer, Status};
+use bursar::lease::teller::{Message, Teller};
+use bursar::state::slots::SlotSeed;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::engine::{self, Account};
+use crate::proxy::{Call, NOON, Proxy, usage};
+
+const PROXIES: usize = 3;
+/// In milliseconds.
+const WINDOW: u64 = 300_000;
+
+/// What may happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// A proxy is asked for an answer of so many tokens at the most.
+    Ask(usize, u64),
+    /// A request under way is answered: with this share of what it may use, in percent.
+    Answer(usize, u64),
+    /// It fails upstream.
+    Fail(usize),
+    /// One of a proxy's two workers looks what is due.
+    Tick(usize, usize),
+    /// All that a worker finds due is said, arrives and is answered.
+    Flow(usize, usize),
+    /// One of the messages under way arrives; and will once more; never does.
+    Arrive(usize),
+    Double(usize),
+    Lose(usize),
+    /// One of the answers under way is read; and will be once more; is cut; never comes.
+    Hear(usize),
+    HearTwice(usize),
+    HearPart(usize, usize),
+    Never(usize),
+    /// A proxy is killed, and a fresh one takes its place.
+    Crash(usize),
+    /// So many of a proxy's next writes lose their race.
+    Race(usize, u32),
+    /// So many milliseconds pass.
+    Pass(u64),
+    /// A proxy has another budget in its configuration.
+    Limit(usize, u64),
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    use Happening::{
+        Answer, Arrive, Ask, Crash, Double, Fail, Flow, Hear, HearPart, HearTwice, Limit, Lose,
+        Never, Pass, Race, Tick,
+    };
+    let any = any::<usize>;
+    prop_oneof![
+        16 => (any(), 0..150_u64).prop_map(|(proxy, output)| Ask(proxy, output)),
+        6 => (any(), 0..=100_u64).prop_map(|(at, share)| Answer(at, share)),
+        1 => any().prop_map(Fail),
+        10 => (any(), any()).prop_map(|(proxy, worker)| Flow(proxy, worker)),
+        5 => (any(), any()).prop_map(|(proxy, worker)| Tick(proxy, worker)),
+        5 => any().prop_map(Arrive),
+        1 => any().prop_map(Double),
+        1 => any().prop_map(Lose),
+        5 => any().prop_map(Hear),
+        1 => any().prop_map(HearTwice),
+        1 => (any(), any()).prop_map(|(at, end)| HearPart(at, end)),
+        1 => any().prop_map(Never),
+        1 => any().prop_map(Crash),
+        1 => (any(), 0..4_u32).prop_map(|(proxy, times)| Race(proxy, times)),
+        6 => prop_oneof![4 => 0..300_u64, 3 => 300..3_000_u64, 1 => 3_000..WINDOW].prop_map(Pass),
+        1 => (any(), 200..3_000_u64).prop_map(|(proxy, budget)| Limit(proxy, budget)),
+    ]
+}
+
+fn config(budget: u64, cold: &str) -> Value {
+    json!({
+        "hold_headers": true,
+        "reservation_expiry": "10h",
+        "global": {"redis": {"cluster": "store"}},
+        "plans": {"gold": {"cold": cold, "budget": {"initial_budget": budget, "window": "5m"}}},
+        "tenants": {"acme": {"plan": "gold"}}
+    })
+}
+
+/// A request under way.
+struct Flight {
+    call: Call<'static>,
+    proxy: usize,
+    window: u64,
+    body: u64,
+    output: u64,
+}
+
+struct World {
+    proxies: Vec<&'static Proxy>,
+    tellers: Vec<[RefCell<Teller>; 2]>,
+    accounts: BTreeMap<String, Option<Account>>,
+    /// To the store, and from which proxy; back, and to which.
+    lines: Vec<(usize, Rc<Message>)>,
+    answers: Vec<(usize, Rc<Message>, Vec<u8>)>,
+    flight: Vec<Flight>,
+    /// What the upstream was paid in each window.
+    paid: BTreeMap<u64, u64>,
+    /// What requests on credit were, in each window.
+    credit: BTreeMap<u64, u64>,
+    started: u8,
+    budget: u64,
+    largest: u64,
+    cold: &'static str,
+    clock: u64,
+}
+
+impl World {
+    fn new(budget: u64, cold: &'static str) -> Self {
+        let mut world = Self {
+            proxies: Vec::new(),
+            tellers: Vec::new(),
+            accounts: BTreeMap::new(),
+            lines: Vec::new(),
+            answers: Vec::new(),
+            flight: Vec::new(),
+            paid: BTreeMap::new(),
+            credit: BTreeMap::new(),
+            started: 0,
+            budget,
+            largest: budget,
+            cold,
+            clock: 0,
+        };
+        for _ in 0..PROXIES {
+            let (proxy, tellers) = world.fresh();
+            world.proxies.push(proxy);
+            world.tellers.push(tellers);
+        }
+        world
+    }
+
+    fn fresh(&mut self) -> (&'static Proxy, [RefCell<Teller>; 2]) {
+        self.started += 1;
+        // Requests outlive no test, but nothing here says so.
+        let proxy: &'static Proxy =
+            Box::leak(Box::new(Proxy::new(&config(self.budget, self.cold))));
+        proxy.store.set_seed(SlotSeed([self.started; 16]));
+        proxy.pass_millis(self.clock);
+        (proxy, Default::default())
+    }
+
+    fn window(&self) -> u64 {
+        (NOON * 1_000 + self.clock) / WINDOW
+    }
+
+    fn ask(&mut self, at: usize, output: u64) {
+        let proxy = self.proxies[at];
+        let body = format!(r#"{{"model":"m","max_tokens":{output}}}"#);
+        let call = proxy.chat("acme", &body);
+        for watch in proxy.watches.borrow_mut().drain(..) {
+            // The worker that served it.
+            let worker = usize::try_from(output).unwrap() % 2;
+            self.tellers[at][worker].borrow_mut().watch(watch);
+        }
+        if call.reply.is_some() {
+            return;
+        }
+        let body = u64::try_from(body.len()).unwrap();
+        let account = proxy.record("acme").account;
+        let granted = account
+            .slice
+            .as_ref()
+            .map_or(0, |slice| slice.grant.granted);
+        if account.spent.tokens.0 + account.held().tokens.0 > granted {
+            *self.credit.entry(self.window()).or_default() += body + output;
+        }
+        self.flight.push(Flight {
+            call,
+            proxy: at,
+            window: self.window(),
+            body,
+            output,
+        });
+    }
+
+    fn answer(&mut self, which: usize, share: u64) {
+        if self.flight.is_empty() {
+            return;
+        }
+        let at = which % self.flight.len();
+        let mut flight = self.flight.swap_remove(at);
+        let (input, output) = (flight.body * share / 100, flight.output * share / 100);
+        flight.call.answer_json(&usage(input, output));
+        flight.call.end();
+        *self.paid.entry(flight.window).or_default() += input + output;
+    }
+
+    fn fail(&mut self, which: usize) {
+        if !self.flight.is_empty() {
+            let at = which % self.flight.len();
+            let mut flight = self.flight.swap_remove(at);
+            flight.call.answer_headers("500", &[]);
+            flight.call.end();
+        }
+    }
+
+    fn tick(&mut self, at: usize, worker: usize) {
+        let proxy = self.proxies[at];
+        let mut teller = self.tellers[at][worker].borrow_mut();
+        let (messages, _) = teller.due(&proxy.store, proxy.now());
+        self.lines
+            .extend(messages.into_iter().map(|message| (at, Rc::new(message))));
+    }
+
+    fn arrive(&mut self, which: usize, again: bool) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let which = which % self.lines.len();
+        let (at, message) = if again {
+            self.lines[which].clone()
+        } else {
+            self.lines.swap_remove(which)
+        };
+        let now = (NOON * 1_000) + self.clock;
+        let mut body = String::new();
+        for (key, line) in message.lines() {
+            let account = self.accounts.entry(key.to_owned()).or_default();
+            body.push_str(&spoken(&engine::take(account, &line, now, &[])));
+        }
+        body.push_str("+OK\r\n");
+        self.answers.push((at, message, body.into_bytes()));
+    }
+
+    fn hear(&mut self, which: usize, again: bool, end: Option<usize>) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let which = which % self.answers.len();
+        let (at, message, mut body) = if again {
+            self.answers[which].clone()
+        } else {
+            self.answers.swap_remove(which)
+        };
+        if let Some(end) = end {
+            body.truncate(end % body.len());
+        }
+        self.told(at, &message, Some(b"200"), &body);
+    }
+
+    fn told(&self, at: usize, message: &Message, status: Option<&[u8]>, body: &[u8]) {
+        let proxy = self.proxies[at];
+        // Which of the workers hears it makes no difference.
+        let mut teller = self.tellers[at][body.len() % 2].borrow_mut();
+        let outcome = teller.heard(message, status, body, &proxy.store, proxy.now());
+        assert!(outcome.again.is_none());
+    }
+
+    fn crash(&mut self, at: usize) {
+        // What was under way is paid for, and nobody knows.
+        let (dead, live): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flight)
+            .into_iter()
+            .partition(|flight| flight.proxy == at);
+        self.flight = live;
+        for flight in dead {
+            *self.paid.entry(flight.window).or_default() += flight.body + flight.output;
+            std::mem::forget(flight.call);
+        }
+        // Answers to it find nobody; what it had said may still arrive.
+        self.answers.retain(|(to, ..)| *to != at);
+        let (proxy, tellers) = self.fresh();
+        self.proxies[at] = proxy;
+        self.tellers[at] = tellers;
+    }
+
+    fn happens(&mut self, happening: &Happening) {
+        match *happening {
+            Happening::Ask(at, output) => self.ask(at % PROXIES, output),
+            Happening::Answer(which, share) => self.answer(which, share),
+            Happening::Fail(which) => self.fail(which),
+            Happening::Tick(at, worker) => self.tick(at % PROXIES, worker % 2),
+            Happening::Flow(at, worker) => {
+                let before = (self.lines.len(), self.answers.len());
+                self.tick(at % PROXIES, worker % 2);
+                while self.lines.len() > before.0 {
+                    self.arrive(self.lines.len() - 1, false);
+                }
+                while self.answers.len() > before.1 {
+                    self.hear(self.answers.len() - 1, false, None);
+                }
+            }
+            Happening::Arrive(which) => self.arrive(which, false),
+            Happening::Double(which) => self.arrive(which, true),
+            Happening::Lose(which) => drop(taken(&mut self.lines, which)),
+            Happening::Hear(which) => self.hear(which, false, None),
+            Happening::HearTwice(which) => self.hear(which, true, None),
+            Happening::HearPart(which, end) => self.hear(which, false, Some(end)),
+            Happening::Never(which) => {
+                if let Some((at, message, _)) = taken(&mut self.answers, which) {
+                    self.told(at, &message, None, b"");
+                }
+            }
+            Happening::Crash(at) => self.crash(at % PROXIES),
+            Happening::Race(at, times) => self.proxies[at % PROXIES].store.lose(times),
+            Happening::Pass(millis) => {
+                self.clock += millis;
+                self.proxies
+                    .iter()
+                    .for_each(|proxy| proxy.pass_millis(millis));
+            }
+            Happening::Limit(at, budget) => {
+                self.largest = self.largest.max(budget);
+                self.proxies[at % PROXIES].configure(&config(budget, self.cold));
+            }
+        }
+    }
+
+    /// What the upstream is paid of each window, all that is under way included.
+    fn check(&self, allowed: impl Fn(u64) -> u64) -> Result<(), TestCaseError> {
+        let mut all = self.paid.clone();
+        for flight in &self.flight {
+            *all.entry(flight.window).or_default() += flight.body + flight.output;
+        }
+        for (window, paid) in all {
+            prop_assert!(paid <= allowed(window), "{paid} of {}", allowed(window));
+        }
+        Ok(())
+    }
+}
+
+/// An answer in the store's words.
+fn spoken(answer: &Answer) -> String {
+    let (status, first) = match answer.status {
+        Status::Granted => (0, answer.grant),
+        Status::Stale { latest } => (1, latest),
+        Status::TooEarly => (2, 0),
+        Status::TooLate => (3, 0),
+    };
+    let &Answer {
+        total,
+        free,
+        holders,
+        now,
+        born,
+        ..
+    } = answer;
+    let numbers = [status, first, total, free, holders, now, born];
+    let numbers = numbers.map(|number| format!(":{number}\r\n"));
+    format!("*7\r\n{}", numbers.concat())
+}
+
+fn taken<T>(under_way: &mut Vec<T>, which: usize) -> Option<T> {
+    (!under_way.is_empty()).then(|| under_way.swap_remove(which % under_way.len()))
+}
+
+proptest! {
+    #[test]
+    fn the_upstream_is_never_paid_more_than_the_budget(
+        budget in 200..1_500_u64, happenings in prop::collection::vec(any_happening(), 1..250),
+    ) {
+        let mut world = World::new(budget, "deny");
+        for happening in &happenings {
+            world.happens(happening);
+            world.check(|_| world.largest)?;
+        }
+    }
+
+    #[test]
+    fn on_credit_it_is_paid_no_more_than_the_first_requests_beyond(
+        budget in 200..1_500_u64, happenings in prop::collection::vec(any_happening(), 1..250),
+    ) {
+        let mut world = World::new(budget, "credit");
+        for happening in &happenings {
+            world.happens(happening);
+            world.check(|window| world.largest + world.credit.get(&window).copied().unwrap_or_default())?;
+        }
+    }
+}
+
+/// Asks all proxies in turn for `requests`, each of which uses all that it may, and lets time pass between; how many were served.
+fn run(world: &mut World, requests: usize, output: u64) -> usize {
+    let mut served = 0;
+    for request in 0..requests {
+        for _ in 0..2 {
+            let before = world.flight.len();
+            world.ask(request % PROXIES, output);
+            served += world.flight.len() - before;
+            world.answer(0, 100);
+            for step in 0..4 {
+                for at in 0..PROXIES {
+                    (0..2).for_each(|worker| world.tick(at, worker));
+                }
+                while !world.lines.is_empty() {
+                    world.arrive(0, false);
+                    world.hear(0, false, None);
+                }
+                world.happens(&Happening::Pass(if step == 0 { 50 } else { 100 }));
+            }
+        }
+    }
+    served
+}
+
+// Nothing is lost: all of the budget can be spent, and nobody is kept waiting by a neighbour that is idle.
+#[test]
+fn where_nothing_is_lost_all_of_the_budget_is_spent() {
+    let mut world = World::new(10_000, "deny");
+    // Each request is of 100 tokens.
+    let body = r#"{"model":"m","max_tokens":60}"#.len();
+    let output = 100 - u64::try_from(body).unwrap();
+    let served = run(&mut world, 80, output);
+    assert!((99..=100).contains(&served), "{served}");
+    let paid: u64 = world.paid.values().sum();
+    assert_eq!(paid, u64::try_from(served).unwrap() * 100);
+}
+
+// A month has one budget, whatever becomes of the processes.
+#[test]
+fn a_proxy_that_is_started_again_finds_what_was_spent() {
+    let mut world = World::new(2_000, "deny");
+    let served = run(&mut world, 6, 71);
+    // The first one of each proxy found nothing.
+    assert_eq!(served, 9);
+    (0..PROXIES).for_each(|at| world.crash(at));
+    let more = run(&mut world, 30, 71);
+    assert!(served + more <= 20, "{served} and {more}");
+    assert!(more >= 4, "{more}");
+}

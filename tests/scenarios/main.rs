@@ -1,0 +1,41 @@
+//! Whole exchanges against a fake store and a fake clock: one scenario a test, each ends with the ledger.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a failed set-up is a failed test"
+)]
+
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/store.rs"]
+mod store;
+
+mod opening;
+
+mod calendar;
+mod capacity;
+mod conversation;
+mod estimates;
+mod evasion;
+mod exchange;
+mod exits;
+mod forwarding;
+mod headers;
+mod lowering;
+mod maximum;
+mod memory;
+mod models;
+mod parents;
+mod plans;
+mod refusing;
+mod self_service;
+mod shadow;
+mod shared;
+mod sla;
+mod stacked;
+mod state;
+mod subjects;
+mod trim;
+mod upstream;
+mod usage;
+mod weights;

@@ -1,0 +1,200 @@
+//! Budgets that proxies share: what a request sees of it, and what the store hears.
+
+use crate::proxy::{Call, Proxy, usage};
+use bursar::lease::teller::{Message, Note, Outcome, Teller};
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const BODY: &str = r#"{"model":"gpt-4o","messages":[],"max_tokens":10}"#;
+
+/// What [`BODY`] reserves: a token a byte, and the answer's limit.
+const RESERVED: u64 = 48 + 10;
+
+fn with(plan: &Value) -> Proxy {
+    let mut gold = json!({"budget": {"initial_budget": 1_000, "window": "day"}});
+    for (key, value) in plan.as_object().unwrap() {
+        gold[key] = value.clone();
+    }
+    Proxy::new(&json!({
+        "global": {"redis": {"cluster": "store"}},
+        "tiers": [
+            {"name": "big", "model": "gpt-4o"},
+            {"name": "small", "model": "gpt-4o-mini", "below": 0.5}
+        ],
+        "tenant": {"unknown": {"plan": "gold"}},
+        "plans": {"gold": gold},
+        "tenants": {"acme": {"plan": "gold"}}
+    }))
+}
+
+/// A worker that tells the store what it has to.
+struct Worker<'a> {
+    proxy: &'a Proxy,
+    teller: Teller,
+}
+
+impl<'a> Worker<'a> {
+    fn of(proxy: &'a Proxy) -> Self {
+        Self {
+            proxy,
+            teller: Teller::default(),
+        }
+    }
+
+    /// What it says now.
+    fn says(&mut self) -> Vec<Message> {
+        for watch in self.proxy.watches.borrow_mut().drain(..) {
+            self.teller.watch(watch);
+        }
+        self.teller.due(&self.proxy.store, self.proxy.now()).0
+    }
+
+    fn hears(&mut self, message: &Message, status: Option<&str>, body: &str) -> Outcome {
+        let (store, now) = (&self.proxy.store, self.proxy.now());
+        let status = status.map(str::as_bytes);
+        self.teller
+            .heard(message, status, body.as_bytes(), store, now)
+    }
+
+    /// Says its one line, and is granted so much while so much is left for all.
+    fn granted(&mut self, grant: u64, free: u64) {
+        let messages = self.says();
+        assert_eq!(messages.len(), 1);
+        let now = self.proxy.now().as_nanos() / 1_000_000;
+        let body =
+            format!("*7\r\n:0\r\n:{grant}\r\n:0\r\n:{free}\r\n:2\r\n:{now}\r\n:7\r\n+OK\r\n");
+        let outcome = self.hears(&messages[0], Some("200"), &body);
+        assert_eq!(outcome.notes, []);
+    }
+}
+
+fn reason<'a>(call: &'a Call<'_>) -> (u16, &'a str) {
+    call.refused().unwrap_or((200, ""))
+}
+
+#[test]
+fn a_request_that_finds_no_slice_is_refused_for_a_moment_and_the_store_hears_what_it_lacked() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    let refused = proxy.chat("acme", BODY);
+    assert_eq!(reason(&refused), (429, "budget_pending"));
+    let wait: u64 = refused
+        .reply_header("retry-after-ms")
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((200..300).contains(&wait), "{wait}");
+    let messages = worker.says();
+    let (key, line) = messages[0].lines().next().unwrap();
+    assert!(
+        key.starts_with("bursar:{default/acme/budget}:tokens:0:"),
+        "{key}"
+    );
+    assert_eq!((line.seq, line.granted, line.used), (1, 0, 0));
+    assert_eq!((line.least, line.budget), (RESERVED, 1_000));
+    assert!(line.want >= RESERVED);
+    // Said once.
+    assert_eq!(worker.says().len(), 0);
+}
+
+#[test]
+fn what_was_granted_is_spent_and_no_more() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    worker.granted(2 * RESERVED, 800);
+    let served = [(); 3].map(|()| reason(&proxy.chat("acme", BODY)).0);
+    assert_eq!(served, [200, 200, 429]);
+}
+
+#[test]
+fn the_first_request_of_a_window_waits_and_then_goes_on() {
+    let proxy = with(&json!({}));
+    let mut worker = Worker::of(&proxy);
+    let parked = proxy.post(&[("x-tenant-id", "acme"), ("content-length", "48")]);
+    assert!(parked.is_parked && parked.reply.is_none() && !parked.headers_gone);
+    worker.granted(600, 300);
+    assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+    // The day after it is another window.
+    proxy.pass_millis(86_400_000);
+    assert!(proxy.chat("acme", BODY).is_parked);
+}
+
+#[test]
+fn a_request_does_not_wait_for_a_store_that_does_not_answer() {
+    let proxy = with(&json!({}));
+    let mut worker = Worker::of(&proxy);
+    assert!(proxy.chat("acme", BODY).is_parked);
+    let messages = worker.says();
+    let outcome = worker.hears(&messages[0], Some("503"), "upstream connect error");
+    assert!(matches!(outcome.notes.as_slice(), [Note::Lost(_)]));
+    assert_eq!(
+        reason(&proxy.chat("acme", BODY)),
+        (429, "global_unreachable")
+    );
+}
+
+// Two proxies have spent most of it: so has this one, which has spent nothing itself.
+#[test]
+fn marks_and_headers_go_by_what_is_left_for_all() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    worker.granted(100, 200);
+    let mut call = proxy.chat("acme", BODY);
+    call.answer_json(&usage(40, 10));
+    assert_eq!(call.response_header("x-bursar-tier"), Some("small"));
+    let left = call.response_header("x-ratelimit-remaining-tokens");
+    assert_eq!(left, Some("242"));
+}
+
+#[test]
+fn a_store_without_the_script_gets_it_and_one_that_is_found_again_is_told_of() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    let message = worker.says().remove(0);
+    assert!(message.body(None).starts_with(b"*16\r\n$7\r\nEVALSHA\r\n"));
+    let outcome = worker.hears(&message, Some("200"), "-NOSCRIPT no\r\n+OK\r\n");
+    let again = outcome.again.unwrap();
+    assert!(again.body(None).starts_with(b"*16\r\n$4\r\nEVAL\r\n"));
+    assert_eq!(outcome.notes, []);
+    // It fails twice, which is said once.
+    assert_eq!(worker.hears(&again, None, "").notes.len(), 1);
+    assert_eq!(
+        reason(&proxy.chat("acme", BODY)),
+        (429, "global_unreachable")
+    );
+    proxy.pass_millis(1_000);
+    let message = worker.says().remove(0);
+    assert_eq!(worker.hears(&message, None, "").notes, []);
+    proxy.chat("acme", BODY);
+    proxy.pass_millis(2_000);
+    let message = worker.says().remove(0);
+    let now = proxy.now().as_nanos() / 1_000_000;
+    let body = format!("*7\r\n:0\r\n:500\r\n:0\r\n:500\r\n:1\r\n:{now}\r\n:7\r\n+OK\r\n");
+    assert_eq!(
+        worker.hears(&message, Some("200"), &body).notes,
+        [Note::Found]
+    );
+    assert_eq!(reason(&proxy.chat("acme", BODY)), (200, ""));
+}
+
+// Its id may be made up: no account of the store is made for it.
+#[test]
+fn a_tenant_that_is_not_configured_has_a_budget_of_this_proxy() {
+    let proxy = with(&json!({}));
+    let mut worker = Worker::of(&proxy);
+    assert_eq!(reason(&proxy.chat("stranger", BODY)), (200, ""));
+    assert_eq!(worker.says().len(), 0);
+}
+
+#[test]
+fn a_local_plan_has_nothing_to_tell() {
+    let proxy = with(&json!({"scope": "proxy"}));
+    let mut worker = Worker::of(&proxy);
+    assert_eq!(reason(&proxy.chat("acme", BODY)), (200, ""));
+    assert!(worker.says().is_empty() && worker.teller.is_idle());
+    assert!(proxy.record("acme").account.slice.is_none());
+}

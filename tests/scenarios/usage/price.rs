@@ -1,0 +1,180 @@
+//! What served is what is paid: the model, its service tier, and what of the prompt was cached.
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+// A provider's own fallbacks may be dearer than what was sent.
+#[test]
+fn the_model_that_answered_is_the_one_that_is_paid() {
+    let prices =
+        |input: f64| serde_json::json!({"input": input, "cached_input": 0.0, "output": 0.0});
+    for (answered, micros) in [
+        ("light-2026-01-01", 1_000),
+        ("light", 1_000),
+        ("best-2026-01-01", 10_000),
+        ("unknown", 1_000),
+    ] {
+        let proxy = Proxy::new(&serde_json::json!({
+            "hold_headers": true,
+            "tiers": [
+                {"name": "a", "model": "best", "price": prices(10.0)},
+                {"name": "b", "model": "light", "price": prices(1.0)},
+            ],
+            "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+        }));
+        let body = r#"{"model":"light","max_tokens":10,"stream":true}"#;
+        for is_stream in [true, false] {
+            let before = proxy
+                .try_record("acme")
+                .map_or(0, |record| record.account.spent.usd.0);
+            let mut call = proxy.chat("acme", body);
+            let report = r#""usage":{"prompt_tokens":1000,"completion_tokens":0}"#;
+            let answer = match is_stream {
+                true => format!("data: {{\"model\":\"{answered}\",\"choices\":[],{report}}}\n\n"),
+                false => format!("{{\"model\":\"{answered}\",\"choices\":[],{report}}}"),
+            };
+            call.answer_headers("200", &[]);
+            call.answer_chunk(answer.as_bytes(), true);
+            let spent = proxy.record("acme").account.spent.usd.0 - before;
+            assert_eq!(spent, micros, "{answered} {is_stream}");
+        }
+    }
+}
+
+// What served decides the price: its service tier, how long the cache keeps what was written, how long the prompt was.
+// (issue 13: `service_tier: priority` at double, 1 h cache writes at the price of 5 min)
+#[test]
+fn what_served_is_what_is_paid() {
+    let openai = |tier: &str, input: u64| {
+        let usage = format!(r#""usage":{{"prompt_tokens":{input},"completion_tokens":100}}"#);
+        [
+            format!(r#"{{"model":"best","service_tier":"{tier}","choices":[{{}}],{usage}}}"#),
+            format!(
+                "data: {{\"service_tier\":\"{tier}\",\"choices\":[],{usage}}}\n\ndata: [DONE]\n\n"
+            ),
+        ]
+    };
+    let anthropic = |tier: &str| {
+        let usage = format!(
+            r#"{{"input_tokens":0,"cache_creation_input_tokens":100000,"cache_creation":{{"ephemeral_5m_input_tokens":40000,"ephemeral_1h_input_tokens":60000}},"cache_read_input_tokens":0,"output_tokens":0,"service_tier":"{tier}"}}"#
+        );
+        let message = format!(
+            r#"{{"type":"message","role":"assistant","model":"best","content":[],"usage":{usage}}}"#
+        );
+        [
+            message.clone(),
+            format!(
+                "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{message}}}\n\n\
+                 event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{}},\"usage\":{{\"output_tokens\":0}}}}\n\n\
+                 event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+            ),
+        ]
+    };
+    let (chat, messages) = ("/v1/chat/completions", "/v1/messages");
+    for (path, answers, micros) in [
+        (chat, openai("default", 1_000), 2_000 + 1_000),
+        (chat, openai("priority", 1_000), 6_000),
+        (chat, openai("flex", 1_000), 1_500),
+        (chat, openai("another", 1_000), 3_000),
+        (chat, openai("default", 200_000), 401_000),
+        (chat, openai("default", 200_001), 800_004 + 2_000),
+        (chat, openai("priority", 200_001), 1_600_008 + 4_000),
+        (messages, anthropic("standard"), 100_000 + 240_000),
+        (messages, anthropic("priority"), 680_000),
+    ] {
+        for hold in [true, false] {
+            for (answer, is_stream) in answers.iter().zip([false, true]) {
+                let proxy = Proxy::new(&serde_json::json!({
+                    "hold_headers": hold,
+                    "tiers": [{"name": "a", "model": "best", "price": {
+                        "input": 2, "cached_input": 0.2, "cache_write": 2.5, "cache_write_1h": 4, "output": 10,
+                        "service_tiers": {"priority": 2.0, "flex": 0.5},
+                        "above": [{"input_tokens": 200_000, "input": 4, "output": 20}],
+                    }}],
+                    "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+                }));
+                let body = format!(r#"{{"model":"best","max_tokens":100,"stream":{is_stream}}}"#);
+                let length = body.len().to_string();
+                let headers = [
+                    (":method", "POST"),
+                    (":path", path),
+                    ("x-tenant-id", "acme"),
+                    ("content-length", &length),
+                ];
+                let mut call = proxy.request(&headers, false);
+                call.send(&[body.as_bytes()]);
+                let held = proxy.record("acme").account.held().usd.0;
+                assert!(held >= 2 * (body.len() as u64 * 4 + 1_000), "{held}");
+                call.answer_headers("200", &[]);
+                call.answer_chunk(answer.as_bytes(), true);
+                let spent = proxy.record("acme").account.spent.usd.0;
+                assert_eq!(spent, micros, "{path} {answer} {hold}");
+            }
+        }
+    }
+}
+
+#[test]
+fn cached_tokens_are_never_more_than_the_prompt() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", BODY);
+    call.answer_json(r#"{"usage":{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":50}}}"#);
+    assert_eq!(call.fields["bursar_cached_tokens"], "5");
+    assert_eq!(spent(&proxy, "acme"), 6);
+}
+
+// A client may leave before the answer names the tier that served; the dearer of what it asked for and none counts then, on every wire.
+#[test]
+fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
+    let chat = "/v1/chat/completions";
+    let google = "/v1beta/models/best:generateContent";
+    let none = ("x-y", "");
+    let vertex = ("x-vertex-ai-llm-shared-request-type", "priority");
+    let bedrock = ("x-amzn-bedrock-service-tier", "priority");
+    for (path, header, asked, times) in [
+        (chat, none, r#""service_tier":"priority""#, 2),
+        (chat, none, r#""service_tier":"flex""#, 1),
+        (chat, none, r#""service_tier":null"#, 1),
+        (chat, none, r#""service_tier":"auto""#, 1),
+        ("/v1/responses", none, r#""service_tier":"priority""#, 2),
+        ("/v1/messages", none, r#""speed":"fast""#, 6),
+        ("/v1/messages", none, r#""speed":"standard""#, 1),
+        (google, none, r#""service_tier":"priority""#, 2),
+        (google, none, r#""serviceTier":"SERVICE_TIER_PRIORITY""#, 2),
+        (google, vertex, r#""x":1"#, 2),
+        (
+            "/model/best/converse",
+            none,
+            r#""serviceTier":{"type":"priority"}"#,
+            2,
+        ),
+        ("/model/best/invoke", bedrock, r#""x":1"#, 2),
+        ("/model/best/invoke", none, r#""speed":"fast""#, 6),
+    ] {
+        for hold in [true, false] {
+            let proxy = Proxy::new(&serde_json::json!({
+                "hold_headers": hold,
+                "tiers": [{"name": "a", "model": "best", "price": {
+                    "input": 4, "cached_input": 1, "output": 10, "service_tiers": {"priority": 2.0, "flex": 0.5, "fast": 6.0},
+                }}],
+                "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+            }));
+            let body = format!(r#"{{"model":"best",{asked}}}"#);
+            let length = body.len().to_string();
+            let headers = [
+                (":method", "POST"),
+                (":path", path),
+                ("x-tenant-id", "acme"),
+                ("content-length", &length),
+                header,
+            ];
+            let mut call = proxy.request(&headers, false);
+            call.send(&[body.as_bytes()]);
+            call.end();
+            let plain = body.len().div_ceil(4) as u64 * 4;
+            let spent = proxy.record("acme").account.spent.usd.0;
+            assert_eq!(spent, plain * times, "{path} {asked} {hold}");
+        }
+    }
+}
