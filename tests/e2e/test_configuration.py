@@ -1,6 +1,7 @@
 """Configuration: a bad one is refused by name and reason, a new one works at once and keeps what was spent."""
 
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,7 +56,7 @@ def refusal(folder, config, change=None):
     return started.log()
 
 
-# case 45
+# A bad configuration is refused with its path and the cure, and the old one stays.
 @pytest.mark.parametrize("name", list(BAD))
 def test_envoy_does_not_start_with_a_bad_configuration_and_says_where_and_why(tmp_path, name):
     config, words = BAD[name]
@@ -65,7 +66,6 @@ def test_envoy_does_not_start_with_a_bad_configuration_and_says_where_and_why(tm
     assert "panicked" not in log
 
 
-# case 45
 def test_a_struct_instead_of_a_string_value_is_refused_with_the_cure(tmp_path):
     def use_struct(doc):
         config = envoy.render.wasm_config(doc)
@@ -77,7 +77,6 @@ def test_a_struct_instead_of_a_string_value_is_refused_with_the_cure(tmp_path):
     assert "panicked" not in log
 
 
-# case 45
 def test_a_missing_configuration_is_refused_with_the_cure(tmp_path):
     log = refusal(tmp_path, plugin_config(GOLD), lambda doc: envoy.render.wasm_config(doc).pop("configuration"))
     assert "Unable to create Wasm" in log
@@ -102,7 +101,8 @@ def with_limit(tokens):
     return plugin_config({"gold": {"budget": budget(tokens)}})
 
 
-# case 6, case 7
+# A limit may be raised, or lowered below what is spent, at any time. Configuration is edited and renamed; what was
+# spent stays.
 def test_a_raised_limit_works_at_once_and_keeps_what_was_spent(rig):
     tenant = rig.tenant("gold")
     rig.spend(tenant, 1_000)
@@ -113,7 +113,6 @@ def test_a_raised_limit_works_at_once_and_keeps_what_was_spent(rig):
     assert rig.log(response)["remaining"] == 10_000 - 1_000 - 15
 
 
-# case 6
 def test_a_limit_lowered_below_what_is_spent_refuses_and_neither_wraps_nor_panics(rig):
     tenant = rig.tenant("gold")
     rig.spend(tenant, 600)
@@ -125,7 +124,6 @@ def test_a_limit_lowered_below_what_is_spent_refuses_and_neither_wraps_nor_panic
     assert rig.log(rig.chat(tenant))["remaining"] == 2_000 - 600 - 15
 
 
-# case 7
 def test_a_renamed_plan_keeps_what_was_spent(rig):
     tenant = rig.tenant("gold")
     rig.spend(tenant, 600)
@@ -135,7 +133,6 @@ def test_a_renamed_plan_keeps_what_was_spent(rig):
     assert (entry["plan"], entry["remaining"]) == ("platinum", 5_000 - 600 - 15)
 
 
-# case 45
 def test_a_bad_update_keeps_the_old_configuration_serving(rig):
     tenant = rig.tenant("gold")
     rig.spend(tenant, 100)
@@ -156,7 +153,6 @@ def ten_megabytes_of_tenants(**over):
     return config
 
 
-# case 45
 def test_ten_megabytes_of_tenants_are_loaded_or_refused_by_name(rig):
     tenant = rig.tenant("gold")
     rig.spend(tenant, 100)
@@ -173,7 +169,6 @@ def test_ten_megabytes_of_tenants_are_loaded_or_refused_by_name(rig):
     assert rig.left(tenant) == 1_000 - 100
 
 
-# case 6
 def test_a_request_in_flight_while_the_limit_changes_is_settled_once(rig):
     tenant, gate = rig.tenant("gold"), answers.Gate()
     test_id = rig.new_id(answers.json_answer("gpt-4o", answers.usage(40, 2), before=gate.passed))
@@ -205,7 +200,6 @@ CHANGES = {
 }
 
 
-# case 6, case 7
 @pytest.mark.parametrize("change", list(CHANGES))
 def test_what_was_spent_and_is_in_flight_outlives_a_change_of_the_configuration(rig, change):
     config, limit = CHANGES[change]
@@ -228,7 +222,6 @@ def test_what_was_spent_and_is_in_flight_outlives_a_change_of_the_configuration(
     assert rig.left(tenant) == 1_000 - 600
 
 
-# case 6, case 7
 def test_no_request_fails_and_none_is_lost_while_the_configuration_changes_under_load(rig):
     tenant, changed = rig.tenant("gold"), threading.Event()
     rig.envoy.update(with_limit(10_000_000))
@@ -251,3 +244,9 @@ def test_no_request_fails_and_none_is_lost_while_the_configuration_changes_under
     rig.settle_all(responses)
     rig.envoy.wait_drained()
     assert rig.left(tenant) == 14_000_000 - 15 * len(responses)
+
+
+def test_the_version_is_in_the_log_and_in_the_metrics(rig):
+    version = re.search(r'^version = "(.*)"', (envoy.ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M)[1]
+    assert f"bursar {version} has its configuration" in rig.envoy.log()
+    assert rig.envoy.metric("bursar_build_info", version=version) == 1

@@ -31,5 +31,5 @@ def test_a_flood_of_invented_tenants_touches_neither_metrics_nor_a_configured_te
     assert rig.remaining(tenant) == INITIAL - 123
     rig.spend(tenant, 7)
     assert rig.remaining(tenant) == INITIAL - 130
-    told = {dict(labels).get("tenant") for _, labels in rig.envoy.metrics()} - {None}
+    told = {dict(labels).get("tenant") for _, labels in rig.metrics()} - {None}
     assert told == {tenant, "unconfigured"}

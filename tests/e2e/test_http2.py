@@ -11,7 +11,8 @@ from harness.rig import CHAT, HOLDING, MODES, chat_body
 from harness.upstream import TEST_ID
 
 INITIAL = 100_000
-PLANS = {"gold": {"budget": budget(INITIAL)}}
+# What an upstream refuses in one test must not send another one's requests to a lower tier.
+PLANS = {"gold": {"budget": budget(INITIAL)}, "kept": {"budget": budget(INITIAL), "never_downgrade": True}}
 USAGE = answers.usage(1234, 56)
 EVENTS = answers.stream("gpt-4o", USAGE)
 SILENT = b"".join(EVENTS[:-2])   # what a client sees that did not ask for usage, but for [DONE]
@@ -63,12 +64,13 @@ def ends(rig, tenant, test_id, cause, by, charged, had=INITIAL):
     """What happens within must end this request so, and nothing may stay held. `cause` None: it was never admitted;
     `charged` None: any estimate."""
     def causes():
-        return {dict(labels)["cause"]: count for (name, labels), count in rig.envoy.metrics().items()
+        return {dict(labels)["cause"]: count for (name, labels), count in rig.metrics().items()
                 if name == "bursar_exits_total"}
 
     before = causes()
     yield
-    entry, after = rig.envoy.logged(test_id), causes()
+    entry = rig.envoy.logged(test_id)   # and only then what was counted
+    after = causes()
     grown = {each: after[each] - before.get(each, 0) for each in after if after[each] != before.get(each, 0)}
     assert (grown, entry["settled_by"]) == ({cause: 1} if cause else {}, by)
     if charged is None:
@@ -81,7 +83,8 @@ def ends(rig, tenant, test_id, cause, by, charged, had=INITIAL):
 # --- trailers ---
 
 
-# case 19, case 21, case 42
+# Gemini and the Responses API end without `[DONE]`. Without `include_usage` a stream reports nothing. A client may
+# send headers under our names.
 @pytest.mark.parametrize("stream,parts,seen,by,charged", [
     (False, [answers.completion("gpt-4o", USAGE)], answers.completion("gpt-4o", USAGE), "usage", 1290),
     (False, [answers.completion("gpt-4o", None)], answers.completion("gpt-4o", None), "estimate", None),
@@ -120,7 +123,7 @@ def test_trailers_over_http1(rig):
     assert rig.upstream.of(test_id)[0].trailers == REQUEST_TRAILERS[:1]
 
 
-# case 32
+# A stale content-length would make the rest of a body the next request.
 @pytest.mark.parametrize("tells_length", [False, True])
 def test_a_downgraded_request_keeps_its_trailers(rig, tells_length):
     tenant, body = rig.tenant("gold"), chat_body()
@@ -141,7 +144,7 @@ def test_a_downgraded_request_keeps_its_trailers(rig, tells_length):
     assert client.header("x-bursar-decision") == "downgrade"
 
 
-# case 10
+# Elsewhere refused clients drained the limit of all.
 @pytest.mark.parametrize("body,status,code,ending", [
     (chat_body(max_tokens=INITIAL), 429, "insufficient_quota", (None, None, 0)),
     (chat_body()[:-1], 400, "invalid_request_body", ("unsent", "none", 0)),
@@ -181,7 +184,7 @@ def early(rig, request):
 class Early:
     def __init__(self, rig, part, rest, admits):
         self.rig, self.part, self.rest, self.admits = rig, part, rest, admits
-        self.tenant = rig.tenant("gold")
+        self.tenant = rig.tenant("kept")
 
     def ends(self, cause, by, charged):
         """What happens within must end it so, if it was admitted."""
@@ -197,7 +200,7 @@ class Early:
         return client, upstream.read(upto=self.part[:-1])
 
 
-# case 24
+# What was not served returns its hold, whatever ended it.
 @pytest.mark.parametrize("status,cause", [("429", "upstream_refused"), ("500", "upstream_failed")])
 def test_an_early_refusal_returns_the_reservation(rig, early, status, cause):
     client, upstream = early.begin()
@@ -218,7 +221,7 @@ def test_an_early_answer_is_charged_what_it_reports(rig, early):
     assert client.body == (b"".join(EVENTS) if early.rest else SILENT + answers.DONE)
 
 
-# case 23
+# Some clients close at `[DONE]`, or before usage comes.
 def test_an_early_answer_that_is_cut_is_charged_by_estimate(rig, early):
     client, upstream = early.begin()
     with client, upstream, early.ends("cut", "estimate", None):
@@ -241,3 +244,17 @@ def test_a_request_that_ends_within_its_answer_is_charged_what_that_reports(rig,
         client.read()
     assert upstream.json()["stream_options"] == {"include_usage": True}
     assert client.body.endswith(answers.DONE)
+
+
+# The upstream has all that it needs to answer, and its answer is paid for, though the request was never ended.
+@pytest.mark.parametrize("tells_length", [False, True])
+def test_a_whole_request_that_is_never_ended_and_reset_is_charged_what_was_reserved(rig, tells_length):
+    tenant, body = rig.tenant("gold"), chat_body(max_tokens=500)
+    client, test_id = begin(rig, tenant, [("content-length", str(len(body)))] * tells_length)
+    # The upstream stays until it is logged: it must not be what ends it.
+    with client, contextlib.ExitStack() as stays:
+        with ends(rig, tenant, test_id, "unended", "estimate", 500 + -(-len(body) // 4)):
+            client.send(body)
+            upstream = stays.enter_context(rig.http2.accept(test_id))
+            assert upstream.read(upto=b'"max_tokens": 500}').json()["max_tokens"] == 500
+            client.send_reset()

@@ -94,6 +94,25 @@ def test_a_request_without_a_token_names_nobody(by_token):
     assert served_as(by_token, by_token.chat(tenant)) == "tenant_required"
 
 
+@pytest.fixture(scope="module")
+def planned(start_rig):
+    made = config(**{"from": [{"jwt_claim": "tenant"}]})
+    made["plan_from"] = [{"jwt_claim": "plan"}]
+    return start_rig(made, change=add_jwt_filter)
+
+
+def test_a_claim_names_the_plan_of_a_tenant_that_is_not_configured(planned):
+    def ask(tenant, plan):
+        response = planned.chat(None, headers=bearer({"tenant": tenant, "plan": plan}), max_tokens=1_000)
+        return response, planned.log(response)
+
+    response, entry = ask("stranger-1", "gold")
+    assert (response.status, entry["tenant"], entry["plan"]) == (200, "stranger-1", "gold")
+    response, entry = ask("stranger-2", "free")
+    assert (response.code, entry["plan"]) == ("insufficient_quota", "free")
+    assert ask("stranger-3", "bronze")[0].code == "tenant_unknown"
+
+
 def test_a_forged_token_does_not_get_past_envoy(by_token):
     response = by_token.chat(None, headers=bearer({"tenant": "gold-0"}, secret=b"another secret"))
     assert response.status == 401
@@ -115,17 +134,9 @@ SPIFFE = "spiffe://cluster.local/ns/shop/sa/cart"
 
 @pytest.fixture(scope="module")
 def by_certificate(start_rig, authority):
-    leaf, key = authority.issue("server", "DNS:localhost")
-    context = {
-        "@type": f"{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
-        "require_client_certificate": False,
-        "common_tls_context": {
-            "tls_certificates": [{"certificate_chain": {"filename": str(leaf)}, "private_key": {"filename": str(key)}}],
-            "validation_context": {"trusted_ca": {"filename": str(authority.certificate)}}}}
-
     def use_tls(doc):
         chain = doc["static_resources"]["listeners"][0]["filter_chains"][0]
-        chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+        chain["transport_socket"] = authority.server()
 
     return start_rig(config([SPIFFE], **{"from": [{"peer_uri_san": True}]}), change=use_tls)
 

@@ -83,7 +83,7 @@ def test_a_streamed_call_that_asks_for_usage_gets_it(rig):
     assert rig.envoy.logged(caller.id)["charged"] == 42
 
 
-# case 38
+# SDKs go by retry-after, retry-after-ms and x-should-retry, each in its own way.
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
 def test_on_throttle_the_sdk_waits_what_we_said_and_then_succeeds(rig, stream):
     tenant = rig.tenant("refilling")
@@ -97,7 +97,6 @@ def test_on_throttle_the_sdk_waits_what_we_said_and_then_succeeds(rig, stream):
     assert [each.header("x-stainless-retry-count") for each in rig.upstream.of(caller.id)] == ["1"]
 
 
-# case 38
 def test_a_spent_budget_raises_at_once_and_is_not_retried(rig):
     tenant = rig.tenant("daily")
     rig.spend(tenant, 1_000)
@@ -108,7 +107,6 @@ def test_a_spent_budget_raises_at_once_and_is_not_retried(rig):
     assert caller.statuses() == [429]
 
 
-# case 38
 def test_a_request_larger_than_the_bucket_raises_at_once_and_is_not_retried(rig):
     caller = Caller(rig, rig.tenant("capped"))
     with pytest.raises(openai.RateLimitError) as raised:

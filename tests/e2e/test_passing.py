@@ -100,6 +100,19 @@ def test_a_websocket_passes_untouched_both_ways(rig, path):
     assert rig.metric("bursar_requests_total") == before
 
 
+# A tunnel cannot be metered: Codex falls back to POST on this. (issue 13)
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("method,path", [("GET", "/v1/responses"), ("GET", CHAT), ("POST", CHAT), ("GET", "/v1/messages")])
+def test_an_upgrade_of_a_metered_path_is_refused_by_the_tenants_rules_first(rig, method, path, known):
+    whose = rig.tenant("gold") if known else "nobody"
+    connection, test_id, response = upgrade(rig, path, method, more=[("x-tenant-id", whose)])
+    with connection:
+        assert response.status == (426 if known else 403)
+    entry = rig.envoy.logged(test_id)
+    assert entry["reason"] == ("upgrade_not_supported" if known else "tenant_unknown")
+    assert rig.upstream.begun_of(test_id) == []
+
+
 def test_asking_for_an_upgrade_is_no_way_around_the_meter(rig):
     """Envoy hands on what follows such a request's head as a stream without an end, so it cannot be served."""
     tenant, test_id, body = rig.tenant("gold"), rig.new_id(), chat_body()

@@ -5,6 +5,7 @@ import pytest
 from harness import answers
 from harness.config import bucket, budget, plugin_config
 from harness.rig import MODES, chat_body
+from harness.wait import until
 
 INITIAL = 100_000
 PLANS = {
@@ -32,8 +33,8 @@ def told_everywhere(rig, tenant, response):
     assert [entry[key] for key in ("tier", "model", "decision", "reason")] == [tier, model, decision, reason]
     assert rig.seen(response).json()["model"] == model
     metrics = ("bursar_downgraded_total", "bursar_kept_total")
-    counted = [rig.metric(metric, tenant=tenant, tier=tier, reason=reason) for metric in metrics]
-    assert counted == ([1, 0] if decision == "downgrade" else [0, 1])
+    due = [1, 0] if decision == "downgrade" else [0, 1]
+    until(lambda: [rig.metric(metric, tenant=tenant, tier=tier, reason=reason) for metric in metrics] == due, "the decision's metric")
     return response.told
 
 

@@ -21,11 +21,15 @@ PLANS = {
     "capped": {"bucket": bucket(100_000, "1h", burst=200)},
     "daily": {"budget": budget(1_000, "day")},
     "monthly": {"budget": budget(1_000, "month")},
+    "abroad": {"budget": budget(1_000, "day") | {"timezone": "Asia/Kathmandu"}},
     "once": {"budget": budget(1_000)},
     "short": {"budget": budget(1_000, "3s")},
     "tight_budget": {"budget": budget(1_000), "bucket": bucket(100_000, "1h")},
     "tight_bucket": {"budget": budget(100_000), "bucket": bucket(1_000, "1h")},
     "tight_both": {"budget": budget(1_000), "bucket": bucket(1_000, "1h")},
+    "modest": {"max_request": {"tokens": 500}},
+    "lowered": {"max_request": {"tokens": 500}, "min_output_tokens": 50},
+    "choosy": {"models": ["gpt-4o*"]},
     "narrow": {"budget": budget(len(chat_body()) + 150)},
 }
 
@@ -56,6 +60,31 @@ def test_no_tenant_is_401(rig):
     response = rig.chat(None)
     is_refused(rig, response, 401, "tenant_required", "tenant_required")
     assert rig.upstream.begun_of(response.id) == []
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_request_that_may_cost_more_than_one_may_is_400_or_has_its_limit_lowered(rig, framing):
+    tenant, body = rig.tenant("modest"), chat_body(max_tokens=5_000)
+    response = rig.post(tenant, body, framing=framing)
+    is_refused(rig, response, 400, "request_exceeds_maximum", "request_exceeds_maximum")
+    assert rig.upstream.of(response.id) == []
+    assert rig.post(tenant, chat_body(max_tokens=450), framing=framing).status == 200
+    response = rig.post(rig.tenant("lowered"), body, framing=framing)
+    # Four bytes are likely to be a token.
+    most = 500 - -(-len(body) // 4)
+    assert response.header("x-bursar-max-output-tokens") == str(most)
+    [request] = rig.upstream.of(response.id)
+    assert request.json()["max_tokens"] == most
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_model_that_the_plan_does_not_allow_is_403(rig, framing):
+    tenant = rig.tenant("choosy")
+    assert rig.post(tenant, chat_body(model="gpt-4o-mini"), framing=framing).status == 200
+    response = rig.post(tenant, chat_body(model="o3"), framing=framing)
+    is_refused(rig, response, 403, "model_not_allowed", "model_not_allowed")
+    assert response.header("x-bursar-requested-model") == "o3"
+    assert rig.upstream.of(response.id) == []
 
 
 def test_an_empty_tenant_is_no_tenant(rig):
@@ -106,7 +135,8 @@ NOT_CHAT = {
 }
 
 
-# case 30, case 43
+# `model` may come first or last, nested, escaped, or as text within a string. Bodies may be nested deeply, huge,
+# cut off, or come byte by byte.
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("name", list(NOT_CHAT))
 def test_a_body_that_is_no_chat_request_is_400(rig, name, framing):
@@ -119,7 +149,6 @@ def test_a_body_that_is_no_chat_request_is_400(rig, name, framing):
         assert rig.upstream.begun_of(response.id) == []
 
 
-# case 43
 def test_a_post_without_a_body_is_400(rig):
     test_id = rig.new_id()
     with rig.connect() as connection:
@@ -145,10 +174,11 @@ def test_an_empty_bucket_is_429_with_the_time_to_its_refill(rig):
     # first touched. The tokens just spent on a few bytes have taught it that a token takes a little less than 4 of them.
     least, most = (-(-len(chat_body(max_tokens=100)) // bytes_per_token) + 100 for bytes_per_token in (4, 3))
     assert least * 3_600 - passed_ms <= wait_ms <= most * 3_600
-    assert response.header("x-should-retry") in (None, "true")
+    # Longer than a call of an SDK should sleep.
+    assert response.header("x-should-retry") == "false"
 
 
-# case 12: the refusal tells the limit that refused
+# Several limits on one request: all apply, and the strictest is reported.
 def test_a_refusal_in_mid_ladder_tells_the_limit_too(rig):
     tenant = rig.tenant("hourly")
     rig.spend(tenant, 1_000)
@@ -158,7 +188,6 @@ def test_a_refusal_in_mid_ladder_tells_the_limit_too(rig):
     assert response.header("ratelimit-policy") == '"bucket";q=1000;w=3600'
 
 
-# case 12
 @pytest.mark.parametrize("plan,code,reason", [
     ("tight_budget", "insufficient_quota", "budget_exhausted"),
     ("tight_bucket", "rate_limit_exceeded", "bucket_empty"),
@@ -199,7 +228,7 @@ def test_the_request_after_the_wait_passes_and_none_before(rig):
         assert rig.chat(tenant).status == 200
 
 
-# case 14
+# Elsewhere a bucket did not refill for two years: time has to pass in a test.
 def test_a_bucket_refills_after_a_long_idle_and_holds_no_more_than_its_burst(rig):
     tenant = rig.tenant("refilling")
     rig.spend(tenant, 1_000)
@@ -210,7 +239,7 @@ def test_a_bucket_refills_after_a_long_idle_and_holds_no_more_than_its_burst(rig
     assert (again.status, again.header("x-bursar-reason")) == (429, "bucket_empty")
 
 
-# case 13
+# A rate limiter in the place of a budget made large budgets unreachable elsewhere.
 def test_a_budget_larger_than_its_bucket_can_be_spent_to_the_last_token(rig):
     tenant, statuses = rig.tenant("patient"), []
     for _ in range(4):
@@ -246,7 +275,7 @@ def test_a_throttled_client_keeps_its_connection(rig):
 # --- the budget ---
 
 
-# case 9
+# What is spent beyond a limit is recorded all the same.
 def test_a_budget_held_by_a_request_in_flight_is_429_with_a_short_wait(rig):
     tenant, gate = rig.tenant("narrow"), answers.Gate()
     first = rig.new_id(answers.json_answer("gpt-4o", answers.usage(5, 5), before=gate.passed))
@@ -272,7 +301,7 @@ def test_a_request_that_may_cost_more_than_is_left_is_refused(rig, asked):
     assert rig.chat(tenant, max_tokens=300).status == 200
 
 
-# case 1
+# Elsewhere five requests at a time spent 663 tokens of a limit of 100.
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("late", [b'"max_tokens":2000}', b'"user":"' + b"x" * 2_000 + b'"}'], ids=["output", "input"])
 def test_a_cost_that_shows_late_in_the_body_is_refused_all_the_same(rig, late, framing):
@@ -293,7 +322,7 @@ def test_a_cost_that_shows_late_in_the_body_is_refused_all_the_same(rig, late, f
     assert rig.chat(tenant, max_tokens=300).status == 200
 
 
-# case 1, case 33
+# Envoy's buffer limit is 1 MiB by default; no 413 may be of our making.
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_that_is_too_large_to_hold_is_refused_if_it_costs_too_much(rig, framing):
     tenant = rig.tenant("plain")
@@ -303,8 +332,12 @@ def test_a_body_that_is_too_large_to_hold_is_refused_if_it_costs_too_much(rig, f
     assert rig.chat(tenant).status == 200
 
 
-def until_next(window):
-    now = datetime.datetime.now(datetime.timezone.utc)
+# There the clocks are never changed.
+KATHMANDU = datetime.timezone(datetime.timedelta(hours=5, minutes=45))
+
+
+def until_next(window, there):
+    now = datetime.datetime.now(there)
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if window == "day":
         return (day + datetime.timedelta(days=1) - now).total_seconds()
@@ -312,13 +345,17 @@ def until_next(window):
     return (day.replace(day=1) + datetime.timedelta(days=days) - now).total_seconds()
 
 
-@pytest.mark.parametrize("plan,window", [("daily", "day"), ("monthly", "month")])
-def test_a_spent_budget_is_429_until_its_window_ends(rig, plan, window):
+@pytest.mark.parametrize("plan,window,there", [
+    ("daily", "day", datetime.timezone.utc),
+    ("monthly", "month", datetime.timezone.utc),
+    ("abroad", "day", KATHMANDU),
+])
+def test_a_spent_budget_is_429_until_its_window_ends(rig, plan, window, there):
     tenant = rig.tenant(plan)
     rig.spend(tenant, 1_000)
-    before = until_next(window)
+    before = until_next(window, there)
     response = rig.chat(tenant)
-    after = until_next(window)
+    after = until_next(window, there)
     is_refused(rig, response, 429, "insufficient_quota", "budget_exhausted")
     assert response.header("x-should-retry") == "false"
     assert after <= int(response.header("retry-after")) <= before + 1
@@ -332,11 +369,11 @@ def test_a_spent_budget_without_a_window_is_refused_for_good(rig):
     assert response.header("x-should-retry") == "false"
 
 
-# case 8, case 9
+# Windows end while requests are in flight, and clocks are set back.
 def test_a_spent_budget_is_whole_again_when_its_window_ends(rig):
     tenant = rig.tenant("short")
     for _ in range(2):   # a window may end between two requests, but not twice in a row
-        rig.log(rig.chat(tenant, usage=(5_000, 0)))
+        rig.log(rig.chat(tenant, usage=(995, 0)))
         asked = time.monotonic()
         refused = rig.chat(tenant)
         if refused.status == 429:
@@ -348,10 +385,10 @@ def test_a_spent_budget_is_whole_again_when_its_window_ends(rig):
     assert rig.chat(tenant).status == 200
 
 
-# case 8
-def test_a_request_in_flight_when_its_window_ends_is_no_charge_to_the_next(rig):
+@pytest.mark.parametrize("used,debt", [((50, 10), 0), ((800, 100), 900 - len(chat_body()) - 10)])
+def test_a_request_in_flight_when_its_window_ends_charges_the_next_only_what_it_used_beyond_its_hold(rig, used, debt):
     tenant, gate = rig.tenant("short"), answers.Gate()
-    test_id = rig.new_id(answers.json_answer("gpt-4o", answers.usage(800, 100), before=gate.passed))
+    test_id = rig.new_id(answers.json_answer("gpt-4o", answers.usage(*used), before=gate.passed))
     with rig.connect() as connection:
         rig.send(connection, test_id, tenant, [chat_body()])
         gate.wait_until_reached()
@@ -359,14 +396,14 @@ def test_a_request_in_flight_when_its_window_ends_is_no_charge_to_the_next(rig):
         assert rig.left(tenant) == 1_000   # nor does it hold anything in the new window
         gate.open()
         assert connection.read().status == 200
-    assert rig.envoy.logged(test_id)["charged"] == 900
-    assert rig.left(tenant) == 1_000
+    assert rig.envoy.logged(test_id)["charged"] == sum(used)
+    assert rig.left(tenant) == 1_000 - debt
 
 
 # --- what a refusal costs and touches ---
 
 
-# case 40
+# Our own answer runs through our own response callbacks.
 def test_our_own_429_is_counted_but_not_accounted(rig):
     tenant = rig.tenant("once")
     rig.spend(tenant, 1_000)
@@ -382,7 +419,7 @@ def test_our_own_429_is_counted_but_not_accounted(rig):
     assert rig.remaining(tenant) == 0
 
 
-# case 39
+# Within a stream a refusal can be no 429: it comes before the response's headers.
 def test_a_throttled_request_never_reaches_the_upstream_where_headers_are_held(rig):
     tenant = rig.tenant("once")
     rig.spend(tenant, 1_000)
@@ -401,7 +438,7 @@ def test_a_connection_is_good_for_more_after_a_refusal_or_is_closed(rig):
             assert rig.chat(tenant, on=connection).status == 200
 
 
-# case 28
+# What is no LLM call is neither charged nor blocked.
 @pytest.mark.parametrize("method,path", [
     ("GET", "/v1/models"), ("HEAD", "/v1/models"), ("GET", "/healthz"), ("GET", "/v1/chat/completions"),
     ("OPTIONS", "/v1/chat/completions"), ("DELETE", "/v1/chat/completions/abc"), ("GET", "/"),
@@ -415,7 +452,6 @@ def test_what_is_no_llm_call_passes_untouched_and_uncharged(rig, method, path):
     assert rig.metric("bursar_requests_total") == before
 
 
-# case 28
 @pytest.mark.parametrize("path", ["/v1/unknown", "/v1/chat/completionsx", "/chat/completions/tail"])
 def test_a_post_elsewhere_passes_untouched_and_uncharged(rig, path):
     body = b'{"model": broken'
@@ -426,7 +462,6 @@ def test_a_post_elsewhere_passes_untouched_and_uncharged(rig, path):
     assert rig.log(response)["tenant"] is None
 
 
-# case 28
 def test_a_404_of_the_upstream_is_passed_on_and_not_charged(rig):
     tenant = rig.tenant("plain")
     response = rig.chat(tenant, answer=answers.error(404))

@@ -1,6 +1,7 @@
 """`make replay`: a trace, a crowd, a hot tenant, a flood. Its exit status is 1 if a budget was overspent or the books disagree."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,12 +13,17 @@ NOBODY = "Overspent by: nobody."
 
 def run(*words):
     """What it printed; it has to succeed."""
+    status, told = run_through(*words)
+    assert status == 0, told
+    return told
+
+
+def run_through(*words):
+    """Its exit status, and what it printed."""
     env = dict(os.environ, ENVOY=render.envoy_binary())
     done = subprocess.run([sys.executable, str(ROOT / "tests/replay"), *words], env=env, cwd=str(ROOT),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
-    told = done.stdout.decode()
-    assert done.returncode == 0, told
-    return told
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    return done.returncode, done.stdout.decode()
 
 
 def replay(*words):
@@ -71,12 +77,27 @@ def test_a_flood_on_uneven_budgets_falls_back_before_they_are_spent_and_nobody_e
         assert p50[1] < p50[0] / 2, told
 
 
-# case 1
+# Its exit status tells of times, too, which are no test's concern.
+def test_a_provider_that_is_out_of_quota_refuses_no_application_that_comes_through_bursar():
+    _, told = run_through("--pressure", "--requests", "200", "--seconds", "8", "--minute", "3")
+    rows = [re.split(r"  +", line.strip()) for line in told.splitlines() if line.startswith(("critical tenants", "with"))]
+    calls, default, standard, compact, limited, critical, lowered, refused = range(1, 9)
+    alone, without, pressed, learned = [[each.replace(",", "") for each in row] for row in rows]
+    assert alone[default] == alone[calls], told
+    assert int(without[limited]) > 0 and int(without[refused]) > 20, told
+    for row in (pressed, learned):
+        assert row[limited] == row[critical] == "0" and int(row[refused]) * 5 < int(without[refused]), told
+        assert int(row[default]) and int(row[standard]) and int(row[default]) + int(row[standard]) == int(row[calls]), told
+    # What the provider says is left is kept for those who matter most.
+    assert learned[lowered] == "0", told
+
+
+# Elsewhere five requests at a time spent 663 tokens of a limit of 100.
 def test_workers_that_race_for_one_tenants_record_lose_no_update():
     assert "No update was lost" in run("--hot", "4000")
 
 
-# case 44
+# Made-up tenants come in floods, with ids that are long or odd.
 def test_made_up_tenants_cost_bounded_memory_and_displace_nobody():
     told = run("--made-up", "20000")
     assert "kept their own accounts" in told and row(told, "20,000"), told

@@ -84,17 +84,31 @@ def test_of_all_workers_one_sends_a_probe(rig):
     assert sorted(each.told for each in served if each.told != STANDARD) == [DEFAULT]
 
 
-def test_a_timeout_that_a_caller_asks_for_says_nothing_of_the_upstream(start_rig):
+WITHIN = ("x-forwarded-for", "10.0.0.1")
+
+
+def trust_callers_within(doc):
     within = {"cidr_ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]}
-    rig = start_rig(CONFIG, change=lambda doc: envoy.render.hcm(doc).update(internal_address_config=within))
-    gate = answers.Gate()
-    # Of callers from within Envoy heeds it.
-    own = [("x-forwarded-for", "10.0.0.1"), ("x-envoy-upstream-rq-timeout-ms", "300")]
-    late = rig.post("other", chat_body(), answer=answers.Silence(gate), headers=own)
-    gate.open()
-    assert late.status == 504
-    rig.log(late)
-    assert p95(rig, "whole") == 0
+    envoy.render.hcm(doc).update(internal_address_config=within)
+
+
+def test_what_a_trusted_caller_says_of_timeouts_and_retries_is_not_heeded(start_rig):
+    rig = start_rig(CONFIG, change=trust_callers_within)
+    # Of callers from within Envoy would heed them.
+    own = [WITHIN, ("x-envoy-upstream-rq-timeout-ms", "300"), ("x-envoy-retry-on", "5xx"),
+           ("x-envoy-max-retries", "5"), ("x-envoy-upstream-rq-per-try-timeout-ms", "100")]
+    failed = rig.post("other", chat_body(), answer=answers.error(503), headers=own)
+    assert failed.status == 503
+    (request,) = rig.upstream.of(failed.id)
+    assert request.all("x-envoy-expected-rq-timeout-ms") != ["300"]
+
+
+# What the upstream has done by then would be paid for, and charged to nobody.
+def test_a_trusted_caller_cannot_cut_an_answer_short_by_a_header(start_rig):
+    rig = start_rig(CONFIG, change=trust_callers_within)
+    slow = answers.json_answer("gpt-4o", answers.usage(10, 5), before=lambda: let_pass(SLOW_SECONDS))
+    served = rig.post("other", chat_body(), answer=slow, headers=[WITHIN, ("x-envoy-upstream-stream-duration-ms", "100")])
+    assert (served.status, rig.log(served)["charged"]) == (200, 15)
 
 
 def test_an_upstream_that_times_out_is_slow(start_rig):

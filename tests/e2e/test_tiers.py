@@ -61,7 +61,7 @@ def test_a_second_tenant_is_untouched_by_the_burst_of_the_first(rig):
     assert rig.left(quiet) == INITIAL - 16 * 15
 
 
-# case 36
+# A downgrade is announced in headers, for JSON and streams alike.
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "sse"])
 def test_a_downgrade_is_told_in_headers(rig, stream):
     tenant = rig.tenant("budgeted")
@@ -138,6 +138,7 @@ def test_a_model_on_no_ladder_keeps_its_name_and_is_metered(rig):
     rig.spend(tenant, 90_000)
     response = rig.chat(tenant, model="o9-preview", usage=(40, 2))
     assert response.told[:3] == ("unlisted", "o9-preview", "admit")
+    assert response.header("x-bursar-reason") == "model_unlisted"
     assert rig.seen(response).json()["model"] == "o9-preview"
     assert rig.log(response)["charged"] == 42
     assert rig.metric("bursar_tokens_total", tenant=tenant, model="other") == 42
@@ -155,7 +156,7 @@ def test_the_route_picks_the_cluster_by_tier_where_headers_are_held(rig):
     assert rig.seen(default).all("x-bursar-tier") == (["default"] if held else [])
 
 
-# case 42
+# A client may send headers under our names.
 def test_a_clients_own_bursar_headers_reach_neither_router_nor_upstream(rig):
     forged = [("x-bursar-tier", "compact"), ("X-Bursar-Tier", "compact"), ("x-bursar-decision", "admit"),
               ("x-bursar-", "empty"), ("X-BURSAR-Anything", "1")]
@@ -167,7 +168,6 @@ def test_a_clients_own_bursar_headers_reach_neither_router_nor_upstream(rig):
     assert rig.log(response)["cluster"] == "llm"
 
 
-# case 42
 def test_bursar_headers_are_removed_from_requests_that_are_not_metered_too(rig):
     response = rig.get("/v1/models", headers=[("x-bursar-tier", "compact"), ("x-bursar-x", "1")])
     assert not [name for name, _ in rig.seen(response).headers if name.startswith("x-bursar")]

@@ -35,7 +35,7 @@ def open_stream(rig, tenant, gate):
     return connection
 
 
-# case 3
+# A hold that leaks becomes a refusal that nobody can explain.
 def test_a_trap_cuts_the_streams_of_its_worker_and_what_they_held_comes_back(rig):
     tenant, other, gate = rig.tenant("gold"), rig.tenant("gold"), answers.Gate()
     streams = [open_stream(rig, tenant, gate) for _ in range(STREAMS)]
@@ -49,7 +49,7 @@ def test_a_trap_cuts_the_streams_of_its_worker_and_what_they_held_comes_back(rig
     assert rig.log(after)["remaining"] == 1_000_000 - STREAMS * HELD
     assert rig.left(other) == 1_000_000 - 1_000
     until(lambda: rig.left(tenant) == 1_000_000, "the reservations to expire", EXPIRY_SECONDS + 10)
-    assert rig.metric("bursar_state_corrupt_total") == 0
+    assert rig.envoy.metric("bursar_state_corrupt_total") == 0
     print(f"\na trap with {STREAMS} open streams: {STREAMS * HELD} tokens held for {EXPIRY_SECONDS} s, none lost")
     gate.open()
     for stream in streams:

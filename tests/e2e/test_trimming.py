@@ -130,7 +130,8 @@ def body_of(messages, model="gpt-4o", **rest):
     return json.dumps({"messages": messages, "model": model, "max_tokens": 50, **rest}).encode()
 
 
-# case 31, case 32
+# Only the model's bytes change: digits, key order and white space stay. A stale content-length would make the rest
+# of a body the next request.
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_connection_is_reused_cleanly_whatever_was_left_out(rig, lower, framing):
     full = rig.tenant("ample")

@@ -3,6 +3,7 @@
     python tests/replay [TRACE.csv]      columns TIMESTAMP, ContextTokens, GeneratedTokens; else a trace of its own
     python tests/replay --isolation      twice, with and without the noisy tenant
     python tests/replay --priorities     a flood of fallbacks beside tenants that matter more
+    python tests/replay --pressure [TRACE.csv]   a provider that is out of quota, through two proxies and the openai SDK
     python tests/replay --crowd          a thousand requests at once on a budget worth a hundred
     python tests/replay --hot            one tenant, as fast as 1, 2 and 4 workers can
     python tests/replay --made-up        a million tenants that nobody configured
@@ -22,6 +23,7 @@ import configured  # noqa: E402
 import crowd  # noqa: E402
 import hot  # noqa: E402
 import made_up  # noqa: E402
+import pressure  # noqa: E402
 import priorities  # noqa: E402
 import tables  # noqa: E402
 import workload  # noqa: E402
@@ -43,6 +45,8 @@ def arguments():
     parser.add_argument("--streaming", action="store_true", help="bursar with hold_headers: false")
     parser.add_argument("--isolation", action="store_true", help="with and without the noisy tenant")
     parser.add_argument("--priorities", action="store_true", help="a flood of fallbacks (default: 10 seconds of it)")
+    parser.add_argument("--pressure", action="store_true", help="a provider out of quota (default: 130 seconds, four times)")
+    parser.add_argument("--minute", type=float, default=60, help="seconds that the minute of its quota takes (default: %(default)s)")
     parser.add_argument("--crowd", action="store_true", help="the crowd instead of a trace")
     parser.add_argument("--hot", type=int, nargs="?", const=50_000, metavar="N", help="one tenant's N requests (default: %(const)s)")
     parser.add_argument("--made-up", type=int, nargs="?", const=1_000_000, metavar="N", help="so many ids (default: %(const)s)")
@@ -65,6 +69,8 @@ def main():
         configured.print_rows(configured.run())
         return 0
     rows = workload.read_trace(options.trace, options.limit) if options.trace else workload.synthetic_trace(options.requests)
+    if options.pressure:
+        return report_pressure(rows, options.seconds or 130, options.minute)
     seconds = pace(options, rows)
     requests = workload.spread(rows, seconds, not options.without_max_tokens, options.bytes_per_token)
     speed = rows[-1].at / seconds
@@ -132,6 +138,17 @@ def report_priorities(seconds):
     return 1 if faults else 0
 
 
+def report_pressure(rows, seconds, minute):
+    print(f"{len(rows):,} requests in {seconds:,.0f} s of a model whose quota is {pressure.QUOTA:.0%} of what is asked of it, "
+          f"through {pressure.PROXIES} proxies, by the openai SDK {pressure.openai.__version__} at its defaults.\n", flush=True)
+    results = list(pressure.run(rows, seconds, minute))
+    pressure.print_results(results)
+    missed = pressure.missed(results)
+    print(*[f"  {each}" for each in missed[:20]] or ["429s in applications are 20 times fewer, critical tenants have none and wait no "
+                                                  "longer, and a healed model is used within 2 s."], sep="\n")
+    return 1 if missed else 0
+
+
 def report_crowd():
     crowds, bursar, witnesses, faults = crowd.run()
     print(f"{crowd.SIZE:,} requests at once on a budget worth {crowd.WORTH}. dear: each costs all that was reserved for it, none is answered "
@@ -148,7 +165,7 @@ def report_crowd():
 
 def report_hot(count):
     print(f"{count:,} requests each as fast as they go: of one tenant, and for comparison of {hot.MANY}.\n", flush=True)
-    results = [hot.run(count, workers) for workers in hot.WORKERS] + [hot.run(count, hot.WORKERS[-1], hot.MANY)]
+    results = hot.run_all(count)
     hot.print_results(results)
     lost = [str(result.workers) for result in results if result.lost()]
     print(f"Updates were lost with {', '.join(lost)} workers." if lost else "No update was lost: the books agree to the token.")

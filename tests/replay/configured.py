@@ -12,7 +12,8 @@ ASKED = 500   # requests, one after the other
 def run():
     """[(tenants, seconds until Envoy was ready, its memory in bytes, seconds of requests)]"""
     rows = []
-    for count in TENANTS:
+    for number, count in enumerate(TENANTS, 1):
+        tables.print_step(number, len(TENANTS), f"{count:,} tenants")
         tenants = {f"tenant-{number:06}": {"plan": "gold"} for number in range(count)}
         config = {"tenant": BY_HEADER, "tiers": TIERS, "plans": {"gold": {"budget": budget(1_000_000_000)}},
                   "tenants": tenants}

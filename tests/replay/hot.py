@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import tables
 from harness import metrics
 from harness.config import BY_HEADER, TIERS, budget
-from load import COST, Load
+from load import COST, KNOWN, Load
 
 WORKERS = (1, 2, 4)
 MANY = 100   # tenants, to compare with
@@ -29,14 +29,25 @@ class Result:
         return not self.used == self.charged == self.spent
 
 
+def run_all(count):
+    """One tenant with each number of workers, and for comparison many tenants."""
+    runs = [(workers, 1) for workers in WORKERS] + [(WORKERS[-1], MANY)]
+    results = []
+    for number, (workers, tenants) in enumerate(runs, 1):
+        tables.print_step(number, len(runs), f"workers: {workers}, tenants: {tenants}")
+        results.append(run(count, workers, tenants))
+    return results
+
+
 def run(count, workers, tenants=1):
     names = [f"tenant-{number}" for number in range(tenants)]
     config = {"tenant": BY_HEADER, "tiers": TIERS, "tenants": {name: {"budget": budget(GIVEN)} for name in names}}
     with Load(config, workers) as load:
-        before = {name: load.ask(name)[1] for name in names}
+        before = {name: load.ask_until_known(name)[1] for name in names}
+        early = COST * (KNOWN - 1) * tenants
         seconds, unmetered = load.send([names[number % tenants] for number in range(count)])
         used = COST * (count + tenants)
-        charged = load.charged(used)
+        charged = load.charged(used + early) - early
         spent = sum(before[name] - load.ask(name)[1] for name in names)
         conflicts = metrics.total(load.envoy.metrics(), "bursar_state_conflicts_total")
     return Result(workers, tenants, count, seconds, round(conflicts), unmetered, used, charged, spent)

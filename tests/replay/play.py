@@ -83,7 +83,7 @@ async def _run(stage, requests, given):
     outcomes = [outcome for (client, _), outcome in zip(schedule, answered) if client is stage.bursar]
     twins = [outcome for (client, _), outcome in zip(schedule, answered) if client is stage.plain]
     tally = await stage.tally()
-    bursar = books.of_bursar(stage.settled_metrics(sum(outcome.status == 200 for outcome in outcomes)))
+    bursar = books.of_bursar(stage.settled_metrics(outcomes))
     left = await books.ledger(stage, given)
     stage.close_clients()
     return Result(outcomes, twins, late, tally, given, left, bursar, books.of_witnesses(outcomes, tally))

@@ -149,7 +149,7 @@ async def _play(stage, name, schedule, given):
     await stage.bursar.connect(BURST)
     outcomes, _ = await replay([(stage.bursar, each) for each in schedule])
     tally = await stage.tally()
-    bursar = books.of_bursar(stage.settled_metrics(sum(outcome.status == 200 for outcome in outcomes)))
+    bursar = books.of_bursar(stage.settled_metrics(outcomes))
     stage.close_clients()
     witnesses = books.of_witnesses(outcomes, tally)
     faults = books.wrong_answers(outcomes, tally) + books.differences(bursar, witnesses)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from harness import envoy as harness
+from harness import metrics
 from harness.envoy import render
 from harness.wait import until
 
@@ -61,10 +62,16 @@ class Stage:
     async def tally(self):
         return json.loads(await self.direct.get("/tally"))
 
-    def settled_metrics(self, admitted):
-        """bursar's metrics, once all of these requests are settled."""
-        until(lambda: self.envoy.metric("bursar_settlements_total") >= admitted, f"{admitted} settlements")
-        return self.envoy.metrics()
+    def settled_metrics(self, outcomes):
+        """bursar's metrics, once all of these requests are counted: counters are told each second, what a request counts first last."""
+        admitted = sum(outcome.status == 200 for outcome in outcomes)
+
+        def told():
+            now = self.envoy.metrics()
+            is_all = (metrics.total(now, "bursar_settlements_total") >= admitted
+                      and metrics.total(now, "bursar_requests_total") >= len(outcomes))
+            return now if is_all else None
+        return until(told, f"{admitted} settlements of {len(outcomes)} requests")
 
     def close_clients(self):
         for client in (self.bursar, self.plain, self.direct):

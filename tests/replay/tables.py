@@ -1,5 +1,7 @@
 """What is printed."""
 
+import sys
+
 import workload
 from play import TWIN_EVERY
 from workload import TENANTS, TIERS
@@ -32,6 +34,11 @@ def print_table(head, rows):
     for row in [head, None] + rows:
         cells = row or ["-" * width for width in widths]
         print("  ".join([cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]))
+
+
+def print_step(number, count, what):
+    """A line of progress, beside the report."""
+    print(f"{number} of {count}: {what}", file=sys.stderr, flush=True)
 
 
 # --- the replay --------------------------------------------------------------

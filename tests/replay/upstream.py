@@ -111,13 +111,12 @@ def send_json(writer, value):
     writer.write(json_answer(value))
 
 
-async def main():
-    places = (word.rsplit("=", 1) for word in sys.argv[1:])
-    upstream = Upstream({model: int(count) for model, count in places})
+async def main(upstream):
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    words = (word.rsplit("=", 1) for word in sys.argv[1:])
+    asyncio.run(main(Upstream({model: int(count) for model, count in words})))

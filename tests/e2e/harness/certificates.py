@@ -31,6 +31,16 @@ class Authority:
              "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", leaf)
         return leaf, key
 
+    def server(self):
+        """A listener's transport socket that asks for a client's certificate, and does without."""
+        leaf, key = self.issue("server", "DNS:localhost")
+        return {"name": "envoy.transport_sockets.tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": False,
+            "common_tls_context": {
+                "tls_certificates": [{"certificate_chain": {"filename": str(leaf)}, "private_key": {"filename": str(key)}}],
+                "validation_context": {"trusted_ca": {"filename": str(self.certificate)}}}}}
+
     def client(self, leaf, key):
         """A TLS context that shows this leaf and trusts this authority."""
         context = ssl.create_default_context(cafile=str(self.certificate))

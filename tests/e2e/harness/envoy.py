@@ -83,18 +83,25 @@ def lds_file(doc, version):
     return json.dumps({"version_info": str(version), "resources": listeners})
 
 
-def with_numbers(entry):
-    """Filter state is text in the access log; these fields of it are numbers."""
-    for name in ("input_tokens", "cached_tokens", "output_tokens", "charged", "remaining", "trimmed_messages"):
-        if entry[name] is not None:
-            entry[name] = int(entry[name])
-    return entry
+# All that the access log may be told of a request.
+FIELDS = ("tenant", "plan", "tier", "requested_model", "model", "decision", "reason", "limit", "mark", "shadow", "trimmed_messages",
+          "input_tokens", "cached_tokens", "output_tokens", "charged", "spend", "settled_by", "remaining", "upstream_refusal",
+          "reported_total")
+
+
+def flat(entry):
+    """The decision is a text of its own in the access log; here its fields stand beside the others, None where it has not."""
+    told = json.loads(entry["bursar"] or "{}")
+    assert told.keys() <= set(FIELDS), told
+    return {**entry, **dict.fromkeys(FIELDS), **told}
 
 
 class Envoy:
-    """One Envoy process. With `lds` its listener comes from a file, and `update` exchanges it while it runs."""
+    """One Envoy process. With `lds` its listener comes from a file, and `update` exchanges it while it runs; requests of the one before
+    have `drain_seconds` to end."""
 
-    def __init__(self, folder, doc, concurrency=2, lds=False):
+    def __init__(self, folder, doc, concurrency=2, lds=False, drain_seconds=1,
+                 hot_restart=("--disable-hot-restart",)):
         self.folder = Path(folder)
         self.doc = doc
         self.lds_version = 1
@@ -102,10 +109,11 @@ class Envoy:
         self._out = open(self.folder / "access.log", "wb")
         self._err = open(self.folder / "envoy.log", "wb")
         self._access = open(self.folder / "access.log", "rb")
+        self.all_entries = []   # a test id has several where Envoy makes a new stream of a request
         self._entries, self._unfinished = {}, b""
         self.process = subprocess.Popen(
             [render.envoy_binary(), "-c", str(self.folder / "envoy.yaml"), "--concurrency", str(concurrency),
-             "--disable-hot-restart", "--file-flush-interval-msec", "5", "--drain-time-s", "1",
+             *hot_restart, "--file-flush-interval-msec", "5", "--drain-time-s", str(drain_seconds),
              "--drain-strategy", "immediate", "--admin-address-path", str(self.folder / "admin"), "-l", "info"],
             cwd=str(ROOT), stdout=self._out, stderr=self._err)
 
@@ -209,7 +217,8 @@ class Envoy:
         """The entries so far, by test id."""
         *lines, self._unfinished = (self._unfinished + self._access.read()).split(b"\n")
         for line in lines:
-            entry = with_numbers(json.loads(line.decode("utf-8", errors="replace")))
+            entry = flat(json.loads(line.decode("utf-8", errors="replace")))
+            self.all_entries.append(entry)
             self._entries[entry["test_id"]] = entry
         return self._entries
 

@@ -32,6 +32,7 @@ class Rig:
         self.mode = mode
         self.config = plugin_config
         self.traps = traps   # the test makes the filter trap
+        self.metered = set()   # test ids of answers in which bursar told what it decided
         self.upstream = Upstream()
         self.pool = config.Pool()
         doc = envoy.document(plugin_config, self.upstream.port, hold_headers=mode == HOLDING, change=change,
@@ -64,6 +65,8 @@ class Rig:
         headers = [("host", "llm.test"), ("content-type", "application/json"), (TEST_ID, test_id)]
         if tenant is not None:
             headers.append(("x-tenant-id", tenant))
+        if test_id in self.upstream.scripts:
+            headers.append(("authorization", f"Bearer {test_id}"))
         if usage is not None:
             headers.append((TEST_USAGE, ",".join(str(number) for number in usage)))
         return headers + list(more)
@@ -90,6 +93,8 @@ class Rig:
             if on is None:
                 connection.close()
         response.id = test_id
+        if any(name.startswith("x-bursar-") for name, _ in response.headers):
+            self.metered.add(test_id)
         return response
 
     def send(self, connection, test_id, tenant, pieces, usage=None, headers=(), path=CHAT, framing="length"):
@@ -146,12 +151,28 @@ class Rig:
         """What the tenant's own record holds, as a request that costs nothing finds it."""
         return self.log(self.chat(tenant, usage=(0, 0)))["remaining"]
 
+    def metrics(self):
+        """All metrics, once they have what the access log has, and that all answers so far: counters are told each second."""
+        until(lambda: self.metered <= self.envoy.access_log().keys(), "all answers to be logged")
+        entries = self.envoy.all_entries
+        due = {"bursar_requests_total": sum(entry["decision"] is not None and entry["settled_by"] is not None for entry in entries),
+               "bursar_shadow_total": sum(entry["shadow"] is not None for entry in entries),
+               "bursar_settlements_total": sum(entry["settled_by"] is not None for entry in entries),
+               # Told beside it, but not in one step with it.
+               "bursar_exits_total": sum(entry["settled_by"] is not None for entry in entries),
+               "bursar_throttled_total": sum((entry["details"] or "").startswith("bursar_") for entry in entries)}
+
+        def told():
+            now = self.envoy.metrics()
+            return now if all(metrics.total(now, name) >= count for name, count in due.items()) else None
+        return until(told, f"{due} to be counted")
+
     def metric(self, name, **labels):
-        return self.envoy.metric(name, **labels)
+        return metrics.total(self.metrics(), name, **labels)
 
     def tokens(self, **labels):
         """bursar_tokens_total by kind."""
-        now = self.envoy.metrics()
+        now = self.metrics()
         return {kind: metrics.total(now, "bursar_tokens_total", kind=kind, **labels)
                 for kind in ("input", "cached_input", "output")}
 

@@ -24,7 +24,8 @@ MESSAGES = [{"role": "user", "content": aimock.PROMPT}]
 LIMIT = 50
 NO_LIMIT = 1.5       # an output limit that makes a body invalid; every SDK sends it on
 TOKEN = "test"
-EVERYTHING = ("tools", "images", "structured_output", "thinking", "signed_thinking", "cached_prompt")
+EVERYTHING = ("tools", "images", "structured_output", "thinking", "adaptive_thinking", "effort",
+              "signed_thinking", "cached_prompt")
 # Where a path names the model, up to the `/` or `:` behind it.
 IN_PATH = re.compile(r"(/deployments/|/models?/)([^/]+?)(?=/|:[a-zA-Z]+(?:\?|$))")
 
@@ -73,7 +74,9 @@ class Sdk:
     wire = None
     supports = EVERYTHING    # what the ladder says of the lower model
     errors = None         # status -> (class, the provider's word)
-    spent = None          # the provider's word for a budget that is spent, if it is not that of any 429
+    spent = (429, None)   # what a spent budget is: the status, and the provider's word if it is not that of any 429
+    attempts = 1          # how often the SDK asks, at its defaults, where the wait is long
+    comes_back = True     # by itself, if the provider says no
     can_be_invalid = True
     unpacks = True           # a compressed answer
     is_exchangeable = True   # whether another model's answer would do as well
@@ -104,7 +107,7 @@ class OpenAi(Sdk):
               429: (openai.RateLimitError, None)}
 
     def client(self, url, headers):
-        return openai.OpenAI(base_url=url + self.base, api_key=TOKEN, max_retries=0, default_headers=headers)
+        return openai.OpenAI(base_url=url + self.base, api_key=TOKEN, default_headers=headers)
 
     def refused(self, error):
         return Refused(type(error), error.status_code, error.type, error.code, lower_case(error.response.headers))
@@ -114,7 +117,7 @@ class Azure:
     """The same calls with the deployment in the path."""
 
     def client(self, url, headers):
-        return openai.AzureOpenAI(azure_endpoint=url, api_version="2024-10-21", api_key=TOKEN, max_retries=0,
+        return openai.AzureOpenAI(azure_endpoint=url, api_version="2024-10-21", api_key=TOKEN,
                                   default_headers=headers)
 
 
@@ -190,7 +193,7 @@ class Anthropic(Sdk):
               429: (anthropic.RateLimitError, "rate_limit_error")}
 
     def client(self, url, headers):
-        return anthropic.Anthropic(base_url=url, api_key=TOKEN, max_retries=0, default_headers=headers)
+        return anthropic.Anthropic(base_url=url, api_key=TOKEN, default_headers=headers)
 
     def ask(self, url, headers, stream=False, limit=LIMIT):
         raw = self.client(url, headers).messages.with_raw_response.create(
@@ -217,13 +220,14 @@ class AnthropicVertex(Anthropic):
 
     def client(self, url, headers):
         return anthropic.AnthropicVertex(base_url=f"{url}/v1", access_token=TOKEN, region="us-east5", project_id="p",
-                                         max_retries=0, default_headers=headers)
+                                         default_headers=headers)
 
 
 class AnthropicBedrock(Anthropic):
     # aimock's frames are not wrapped in `bytes`, and the SDK sees no event.
     aimock_serves = (True, False)
     wire = staticmethod(wires.invoke)
+    spent = (400, None)
     errors = {status: (error, None) for status, (error, _) in Anthropic.errors.items()}
 
     def refused(self, error):
@@ -231,7 +235,7 @@ class AnthropicBedrock(Anthropic):
         return Refused(type(error), error.status_code, None, error.body["code"], lower_case(error.response.headers))
 
     def client(self, url, headers):
-        return anthropic.AnthropicBedrock(base_url=url, api_key=TOKEN, aws_region="us-east-1", max_retries=0,
+        return anthropic.AnthropicBedrock(base_url=url, api_key=TOKEN, aws_region="us-east-1",
                                           default_headers=headers)
 
 
@@ -239,6 +243,7 @@ class AnthropicBedrock(Anthropic):
 
 
 class Gemini(Sdk):
+    comes_back = False
     version = "v1beta"
     wire = staticmethod(wires.gemini)
     errors = {400: (genai.errors.ClientError, "INVALID_ARGUMENT"),
@@ -268,7 +273,7 @@ class Gemini(Sdk):
     def refused(self, error):
         inner = error.details["error"]
         assert inner["code"] == error.code, inner
-        (detail,) = inner["details"]
+        detail, *_ = inner["details"]
         assert detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo" and detail["domain"] == "bursar", detail
         return Refused(type(error), error.code, error.status, detail["reason"], lower_case(error.response.headers))
 
@@ -294,14 +299,14 @@ class BedrockConverse(Sdk):
               401: (botocore.exceptions.ClientError, "AccessDeniedException"),
               403: (botocore.exceptions.ClientError, "AccessDeniedException"),
               429: (botocore.exceptions.ClientError, "ThrottlingException")}
-    spent = "ServiceQuotaExceededException"   # which AWS's SDKs do not try again
+    spent = (400, "ServiceQuotaExceededException")   # AWS's SDKs try again after any 429
+    attempts = 3          # a ThrottlingException is retried whatever the wait
 
     def client(self, url, headers):
         # An API key (a bearer token) signs nothing. botocore takes one over TLS only, so here it is added as a header.
         client = self.session().create_client(
             "bedrock-runtime", region_name="us-east-1", endpoint_url=url,
-            config=Config(signature_version=botocore.UNSIGNED, retries={"total_max_attempts": 1},
-                          parameter_validation=False))
+            config=Config(signature_version=botocore.UNSIGNED, parameter_validation=False))
         self.add(client, dict(headers, authorization=f"Bearer {TOKEN}"))
         return client
 
@@ -341,7 +346,7 @@ class SignedBedrockConverse(BedrockConverse):
     def client(self, url, headers):
         client = self.session().create_client(
             "bedrock-runtime", region_name="us-east-1", endpoint_url=url, aws_access_key_id="test",
-            aws_secret_access_key="test", config=Config(retries={"total_max_attempts": 1}))
+            aws_secret_access_key="test")
         self.add(client, headers)
         return client
 

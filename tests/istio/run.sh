@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds istiod, pilot-agent and istioctl of one version, unless that was done before, and runs the tests of this folder.
+#   run.sh FOLDER PYTHON ENVOY MODULE [pytest's arguments]      FOLDER keeps what is built (some 3 GB)
+set -euo pipefail
+# The newest that the Go module proxy serves: Istio's branch release-1.31, after 1.31.0-rc.0.
+version=v0.0.0-20260827124520-eed52ebb66ad
+here=$(cd "$(dirname "$0")" && pwd)
+folder=$(realpath -m "$1") python=$2 envoy=$(realpath "$3") module=$(realpath "$4")
+shift 4
+
+need() { command -v "$1" > /dev/null || { echo "$1 is missing: $2"; exit 1; }; }
+[ "$(id -u)" = 0 ] || { echo 'make istio needs root: it makes a network namespace and redirects its traffic, as istio-init does'; exit 1; }
+need go 'install Go 1.26 or later from https://go.dev/dl'
+need openssl 'Debian, Ubuntu: apt-get install openssl'
+need unshare 'Debian, Ubuntu: apt-get install util-linux'
+need ip 'Debian, Ubuntu: apt-get install iproute2'
+need crane 'make istio builds it'
+
+export GOPATH=$folder/gopath GOCACHE=$folder/gocache GOBIN=$folder/bin-$version GOFLAGS='-mod=mod -modcacherw' GOTOOLCHAIN=local
+commands=(pilot/cmd/pilot-agent istioctl/cmd/istioctl pilot/cmd/pilot-discovery)
+for at in "${!commands[@]}"; do
+  command=${commands[$at]}
+  if [ ! -x "$GOBIN/${command##*/}" ]; then
+    echo "==> building ${command##*/}, $((at + 1)) of ${#commands[@]} (all of them: about ten minutes on two cores, 3 GB)"
+    go install -ldflags='-s -w' "istio.io/istio/$command@$version"
+  fi
+done
+
+# What istio-init does by iptables; without the command.
+redirect=$GOBIN/redirect
+[ "$redirect" -nt "$here/redirect/main.go" ] || (cd "$here/redirect" && go build -o "$redirect" .)
+
+modules=$GOPATH/pkg/mod
+source=$modules/istio.io/istio@$version
+gateway_api=$(awk '$1 == "sigs.k8s.io/gateway-api" {print $2}' "$source/go.mod")
+export ISTIO_LAB=$folder/lab ISTIO_BIN=$GOBIN ISTIO_SOURCE=$source ENVOY=$envoy WASM=$module REDIRECT=$redirect
+export GATEWAY_API_SOURCE=$modules/sigs.k8s.io/gateway-api@$gateway_api/config/crd/standard
+mkdir -p "$ISTIO_LAB"
+echo "==> tests in $("$envoy" --version | grep -o 'version: [^ ]*') under Istio $version"
+exec "$here/namespace.sh" "$python" -m pytest -p no:cacheprovider "$here" "$@"
