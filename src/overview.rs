@@ -98,7 +98,7 @@ fn tenants(configs: &[Rc<Config>]) -> impl Iterator<Item = (&TenantId, &Rc<Plan>
 }
 
 fn row(id: &TenantId, plan: &Plan, store: &impl Store, now: Timestamp) -> Row {
-    let stored = store.get(&tenant_key(id.as_str())).ok().flatten();
+    let stored = store.get(&tenant_key(id.account())).ok().flatten();
     let record = stored.and_then(|(bytes, _)| Record::decode(&bytes).ok());
     let mut record = record.unwrap_or_default();
     roll_forward(&mut record, &plan.limits, now);
@@ -174,6 +174,19 @@ mod tests {
         );
         assert_eq!(told["tenants"][1]["tenant"], "globex");
         assert_eq!(told["tenants"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn who_was_renamed_stands_there_with_its_account() {
+        let store = FakeStore::default();
+        let config = config(r#""apex": {"plan": "p", "was": "acme"}"#);
+        let mut record = Record::default();
+        roll_forward(&mut record, &config.listed()[0].1.limits, NOON);
+        record.account.spent = tokens(100);
+        store.plant(&tenant_key("acme"), &record.encode());
+        let told = report(&[config], &store, "/report.json");
+        assert_eq!(told["tenants"][0]["tenant"], "apex");
+        assert_eq!(told["tenants"][0]["limits"][0]["used"], 100);
     }
 
     #[test]

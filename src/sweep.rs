@@ -203,7 +203,7 @@ impl Look<'_> {
         let &Self {
             id, limits, now, ..
         } = self;
-        let Ok(stored) = store.get(&tenant_key(id.as_str())) else {
+        let Ok(stored) = store.get(&tenant_key(id.account())) else {
             return true;
         };
         let (bytes, version) = stored.unzip();

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::http::{Headers, Properties};
 use crate::name::Name;
@@ -9,9 +10,13 @@ use crate::name::Name;
 /// Longest tenant id in bytes. Enough for a SPIFFE id of ordinary length; the bound keeps keys and logs small.
 pub const MAX_ID: usize = 256;
 
-/// The id of a tenant: 1 to [`MAX_ID`] bytes of UTF-8 without control characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantId(Name);
+/// The id of a tenant: 1 to [`MAX_ID`] bytes of UTF-8 without control characters. Two with the same name are the same.
+#[derive(Clone, Debug)]
+pub struct TenantId {
+    name: Name,
+    /// The name under which its account was opened, where that is another one.
+    was: Option<Name>,
+}
 
 impl TenantId {
     /// An id from bytes that a client may have chosen; `None` if they are not one.
@@ -19,25 +24,59 @@ impl TenantId {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let fits = (1..=MAX_ID).contains(&text.len());
-        (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
+        (fits && !text.chars().any(char::is_control)).then(|| Self {
+            name: text.into(),
+            was: None,
+        })
+    }
+
+    /// The same, with the account of the tenant that had that name.
+    #[must_use]
+    pub fn renamed(self, was: &Self) -> Self {
+        Self {
+            was: Some(was.name.clone()),
+            ..self
+        }
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// What its state is found by. A rename does not change it: whoever knows the tenant by either name, an older configuration or a
+    /// request under way, reads and writes the same records.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.was.as_ref().unwrap_or(&self.name)
     }
 
     /// The id, to be shared.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.0
+        &self.name
+    }
+}
+
+impl PartialEq for TenantId {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for TenantId {}
+
+/// As its text is, so that a map of ids can be asked for a text.
+impl Hash for TenantId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
     }
 }
 
 impl Borrow<str> for TenantId {
     fn borrow(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 

@@ -36,6 +36,8 @@ mod pressure;
 mod price;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "properties/renamed.rs"]
+mod renamed;
 #[path = "properties/shared.rs"]
 mod shared;
 #[path = "support/store.rs"]

@@ -104,8 +104,8 @@ impl<S: Store> Ledger<'_, S> {
         let (tenant, kind, id) = match book.whose {
             Whose::Parent(id) => {
                 let place = Place {
-                    key: tenant_key(id.as_str()),
-                    owner: owner_of(id.as_str()),
+                    key: tenant_key(id.account()),
+                    owner: owner_of(id.account()),
                 };
                 return self.look_at(place, book.limits).0;
             }

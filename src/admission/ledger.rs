@@ -75,7 +75,7 @@ impl<'a, S: Store> Ledger<'a, S> {
     /// Two workers that see a slot fall free at different moments may give one such tenant two slots; its limits then
     /// hold for each of them until one is idle. Configured tenants have their own key.
     pub(crate) fn place(&self) -> Place {
-        let id = self.tenant.id.as_str();
+        let id = self.tenant.id.account();
         if self.tenant.configured {
             return Place {
                 key: tenant_key(id),

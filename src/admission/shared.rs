@@ -128,7 +128,7 @@ pub(super) fn join_as(
 ) {
     if limits.is_shared() {
         for mut shared in shared_budgets(limits, record) {
-            shared.join(|limit| draw(store.slot_seed(), whose.as_str(), limit, now));
+            shared.join(|limit| draw(store.slot_seed(), whose.account(), limit, now));
         }
     }
 }

@@ -98,19 +98,19 @@ pub(super) fn tenants(
 ) -> Parsed<(Members, Listed)> {
     let tenants = &Path::Top.key("tenants");
     let (mut all, mut listed) = (Members::default(), Listed::new());
-    let mut children = Vec::new();
+    let (mut children, mut renamed) = (Vec::new(), Vec::new());
     raw.entries(text, tenants, |id, raw: RawTenant| {
         let path = &tenants.key(id);
-        let Some(tenant) = TenantId::parse(id.as_bytes()) else {
-            return wrong(
-                path,
-                "a tenant id is 1 to 256 bytes without control characters",
-            );
-        };
-        let (plan, parent, own) = raw.split();
-        children.extend(parent.map(|parent| (tenant.clone(), parent)));
+        let (names, own) = raw.split();
+        let mut tenant = tenant_id(id, path)?;
+        if let Some(was) = &names.was {
+            let was = tenant_id(was, &path.key("was"))?;
+            tenant = tenant.renamed(&was);
+            renamed.push(tenant.clone());
+        }
+        children.extend(names.parent.map(|parent| (tenant.clone(), parent)));
         let member = Member {
-            plan: plans.of(plan, own, path, given)?,
+            plan: plans.of(names.plan, own, path, given)?,
             parent: None,
         };
         listed.push((tenant.clone(), Rc::clone(&member.plan)));
@@ -119,8 +119,42 @@ pub(super) fn tenants(
             Some(_) => twice(tenants, id),
         }
     })?;
+    one_each(&renamed, &all)?;
     link(&mut all, children)?;
     Ok((all, listed))
+}
+
+fn tenant_id(id: &str, path: &Path<'_>) -> Parsed<TenantId> {
+    TenantId::parse(id.as_bytes()).map_or_else(
+        || {
+            wrong(
+                path,
+                "a tenant id is 1 to 256 bytes without control characters",
+            )
+        },
+        Ok,
+    )
+}
+
+/// Refuses two tenants with one account.
+fn one_each(renamed: &[TenantId], all: &Members) -> Parsed<()> {
+    let mut taken = HashMap::<&str, &str>::new();
+    for tenant in renamed {
+        let (id, was) = (tenant.as_str(), tenant.account());
+        let owner = match all.contains_key(was) {
+            true => was,
+            false => match taken.insert(was, id) {
+                Some(owner) => owner,
+                None => continue,
+            },
+        };
+        let reason = match owner == id {
+            true => "is its own name".to_owned(),
+            false => format!("the account of `{was}` is that of tenant `{owner}`"),
+        };
+        return wrong(&Path::Top.key("tenants").key(id).key("was"), reason);
+    }
+    Ok(())
 }
 
 /// Refuses a name that occurs twice.

@@ -75,7 +75,7 @@ pub(super) fn note<S: Store>(
 }
 
 fn key(tenant: &Tenant) -> String {
-    conversations_key(tenant.id.as_str())
+    conversations_key(tenant.id.account())
 }
 
 fn window(tenant: &Tenant, now: Timestamp) -> Option<Window> {

@@ -325,7 +325,7 @@ fn say<S: Store>(
         let mut said = Vec::new();
         let mut next: Option<Timestamp> = None;
         for mut shared in shared_budgets(limits, record) {
-            shared.join(|limit| draw(store.slot_seed(), tenant.id.as_str(), limit, now));
+            shared.join(|limit| draw(store.slot_seed(), tenant.id.account(), limit, now));
             if let Some(line) = shared.say(restates, now) {
                 said.push(Said {
                     tenant: tenant.clone(),
@@ -352,7 +352,7 @@ fn say<S: Store>(
 fn account_key(global: &Global, tenant: &Tenant, shared: &SharedBudget<'_>) -> String {
     let account = Account {
         domain: &global.domain,
-        subject: &[tenant.id.as_str()],
+        subject: &[tenant.id.account()],
         limit: shared.name(),
         unit: unit(shared.budget().unit),
         generation: 0,
@@ -401,7 +401,7 @@ fn hear<'a, S: Store>(
                 let meaning;
                 (*grant, meaning) = grant.heard(seq, answer);
                 if meaning == Told::Clash {
-                    let other = draw(store.slot_seed(), tenant.id.as_str(), limit, now);
+                    let other = draw(store.slot_seed(), tenant.id.account(), limit, now);
                     *grant = grant.renamed(other, used);
                 }
                 told.push(meaning);

@@ -80,7 +80,7 @@ impl Seat {
     ) -> Self {
         // Kinds have no slash in their names.
         let (of, subject) = match configured {
-            true => (format!("t/{kind}/{}", tenant.as_str()), subject),
+            true => (format!("t/{kind}/{}", tenant.account()), subject),
             false => {
                 let subject = subject.among(seed, tenant);
                 let table = SubjectId::of(seed, tenant.as_str().as_bytes());

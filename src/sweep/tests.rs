@@ -261,3 +261,13 @@ fn neither_noise_nor_a_store_that_is_down_ends_it() {
     proxy.pass(&mut sweep, 1);
     assert_eq!(proxy.gauge("bursar_used", "t1"), Some(3));
 }
+
+#[test]
+fn who_was_renamed_has_its_gauges_under_the_new_name() {
+    let proxy = Proxy::new();
+    let text = r#"{"tenants": {"apex": {"was": "t0", "budget": {"initial_budget": 400, "window": "20s"}}}}"#;
+    let mut sweep = sweep(Rc::new(Config::parse(text.as_bytes()).unwrap()));
+    proxy.spend("t0", 212);
+    proxy.pass(&mut sweep, 1);
+    assert_eq!(proxy.gauge("bursar_used", "apex"), Some(212));
+}

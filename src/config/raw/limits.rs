@@ -29,14 +29,17 @@ macro_rules! limits {
             plan: Option<String>,
             /// The tenant whose limits count this one's requests, too. Up to four stand above each other.
             parent: Option<String>,
+            /// The name that the tenant had when its account was opened: it goes on with what was spent under that. To stay for as
+            /// long as the tenant does; no tenant has that name now.
+            was: Option<String>,
             $($(#[doc = $about])* $(#[serde($($how)*)])? $key: $type,)*
         }
 
         impl RawTenant {
-            /// The plan's name, the parent's, and the tenant's own settings.
-            pub(in crate::config) fn split(self) -> (Option<String>, Option<String>, RawLimits) {
-                let Self { plan, parent, $($key,)* } = self;
-                (plan, parent, RawLimits { $($key,)* })
+            /// The names that it gives, and the tenant's own settings.
+            pub(in crate::config) fn split(self) -> (Names, RawLimits) {
+                let Self { plan, parent, was, $($key,)* } = self;
+                (Names { plan, parent, was }, RawLimits { $($key,)* })
             }
         }
 
@@ -47,6 +50,16 @@ macro_rules! limits {
             }
         }
     };
+}
+
+/// Names that a tenant gives.
+pub(in crate::config) struct Names {
+    /// Its plan's.
+    pub(in crate::config) plan: Option<String>,
+    /// Its parent's.
+    pub(in crate::config) parent: Option<String>,
+    /// Its own former one.
+    pub(in crate::config) was: Option<String>,
 }
 
 /// A tenant's value, or else its plan's.

@@ -269,3 +269,38 @@ fn limits_of_subjects_are_read_by_their_kind_and_dangling_kinds_are_refused() {
         "subjects.user.from: name at least one source",
     );
 }
+
+#[test]
+fn an_account_is_one_tenants_alone() {
+    let config = Config::parse(
+        with(|config| config["tenants"] = serde_json::json!({"apex": {"was": "acme"}})).as_bytes(),
+    );
+    let config = config.unwrap();
+    let (apex, _) = config.tenant(b"apex").unwrap();
+    assert_eq!((apex.as_str(), apex.account()), ("apex", "acme"));
+    assert_eq!(config.listed()[0].0.account(), "acme");
+    for (tenants, error) in [
+        (
+            serde_json::json!({"acme": {}, "apex": {"was": "acme"}}),
+            "tenants.apex.was: the account of `acme` is that of tenant `acme`",
+        ),
+        (
+            serde_json::json!({"apex": {"was": "acme"}, "acme": {"was": "apex"}}),
+            "tenants.acme.was: the account of `apex` is that of tenant `apex`",
+        ),
+        (
+            serde_json::json!({"apex": {"was": "acme"}, "zenith": {"was": "acme"}}),
+            "tenants.zenith.was: the account of `acme` is that of tenant `apex`",
+        ),
+        (
+            serde_json::json!({"apex": {"was": "apex"}}),
+            "tenants.apex.was: is its own name",
+        ),
+        (
+            serde_json::json!({"apex": {"was": ""}}),
+            "tenants.apex.was: a tenant id is 1 to 256 bytes without control characters",
+        ),
+    ] {
+        rejects_at("/tenants", tenants, error);
+    }
+}
