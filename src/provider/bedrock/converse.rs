@@ -1,0 +1,178 @@
+//! `Converse`, streamed and not: one body format for all models.
+
+use super::{beside, error, kept_for_an_hour};
+use crate::body::json::{Pattern, PatternKind, Scanner, Shape, members};
+use crate::provider::answer::{ERROR_KEY, USAGE, model_key, usage_key};
+use crate::provider::read::{count, count_of, is_given, key, output_limit, over_all, value};
+use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use crate::provider::{answer, anthropic};
+use crate::tier::Needs;
+use crate::usage::{CacheCount, EventFacts, EventKind, Usage};
+
+/// One body for all models.
+#[derive(Debug)]
+pub(in crate::provider) struct Converse;
+
+const CONVERSE: Shape = Shape::new(
+    &[
+        key(&["inferenceConfig"]),
+        key(&["inferenceConfig", "maxTokens"]),
+        key(&["toolConfig"]),
+        key(&["outputConfig"]),
+        key(&["additionalModelRequestFields", "thinking", "budget_tokens"]),
+        key(&["additionalModelRequestFields", "thinking"]),
+        key(&["additionalModelRequestFields", "reasoning_config"]),
+        key(&["additionalModelRequestFields", "max_tokens"]),
+        key(&[
+            "additionalModelRequestFields",
+            "reasoning_config",
+            "budget_tokens",
+        ]),
+        key(&["additionalModelRequestFields", "thinking", "type"]),
+        key(&["additionalModelRequestFields", "reasoning_config", "type"]),
+        key(&["additionalModelRequestFields", "output_config", "effort"]),
+        key(&["additionalModelRequestFields", "output_config", "format"]),
+        key(&["additionalModelRequestFields", "reasoningConfig"]),
+        key(&["additionalModelRequestFields", "reasoning_effort"]),
+        key(&["additionalModelRequestFields", "tools"]),
+        key(&["performanceConfig", "latency"]),
+        key(&["serviceTier", "type"]),
+    ],
+    &[
+        pattern(PatternKind::Key("image"), Needs::IMAGES),
+        pattern(PatternKind::Key("document"), Needs::IMAGES),
+        pattern(PatternKind::Key("video"), Needs::IMAGES),
+        pattern(PatternKind::Key("audio"), Needs::IMAGES),
+        pattern(PatternKind::Key("toolUse"), Needs::TOOLS),
+        pattern(PatternKind::Key("toolResult"), Needs::TOOLS),
+        pattern(PatternKind::Key("reasoningContent"), Needs::SIGNED_THINKING),
+    ],
+);
+const CONFIG: usize = 0;
+const MAX_TOKENS: usize = 1;
+const TOOLS: usize = 2;
+const OUTPUT: usize = 3;
+const THINKING_BUDGET: usize = 4;
+const THINKING: usize = 5;
+const REASONING: usize = 6;
+const OWN_MAX_TOKENS: usize = 7;
+const REASONING_BUDGET: usize = 8;
+const THINKING_TYPE: usize = 9;
+const REASONING_TYPE: usize = 10;
+const EFFORTS: [usize; 2] = [11, LATENCY];
+const OWN_FORMAT: usize = 12;
+/// Amazon's own models', and OpenAI's.
+const OTHER_REASONING: [usize; 2] = [13, 14];
+const OWN_TOOLS: usize = 15;
+const LATENCY: usize = 16;
+const ASKED_TIER: usize = 17;
+
+const CONVERSED: Shape = Shape::new(
+    &[
+        usage_key(&["usage"]),
+        ERROR_KEY,
+        // Only a prompt router names the model that it chose.
+        model_key(&["trace", "promptRouter", "invokedModelId"]),
+        key(&["serviceTier", "type"]),
+    ],
+    &[],
+);
+
+const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
+    Pattern {
+        under: "messages",
+        kind,
+        flags: needs.0,
+    }
+}
+
+impl Wire for Converse {
+    fn request(&self) -> Shape {
+        CONVERSE
+    }
+
+    fn names_model(&self) -> bool {
+        false
+    }
+
+    fn possible_needs(&self, _model: &str) -> Needs {
+        Needs::ALL.without(Needs::CACHED_PROMPT)
+    }
+
+    fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
+        let limit = output_limit(body, self.output_limits(), CONVERSE.keys)?;
+        let thinking = count(body, THINKING_BUDGET, "thinking.budget_tokens")?;
+        let budget = thinking.max(count(
+            body,
+            REASONING_BUDGET,
+            "reasoning_config.budget_tokens",
+        )?);
+        let any = |indices: &[usize]| indices.iter().any(|&index| is_given(body, index));
+        let kinds =
+            anthropic::thinking(body, THINKING_TYPE) | anthropic::thinking(body, REASONING_TYPE);
+        // Thinking without a type is the older kind.
+        let is_plain = any(&[THINKING, REASONING]) && !any(&[THINKING_TYPE, REASONING_TYPE]);
+        let asked = Needs::TOOLS.when(any(&[TOOLS, OWN_TOOLS]))
+            | Needs::STRUCTURED_OUTPUT.when(any(&[OUTPUT, OWN_FORMAT]))
+            | Needs::THINKING.when(is_plain || any(&OTHER_REASONING))
+            | Needs::EFFORT.when(anthropic::takes_effort(body, &EFFORTS))
+            | kinds;
+        Ok(Facts {
+            output_limit: over_all(limit, 1),
+            needs: asked | Needs(body.matched()),
+            least_output: budget.unwrap_or(0).saturating_add(1),
+            service_tier: answer::tier(value(body, ASKED_TIER)),
+            ..Facts::default()
+        })
+    }
+
+    fn output_limits(&self) -> OutputLimits {
+        OutputLimits {
+            keys: &[MAX_TOKENS, OWN_MAX_TOKENS],
+            object: Some((CONFIG, "inferenceConfig")),
+            may_be_text: false,
+            name: Some("maxTokens"),
+            have_floor: true,
+        }
+    }
+
+    fn response(&self) -> Shape {
+        CONVERSED
+    }
+
+    fn usage(&self, body: &Scanner) -> Option<Usage> {
+        let [input, output, read, written, details] = members(
+            value(body, USAGE)?,
+            [
+                "inputTokens",
+                "outputTokens",
+                "cacheReadInputTokens",
+                "cacheWriteInputTokens",
+                "cacheDetails",
+            ],
+        )?;
+        let [input, output, read, written] = [input, output, read, written].map(count_of);
+        Some(Usage {
+            cache_write_1h: written.and_then(|_| kept_for_an_hour(details?)),
+            ..beside(input, output, read, written)
+        })
+    }
+
+    fn cache_count(&self) -> CacheCount {
+        CacheCount::Beside
+    }
+
+    fn event(&self, event: &Scanner) -> EventFacts {
+        let usage = self.usage(event);
+        EventFacts {
+            usage,
+            kind: EventKind::of(answer::is_error(event)),
+            // The metadata are the last event.
+            is_last: usage.is_some(),
+        }
+    }
+
+    fn error(&self, problem: &Problem<'_>) -> ErrorReply {
+        error(problem)
+    }
+}
