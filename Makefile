@@ -73,7 +73,7 @@ SUBMAKE := $(MAKE)
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run image publish test-image replay simulate test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices report dashboard bench bench-built estimates setup stores clean
+.PHONY: help run image publish test-image replay simulate test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets report dashboard bench bench-built estimates setup stores clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -253,6 +253,10 @@ dashboard: ## write Grafana's dashboard anew: envoy/grafana-dashboard.json
 report: $(ENVIRONMENT) ## sum an access log by day, tenant and model: LOG=access.log ARGS="--day yesterday --by tenant"
 	@[ -n "$(LOG)" ] || { echo 'name an access log: make report LOG=access.log'; exit 2; }
 	@exec $(PY) envoy/report.py "$(LOG)" $(ARGS)
+
+# BURSAR_REDIS says where the store is, BURSAR_REDIS_PASSWORD its user's password.
+budgets: $(PACKAGES) ## show, raise, reset budgets in the store that proxies share: ARGS="raise acme month 200 --until 2026-12-01"
+	@exec $(PY) envoy/budgets.py $(if $(ARGS),$(ARGS),--help)
 
 prices: $(PACKAGES) ## print ladders' prices out of a catalogue: MODELS="gpt-5* claude-*" PROVIDER=aws
 	@[ -n "$(MODELS)" ] || { echo 'name models or globs: make prices MODELS="gpt-5* claude-*"'; exit 2; }

@@ -59,6 +59,12 @@
 //! The store refuses lines for a window that is more than 10 seconds ahead of its clock, or was over a minute ago. Windows follow the
 //! store's clock ([`clock::Skew`]), so that proxies whose clocks are wrong change with the others.
 //!
+//! *What operators change.* A raise and a generation stand in the store, in a hash beside the accounts of a limit, and the script takes
+//! both into account: the raise is added to the budget that a line names, and a line about an earlier generation counts in the later one's
+//! account, where its sender was granted nothing yet. The answer tells both; a proxy that hears of a later generation begins its account
+//! anew, with what that answer granted. What it had used, and what is under way, stays charged on the account before, which keeps its own
+//! bound. Generations only go forwards, and lines name them: a store that has lost its data hears of them again, but not of raises.
+//!
 //! *A store that lost its data.* An account has a birth date, and a line says which one its sender knows. Where they differ, data was
 //! lost, and nothing is granted until all active holders have had the time to say anew what they hold. The sender is told
 //! ([`grant::Told::StoreLost`]).
@@ -74,7 +80,8 @@
 //! | `reclaim` | what holders that fell silent, killed or cut off, had used since their last line |
 //! | the store lost its data | what processes that are gone, or were idle since, had spent; and what others were granted before the first of those who know of the loss spoke |
 //! | the store does not answer, [`grant::Unreachable::Local`] | that fraction of what was free as last told to each |
-//! | budgets that differ from proxy to proxy | the largest one holds |
+//! | budgets that differ from proxy to proxy, a raise that begins or ends | the largest one holds |
+//! | a reset | each generation has its own bound: together the budget once more |
 //!
 //! `tests/properties/lease.rs` checks these against a model of the store, `tests/lease_script.rs` the model against real stores.
 //!

@@ -50,6 +50,7 @@ pub use request::{Conditions, Request, Scope};
 pub use shadow::{ShadowDecision, let_through};
 
 use crate::estimate::Estimate;
+use crate::limits::budget::Budget;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::TierSet;
@@ -153,7 +154,9 @@ pub fn spent_out(
     now: Timestamp,
 ) -> Option<LimitRefusal> {
     let refusals = standings(limits, books, record).filter_map(|limit| {
-        let (budget, account) = limit.budget().filter(|_| limit.holds_for_all())?;
+        // Of a shared budget the store is to hear that more is wanted.
+        let is_known = |budget: &Budget| budget.share.is_none() && limit.holds_for_all();
+        let (budget, account) = limit.budget().filter(|(budget, _)| is_known(budget))?;
         let most = match limits.never_downgrade {
             true => budget.allowance(account),
             false => limit.limits.most(budget, account),

@@ -77,6 +77,9 @@ impl<S: Store> Ledger<'_, S> {
             let admission = match self.reserve(&request, held, shelf) {
                 Outcome::Admitted(admission) => admission,
                 Outcome::Refused(refused) => {
+                    if refused.refusal == Refusal::Pending {
+                        self.parents_lacked(&request, &refused);
+                    }
                     let books = shelf.records();
                     return Outcome::Refused(Refused { books, ..refused });
                 }
@@ -139,7 +142,6 @@ impl<S: Store> Ledger<'_, S> {
     #[must_use]
     pub fn spent_out(&self) -> Option<Refused> {
         let limits = self.tenant.limits();
-        // Of a shared budget the store is to hear that more is wanted.
         if limits.is_shared() {
             return None;
         }

@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::admission::Admission;
-use crate::admission::RESERVE_TRIES;
 use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::reserve::Verdict;
 use crate::admission::tenant::Tenant;
+use crate::admission::{Admission, RESERVE_TRIES, Refused};
 use crate::config::Global;
 use crate::lease::book::{Asked, draw, shared_budgets};
 use crate::plan::Limits;
@@ -47,13 +46,20 @@ impl<S: Store> Ledger<'_, S> {
         let payers: Vec<Tenant> = self.tenant.payers().collect();
         let mut until = Some(Timestamp::MAX);
         for payer in &payers {
-            let one = self.first_slice(payer, cost, asks);
+            let one = self.ask(payer, cost, asks, None);
             until = until.zip(one).map(|(all, one)| all.min(one));
         }
         until
     }
 
-    fn first_slice(&mut self, payer: &Tenant, cost: Cost, asks: bool) -> Option<Timestamp> {
+    /// Asks for so much, if `asks`: where a first request waits, or, of a request that this model serves, where there is no room.
+    fn ask(
+        &mut self,
+        payer: &Tenant,
+        cost: Cost,
+        asks: bool,
+        model: Option<&str>,
+    ) -> Option<Timestamp> {
         let limits = payer.limits();
         if !payer.configured || !limits.is_shared() || limits.shadow {
             return Some(Timestamp::MAX);
@@ -72,7 +78,11 @@ impl<S: Store> Ledger<'_, S> {
                     before: Cost::ZERO,
                     is_held: false,
                 };
-                if !shared.awaits_first() {
+                let waits = match model {
+                    Some(model) => shared.holds_for(model),
+                    None => shared.awaits_first(),
+                };
+                if !waits {
                     let end = shared.account().window.end;
                     until = until.map(|until| until.min(end));
                     continue;
@@ -97,6 +107,16 @@ impl<S: Store> Ledger<'_, S> {
             }
             // Whatever it is, the admission says so.
             Attempt::SlotTaken | Attempt::GivenUp => Some(now),
+        }
+    }
+
+    /// Asks for more, in the shared budgets of those above, for a request that waits for them: what was told of them may be old.
+    pub(super) fn parents_lacked(&mut self, request: &Request<'_>, refused: &Refused) {
+        let (tenant, now) = (self.tenant, self.now);
+        let cost = cost_at(tenant.limits(), request, refused.tier, &refused.record, now);
+        let model = request.model_at(refused.tier);
+        for payer in tenant.payers().skip(1) {
+            self.ask(&payer, cost, true, Some(model));
         }
     }
 

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::hash::StableHasher;
 use crate::lease::grant::{Grant, NoRoom, Terms};
-use crate::lease::line::{Holder, Line};
+use crate::lease::line::{Answer, Holder, Line, Status};
 use crate::lease::share::{FirstRequest, Share};
 use crate::lease::slice::Slice;
 use crate::limits::account::Account;
@@ -135,6 +135,7 @@ impl<'a> SharedBudget<'a> {
             true => self.used().saturating_sub(cost),
             false => self.used(),
         };
+        let most = self.budget.raised(self.account);
         let Some((grant, terms)) = self.grant_mut() else {
             return;
         };
@@ -144,7 +145,7 @@ impl<'a> SharedBudget<'a> {
         }
         // What no proxy may spend need not be asked for.
         let is_covered = used.saturating_add(cost) <= grant.granted;
-        if (!has_room || !is_covered) && cost <= terms.budget {
+        if (!has_room || !is_covered) && cost <= most {
             *grant = grant.lacked(cost);
         }
     }
@@ -181,6 +182,33 @@ impl<'a> SharedBudget<'a> {
         Some(line)
     }
 
+    /// The generation of its account.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        let slice = self.account.slice.as_deref();
+        slice.map_or(0, |slice| slice.generation)
+    }
+
+    /// Takes up what an operator has changed, if this answers the newest line: before the grant hears it. After a reset the account
+    /// begins anew here as well; what was spent and is held stays in the one before.
+    pub fn follow(&mut self, line: &Line, answer: &Answer, now: Timestamp) {
+        let account = &mut *self.account;
+        let Some(slice) = account.slice.as_deref_mut() else {
+            return;
+        };
+        let Grant { holder, .. } = slice.grant;
+        let counts = holder == line.holder && slice.grant.awaits(line.seq);
+        if !counts || answer.status != Status::Granted {
+            return;
+        }
+        slice.raise = answer.raise;
+        if answer.generation > slice.generation {
+            slice.generation = answer.generation;
+            slice.grant = slice.grant.reset();
+            account.begin_anew(now);
+        }
+    }
+
     /// The grant of this holder, to be changed, and what is used of it.
     pub fn grant_of(&mut self, holder: Holder) -> Option<(&mut Grant, u64)> {
         let used = self.used();
@@ -196,7 +224,7 @@ impl<'a> SharedBudget<'a> {
     }
 
     fn terms(&self) -> Terms {
-        let budget = self.budget.raised(self.account);
+        let budget = self.budget.configured(self.account);
         self.share.terms(budget, self.account.window)
     }
 
@@ -230,6 +258,6 @@ pub fn check(budget: &Budget, account: &Account, cost: Cost, now: Timestamp) -> 
     let Some((share, grant)) = budget.share.as_ref().zip(budget.grant(account)) else {
         return Ok(());
     };
-    let terms = share.terms(budget.raised(account), account.window);
+    let terms = share.terms(budget.configured(account), account.window);
     grant.check(budget.used(account), budget.unit.of(cost), &terms, now)
 }

@@ -160,6 +160,16 @@ impl Grant {
         }
     }
 
+    /// The same for the generation that begins with the answer to the newest line: nothing of it is granted yet.
+    #[must_use]
+    pub fn reset(self) -> Self {
+        Self {
+            granted: 0,
+            born: 0,
+            ..self
+        }
+    }
+
     /// The same under another name: what the old one held stays its, what was used goes with it.
     #[must_use]
     pub fn renamed(self, holder: Holder, used: u64) -> Self {
@@ -195,7 +205,7 @@ impl Grant {
             NoRoom::Unreachable
         } else if self.is_cold() {
             NoRoom::Cold
-        } else if self.free == 0 && !self.is_lapsed(terms, now) {
+        } else if self.free == 0 && !self.is_lapsed(terms, now) && !self.is_dated(terms.most, now) {
             NoRoom::Spent
         } else {
             NoRoom::Slice
@@ -253,6 +263,19 @@ impl Grant {
     #[must_use]
     pub fn is_cold(&self) -> bool {
         self.heard == Timestamp::default()
+    }
+
+    /// Whether it was told so long ago what is free for all that there may be more by now: of a holder that is asked, the store hears
+    /// more often. `most`: between two lines.
+    #[must_use]
+    pub fn is_dated(&self, most: u64, now: Timestamp) -> bool {
+        self.failures == 0 && elapsed(self.heard, now) > most.saturating_add(CLAIM)
+    }
+
+    /// Whether this is the number of the line that waits for its answer.
+    #[must_use]
+    pub fn awaits(&self, seq: u64) -> bool {
+        self.waits && self.seq == seq
     }
 
     /// Whether the store may already have given to others what was not used here.
@@ -400,7 +423,7 @@ impl Grant {
     /// With what the store said to the line of this number.
     #[must_use]
     pub fn heard(self, seq: u64, answer: &Answer) -> (Self, Told) {
-        if seq != self.seq || !self.waits {
+        if !self.awaits(seq) {
             return (self, Told::Late);
         }
         let answered = Self {
@@ -437,7 +460,7 @@ impl Grant {
     /// With the call failed that had the line of this number. Whether the store took it is not known: the next line says it all anew.
     #[must_use]
     pub fn failed(self, seq: u64) -> Self {
-        if seq != self.seq || !self.waits {
+        if !self.awaits(seq) {
             return self;
         }
         Self {

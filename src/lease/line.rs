@@ -18,7 +18,7 @@ pub struct Account<'a> {
     pub limit: &'a str,
     /// What is counted: `tokens`, `usd`.
     pub unit: &'a str,
-    /// Counted up to begin anew within a window.
+    /// When an operator last reset the limit, in milliseconds since 1970; 0: never. A later one is another account.
     pub generation: u64,
     /// The window of the budget.
     pub window: Window,
@@ -150,6 +150,10 @@ pub struct Answer {
     pub now: u64,
     /// When the account was opened.
     pub born: u64,
+    /// The generation that counts: above the line's it is another account, and the grant is all that its sender has there.
+    pub generation: u64,
+    /// What an operator has added to the budget for now.
+    pub raise: u64,
 }
 
 /// Why a line has no answer.
@@ -172,7 +176,11 @@ impl Answer {
             _ => return Err(NoAnswer::Strange),
         };
         let numbers: Option<Vec<u64>> = fields.iter().map(natural).collect();
-        let Some([status, first, total, free, holders, now, born]) = numbers.as_deref() else {
+        let Some([status, first, total, free, holders, now, born, rest @ ..]) = numbers.as_deref()
+        else {
+            return Err(NoAnswer::Strange);
+        };
+        let &[generation, raise] = rest else {
             return Err(NoAnswer::Strange);
         };
         let (status, grant) = match status {
@@ -190,6 +198,8 @@ impl Answer {
             holders: *holders,
             now: *now,
             born: *born,
+            generation,
+            raise,
         })
     }
 }
@@ -270,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_seven_numbers_none_below_zero() {
-        let whole = [0, 5, 6, 7, 8, 9, 10].map(Reply::Integer);
+    fn an_answer_has_nine_numbers_none_below_zero() {
+        let whole = [0, 5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer);
         let expected = Answer {
             status: Status::Granted,
             grant: 5,
@@ -280,23 +290,27 @@ mod tests {
             holders: 8,
             now: 9,
             born: 10,
+            generation: 11,
+            raise: 12,
         };
         assert_eq!(read(&whole), Ok(expected));
-        assert_eq!(read(&whole[..6]), Err(NoAnswer::Strange));
+        for short in 0..whole.len() {
+            assert_eq!(read(&whole[..short]), Err(NoAnswer::Strange), "{short}");
+        }
         assert_eq!(
-            read(&[0, 5, 6, 7, 8, 9, 10, 11].map(Reply::Integer)),
+            read(&[0, 5, 6, 7, 8, 9, 10, 11, 12, 13].map(Reply::Integer)),
             Err(NoAnswer::Strange)
         );
         assert_eq!(
-            read(&[0, -5, 6, 7, 8, 9, 10].map(Reply::Integer)),
+            read(&[0, -5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer)),
             Err(NoAnswer::Strange)
         );
         assert_eq!(
-            read(&[4, 5, 6, 7, 8, 9, 10].map(Reply::Integer)),
+            read(&[4, 5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer)),
             Err(NoAnswer::Strange)
         );
         assert_eq!(Answer::read(&Reply::Simple(b"OK")), Err(NoAnswer::Strange));
-        let stale = read(&[1, 5, 6, 7, 8, 9, 10].map(Reply::Integer)).unwrap();
+        let stale = read(&[1, 5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer)).unwrap();
         assert_eq!(
             (stale.status, stale.grant),
             (Status::Stale { latest: 5 }, 0)

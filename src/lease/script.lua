@@ -1,45 +1,63 @@
 -- One line of one proxy about one account: what it was granted, what it used, what it wants more. `src/lease.rs` tells the protocol.
 --
--- KEYS[1]  the account, a hash: `a` for the account itself, `p:HOLDER` for each proxy
+-- KEYS[1]  the account, a hash: `a` for the account itself, `p:HOLDER` for each proxy. Named LIMIT:GENERATION:WINDOW
+-- LIMIT    what an operator has changed about the limit, a hash as well: `generation`, `raise`, `until`. `envoy/budgets.py` writes it
 -- ARGV     holder seq granted used want least budget start end reclaim born relearn
 --          times in milliseconds since 1970; end 0: never; reclaim 0: off; born 0: the proxy knows of no account
--- answers  status granted total free holders now born
+-- answers  status granted total free holders now born generation raise
 --
 -- Numbers are doubles, exact up to 2^53. More may be appended to a field by later versions, and stay.
 
 local DAY, HOUR, EPOCH = 86400000, 3600, 10000
 local EARLY, LATE = 10000, 60000
 local GRANTED, STALE, TOO_EARLY, TOO_LATE = 0, 1, 2, 3
+local MOST = 2 ^ 53
+local write = string.format
+
+local function number(text)
+  return #text <= 16 and string.find(text, '^%d+$') and tonumber(text)
+end
 
 local arg = {}
 for at = 2, 12 do
-  local text = ARGV[at] or ''
-  if #text > 16 or not string.find(text, '^%d+$') then
-    return redis.error_reply('ERR bursar: argument ' .. at .. ' is no number')
-  end
-  arg[at] = tonumber(text)
+  arg[at] = number(ARGV[at] or '')
+  if not arg[at] then return redis.error_reply('ERR bursar: argument ' .. at .. ' is no number') end
 end
 local seq, granted, used, want, least, budget = arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]
 local opens, closes, reclaim, known, relearn = arg[8], arg[9], arg[10], arg[11], arg[12]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now + EARLY < opens then return {TOO_EARLY, 0, 0, 0, 0, now, 0} end
-if closes > 0 and now > closes + LATE then return {TOO_LATE, 0, 0, 0, 0, now, 0} end
+if now + EARLY < opens then return {TOO_EARLY, 0, 0, 0, 0, now, 0, 0, 0} end
+if closes > 0 and now > closes + LATE then return {TOO_LATE, 0, 0, 0, 0, now, 0, 0, 0} end
 
--- Seven numbers of the account, four of a proxy's entry, and whatever later versions append.
+-- An operator's changes. After a reset another account counts, in which its sender was granted nothing yet.
+local account = KEYS[1]
+local limit, said, window = string.match(account, '^(.+):(%d+):(%d+)$')
+if not limit then return redis.error_reply('ERR bursar: the key is not one') end
+local changes = redis.call('HMGET', limit, 'generation', 'raise', 'until')
+local latest, raise, ends = number(changes[1] or '0'), number(changes[2] or '0'), number(changes[3] or '0')
+if not (latest and raise and ends) then return redis.error_reply('ERR bursar: a change of the limit is no number') end
+if ends > 0 and now >= ends then raise = 0 end
+budget = math.min(budget + raise, MOST)
+local generation = tonumber(said)
+if latest > generation then
+  generation, granted, used, known = latest, 0, 0, 0
+  account = limit .. ':' .. write('%.0f', generation) .. ':' .. window
+end
+
+-- Seven numbers of the account and the budget as last said, which came later; four of a proxy's entry; whatever later versions append.
 local ACCOUNT = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)(.*)$'
 local ENTRY = '^(%d+) (%d+) (%d+) (%d+)(.*)$'
-local write = string.format
 
 local own = 'p:' .. ARGV[1]
-local stored = redis.call('HMGET', KEYS[1], 'a', own)
+local stored = redis.call('HMGET', account, 'a', own)
 local total, epoch, present, before, born, learning, keep, more = 0, 0, 0, 0, now, 0, 0, ''
 if stored[1] then
   local t, e, c, p, b, l, k, rest = string.match(stored[1], ACCOUNT)
   if not t then return redis.error_reply('ERR bursar: the account is not one') end
   total, epoch, present, before = tonumber(t), tonumber(e), tonumber(c), tonumber(p)
-  born, learning, keep, more = tonumber(b), tonumber(l), tonumber(k), rest
+  born, learning, keep, more = tonumber(b), tonumber(l), tonumber(k), string.match(rest, '^ %d+(.*)$') or ''
 end
 local last, before_granted, last_epoch = -1, 0, -1
 if stored[2] then
@@ -50,7 +68,7 @@ end
 
 -- Late or doubled: what came after it counts. Its sender may be told what it missed.
 if seq <= last then
-  return {STALE, last, total, math.max(budget - total, 0), math.max(present, before, 1), now, born}
+  return {STALE, last, total, math.max(budget - total, 0), math.max(present, before, 1), now, born, generation, raise}
 end
 
 -- How many proxies there are: those heard in this epoch or in the one before. Epochs only go forwards, whatever the clock does.
@@ -73,7 +91,7 @@ total = math.max(total + (granted - before_granted), 0)
 
 local fields = {}
 if reclaim > 0 then
-  local drawn = redis.call('HRANDFIELD', KEYS[1], 2, 'WITHVALUES')
+  local drawn = redis.call('HRANDFIELD', account, 2, 'WITHVALUES')
   for at = 1, #drawn, 2 do
     local s, g, u, e, rest = string.match(drawn[at + 1], ENTRY)
     if s and drawn[at] ~= own and drawn[at] ~= 'a' and (e + 1) * EPOCH + reclaim < now and tonumber(g) > tonumber(u) then
@@ -96,11 +114,13 @@ if closes > 0 then
   until_ = math.ceil((math.max(closes, now) + DAY) / 1000 / HOUR) * HOUR
 end
 fields[#fields + 1] = 'a'
-fields[#fields + 1] = write('%.0f %.0f %.0f %.0f %.0f %.0f %.0f%s', total, epoch, present, before, born, learning, math.max(keep, until_), more)
+fields[#fields + 1] = write('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f%s', total, epoch, present, before, born, learning, math.max(keep, until_), budget, more)
 fields[#fields + 1] = own
 fields[#fields + 1] = write('%.0f %.0f %.0f %.0f', seq, granted + grant, used, epoch)
 -- One write, so that a store without memory refuses all of it.
-local done = redis.pcall('HSET', KEYS[1], unpack(fields))
+local done = redis.pcall('HSET', account, unpack(fields))
 if type(done) == 'table' and done.err then return done end
-if until_ > keep then redis.call('EXPIREAT', KEYS[1], write('%.0f', until_)) end
-return {GRANTED, grant, total, free - grant, holders, now, born}
+if until_ > keep then redis.call('EXPIREAT', account, write('%.0f', until_)) end
+-- A store that has lost its data hears of a reset from those who know.
+if generation > latest then redis.call('HSET', limit, 'generation', write('%.0f', generation)) end
+return {GRANTED, grant, total, free - grant, holders, now, born, generation, raise}

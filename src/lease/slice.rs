@@ -13,6 +13,10 @@ pub struct Slice {
     pub unit: Unit,
     /// When its window opened.
     pub opens: Timestamp,
+    /// When an operator last reset the limit (see [`Account::generation`](crate::lease::line::Account::generation)).
+    pub generation: u64,
+    /// What an operator has added to the budget, as last told.
+    pub raise: u64,
     /// What may be spent of it here.
     pub grant: Grant,
 }
@@ -24,6 +28,8 @@ impl Slice {
         Self {
             unit,
             opens: window.start,
+            generation: 0,
+            raise: 0,
             grant: Grant::new(holder),
         }
     }
@@ -37,10 +43,11 @@ impl Slice {
     /// The same holder's slice of another account: nothing of that is granted.
     #[must_use]
     pub fn moved(&self, unit: Unit, window: Window) -> Self {
-        Self {
-            unit,
-            opens: window.start,
-            grant: self.grant.rolled(),
+        let mut moved = Self::new(self.grant.holder, unit, window);
+        moved.grant = self.grant.rolled();
+        if unit == self.unit {
+            (moved.generation, moved.raise) = (self.generation, self.raise);
         }
+        moved
     }
 }

@@ -355,7 +355,7 @@ fn account_key(global: &Global, tenant: &Tenant, shared: &SharedBudget<'_>) -> S
         subject: &[tenant.id.account()],
         limit: shared.name(),
         unit: unit(shared.budget().unit),
-        generation: 0,
+        generation: shared.generation(),
         window: shared.account().window,
     };
     account.key()
@@ -391,6 +391,9 @@ fn hear<'a, S: Store>(
                 .filter(|(_, said)| said.limit == limit);
             for (place, said) in about {
                 let Line { holder, seq, .. } = said.line;
+                if let Some(answer) = answer(place) {
+                    shared.follow(&said.line, answer, now);
+                }
                 let Some((grant, used)) = shared.grant_of(holder) else {
                     continue;
                 };

@@ -158,13 +158,18 @@ impl Account {
             true => (0, Cost::ZERO),
             false => budget.inheritance(self, self.window.end == current.start),
         };
+        self.window = current;
+        self.begin_anew(now);
+        (self.carried, self.spent) = (carried, spent);
+    }
+
+    /// Nothing is spent and nothing is held any more, and the reservations that were made are another account's.
+    pub(crate) fn begin_anew(&mut self, now: Timestamp) {
         *self = Self {
-            window: current,
+            window: self.window,
             generation: generation_after(self.generation, now),
-            spent,
-            carried,
             extra: self.extra,
-            // Whoever is asked next sees that it is of another window.
+            // Whoever is asked next sees whether it is of another window.
             slice: self.slice.take(),
             ..Self::default()
         };

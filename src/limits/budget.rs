@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::lease::grant::Grant;
 use crate::lease::share::Share;
+use crate::lease::slice::Slice;
 use crate::limits::account::Account;
 use crate::limits::window::Period;
 use crate::units::{Cost, Micros, Ppm, Timestamp, Tokens};
@@ -60,8 +61,7 @@ impl Budget {
     /// What may be spent in the account's window, in the budget's unit.
     #[must_use]
     pub fn allowance(&self, account: &Account) -> u64 {
-        let raised = self.initial_budget.saturating_add(account.extra);
-        raised.saturating_add(account.carried)
+        self.raised(account).saturating_add(account.carried)
     }
 
     /// What is likely to be left once all requests in flight are settled, in the budget's unit.
@@ -74,6 +74,13 @@ impl Budget {
     /// What may be spent by all who share it, in the account's window.
     #[must_use]
     pub fn raised(&self, account: &Account) -> u64 {
+        let told = self.slice(account).map_or(0, |slice| slice.raise);
+        self.configured(account).saturating_add(told)
+    }
+
+    /// The same without what the store knows of.
+    #[must_use]
+    pub fn configured(&self, account: &Account) -> u64 {
         self.initial_budget.saturating_add(account.extra)
     }
 
@@ -87,10 +94,20 @@ impl Budget {
     /// What the shared store has granted of it, where it is shared and the account has a slice of this window.
     #[must_use]
     pub fn grant<'a>(&self, account: &'a Account) -> Option<&'a Grant> {
+        self.slice(account).map(|slice| &slice.grant)
+    }
+
+    fn slice<'a>(&self, account: &'a Account) -> Option<&'a Slice> {
         self.share.as_ref()?;
         let slice = account.slice.as_deref();
-        let slice = slice.filter(|slice| slice.is_of(self.unit, account.window));
-        slice.map(|slice| &slice.grant)
+        slice.filter(|slice| slice.is_of(self.unit, account.window))
+    }
+
+    /// Whether the store is to be asked before one may say that it is spent: what it told is too old.
+    #[must_use]
+    pub fn is_dated(&self, account: &Account, now: Timestamp) -> bool {
+        let told = self.share.as_ref().zip(self.grant(account));
+        told.is_some_and(|(share, grant)| grant.is_dated(share.most, now))
     }
 
     /// As much of `limit` as may be spent here, as far as is known: what was granted, and what is free for all. What others were

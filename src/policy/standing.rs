@@ -275,7 +275,10 @@ fn fits(
     }
     // A request that costs nothing does not pass on a spent budget either.
     if cost.max(1) > budget.unspent(account, limit) {
-        return Err(exhausted(account, now));
+        return Err(match budget.is_dated(account, now) {
+            true => Refusal::Pending,
+            false => exhausted(account, now),
+        });
     }
     if cost > budget.headroom(account, limit) {
         return Err(Refusal::BudgetHeld);

@@ -28,7 +28,8 @@
 //! | | 61 and 40 each | of an account: window, generation, spent, number of holds, holds; and what was added in version 4 |
 //! | then | 1 | number of slices, at least 1 |
 //! | each | 1 | place of its account: 0 for the budget, then the other limits' |
-//! | | 9 | unit (0 tokens, 1 USD micros), when its window opened |
+//! | | 9 | unit (0 tokens, 1 USD micros; 2 more if an operator has changed something), when its window opened |
+//! | | 16 | if so: generation, raise |
 //! | | 112 | grant (see [`Grant`](crate::lease::grant::Grant)) |
 //!
 //! Version 1 ends with the holds, version 2 with the models, version 3 with the ladders, and has no or more models. Version 4 ends
@@ -68,7 +69,7 @@ pub struct Record {
 }
 
 /// Most bytes of a record.
-pub const LONGEST: usize = 36_416;
+pub const LONGEST: usize = 36_816;
 
 const VERSION_1: [u8; 4] = *b"brs\x01";
 const VERSION_2: [u8; 4] = *b"brs\x02";

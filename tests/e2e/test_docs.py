@@ -38,6 +38,7 @@ MADE_DRY = {
 NOT_RUN = {
     r"kubectl ": "it needs a cluster; what it applies goes through a real istiod in `make istio`",
     r"make publish |cosign ": "it needs Go, a registry and a key; `make test-image` has them",
+    r"make budgets ": "it needs a store; `test_budgets.py` has one",
     r"istioctl ": "`make istio` has it, and runs this very command",
     r"go install ": "it needs Go and the network",
     r"UPSTREAM=https://api\.openai\.com make run": "it needs an API key",

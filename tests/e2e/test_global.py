@@ -9,65 +9,18 @@ import time
 import pytest
 
 from harness import envoy, stores
-from harness.config import BY_HEADER, TIERS, budget
-from harness.rig import MODES, STREAMING, Rig, chat_body
-from harness.upstream import Upstream
+from harness.config import budget
+from harness.fleet import BIG, PASSWORD, USER, Fleet, ask, granted, lasting_store, served, spend
+from harness.rig import MODES, chat_body
 from harness.wait import in_parallel, let_pass, until
-
-PASSWORD = "correct-horse"
-PASSWORD_ENV = "BURSAR_REDIS_PASSWORD"
-USER = ("bursar", "on", f">{PASSWORD}", "resetkeys", "~bursar:*", "-@all", "+auth", "+quit", "+time", "+eval", "+evalsha", "+hmget",
-        "+hset", "+hrandfield", "+expireat")
-# What a request of the tests may cost: a token a byte and ten of answer; it is scripted to use as much as each test says.
-BIG = 1_000
 
 
 @pytest.fixture
 def store(tmp_path):
     # What is kept outlives a restart.
-    store = stores.Store("redis-server", tmp_path, "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
-    store.call(stores.command("ACL", "SETUSER", *USER))
+    store = lasting_store(tmp_path)
     yield store
     store.stop()
-
-
-class Fleet:
-    """Several Envoys with one configuration and one store."""
-
-    def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, **over):
-        self.folder, self.store, self.rigs, self.started, self.mode = folder, store, [], 0, mode
-        self.upstream = Upstream()
-        tenants = {f"{plan}-{n}": {"plan": plan} for plan in plans for n in range(8)}
-        self.config = {"tenant": BY_HEADER, "tiers": TIERS, "plans": plans, "tenants": tenants,
-                       "global": {"redis": {"cluster": "store", "user": "bursar", "password_env": PASSWORD_ENV}, "domain": "llm",
-                                  "refresh": {"least": "200ms", "most": "1s"}}, **over}
-        for _ in range(proxies):
-            self.add()
-
-    def add(self, password=PASSWORD):
-        def change(doc):
-            envoy.render.clusters(doc).append(stores.cluster("store", self.store.port))
-            vm = envoy.render.wasm_config(doc)["vm_config"]
-            vm["environment_variables"] = {"key_values": {PASSWORD_ENV: password}}
-        folder = self.folder / f"envoy-{self.started}"
-        folder.mkdir()
-        self.started += 1
-        rig = Rig(folder, self.config, mode=self.mode, change=change).wait_ready()
-        self.rigs.append(rig)
-        return rig
-
-    def kill(self, rig):
-        """As a machine that loses its power."""
-        rig.envoy.process.kill()
-        rig.envoy.process.wait()
-        self.rigs.remove(rig)
-        rig.upstream.stop()
-        return rig
-
-    def stop(self):
-        for rig in self.rigs:
-            rig.stop()
-        self.upstream.stop()
 
 
 @pytest.fixture
@@ -81,37 +34,6 @@ def fleet(tmp_path, store):
     yield start
     for fleet in fleets:
         fleet.stop()
-
-
-def ask(rig, tenant, used=BIG):
-    """One request that may use `used` tokens and does."""
-    return rig.chat(tenant, usage=(used, 0), max_tokens=used)
-
-
-def spend(rigs, tenant, requests, used=BIG, seconds=20):
-    """`requests` on all rigs in turn, each tried again while it is refused for a moment. What was served."""
-    def one(at):
-        end = time.monotonic() + seconds
-        while True:
-            response = ask(rigs[at % len(rigs)], tenant, used)
-            if response.status == 200 or response.header("x-should-retry") == "false" or time.monotonic() > end:
-                return response
-            assert response.status == 429, response
-            let_pass(int(response.header("retry-after-ms")) / 1000)
-    return in_parallel(8, one, range(requests))
-
-
-def served(responses):
-    return sum(response.status == 200 for response in responses)
-
-
-
-def granted(store, tenant):
-    """The sum of all grants, as the store has it."""
-    keys = store.call(stores.command("KEYS", f"bursar:{{llm/{tenant}/*")).split(b"\r\n")
-    keys = [key for key in keys if key.startswith(b"bursar:")]
-    assert len(keys) == 1, keys
-    return int(store.call(stores.command("HGET", keys[0], "a")).split(b"\r\n")[1].split()[0])
 
 
 def gold(budget_tokens, **more):
@@ -232,6 +154,40 @@ def test_local_plans_do_not_ask_the_store(fleet, store):
     responses = [ask(rig, "gold-0", used=900) for rig in fleet.rigs for _ in range(5)]
     assert served(responses) == 6
     assert store.call(stores.command("DBSIZE")) == b":0\r\n"
+
+
+def budgets(store, *words):
+    env = {**os.environ, "BURSAR_REDIS": f"redis://127.0.0.1:{store.port}"}
+    ran = subprocess.run([sys.executable, "envoy/budgets.py", "--domain", "llm", *words], cwd=envoy.ROOT, capture_output=True, text=True, env=env)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+# In force within a refresh, here a second: also for who has been told that all is spent, and was silent since.
+def test_a_raise_and_a_reset_are_in_force_within_a_refresh_for_all_proxies_together(fleet, store):
+    fleet = fleet(gold(6 * BIG))
+    assert 5 <= served(spend(fleet.rigs, "gold-0", 12)) <= 6
+    until(lambda: all(ask(rig, "gold-0").header("x-bursar-reason") == "budget_exhausted" for rig in fleet.rigs), "all to say that it is spent")
+    budgets(store, "raise", "gold-0", "budget", str(4 * BIG), "--until", "2031-12-01")
+    let_pass(3.5)
+    first = ask(fleet.rigs[0], "gold-0")
+    assert first.status == 200 or first.header("x-bursar-reason") == "budget_pending", first
+    more = served([first]) + served(spend(fleet.rigs, "gold-0", 10))
+    assert 3 <= more <= 5, more
+    assert granted(store, "gold-0") <= 10 * BIG
+    last = until(lambda: [r for r in [ask(rig, "gold-0") for rig in fleet.rigs] if r.header("x-bursar-reason") == "budget_exhausted"],
+                 "a proxy to say that it is spent")
+    assert last[0].header("x-ratelimit-limit-tokens") == str(10 * BIG)
+    budgets(store, "unset", "gold-0", "budget")
+    budgets(store, "reset", "gold-0", "budget")
+    let_pass(3.5)
+    again = served(spend(fleet.rigs, "gold-0", 12))
+    assert 5 <= again <= 6, again
+    # Also a process that starts now.
+    fleet.kill(fleet.rigs[0])
+    assert served(spend([fleet.add()], "gold-0", 2, seconds=5)) <= 6 - again
+    told = budgets(store, "show", "gold-0")
+    assert "6,000 tokens" in told and told.count("reset") == 2, told
 
 
 def test_make_run_shows_a_budget_that_two_envoys_share_and_a_restart_keeps(tmp_path):

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bursar::lease::call::{Call, SCRIPT};
-use bursar::lease::line::{Answer, Holder, Line, Status};
+use bursar::lease::line::{self, Answer, Holder, Line, Status};
 use bursar::lease::resp::{Reply, push_command, replies};
 use bursar::limits::window::Window;
 use bursar::units::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::engine::{self, Account, Entry};
+use crate::engine::{self, Account, Changes, Entry};
 use crate::redis::{SERVERS, Store};
 
 /// The script with the test's clock in the place of the store's.
@@ -23,8 +23,14 @@ fn script() -> String {
 /// Times are from here on, in milliseconds. Later than any store's clock: an account that expires in the past is gone.
 const START: u64 = 4_000_000_000_000;
 
-/// A line, and the store's time.
-type Said = (Line, u64);
+/// A line about an account of this generation, at the store's time; and what an operator changes before it.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    line: Line,
+    generation: u64,
+    now: u64,
+    changes: Option<Changes>,
+}
 
 fn any_said() -> impl Strategy<Value = Vec<Said>> {
     let cells = || prop_oneof![0..200_u64, 0..2_000_u64];
@@ -43,7 +49,14 @@ fn any_said() -> impl Strategy<Value = Vec<Said>> {
         0..4_u64,
         prop_oneof![0..900_u64, 0..60_000_u64],
     );
-    prop::collection::vec((line, rest), 1..40).prop_map(|said| {
+    let changes =
+        (0..4_u64, 0..1_000_u64, 0..60_000_u64).prop_map(|(generation, raise, lasts)| Changes {
+            generation,
+            raise,
+            until: if lasts < 10_000 { 0 } else { START + lasts },
+        });
+    let change = (0..3_u64, prop::option::weighted(0.1, changes));
+    prop::collection::vec((line, rest, change), 1..40).prop_map(|said| {
         let mut now = START;
         let mut seqs = [0; 4];
         said.into_iter()
@@ -51,6 +64,7 @@ fn any_said() -> impl Strategy<Value = Vec<Said>> {
                 |(
                     (holder, seq, granted, used, want, least, budget),
                     (reclaim, born, window, passes),
+                    (generation, changes),
                 )| {
                     now += passes;
                     // Mostly the next number, now and then an old one.
@@ -74,7 +88,12 @@ fn any_said() -> impl Strategy<Value = Vec<Said>> {
                     if passes % 17 == 3 {
                         now = now.saturating_sub(25_000).max(START);
                     }
-                    (line, now)
+                    Said {
+                        line,
+                        generation,
+                        now,
+                        changes,
+                    }
                 },
             )
             .collect()
@@ -105,8 +124,9 @@ fn around(which: u64) -> Window {
 }
 
 /// One line in the script's own words, with the time.
-fn push(body: &mut Vec<u8>, script: &str, line: Line, now: u64) {
-    let key = key(line.window);
+fn push(body: &mut Vec<u8>, script: &str, line: Line, said: &Said) {
+    let now = said.now;
+    let key = key(line.window, said.generation);
     let (_, written) = Call::write(None, [(key.as_str(), line)], true);
     // A command is written as a reply is: the line, and the end.
     let read = replies(&written, 2).unwrap();
@@ -127,11 +147,47 @@ fn push(body: &mut Vec<u8>, script: &str, line: Line, now: u64) {
     let time = [(now / 1_000).to_string(), (now % 1_000 * 1_000).to_string()];
     words.extend(time.iter().map(String::as_bytes));
     push_command(body, &words);
-    push_command(body, &[b"HGETALL", key.as_bytes()]);
 }
 
-fn key(window: Window) -> String {
-    crate::account(window).key()
+/// Asks for what an account and the operator's hash are.
+fn look(store: &Store, key: &str) -> (Option<Account>, Changes) {
+    let mut body = Vec::new();
+    push_command(&mut body, &[b"HGETALL", key.as_bytes()]);
+    let fields: [&[u8]; 5] = [
+        b"HMGET",
+        LIMIT.as_bytes(),
+        b"generation",
+        b"raise",
+        b"until",
+    ];
+    push_command(&mut body, &fields);
+    let told = store.call(&body);
+    let told = replies(&told, 2).unwrap();
+    let Reply::Array(Some(changes)) = &told[1] else {
+        panic!("{told:?}")
+    };
+    let changes = changes.iter().map(|reply| match reply {
+        Reply::Bulk(Some(text)) => std::str::from_utf8(text).unwrap().parse().unwrap(),
+        _ => 0,
+    });
+    let changes: Vec<u64> = changes.collect();
+    let changes = Changes {
+        generation: changes[0],
+        raise: changes[1],
+        until: changes[2],
+    };
+    (account(&told[0]), changes)
+}
+
+/// What comes before the generation and the window in the keys of the accounts.
+const LIMIT: &str = "bursar:{llm/acme/day}:usd";
+
+fn key(window: Window, generation: u64) -> String {
+    let account = line::Account {
+        generation,
+        ..crate::account(window)
+    };
+    account.key()
 }
 
 fn number(reply: &Reply<'_>) -> u64 {
@@ -145,8 +201,17 @@ fn answer(reply: &Reply<'_>) -> Answer {
     let Reply::Array(Some(fields)) = reply else {
         panic!("{reply:?}")
     };
-    let [status, first, total, free, holders, now, born] =
-        <[u64; 7]>::try_from(fields.iter().map(number).collect::<Vec<_>>()).unwrap();
+    let [
+        status,
+        first,
+        total,
+        free,
+        holders,
+        now,
+        born,
+        generation,
+        raise,
+    ] = <[u64; 9]>::try_from(fields.iter().map(number).collect::<Vec<_>>()).unwrap();
     let status = match status {
         0 => Status::Granted,
         1 => Status::Stale { latest: first },
@@ -162,6 +227,8 @@ fn answer(reply: &Reply<'_>) -> Answer {
         holders,
         now,
         born,
+        generation,
+        raise,
     }
 }
 
@@ -203,8 +270,8 @@ fn account(reply: &Reply<'_>) -> Option<Account> {
             );
         }
     }
-    let [total, epoch, present, before, born, learning, _] =
-        <[u64; 7]>::try_from(account?).unwrap();
+    let [total, epoch, present, before, born, learning, _, budget] =
+        <[u64; 8]>::try_from(account?).unwrap();
     Some(Account {
         total,
         epoch,
@@ -212,12 +279,18 @@ fn account(reply: &Reply<'_>) -> Option<Account> {
         before,
         born,
         learning,
+        budget,
         entries,
     })
 }
 
 /// What the model may come to: the script draws two entries, or fewer, since it may draw the account's own field.
-fn outcomes(stored: Option<&Account>, line: &Line, now: u64) -> Vec<(Answer, Option<Account>)> {
+fn outcomes(
+    stored: Option<&Account>,
+    changes: Changes,
+    line: &Line,
+    said: &Said,
+) -> Vec<(Answer, Option<Account>, Changes)> {
     let holders: Vec<_> = stored
         .iter()
         .flat_map(|account| account.entries.keys().copied())
@@ -230,9 +303,11 @@ fn outcomes(stored: Option<&Account>, line: &Line, now: u64) -> Vec<(Answer, Opt
     draws
         .into_iter()
         .map(|drawn| {
-            let mut account = stored.cloned();
-            let answer = engine::take(&mut account, line, now, &drawn);
-            (answer, account)
+            let (mut account, mut changes) = (stored.cloned(), changes);
+            let (now, generation) = (said.now, said.generation);
+            let answer =
+                engine::take_changed(&mut account, &mut changes, generation, line, now, &drawn);
+            (answer, account, changes)
         })
         .collect()
 }
@@ -240,29 +315,43 @@ fn outcomes(stored: Option<&Account>, line: &Line, now: u64) -> Vec<(Answer, Opt
 fn compare(store: &Store, script: &str, said: &[Said]) -> Result<(), TestCaseError> {
     store.run(&["FLUSHALL"]);
     let mut accounts: BTreeMap<String, Option<Account>> = BTreeMap::new();
-    for (line, now) in said {
-        let account = accounts.entry(key(line.window)).or_default();
+    let mut changes = Changes::default();
+    for said in said {
+        if let Some(new) = said.changes {
+            changes = new;
+            let Changes {
+                generation,
+                raise,
+                until,
+            } = new;
+            let [generation, raise, until] = [generation, raise, until].map(|n| n.to_string());
+            let fields = ["generation", &generation, "raise", &raise, "until", &until];
+            store.run(&[&["HSET", LIMIT][..], &fields[..]].concat());
+        }
+        let counts = key(said.line.window, said.generation.max(changes.generation));
+        let account = accounts.entry(counts.clone()).or_default();
         // 0: nothing is known; 1: another account was known; 2: this one.
-        let born = if line.born == 2 {
+        let born = if said.line.born == 2 {
             account.as_ref().map_or(0, |account| account.born)
         } else {
-            line.born
+            said.line.born
         };
-        let line = Line { born, ..*line };
+        let line = Line { born, ..said.line };
         let mut body = Vec::new();
-        push(&mut body, script, line, *now);
+        push(&mut body, script, line, said);
         let told = store.call(&body);
-        let told = replies(&told, 2).unwrap();
+        let told = replies(&told, 1).unwrap();
         if let Reply::Error(_, text) = &told[0] {
             prop_assert!(false, "{}", String::from_utf8_lossy(text));
         }
-        let found = (answer(&told[0]), self::account(&told[1]));
-        let outcomes = outcomes(account.as_ref(), &line, *now);
+        let (stored, changed) = look(store, &counts);
+        let found = (answer(&told[0]), stored, changed);
+        let outcomes = outcomes(account.as_ref(), changes, &line, said);
         prop_assert!(
             outcomes.contains(&found),
-            "{line:?} at {now} gave {found:?}, not one of {outcomes:?}"
+            "{said:?} gave {found:?}, not one of {outcomes:?}"
         );
-        *account = found.1;
+        (*account, changes) = (found.1, found.2);
     }
     Ok(())
 }

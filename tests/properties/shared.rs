@@ -5,18 +5,21 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bursar::lease::line::{Answer, Status};
+use bursar::lease::line::{Answer, Line, Status};
 use bursar::lease::teller::{Message, Teller};
 use bursar::state::slots::SlotSeed;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::engine::{self, Account};
+use crate::engine::{self, Account, Changes};
 use crate::proxy::{Call, NOON, Proxy, usage};
 
 const PROXIES: usize = 3;
 /// In milliseconds.
 const WINDOW: u64 = 300_000;
+
+/// What comes before the generation and the window in the keys of the accounts.
+const LIMIT: &str = "bursar:{default/acme/budget}:tokens";
 
 /// What may happen.
 #[derive(Clone, Debug)]
@@ -48,12 +51,16 @@ enum Happening {
     Pass(u64),
     /// A proxy has another budget in its configuration.
     Limit(usize, u64),
+    /// An operator adds so much to the budget, for so many milliseconds; 0: until told otherwise.
+    Raise(u64, u64),
+    /// An operator has all begin anew.
+    Reset,
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
         Answer, Arrive, Ask, Crash, Double, Fail, Flow, Hear, HearPart, HearTwice, Limit, Lose,
-        Never, Pass, Race, Tick,
+        Never, Pass, Race, Raise, Reset, Tick,
     };
     let any = any::<usize>;
     prop_oneof![
@@ -73,6 +80,8 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => (any(), 0..4_u32).prop_map(|(proxy, times)| Race(proxy, times)),
         6 => prop_oneof![4 => 0..300_u64, 3 => 300..3_000_u64, 1 => 3_000..WINDOW].prop_map(Pass),
         1 => (any(), 200..3_000_u64).prop_map(|(proxy, budget)| Limit(proxy, budget)),
+        2 => (0..1_500_u64, prop_oneof![Just(0), 0..60_000_u64]).prop_map(|(raise, lasts)| Raise(raise, lasts)),
+        1 => Just(Reset),
     ]
 }
 
@@ -86,11 +95,35 @@ fn config(budget: u64, cold: &str) -> Value {
     })
 }
 
+/// Which account a request is charged on: the window, and how often the limit was reset.
+type Charged = (u64, u64);
+
+/// The hashes of a store, by their keys.
+#[derive(Default)]
+struct Hashes {
+    accounts: BTreeMap<String, Option<Account>>,
+    changes: BTreeMap<String, Changes>,
+}
+
+impl Hashes {
+    fn take(&mut self, key: &str, line: &Line, now: u64) -> Answer {
+        let (rest, window) = key.rsplit_once(':').unwrap();
+        let (limit, said) = rest.rsplit_once(':').unwrap();
+        let said: u64 = said.parse().unwrap();
+        let mut changes = self.changes.get(limit).copied().unwrap_or_default();
+        let counts = format!("{limit}:{}:{window}", said.max(changes.generation));
+        let account = self.accounts.entry(counts).or_default();
+        let answer = engine::take_changed(account, &mut changes, said, line, now, &[]);
+        self.changes.insert(limit.to_owned(), changes);
+        answer
+    }
+}
+
 /// A request under way.
 struct Flight {
     call: Call<'static>,
     proxy: usize,
-    window: u64,
+    charged: Charged,
     body: u64,
     output: u64,
 }
@@ -98,18 +131,19 @@ struct Flight {
 struct World {
     proxies: Vec<&'static Proxy>,
     tellers: Vec<[RefCell<Teller>; 2]>,
-    accounts: BTreeMap<String, Option<Account>>,
+    hashes: Hashes,
     /// To the store, and from which proxy; back, and to which.
     lines: Vec<(usize, Rc<Message>)>,
     answers: Vec<(usize, Rc<Message>, Vec<u8>)>,
     flight: Vec<Flight>,
-    /// What the upstream was paid in each window.
-    paid: BTreeMap<u64, u64>,
-    /// What requests on credit were, in each window.
-    credit: BTreeMap<u64, u64>,
+    /// What the upstream was paid for requests of each account.
+    paid: BTreeMap<Charged, u64>,
+    /// What requests on credit were, in each of them.
+    credit: BTreeMap<Charged, u64>,
     started: u8,
     budget: u64,
     largest: u64,
+    largest_raise: u64,
     cold: &'static str,
     clock: u64,
 }
@@ -119,7 +153,7 @@ impl World {
         let mut world = Self {
             proxies: Vec::new(),
             tellers: Vec::new(),
-            accounts: BTreeMap::new(),
+            hashes: Hashes::default(),
             lines: Vec::new(),
             answers: Vec::new(),
             flight: Vec::new(),
@@ -128,6 +162,7 @@ impl World {
             started: 0,
             budget,
             largest: budget,
+            largest_raise: 0,
             cold,
             clock: 0,
         };
@@ -150,7 +185,7 @@ impl World {
     }
 
     fn window(&self) -> u64 {
-        (NOON * 1_000 + self.clock) / WINDOW
+        self.now() / WINDOW
     }
 
     fn ask(&mut self, at: usize, output: u64) {
@@ -171,13 +206,15 @@ impl World {
             .slice
             .as_ref()
             .map_or(0, |slice| slice.grant.granted);
+        let slice = account.slice.as_ref();
+        let charged = (self.window(), slice.map_or(0, |slice| slice.generation));
         if account.spent.tokens.0 + account.held().tokens.0 > granted {
-            *self.credit.entry(self.window()).or_default() += body + output;
+            *self.credit.entry(charged).or_default() += body + output;
         }
         self.flight.push(Flight {
             call,
             proxy: at,
-            window: self.window(),
+            charged,
             body,
             output,
         });
@@ -192,7 +229,7 @@ impl World {
         let (input, output) = (flight.body * share / 100, flight.output * share / 100);
         flight.call.answer_json(&usage(input, output));
         flight.call.end();
-        *self.paid.entry(flight.window).or_default() += input + output;
+        *self.paid.entry(flight.charged).or_default() += input + output;
     }
 
     fn fail(&mut self, which: usize) {
@@ -222,11 +259,10 @@ impl World {
         } else {
             self.lines.swap_remove(which)
         };
-        let now = (NOON * 1_000) + self.clock;
+        let now = self.now();
         let mut body = String::new();
         for (key, line) in message.lines() {
-            let account = self.accounts.entry(key.to_owned()).or_default();
-            body.push_str(&spoken(&engine::take(account, &line, now, &[])));
+            body.push_str(&spoken(&self.hashes.take(key, &line, now)));
         }
         body.push_str("+OK\r\n");
         self.answers.push((at, message, body.into_bytes()));
@@ -263,7 +299,7 @@ impl World {
             .partition(|flight| flight.proxy == at);
         self.flight = live;
         for flight in dead {
-            *self.paid.entry(flight.window).or_default() += flight.body + flight.output;
+            *self.paid.entry(flight.charged).or_default() += flight.body + flight.output;
             std::mem::forget(flight.call);
         }
         // Answers to it find nobody; what it had said may still arrive.
@@ -312,17 +348,56 @@ impl World {
                 self.largest = self.largest.max(budget);
                 self.proxies[at % PROXIES].configure(&config(budget, self.cold));
             }
+            Happening::Raise(raise, lasts) => {
+                self.largest_raise = self.largest_raise.max(raise);
+                let until = if lasts == 0 { 0 } else { self.now() + lasts };
+                let changes = self.changes();
+                (changes.raise, changes.until) = (raise, until);
+            }
+            Happening::Reset => {
+                let now = self.now();
+                let changes = self.changes();
+                changes.generation = now.max(changes.generation + 1);
+            }
         }
     }
 
-    /// What the upstream is paid of each window, all that is under way included.
-    fn check(&self, allowed: impl Fn(u64) -> u64) -> Result<(), TestCaseError> {
+    /// The store's clock.
+    fn now(&self) -> u64 {
+        NOON * 1_000 + self.clock
+    }
+
+    fn changes(&mut self) -> &mut Changes {
+        self.hashes.changes.entry(LIMIT.to_owned()).or_default()
+    }
+
+    /// A slice is never larger here than the store believes, whichever account it is of.
+    fn check_slices(&self) -> Result<(), TestCaseError> {
+        for proxy in &self.proxies {
+            let account = proxy.try_record("acme").map(|record| record.account);
+            let Some(slice) = account.and_then(|account| account.slice) else {
+                continue;
+            };
+            let (granted, holder) = (slice.grant.granted, slice.grant.holder.0);
+            let opens = engine::millis(slice.opens);
+            let key = format!("{LIMIT}:{}:{opens}", slice.generation);
+            let account = self.hashes.accounts.get(&key).and_then(Option::as_ref);
+            let entry = account.and_then(|account| account.entries.get(&holder));
+            let known = entry.map_or(0, |entry| entry.granted);
+            prop_assert!(granted <= known, "{granted} is more than {known} of {key}");
+        }
+        Ok(())
+    }
+
+    /// What the upstream is paid of each account, all that is under way included.
+    fn check(&self, allowed: impl Fn(Charged) -> u64) -> Result<(), TestCaseError> {
         let mut all = self.paid.clone();
         for flight in &self.flight {
-            *all.entry(flight.window).or_default() += flight.body + flight.output;
+            *all.entry(flight.charged).or_default() += flight.body + flight.output;
         }
-        for (window, paid) in all {
-            prop_assert!(paid <= allowed(window), "{paid} of {}", allowed(window));
+        for (charged, paid) in all {
+            let allowed = allowed(charged);
+            prop_assert!(paid <= allowed, "{paid} of {allowed} in {charged:?}");
         }
         Ok(())
     }
@@ -342,11 +417,15 @@ fn spoken(answer: &Answer) -> String {
         holders,
         now,
         born,
+        generation,
+        raise,
         ..
     } = answer;
-    let numbers = [status, first, total, free, holders, now, born];
+    let numbers = [
+        status, first, total, free, holders, now, born, generation, raise,
+    ];
     let numbers = numbers.map(|number| format!(":{number}\r\n"));
-    format!("*7\r\n{}", numbers.concat())
+    format!("*9\r\n{}", numbers.concat())
 }
 
 fn taken<T>(under_way: &mut Vec<T>, which: usize) -> Option<T> {
@@ -361,7 +440,8 @@ proptest! {
         let mut world = World::new(budget, "deny");
         for happening in &happenings {
             world.happens(happening);
-            world.check(|_| world.largest)?;
+            world.check(|_| world.largest + world.largest_raise)?;
+            world.check_slices()?;
         }
     }
 
@@ -372,7 +452,10 @@ proptest! {
         let mut world = World::new(budget, "credit");
         for happening in &happenings {
             world.happens(happening);
-            world.check(|window| world.largest + world.credit.get(&window).copied().unwrap_or_default())?;
+            world.check(|charged| {
+                let credit = world.credit.get(&charged).copied().unwrap_or_default();
+                world.largest + world.largest_raise + credit
+            })?;
         }
     }
 }
@@ -425,4 +508,79 @@ fn a_proxy_that_is_started_again_finds_what_was_spent() {
     let more = run(&mut world, 30, 71);
     assert!(served + more <= 20, "{served} and {more}");
     assert!(more >= 4, "{more}");
+}
+
+fn small(output: u64) -> u64 {
+    let body = format!(r#"{{"model":"m","max_tokens":{output}}}"#).len();
+    u64::try_from(body).unwrap() + output
+}
+
+fn paid(world: &World) -> u64 {
+    world.paid.values().sum()
+}
+
+// A raise is in force with the next lines, for everybody together and not for each; when it has ended nothing is granted any more.
+#[test]
+fn what_an_operator_adds_is_spent_as_well_and_not_more() {
+    let mut world = World::new(2_000, "deny");
+    assert_eq!(small(71), 100);
+    run(&mut world, 40, 71);
+    let before = paid(&world);
+    assert!((1_900..=2_000).contains(&before), "{before}");
+    world.happens(&Happening::Raise(1_000, 60_000));
+    run(&mut world, 40, 71);
+    let after = paid(&world);
+    assert!((2_900..=3_000).contains(&after), "{after}");
+    world.happens(&Happening::Raise(2_000, 1_000));
+    world.happens(&Happening::Pass(1_000));
+    run(&mut world, 10, 71);
+    assert!(paid(&world) <= 3_000, "{}", paid(&world));
+}
+
+// Who was told long ago that all is spent asks again before saying so.
+#[test]
+fn after_a_raise_the_first_request_of_an_idle_tenant_is_told_to_come_back_in_a_moment() {
+    let mut world = World::new(1_000, "deny");
+    run(&mut world, 30, 71);
+    world.happens(&Happening::Pass(20_000));
+    let call = |world: &World| world.proxies[0].chat("acme", r#"{"model":"m","max_tokens":71}"#);
+    let reason = |call: &Call<'_>| call.refused().map(|(_, reason)| reason.to_owned());
+    assert_eq!(reason(&call(&world)).as_deref(), Some("budget_pending"));
+    run(&mut world, 1, 71);
+    assert_eq!(reason(&call(&world)).as_deref(), Some("budget_exhausted"));
+    world.happens(&Happening::Raise(1_000, 0));
+    world.happens(&Happening::Pass(20_000));
+    assert_eq!(reason(&call(&world)).as_deref(), Some("budget_pending"));
+    assert!(run(&mut world, 3, 71) > 0);
+}
+
+// All have all of it again; what was under way stays what it was charged on.
+#[test]
+fn after_a_reset_all_of_the_budget_is_there_once_more() {
+    let mut world = World::new(2_000, "deny");
+    run(&mut world, 40, 71);
+    assert!((1_900..=2_000).contains(&paid(&world)), "{}", paid(&world));
+    world.happens(&Happening::Reset);
+    run(&mut world, 60, 71);
+    let all: Vec<_> = world.paid.values().copied().collect();
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(
+        all.iter().all(|paid| (1_900..=2_000).contains(paid)),
+        "{all:?}"
+    );
+    // A process that starts now finds both.
+    world.crash(0);
+    assert!(run(&mut world, 9, 71) <= 1);
+}
+
+// Who knows of a reset tells a store that has lost its data.
+#[test]
+fn a_store_that_lost_its_data_hears_of_the_generation_again() {
+    let mut world = World::new(2_000, "deny");
+    world.happens(&Happening::Reset);
+    run(&mut world, 9, 71);
+    let generation = world.changes().generation;
+    world.hashes = Hashes::default();
+    run(&mut world, 3, 71);
+    assert_eq!(world.changes().generation, generation);
 }

@@ -59,11 +59,17 @@ impl<'a> Worker<'a> {
 
     /// Says its one line, and is granted so much while so much is left for all.
     fn granted(&mut self, grant: u64, free: u64) {
+        self.told(grant, free, 0, 0);
+    }
+
+    /// The same where an operator has made changes.
+    fn told(&mut self, grant: u64, free: u64, generation: u64, raise: u64) {
         let messages = self.says();
         assert_eq!(messages.len(), 1);
         let now = self.proxy.now().as_nanos() / 1_000_000;
-        let body =
-            format!("*7\r\n:0\r\n:{grant}\r\n:0\r\n:{free}\r\n:2\r\n:{now}\r\n:7\r\n+OK\r\n");
+        let body = format!(
+            "*9\r\n:0\r\n:{grant}\r\n:0\r\n:{free}\r\n:2\r\n:{now}\r\n:7\r\n:{generation}\r\n:{raise}\r\n+OK\r\n"
+        );
         let outcome = self.hears(&messages[0], Some("200"), &body);
         assert_eq!(outcome.notes, []);
     }
@@ -173,7 +179,8 @@ fn a_store_without_the_script_gets_it_and_one_that_is_found_again_is_told_of() {
     proxy.pass_millis(2_000);
     let message = worker.says().remove(0);
     let now = proxy.now().as_nanos() / 1_000_000;
-    let body = format!("*7\r\n:0\r\n:500\r\n:0\r\n:500\r\n:1\r\n:{now}\r\n:7\r\n+OK\r\n");
+    let body =
+        format!("*9\r\n:0\r\n:500\r\n:0\r\n:500\r\n:1\r\n:{now}\r\n:7\r\n:0\r\n:0\r\n+OK\r\n");
     assert_eq!(
         worker.hears(&message, Some("200"), &body).notes,
         [Note::Found]
@@ -197,4 +204,82 @@ fn a_local_plan_has_nothing_to_tell() {
     assert_eq!(reason(&proxy.chat("acme", BODY)), (200, ""));
     assert!(worker.says().is_empty() && worker.teller.is_idle());
     assert!(proxy.record("acme").account.slice.is_none());
+}
+
+#[test]
+fn what_an_operator_has_added_is_told_to_callers() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    worker.told(1_200, 300, 0, 500);
+    let mut call = proxy.chat("acme", BODY);
+    call.answer_json(&usage(40, 10));
+    let limit = call.response_header("x-ratelimit-limit-tokens");
+    assert_eq!(limit, Some("1500"));
+    let left = call.response_header("x-ratelimit-remaining-tokens");
+    assert_eq!(left, Some("1442"));
+    // It has ended.
+    proxy.pass_millis(10_000);
+    proxy.chat("acme", BODY);
+    worker.told(0, 0, 0, 0);
+    let slice = proxy.record("acme").account.slice.unwrap();
+    assert_eq!(slice.raise, 0);
+}
+
+// A reset while requests are under way: they were charged before it.
+#[test]
+fn after_a_reset_all_is_there_again_and_what_was_under_way_is_not_charged_twice() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    worker.granted(1_000, 0);
+    let mut call = proxy.chat("acme", BODY);
+    proxy.pass_millis(10_000);
+    let other = proxy.chat("acme", BODY);
+    worker.told(700, 300, 1_700_000_000_000, 0);
+    let account = proxy.record("acme").account;
+    assert_eq!((account.spent.tokens.0, account.holds.len()), (0, 0));
+    assert_eq!(account.slice.as_ref().unwrap().grant.granted, 700);
+    call.answer_json(&usage(40, 10));
+    call.end();
+    drop(other);
+    let account = proxy.record("acme").account;
+    assert_eq!((account.spent.tokens.0, account.holds.len()), (0, 0));
+    // The next line is about the new account, and of the next window as well.
+    for passed in [10_000, 86_400_000] {
+        proxy.pass_millis(passed);
+        proxy.chat("acme", BODY);
+        let messages = worker.says();
+        let (key, line) = messages[0].lines().next().unwrap();
+        let limit = "bursar:{default/acme/budget}:tokens:1700000000000:";
+        assert!(key.starts_with(limit), "{key}");
+        assert!(line.granted <= 700);
+    }
+}
+
+// What a parent's budget had left may be old: the store is asked before anybody is sent away for good.
+#[test]
+fn a_parents_budget_that_was_spent_long_ago_is_asked_for_again() {
+    let proxy = Proxy::new(&json!({
+        "global": {"redis": {"cluster": "store"}},
+        "tiers": [{"name": "big", "model": "gpt-4o"}],
+        "tenants": {
+            "corp": {"cold": "deny", "budget": {"initial_budget": 100, "window": "day"}},
+            "acme": {"parent": "corp", "limits": []}
+        }
+    }));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    worker.granted(100, 0);
+    proxy.served("acme", BODY, 60, 40);
+    proxy.pass_millis(12_001);
+    let refused = proxy.chat("acme", BODY);
+    assert_eq!(reason(&refused), (429, "budget_pending"));
+    worker.granted(0, 0);
+    let refused = proxy.chat("acme", BODY);
+    assert_eq!(reason(&refused), (429, "budget_exhausted"));
+    proxy.pass_millis(12_001);
+    proxy.chat("acme", BODY);
+    worker.told(100, 900, 0, 1_000);
+    assert_eq!(reason(&proxy.chat("acme", BODY)), (200, ""));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bursar::lease::line::{Answer, Line, Status};
+use bursar::lease::line::{Answer, Line, MOST, Status};
 use bursar::units::Timestamp;
 
 const EPOCH: u64 = 10_000;
@@ -27,7 +27,51 @@ pub(crate) struct Account {
     pub(crate) before: u64,
     pub(crate) born: u64,
     pub(crate) learning: u64,
+    /// As last said, with the raise.
+    pub(crate) budget: u64,
     pub(crate) entries: BTreeMap<u64, Entry>,
+}
+
+/// What an operator has changed about a limit, a hash as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) generation: u64,
+    pub(crate) raise: u64,
+    /// When the raise ends, in milliseconds; 0: never.
+    pub(crate) until: u64,
+}
+
+/// As [`take`], of a line that is said about one generation, where an operator has made changes. `stored`: the account of the later
+/// one of both generations.
+pub(crate) fn take_changed(
+    stored: &mut Option<Account>,
+    changes: &mut Changes,
+    said: u64,
+    line: &Line,
+    now: u64,
+    drawn: &[u64],
+) -> Answer {
+    let is_in_force = changes.until == 0 || now < changes.until;
+    let raise = if is_in_force { changes.raise } else { 0 };
+    let mut line = Line {
+        budget: (line.budget + raise).min(MOST),
+        ..*line
+    };
+    if changes.generation > said {
+        (line.granted, line.used, line.born) = (0, 0, 0);
+    }
+    let generation = changes.generation.max(said);
+    let answer = take(stored, &line, now, drawn);
+    match answer.status {
+        Status::TooEarly | Status::TooLate => return answer,
+        Status::Granted => changes.generation = generation,
+        Status::Stale { .. } => {}
+    }
+    Answer {
+        generation,
+        raise,
+        ..answer
+    }
 }
 
 pub(crate) fn millis(time: Timestamp) -> u64 {
@@ -45,6 +89,8 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         holders: 0,
         now,
         born: 0,
+        generation: 0,
+        raise: 0,
     };
     if now + EARLY < millis(line.window.start) {
         return nothing(Status::TooEarly);
@@ -59,6 +105,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         before: 0,
         born: now,
         learning: 0,
+        budget: 0,
         entries: BTreeMap::new(),
     };
     let mut account = stored.clone().unwrap_or(fresh);
@@ -72,6 +119,8 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
             holders: account.present.max(account.before).max(1),
             now,
             born: account.born,
+            generation: 0,
+            raise: 0,
         };
     }
     account.count(own.as_ref(), now);
@@ -95,6 +144,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         .min(free)
         .min((free / (2 * holders)).max(line.least.min(free)));
     account.total += grant;
+    account.budget = line.budget;
     account.entries.insert(
         line.holder.0,
         Entry {
@@ -112,6 +162,8 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         holders,
         now,
         born: account.born,
+        generation: 0,
+        raise: 0,
     };
     *stored = Some(account);
     answer

@@ -32,6 +32,8 @@ fn granted(grant: u64, free: u64) -> Answer {
         holders: 2,
         now: NOON * 1_000,
         born: 5,
+        generation: 0,
+        raise: 0,
     }
 }
 
@@ -80,6 +82,22 @@ fn credit_is_one_reservation_before_the_first_answer() {
         (heard.granted, heard.check(0, 301, &terms, at(9))),
         (300, Err(NoRoom::Spent))
     );
+}
+
+// Others give back what they do not use, and operators raise: only who was told lately knows that all is spent.
+#[test]
+fn what_was_told_of_the_rest_is_believed_for_a_pause_and_the_time_of_an_answer() {
+    let spent = warm(300, 0);
+    let room = |grant: Grant, millis| grant.check(300, 1, &terms(), at(millis));
+    assert_eq!(room(spent, 12_000), Err(NoRoom::Spent));
+    assert_eq!(room(spent, 12_001), Err(NoRoom::Slice));
+    let (said, line) = spent.lacked(1).say(300, &terms(), at(12_001));
+    assert_eq!(
+        room(said.failed(line.seq), 12_002),
+        Err(NoRoom::Unreachable)
+    );
+    let (heard, _) = said.heard(line.seq, &granted(0, 0));
+    assert_eq!(room(heard, 12_002), Err(NoRoom::Spent));
 }
 
 #[test]

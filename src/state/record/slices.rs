@@ -11,6 +11,9 @@ use crate::limits::stacked::{ENTRIES, Entry, State};
 /// Most slices: of the budget, and of each other state.
 pub(super) const SLICES: usize = ENTRIES + 1;
 
+/// Beside the unit: an operator's changes follow.
+const CHANGED: u8 = 2;
+
 /// Whether there are any.
 pub(super) fn has_any(record: &Record) -> bool {
     all(record).next().is_some()
@@ -21,11 +24,17 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
     let count = super::put_count(bytes, all(record).count(), SLICES);
     for (place, slice) in all(record).take(count) {
         bytes.push(place);
-        bytes.push(match slice.unit {
+        let unit = match slice.unit {
             Unit::Tokens => 0,
             Unit::UsdMicros => 1,
-        });
+        };
+        let changes = [slice.generation, slice.raise];
+        let is_changed = changes != [0; 2];
+        bytes.push(unit | if is_changed { CHANGED } else { 0 });
         bytes.extend(slice.opens.as_nanos().to_le_bytes());
+        if is_changed {
+            bytes.extend(changes.map(u64::to_le_bytes).as_flattened());
+        }
         bytes.extend(slice.grant.to_bytes());
     }
 }
@@ -47,13 +56,24 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
 
 fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
     let [place, unit] = input.take()?;
+    let opens = input.time()?;
+    let changes = match unit & CHANGED {
+        0 => [0; 2],
+        _ => [input.u64()?, input.u64()?],
+    };
+    // One way to be written.
+    if unit & CHANGED != 0 && changes == [0; 2] {
+        return Err(Corrupt(()));
+    }
     let slice = Slice {
-        unit: match unit {
+        unit: match unit & !CHANGED {
             0 => Unit::Tokens,
             1 => Unit::UsdMicros,
             _ => return Err(Corrupt(())),
         },
-        opens: input.time()?,
+        opens,
+        generation: changes[0],
+        raise: changes[1],
         grant: Grant::from_bytes(&input.take()?),
     };
     Ok((place, slice))

@@ -242,6 +242,8 @@ fn slice(granted: u64) -> Slice {
     Slice {
         unit: Unit::UsdMicros,
         opens: Timestamp::from_secs(6),
+        generation: 0,
+        raise: 0,
         grant,
     }
 }
@@ -302,6 +304,53 @@ fn only_a_record_with_a_slice_is_written_as_version_5() {
     assert_eq!(Record::decode(&twice), Err(Corrupt(())));
 }
 
+fn changed_slice() -> Slice {
+    Slice {
+        generation: 7,
+        raise: 1 << 40,
+        ..slice(9)
+    }
+}
+
+// Only where an operator has changed something are there more bytes.
+#[test]
+fn a_slice_that_an_operator_has_changed_takes_sixteen_bytes_more() {
+    let of = |slice| {
+        let account = Account {
+            slice: Some(Box::new(slice)),
+            ..Account::default()
+        };
+        Record {
+            account,
+            ..Record::default()
+        }
+    };
+    let plain = of(slice(9)).encode();
+    let head = plain.len() - 112;
+    for (generation, raise) in [(7, 0), (0, 8), (7, 8)] {
+        let changed = of(Slice {
+            generation,
+            raise,
+            ..slice(9)
+        });
+        let bytes = changed.encode();
+        assert_eq!(bytes.len(), plain.len() + 16);
+        assert_eq!(bytes[..head - 9], plain[..head - 9]);
+        assert_eq!(bytes[head - 9], plain[head - 9] | 2);
+        assert_eq!(bytes[head + 16..], plain[head..]);
+        assert_eq!(Record::decode(&bytes), Ok(changed));
+        for end in 0..bytes.len() {
+            assert_eq!(Record::decode(&bytes[..end]), Err(Corrupt(())));
+        }
+        let mut nothing = bytes.clone();
+        nothing[head..head + 16].fill(0);
+        assert_eq!(Record::decode(&nothing), Err(Corrupt(())));
+        let mut other = bytes;
+        other[head - 9] |= 4;
+        assert_eq!(Record::decode(&other), Err(Corrupt(())));
+    }
+}
+
 #[test]
 fn the_longest_record_is_as_long_as_its_doc_says() {
     let holds = vec![
@@ -328,7 +377,7 @@ fn the_longest_record_is_as_long_as_its_doc_says() {
     assert_eq!(record.encode().len(), 1_236);
     let full = Record {
         account: Account {
-            slice: Some(Box::new(slice(1))),
+            slice: Some(Box::new(changed_slice())),
             ..record.account.clone()
         },
         others: vec![
@@ -336,7 +385,7 @@ fn the_longest_record_is_as_long_as_its_doc_says() {
                 key: LimitKey(1),
                 state: State::Account(Account {
                     holds: record.account.holds.clone(),
-                    slice: Some(Box::new(slice(1))),
+                    slice: Some(Box::new(changed_slice())),
                     ..Account::default()
                 }),
             };
