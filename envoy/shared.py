@@ -14,10 +14,11 @@ import time
 
 import render
 import tour
+import yaml
 from processes import Children, Failure, claim_ports, log_tail, shown, wait_until_ready
 
 STORE = render.ROOT / "target" / "tools" / "stores" / "redis-server"
-CLUSTER = "bursar-redis"
+PASSWORD_ENV, PASSWORD = "BURSAR_REDIS_PASSWORD", "change-me"   # the one of envoy/redis.conf
 BUDGET = 4_000   # tokens; a request reserves about 490 and uses about 250
 TENANT = "globex"
 MOST_REQUESTS = 120
@@ -30,8 +31,17 @@ def say(text):
 
 def plugin_config():
     config = render.plugin_config(render.load())
-    config["global"] = {"redis": {"cluster": CLUSTER}, "domain": "local", "refresh": {"least": "200ms", "most": "2s"}}
+    config["global"] = {"redis": {"cluster": "bursar-redis", "user": "bursar", "password_env": PASSWORD_ENV}, "domain": "local",
+                        "refresh": {"least": "200ms", "most": "2s"}}
     return config
+
+
+def cluster(port):
+    """The cluster that ships, with this machine's store."""
+    cluster = yaml.safe_load((render.HERE / "redis-cluster.yaml").read_text(encoding="utf-8"))
+    address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+    address["socket_address"] = {"address": "127.0.0.1", "port_value": port}
+    return dict(cluster, type="STATIC")
 
 
 def envoy_yaml(folder, name, ports, port, admin_port):
@@ -41,12 +51,9 @@ def envoy_yaml(folder, name, ports, port, admin_port):
     render.set_access_log(doc, folder / f"{name}-access.log")
     render.set_upstream(doc, "127.0.0.1", ports["STANDIN_PORT"])
     render.set_plugin_config(doc, plugin_config())
-    kind = "type.googleapis.com/envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto"
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": ports["REDIS_PORT"]}}
-    render.clusters(doc).append({
-        "name": CLUSTER, "type": "STATIC", "connect_timeout": "0.25s",
-        "upstream_config": {"name": "envoy.filters.connection_pools.http.tcp", "typed_config": {"@type": kind}},
-        "load_assignment": {"cluster_name": CLUSTER, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}})
+    render.clusters(doc).append(cluster(ports["REDIS_PORT"]))
+    vm = render.wasm_config(doc)["vm_config"]
+    vm["environment_variables"] = {"key_values": {PASSWORD_ENV: PASSWORD}}
     path = folder / f"{name}.yaml"
     render.dump(doc, path)
     return path
@@ -68,8 +75,8 @@ class Store:
 
     def start(self):
         self.process = subprocess.Popen(
-            [str(STORE), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-             "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"],
+            [str(STORE), str(render.HERE / "redis.conf"), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+             "--save", ""],
             stdout=self.log, stderr=self.log, start_new_session=True)
 
     def watch(self):

@@ -192,6 +192,15 @@ def test_a_start_under_a_wrong_configuration_does_what_the_default_says(start_ri
 
 
 # What selects which; `kubectl apply -k` takes no file that is not there.
+def test_the_stores_cluster_is_the_one_that_is_tried_with_a_real_store():
+    (patch,) = patches("redis.yaml")
+    value = patch["patch"]["value"]
+    tried = yaml.safe_load((envoy.ROOT / "envoy" / "redis-cluster.yaml").read_text(encoding="utf-8"))
+    for cluster in (value, tried):
+        del cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+    assert value == tried
+
+
 def test_the_kustomization_names_files_of_one_namespace():
     (kustomization,) = documents("kustomization.yaml")
     for name in kustomization["resources"]:

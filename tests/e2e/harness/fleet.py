@@ -9,8 +9,7 @@ from .wait import in_parallel, let_pass
 
 PASSWORD = "correct-horse"
 PASSWORD_ENV = "BURSAR_REDIS_PASSWORD"
-USER = ("bursar", "on", f">{PASSWORD}", "resetkeys", "~bursar:*", "-@all", "+auth", "+quit", "+time", "+eval", "+evalsha", "+hmget",
-        "+hset", "+hrandfield", "+expireat")
+USER = stores.shipped_user(PASSWORD)
 # What a request may cost: a token a byte and ten of answer; it is scripted to use as much as each test says.
 BIG = 1_000
 

@@ -1,9 +1,12 @@
 """A real Redis or Valkey, as `make stores` sets them up."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
+
+import shared
 
 from .envoy import ROOT
 from .wait import until
@@ -69,11 +72,13 @@ def command(*words):
 
 
 def cluster(name, port, **more):
-    """A cluster that carries a request's body to the store as it is, and what comes back as the answer's."""
-    kind = "envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto"
-    return dict({
-        "name": name, "type": "STATIC", "connect_timeout": "0.25s",
-        "upstream_config": {"name": "envoy.filters.connection_pools.http.tcp",
-                            "typed_config": {"@type": f"type.googleapis.com/{kind}"}},
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
-            "socket_address": {"address": "127.0.0.1", "port_value": port}}}}]}]}}, **more)
+    """A cluster that carries a request's body to the store as it is, and what comes back as the answer's: the one that ships."""
+    cluster = dict(shared.cluster(port), name=name, **more)
+    cluster["load_assignment"]["cluster_name"] = name
+    return cluster
+
+
+def shipped_user(password):
+    """The words of the user that ships, with this password."""
+    (line,) = re.findall("^user (.*)$", (ROOT / "envoy" / "redis.conf").read_text(encoding="utf-8"), re.MULTILINE)
+    return line.replace(">change-me", f">{password}").split()
