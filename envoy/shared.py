@@ -1,7 +1,8 @@
 """What `make run GLOBAL=1` does: two Envoys, one budget, and a Redis that one may kill while watching.
 
 Sends requests through both in turn until the budget is spent, then kills the first Envoy as a power cut would, starts it again, and shows
-that it finds the budget spent; then serves until Ctrl-C. A Redis that is killed is started again after a few seconds.
+that it finds the budget spent; then serves until Ctrl-C. What is killed meanwhile, an Envoy or the Redis, is started again after a few
+seconds.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def serve(children, folder, ports, store, tour_only):
     first = envoy_yaml(folder, "first", ports, both[0], ports["ADMIN_PORT"])
     second = envoy_yaml(folder, "second", ports, both[1], ports["SECOND_ADMIN_PORT"])
     killed = start_envoy(children, "first", first, ports["ADMIN_PORT"])
-    start_envoy(children, "second", second, ports["SECOND_ADMIN_PORT"])
+    other = start_envoy(children, "second", second, ports["SECOND_ADMIN_PORT"])
     say(f"{TENANT} has {BUDGET} tokens a day, for both together")
     used = spend(both)
     print(f"    through the first  {used[0]:>6} tokens\n    through the second {used[1]:>6} tokens\n    together           {sum(used):>6}", flush=True)
@@ -160,11 +161,22 @@ def serve(children, folder, ports, store, tour_only):
     say("one budget, kept" if kept else "the budget was not kept")
     if tour_only:
         return 0 if kept else 1
-    print(f"\nKill what you like and start requests again (acme has plenty):\n    kill -9 {again.pid}    # an Envoy ends the run"
-          f"\n    kill -9 {store.process.pid}    # the Redis comes back\n    kill -STOP {store.process.pid}, kill -CONT {store.process.pid}\n")
+    print(f"\nKill what you like and start requests again (acme has plenty):\n    kill -9 {again.pid}, kill -9 {other.pid}    # the Envoys"
+          f"\n    kill -9 {store.process.pid}    # the Redis; or kill -STOP, and then kill -CONT\nWhat was killed comes back after {AWAY_SECONDS} s.\n")
     print(f"requests     http://127.0.0.1:{both[0]} and http://127.0.0.1:{both[1]}")
     print(f"metrics      http://127.0.0.1:{ports['ADMIN_PORT']}/stats/prometheus?filter=bursar_global")
     print(f"logs         {shown(folder)}/*.log", flush=True)
     say("serving until Ctrl-C")
-    ended = children.wait_for_any()
+    ways = {again.pid: (first, ports["ADMIN_PORT"]), other.pid: (second, ports["SECOND_ADMIN_PORT"])}
+    while True:
+        ended = children.wait_for_any()
+        if ended.pid not in ways or ended.returncode >= 0:
+            break
+        say(f"an Envoy was killed: it is started again in {AWAY_SECONDS} s")
+        time.sleep(AWAY_SECONDS)
+        children.running.remove(ended)
+        way = ways.pop(ended.pid)
+        back = start_envoy(children, ended.name, *way)
+        ways[back.pid] = way
+        say(f"that Envoy is back: kill -9 {back.pid}")
     raise Failure(f"{ended.name} ended with status {ended.returncode}; the last lines of {shown(ended.log)}:\n{log_tail(ended)}")
