@@ -73,7 +73,7 @@ SUBMAKE := $(MAKE)
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run image publish test-image replay simulate test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets report dashboard bench bench-built estimates setup stores clean
+.PHONY: help run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets report dashboard bench bench-built estimates setup stores clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,10 @@ replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and aud
 
 simulate: | $(RUST) ## a day of LLM traffic in virtual time: pictures and tables in target/simulate/: TRACE=path.csv
 	@$(CARGO) run --release --locked --package simulate -- $(ARGS) $(if $(TRACE),"$(TRACE)")
+
+whatif: | $(RUST) ## an access log under another configuration: refused, lowered, spent, saved, before and after: LOG=access.log CONFIG=new.json
+	@[ -n "$(LOG)" ] && [ -n "$(CONFIG)" ] || { echo 'name a log and a configuration: make whatif LOG=access.log CONFIG=new.json'; exit 2; }
+	@$(CARGO) run --profile test-release --locked --package simulate --bin whatif -- "$(LOG)" "$(CONFIG)"
 
 # The same with a trap in it, for the tests of what a trap costs.
 target/bursar-trap.wasm: $(SOURCES) | $(RUST)

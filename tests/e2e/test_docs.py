@@ -174,6 +174,8 @@ def test_a_command_does_what_its_page_shows(command, request):
         path = request.getfixturevalue("my_json")
         own = dict(os.environ, PORT="0", ADMIN_PORT="0", REPORT_PORT="0", STANDIN_PORT="0", TOUR_ONLY="1",
                    ENVOY=render.envoy_binary(), RUN_DIR=str(path.parent))
+        if "target/run" in line:
+            line = request.getfixturevalue("served").here(line)
         line = line.replace("make run", f"{sys.executable} envoy/run.py").replace("my.json", str(path))
         said = run(line, env=own).replace(str(path), "my.json")
     else:
