@@ -17,6 +17,7 @@ use crate::estimate::learn::Model;
 use crate::limits::account::Reservation;
 use crate::limits::budget::Unit;
 use crate::limits::capacity::Headroom;
+use crate::limits::lend::ChildKey;
 use crate::metric::Label;
 use crate::plan::Limits;
 use crate::policy::{Expected, Reason, Refusal, ShadowDecision};
@@ -105,6 +106,8 @@ struct Holdings {
     cells: Option<u64>,
     /// When they were.
     taken: Timestamp,
+    /// Through which child with a guaranteed share of the budgets the request came.
+    child: Option<ChildKey>,
 }
 
 impl Holdings {

@@ -1,6 +1,6 @@
 //! What a tenant may use: how fast ([`bucket`]), how much ([`budget`], what of it was used is in its [`account`]) and for how long
-//! ([`window`], by the clocks of a [`zone`]); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); and any number
-//! of such limits beside each other ([`stacked`]).
+//! ([`window`], by the clocks of a [`zone`]); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); what of it is
+//! kept for whom ([`lend`]); and any number of such limits beside each other ([`stacked`]).
 //!
 //! All of it is arithmetic on values: time is an argument, and nothing here is stored.
 
@@ -10,6 +10,7 @@ pub mod budget;
 pub mod capacity;
 pub(crate) mod civil;
 pub mod learned;
+pub mod lend;
 pub mod pace;
 pub mod stacked;
 pub mod window;

@@ -7,6 +7,7 @@ use crate::limits::account::{Account, DEFAULT_EXPIRY};
 use crate::limits::bucket::Quota;
 use crate::limits::budget::{Budget, Unit};
 use crate::limits::capacity::Priority;
+use crate::limits::lend::Guarantee;
 use crate::limits::pace::Pace;
 use crate::limits::stacked::{BUCKET, BUDGET, Limit, MAX_REQUEST, Rule};
 use crate::metric::Label;
@@ -26,6 +27,8 @@ pub struct Limits {
     pub others: Vec<Limit>,
     /// Limits of each of the tenant's subjects, by their kind.
     pub subjects: Vec<SubjectLimits>,
+    /// Shares of the budgets that are children's. At most [`crate::limits::lend::CHILDREN`].
+    pub guarantees: Vec<Guarantee>,
     /// Budgets hold what a request is likely to cost, and not what it may cost.
     pub holds_likely: bool,
     /// What happens when the budget is spent.

@@ -57,7 +57,7 @@ use crate::tier::TierSet;
 use crate::units::{Cost, Timestamp};
 use preferences::{Choice, Reach};
 use room::{Case, check_rates};
-use standing::{check_slices, exhausted, standings, strictest};
+use standing::{check_slices, standings, strictest};
 
 /// Decides about a request. `record` must be as of `now` (see [`crate::admission`]).
 #[must_use]
@@ -161,8 +161,8 @@ pub fn spent_out(
             true => budget.allowance(account),
             false => limit.limits.most(budget, account),
         };
-        let is_spent = budget.unspent(account, most) == 0;
-        is_spent.then(|| Err(limit.refuses(exhausted(account, now))))
+        let room = limit.fits(budget, account, most, Cost::ZERO, now);
+        room.err().map(|refusal| Err(limit.refuses(refusal)))
     });
     strictest(refusals).err()
 }

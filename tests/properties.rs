@@ -26,6 +26,8 @@ mod latency;
 mod learned;
 #[path = "properties/lease.rs"]
 mod lease;
+#[path = "properties/lending.rs"]
+mod lending;
 #[path = "properties/overspend.rs"]
 mod overspend;
 #[path = "properties/policy.rs"]

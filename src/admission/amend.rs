@@ -97,6 +97,7 @@ impl<S: Store> Ledger<'_, S> {
                     cells: cells(&estimate, shadow),
                     reserve: expected.reserve(limits),
                     model: request.model_at(before.tier),
+                    child: None,
                 };
                 let holdings = hold(limits, record, need, now);
                 (estimate, expected, holdings, shadow)

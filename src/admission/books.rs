@@ -177,7 +177,8 @@ impl<S: Store> Ledger<'_, S> {
                 }
                 Attempt::SlotTaken | Attempt::GivenUp => {
                     let model = request.model_at(admission.tier);
-                    (None, Take::Held(unreserved(book.limits, model, self.now)))
+                    let holdings = unreserved(book.limits, model, book.child, self.now);
+                    (None, Take::Held(holdings))
                 }
             };
             match take {
@@ -230,6 +231,7 @@ impl<S: Store> Ledger<'_, S> {
             cells: cells(&admission.estimate, shadow),
             reserve: admission.expected.reserve(limits),
             model: request.model_at(admission.tier),
+            child: book.child,
         };
         let refuses_corrupt = self.must_deny(admission);
         let tries = Tries {
@@ -283,7 +285,7 @@ impl<S: Store> Ledger<'_, S> {
         let all = self.tenant.books().zip(&shelf.0);
         all.map(|(book, snapshot)| BookHold {
             place: snapshot.place.clone(),
-            holdings: unreserved(book.limits, model, self.now),
+            holdings: unreserved(book.limits, model, book.child, self.now),
             record: None,
             is_settled: false,
         })

@@ -5,6 +5,7 @@ use crate::estimate::Estimate;
 use crate::limits::account::{Reservation, Reserve};
 use crate::limits::bucket::Quota;
 use crate::limits::budget::{Budget, Unit, tokens};
+use crate::limits::lend::{self, ChildKey};
 use crate::limits::stacked::{BUDGET, Entry, Limit, LimitKey, Rule, State, renew, settle};
 use crate::plan::Limits;
 use crate::policy::ShadowDecision;
@@ -57,6 +58,8 @@ pub(super) struct Need<'a> {
     pub(super) reserve: Reserve,
     /// The model that serves it.
     pub(super) model: &'a str,
+    /// Through which child with a guaranteed share it comes.
+    pub(super) child: Option<ChildKey>,
 }
 
 /// Charges a book for an admitted request, on all limits that hold for the model that serves it.
@@ -70,14 +73,36 @@ pub(super) fn hold(
         record.bucket = quota.charge(record.bucket, cells, now);
     }
     let budget = limits.budget;
+    let account = &mut record.account;
     let others = limits.others.iter().zip(&mut record.others);
-    Holdings {
-        reservation: budget.map(|budget| record.account.reserve(need.reserve, &budget, now)),
+    let holdings = Holdings {
+        reservation: budget
+            .map(|budget| account.reserve_for(need.child, need.reserve, &budget, now)),
         others: others
             .filter_map(|(limit, entry)| hold_other(limit, entry, need, now))
             .collect(),
         cells: need.cells,
         taken: now,
+        child: need.child,
+    };
+    balance(limits, record, need.child, now);
+    holdings
+}
+
+/// Writes down whose guaranteed shares are lent, after a request has changed something that came through this child.
+#[inline(never)]
+pub(super) fn balance(limits: &Limits, record: &mut Record, by: Option<ChildKey>, now: Timestamp) {
+    let guarantees = &limits.guarantees;
+    if guarantees.is_empty() {
+        return;
+    }
+    if let Some(budget) = &limits.budget {
+        lend::balance(guarantees, budget, &mut record.account, by, now);
+    }
+    for (limit, entry) in limits.others.iter().zip(&mut record.others) {
+        if let (Rule::Budget(budget), Some(account)) = (&limit.rule, entry.account_mut(limit.key)) {
+            lend::balance(guarantees, budget, account, by, now);
+        }
     }
 }
 
@@ -92,7 +117,8 @@ fn hold_other(
     }
     let held = match (&limit.rule, &mut entry.state) {
         (Rule::Budget(budget), State::Account(account)) => {
-            Held::Budget(Some(account.reserve(need.reserve, budget, now)))
+            let reservation = account.reserve_for(need.child, need.reserve, budget, now);
+            Held::Budget(Some(reservation))
         }
         (Rule::Concurrency(slots), State::Account(account)) => {
             need.cells?;
@@ -117,7 +143,12 @@ fn hold_other(
 }
 
 /// What is held where our state could not be had: nothing, and budgets are to know what it used.
-pub(super) fn unreserved(limits: &Limits, model: &str, now: Timestamp) -> Holdings {
+pub(super) fn unreserved(
+    limits: &Limits,
+    model: &str,
+    child: Option<ChildKey>,
+    now: Timestamp,
+) -> Holdings {
     let here = limits.others.iter().filter(|limit| limit.holds_for(model));
     let budgets = here.filter(|limit| matches!(limit.rule, Rule::Budget(_)));
     let others = budgets.map(|limit| LimitHold {
@@ -126,6 +157,7 @@ pub(super) fn unreserved(limits: &Limits, model: &str, now: Timestamp) -> Holdin
     });
     Holdings {
         others: others.collect(),
+        child,
         ..Holdings::nothing(now)
     }
 }
@@ -143,6 +175,7 @@ pub(super) fn close(
         ref others,
         cells,
         taken,
+        child,
     } = holdings;
     if let (Some(quota), Some(cells)) = (&limits.bucket, cells) {
         record.bucket = quota.settle(record.bucket, cells, used.cost.tokens.0, taken, now);
@@ -151,22 +184,23 @@ pub(super) fn close(
         Some(reservation) => {
             record
                 .account
-                .settle_any(reservation, used.cost, limits.budget.as_ref());
+                .settle_any(reservation, used.cost, limits.budget.as_ref(), now);
             if !record.others.is_empty() {
                 let key = LimitKey::of(BUDGET);
                 let budget = limits.budget.as_ref();
-                settle(&mut record.others, key, reservation, used.cost, budget);
+                settle(&mut record.others, key, reservation, used.cost, budget, now);
             }
         }
         // Let through while our state could not be had: what it used counts all the same.
         None if limits.budget.is_some() => {
-            record.account.spent = record.account.spent.plus(used.cost);
+            record.account.spend(child, used.cost, now);
         }
         None => {}
     }
     for hold in others {
-        close_other(limits, &mut record.others, hold, used, (taken, now));
+        close_other(limits, &mut record.others, hold, used, child, (taken, now));
     }
+    balance(limits, record, child, now);
 }
 
 fn close_other(
@@ -174,6 +208,7 @@ fn close_other(
     entries: &mut [Entry],
     hold: &LimitHold,
     used: Spent,
+    child: Option<ChildKey>,
     (taken, now): (Timestamp, Timestamp),
 ) {
     let key = hold.key;
@@ -186,14 +221,15 @@ fn close_other(
     match &hold.held {
         Held::Tokens(cells) => settle_cells(*cells, used.cost.tokens.0),
         Held::Request => settle_cells(1, used.is_sent.into()),
-        Held::Slot(slot) => settle(entries, key, slot, Cost::ZERO, None),
+        Held::Slot(slot) => settle(entries, key, slot, Cost::ZERO, None, now),
         Held::Budget(Some(reservation)) => {
-            settle(entries, key, reservation, used.cost, budget(limits, key));
+            let budget = budget(limits, key);
+            settle(entries, key, reservation, used.cost, budget, now);
         }
         Held::Budget(None) => {
             let account = entries.iter_mut().find_map(|entry| entry.account_mut(key));
             if let Some(account) = account {
-                account.spent = account.spent.plus(used.cost);
+                account.spend(child, used.cost, now);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A tenant's record in shared data: where it lies, and how it is read and changed, one compare-and-swap at a time.
 
+use crate::admission::hold::balance;
 use crate::admission::tenant::Tenant;
 use crate::config::FailureMode;
 use crate::limits::stacked::{self, Entry, State};
@@ -255,6 +256,7 @@ pub(crate) fn roll_forward(record: &mut Record, limits: &Limits, now: Timestamp)
     if let Some(budget) = &limits.budget {
         stacked::roll_account(&mut record.account, budget, &mut record.others, now);
     }
+    balance(limits, record, None, now);
 }
 
 /// A record in which nothing was used.

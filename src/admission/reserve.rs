@@ -304,7 +304,7 @@ impl<S: Store> Ledger<'_, S> {
                 record: None,
                 place,
                 model: Model::of(request.model_at(tier)),
-                holdings: unreserved(self.tenant.limits(), request.model_at(tier), self.now),
+                holdings: unreserved(self.tenant.limits(), request.model_at(tier), None, self.now),
                 is_settled: false,
                 books: self.unreserved_books(shelf, request.model_at(tier)),
                 unread_bytes: request.conditions.unread_bytes,
@@ -431,6 +431,7 @@ fn decide_and_hold(
                 cells: cells(&estimate, shadow),
                 reserve: expected.reserve(limits),
                 model: request.model_at(tier),
+                child: None,
             };
             let holdings = hold(limits, record, need, now);
             Verdict::Hold(Held {

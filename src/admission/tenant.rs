@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::config::{Parent, Plan};
 use crate::limits::budget::Budget;
+use crate::limits::lend::ChildKey;
 use crate::metric::Label;
 use crate::name::Name;
 use crate::plan::{Limits, SubjectLimits};
@@ -36,6 +37,8 @@ pub(crate) struct BookOf<'a> {
     pub(crate) payer: Payer,
     pub(crate) limits: &'a Limits,
     pub(crate) whose: Whose<'a>,
+    /// Through which child with a guaranteed share its tenant's requests come to it.
+    pub(crate) child: Option<ChildKey>,
     /// Its limits count, and do nothing else.
     pub(crate) looks_on: bool,
 }
@@ -70,6 +73,7 @@ impl<'a> BookOf<'a> {
             payer: self.payer,
             limits: self.limits,
             record,
+            child: self.child,
             looks_on: self.looks_on,
         }
     }
@@ -109,6 +113,7 @@ impl Tenant {
                 payer: Payer::Parent,
                 limits: level.limits,
                 whose: Whose::Parent(level.id),
+                child: self.child_of(level.id, level.limits),
                 looks_on,
             });
             let tenant = (level.id, level.configured);
@@ -120,11 +125,29 @@ impl Tenant {
                     payer: Payer::Subject,
                     limits: &counted.limits,
                     whose: Whose::Subject { tenant, kind, id },
+                    child: None,
                     looks_on,
                 })
             });
             own.into_iter().chain(subjects)
         })
+    }
+
+    /// The child of a parent through which its requests come to it, if that has a guaranteed share.
+    #[inline(never)]
+    fn child_of(&self, parent: &TenantId, limits: &Limits) -> Option<ChildKey> {
+        if limits.guarantees.is_empty() {
+            return None;
+        }
+        let mut child = &self.id;
+        let mut above = self.parent.as_deref();
+        while let Some(next) = above.filter(|next| next.id != *parent) {
+            child = &next.id;
+            above = next.parent.as_deref();
+        }
+        let key = ChildKey::of(child);
+        let mut all = limits.guarantees.iter();
+        all.any(|guarantee| guarantee.child == key).then_some(key)
     }
 
     fn levels(&self) -> impl Iterator<Item = Level<'_>> {

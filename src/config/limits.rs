@@ -97,6 +97,7 @@ impl RawLimits {
             bucket,
             others,
             subjects: by_kind(given.subjects, of_subjects, &each),
+            guarantees: Vec::new(),
             holds_likely,
             on_exhausted,
             weights: self

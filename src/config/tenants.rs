@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::checks::client_header;
 use super::limits::Given;
-use super::parents::link;
+use super::parents::{RawChild, link};
 use super::path::Path;
 use super::raw::{self, RawLimits, RawTenant};
 use super::read::Deferred;
@@ -88,7 +88,7 @@ impl Plans {
 pub(super) type Members = HashMap<TenantId, Member, NameHashing>;
 
 /// The same in their order.
-type Listed = Vec<(TenantId, Rc<Plan>)>;
+pub(super) type Listed = Vec<(TenantId, Rc<Plan>)>;
 
 pub(super) fn tenants(
     raw: Deferred<'_>,
@@ -108,7 +108,20 @@ pub(super) fn tenants(
             tenant = tenant.renamed(&was);
             renamed.push(tenant.clone());
         }
-        children.extend(names.parent.map(|parent| (tenant.clone(), parent)));
+        match names.parent {
+            Some(parent) => children.push(RawChild {
+                id: tenant.clone(),
+                parent,
+                guaranteed: names.guaranteed,
+            }),
+            None if names.guaranteed.is_some() => {
+                return wrong(
+                    &path.key("guaranteed"),
+                    "is of a `parent`, and there is none",
+                );
+            }
+            None => {}
+        }
         let member = Member {
             plan: plans.of(names.plan, own, path, given)?,
             parent: None,
@@ -120,7 +133,7 @@ pub(super) fn tenants(
         }
     })?;
     one_each(&renamed, &all)?;
-    link(&mut all, children)?;
+    link(&mut all, &mut listed, &children)?;
     Ok((all, listed))
 }
 

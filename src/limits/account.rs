@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::lease::slice::Slice;
 use crate::limits::budget::Budget;
+use crate::limits::lend::{Child, ChildKey};
 use crate::limits::window::{Period, Window};
 use crate::units::{Cost, Timestamp};
 
@@ -42,6 +43,8 @@ pub struct Account {
     pub marked: Vec<Marked>,
     /// What of a budget that proxies share may be spent here. `None` where it is not shared, or nobody has asked yet.
     pub slice: Option<Box<Slice>>,
+    /// Children with a guaranteed share of which anything is known. At most [`CHILDREN`](crate::limits::lend::CHILDREN).
+    pub children: Vec<Child>,
 }
 
 /// Where the marks of a ladder were.
@@ -99,6 +102,8 @@ pub struct Reservation {
     since: Timestamp,
     cost: Cost,
     likely: Cost,
+    /// Through which child with a guaranteed share it came.
+    child: Option<ChildKey>,
 }
 
 const SLICES: u32 = 30;
@@ -150,8 +155,11 @@ impl Account {
                 },
                 _ => current,
             };
-            self.holds
-                .retain(|hold| now.since(hold.since) < budget.reservation_expiry);
+            let is_fresh = |hold: &Hold| now.since(hold.since) < budget.reservation_expiry;
+            self.holds.retain(is_fresh);
+            for child in &mut self.children {
+                child.holds.retain(is_fresh);
+            }
             return;
         }
         let (carried, spent) = match self.is_new() {
@@ -230,7 +238,18 @@ impl Account {
         budget: &Budget,
         now: Timestamp,
     ) -> Reservation {
-        let Reserve { cost, likely } = reserve.into();
+        self.reserve_for(None, reserve.into(), budget, now)
+    }
+
+    /// The same for a child with a guaranteed share.
+    #[inline(never)]
+    pub fn reserve_for(
+        &mut self,
+        child: Option<ChildKey>,
+        Reserve { cost, likely }: Reserve,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Reservation {
         let slice = budget
             .reservation_expiry
             .checked_div(SLICES)
@@ -242,27 +261,24 @@ impl Account {
             let full = self.holds.len() >= HOLDS;
             full.then(|| self.holds.len().saturating_sub(1))
         });
-        let since = match position.and_then(|position| self.holds.get_mut(position)) {
-            Some(hold) => {
-                hold.cost = hold.cost.plus(cost);
-                hold.likely = hold.likely.plus(likely);
-                hold.since
-            }
-            None => {
-                self.holds.push(Hold {
-                    since: now,
-                    cost,
-                    likely,
-                });
-                now
-            }
+        let near = position.and_then(|position| self.holds.get(position));
+        let since = near.map_or(now, |hold| hold.since);
+        let hold = Hold {
+            since,
+            cost,
+            likely,
         };
+        add(&mut self.holds, hold);
+        if let Some(child) = child.and_then(|child| self.child(child)) {
+            add(&mut child.holds, hold);
+        }
         Reservation {
             generation: self.generation,
             end: self.window.end,
             since,
             cost,
             likely,
+            child,
         }
     }
 
@@ -275,19 +291,29 @@ impl Account {
     ) -> Option<Reservation> {
         let is_open = reservation.generation == self.generation;
         self.give_back(reservation);
-        is_open.then(|| self.reserve(reservation.reserve(), budget, now))
+        is_open.then(|| self.reserve_for(reservation.child, reservation.reserve(), budget, now))
     }
 
     /// Replaces the hold by what was used, which may be more, and may be nothing.
     ///
     /// Says whether `used` was counted: it is not if the reservation's window has ended.
-    pub fn settle(&mut self, reservation: &Reservation, used: Cost) -> bool {
+    pub fn settle(&mut self, reservation: &Reservation, used: Cost, now: Timestamp) -> bool {
         if reservation.generation != self.generation {
             return false;
         }
         self.give_back(reservation);
-        self.spent = self.spent.plus(used);
+        self.spend(reservation.child, used, now);
         true
+    }
+
+    /// Counts what a request used, which came through this child, if that has a guaranteed share.
+    #[inline(never)]
+    pub(crate) fn spend(&mut self, child: Option<ChildKey>, used: Cost, now: Timestamp) {
+        self.spent = self.spent.plus(used);
+        let length = self.window.length();
+        if let Some(child) = child.and_then(|child| self.child(child)) {
+            child.spend(used, length, now);
+        }
     }
 
     /// As [`Account::settle`], for one of several accounts of a limit, which differ in their windows. One that does not hold the
@@ -300,33 +326,33 @@ impl Account {
         reservation: &Reservation,
         used: Cost,
         budget: Option<&Budget>,
+        now: Timestamp,
     ) {
         let is_elsewhere = self.window.end != reservation.end;
         let is_within =
             self.window.start <= reservation.since && self.window.is_open(reservation.since);
-        if self.settle(reservation, used) {
+        if self.settle(reservation, used, now) {
             let debt = budget.map(|budget| budget.over(self, used.minus(reservation.cost)));
             self.debt = self.debt.plus(debt.unwrap_or_default());
             return;
         }
         if is_elsewhere && is_within {
-            self.spent = self.spent.plus(used);
+            self.spend(reservation.child, used, now);
         } else if let Some(budget) = budget
             && self.window.start >= reservation.end
         {
             let debt = budget.at_most_one(used.minus(reservation.cost));
-            self.spent = self.spent.plus(debt);
+            self.spend(reservation.child, debt, now);
         }
     }
 
     /// Takes the reservation out of its hold, if that is still there.
     fn give_back(&mut self, reservation: &Reservation) {
-        let is_its = |hold: &&mut Hold| hold.since == reservation.since;
-        if reservation.generation == self.generation
-            && let Some(hold) = self.holds.iter_mut().find(is_its)
-        {
-            hold.cost = hold.cost.minus(reservation.cost);
-            hold.likely = hold.likely.minus(reservation.likely);
+        if reservation.generation == self.generation {
+            take_out(&mut self.holds, reservation);
+            if let Some(child) = reservation.child.and_then(|child| self.child(child)) {
+                take_out(&mut child.holds, reservation);
+            }
         }
         self.holds.retain(|hold| hold.cost != Cost::ZERO);
     }
@@ -352,6 +378,29 @@ impl Reservation {
     pub fn since(&self) -> Timestamp {
         self.since
     }
+}
+
+/// Adds to the hold of the same time, if there is one.
+#[inline(never)]
+fn add(holds: &mut Vec<Hold>, new: Hold) {
+    match holds.iter_mut().find(|hold| hold.since == new.since) {
+        Some(hold) => {
+            hold.cost = hold.cost.plus(new.cost);
+            hold.likely = hold.likely.plus(new.likely);
+        }
+        None => holds.push(new),
+    }
+}
+
+/// Takes a reservation out of its hold, if that is still there, and forgets holds of nothing.
+#[inline(never)]
+fn take_out(holds: &mut Vec<Hold>, reservation: &Reservation) {
+    let is_its = |hold: &&mut Hold| hold.since == reservation.since;
+    if let Some(hold) = holds.iter_mut().find(is_its) {
+        hold.cost = hold.cost.minus(reservation.cost);
+        hold.likely = hold.likely.minus(reservation.likely);
+    }
+    holds.retain(|hold| hold.cost != Cost::ZERO);
 }
 
 /// A stamp that differs from the one before: the clock's microseconds, which come round every 71 minutes.

@@ -66,7 +66,7 @@ impl Burn {
     /// With a request that is settled `now`: what it would have cost at each level.
     #[must_use]
     pub fn plus(self, demand: &[Cost], half_life: NonZeroU64, now: Timestamp) -> Self {
-        let (since, steps) = self.steps(half_life, now);
+        let (since, steps) = steps(self.since, half_life, now);
         let count = demand.len().max(self.levels.len()).min(LEVELS);
         let nth = |list: &[Cost], level: usize| list.get(level).or_else(|| list.last()).copied();
         let level = |level| {
@@ -83,20 +83,19 @@ impl Burn {
     /// What is left of a level `now`, in the unit of a budget.
     #[must_use]
     pub fn at(&self, level: usize, unit: Unit, half_life: NonZeroU64, now: Timestamp) -> u64 {
-        let (_, steps) = self.steps(half_life, now);
+        let (_, steps) = steps(self.since, half_life, now);
         let cost = self.levels.get(level).or_else(|| self.levels.last());
         cost.map_or(0, |&cost| unit.of(decayed(cost, steps)))
     }
+}
 
-    /// The whole steps that have gone by, and the end of the last of them.
-    fn steps(&self, half_life: NonZeroU64, now: Timestamp) -> (Timestamp, u64) {
-        // Later than now: a race with another worker, unless the clock was set back.
-        let is_set_back = self.since.is_set_back(now);
-        let since = if is_set_back { now } else { self.since };
-        let step = half_life.get().div_ceil(STEPS);
-        let steps = now.nanos_since(since).checked_div(step).unwrap_or(0);
-        (since.plus_nanos(steps.saturating_mul(step)), steps)
-    }
+/// The whole steps that have gone by since then, and the end of the last of them.
+pub(super) fn steps(since: Timestamp, half_life: NonZeroU64, now: Timestamp) -> (Timestamp, u64) {
+    // Later than now: a race with another worker, unless the clock was set back.
+    let since = if since.is_set_back(now) { now } else { since };
+    let step = half_life.get().div_ceil(STEPS);
+    let steps = now.nanos_since(since).checked_div(step).unwrap_or(0);
+    (since.plus_nanos(steps.saturating_mul(step)), steps)
 }
 
 impl Pace {
@@ -131,7 +130,9 @@ impl Pace {
 
 const MILLION_PPM: u64 = 1_000_000;
 
-fn decayed(cost: Cost, steps: u64) -> Cost {
+/// What is left of a cost after so many steps.
+#[inline(never)]
+pub(super) fn decayed(cost: Cost, steps: u64) -> Cost {
     let part = |amount: u64| {
         let halvings = u32::try_from(steps / STEPS).unwrap_or(u32::MAX);
         let amount = amount.checked_shr(halvings).unwrap_or(0);

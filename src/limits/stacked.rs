@@ -256,9 +256,10 @@ pub fn settle(
     reservation: &Reservation,
     used: Cost,
     budget: Option<&Budget>,
+    now: Timestamp,
 ) {
     for account in accounts(entries, key) {
-        account.settle_any(reservation, used, budget);
+        account.settle_any(reservation, used, budget, now);
     }
 }
 

@@ -4,6 +4,7 @@ use super::standing::{of_book, strictest};
 use super::{LimitRefusal, Request};
 use crate::estimate::Estimate;
 use crate::limits::account::Reserve;
+use crate::limits::lend::ChildKey;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::units::{Cost, Timestamp};
@@ -28,6 +29,8 @@ pub struct Book<'a> {
     pub limits: &'a Limits,
     /// Their state as of now.
     pub record: &'a Record,
+    /// Through which child with a guaranteed share of the budgets the request comes.
+    pub child: Option<ChildKey>,
     /// They count, and neither refuse nor lower anything.
     pub looks_on: bool,
 }

@@ -164,6 +164,9 @@ pub enum Refusal {
     /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget
     /// never starts anew or is less itself.
     BudgetExhausted(Option<Duration>),
+    /// What is left of the budget is kept for others who are guaranteed a part of it. Enough of it is not any more after this time;
+    /// `None`: waiting does not help, since the budget never starts anew.
+    BudgetReserved(Option<Duration>),
     /// More than the token bucket can ever hold.
     ExceedsBurst,
     /// As many requests are in flight as may be.
@@ -184,7 +187,9 @@ impl Refusal {
                 (Duration::ZERO, 0)
             }
             Self::BucketEmpty(wait) | Self::TierCapacity(Some(wait)) => (wait, 1),
-            Self::BudgetExhausted(wait) => (wait.unwrap_or(Duration::MAX), 2),
+            Self::BudgetExhausted(wait) | Self::BudgetReserved(wait) => {
+                (wait.unwrap_or(Duration::MAX), 2)
+            }
             Self::ExceedsMaximum | Self::ExceedsBurst | Self::TierCapacity(None) => {
                 (Duration::MAX, 3)
             }

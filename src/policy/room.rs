@@ -106,7 +106,7 @@ impl Case<'_> {
         let lowest = reach.from(start).last().unwrap_or(start);
         let (most, usual, expected) = self.usual(lowest);
         let (reason, most_output, estimate, short) =
-            match shortened(limits, request, lowest, most, record) {
+            match shortened(limits, request, lowest, most, record, now) {
                 Some(most) => (Reason::BudgetLow, Some(most), usual.cut(most), Ok(())),
                 None => {
                     let short = self.holds(lowest, &usual, &expected, reach.may_overdraw(lowest));
@@ -153,15 +153,14 @@ fn shortened(
     tier: usize,
     longest: Option<u64>,
     record: &Record,
+    now: Timestamp,
 ) -> Option<u64> {
     let least = limits.min_output_tokens?.max(request.scope.least_output?);
     let all = standings(limits, request.conditions.books, record);
     let here = all.filter(|limit| limit.holds_at(request, tier));
-    let budgets = here.filter_map(|limit| limit.budget());
-    let lengths = budgets.map(|(budget, account)| {
-        let room = budget.headroom(account, budget.allowance(account));
-        request.most_within(tier, budget.unit, room, record)
-    });
+    let budgets = here.filter_map(|limit| limit.room(now));
+    let lengths =
+        budgets.map(|(budget, room)| request.most_within(tier, budget.unit, room, record));
     let most = lengths.min()??;
     let most = longest.map_or(most, |limit| limit.min(most));
     (most >= least).then_some(most)

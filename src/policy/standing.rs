@@ -8,6 +8,7 @@ use crate::lease::grant::NoRoom;
 use crate::limits::account::Account;
 use crate::limits::bucket::{Bucket, NotNow, Quota};
 use crate::limits::budget::Budget;
+use crate::limits::lend::{self, ChildKey};
 use crate::limits::stacked::{Entry, Limit, Rule, State};
 use crate::plan::Limits;
 use crate::state::record::Record;
@@ -21,6 +22,8 @@ pub(super) struct Standing<'a> {
     pub(super) limits: &'a Limits,
     pub(super) record: &'a Record,
     pub(super) state: Stand<'a>,
+    /// Through which child with a guaranteed share of the budgets the request comes.
+    child: Option<ChildKey>,
     /// The models for which it holds.
     limit: Option<&'a Limit>,
 }
@@ -52,6 +55,7 @@ fn of_tenant<'a>(limits: &'a Limits, record: &'a Record) -> Standings<'a> {
         payer: Payer::Tenant,
         limits,
         record,
+        child: None,
         looks_on: false,
     };
     Standings {
@@ -144,6 +148,7 @@ fn standing_of<'a>(book: &Book<'a>, place: Option<usize>, limit: usize) -> Optio
         limits,
         record,
         state,
+        child: book.child,
         limit: only,
     })
 }
@@ -198,7 +203,7 @@ impl<'a> Standing<'a> {
                     true => self.limits.most(budget, account),
                     false => budget.allowance(account),
                 };
-                fits(budget, account, limit, cost, now)
+                self.fits(budget, account, limit, cost, now)
             }
             Stand::Tokens(quota, bucket) => quota
                 .check(bucket, estimate.cells(), now)
@@ -225,6 +230,64 @@ impl<'a> Standing<'a> {
                 NoRoom::Spent => exhausted(account, now),
             })
         })
+    }
+
+    /// Whether the budget can hold `cost` under `limit`.
+    pub(super) fn fits(
+        &self,
+        budget: &Budget,
+        account: &Account,
+        limit: u64,
+        cost: Cost,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let cost = budget.unit.of(cost);
+        if cost > limit {
+            // No window's end will make it fit.
+            return Err(Refusal::BudgetExhausted(None));
+        }
+        // A request that costs nothing does not pass on a spent budget either.
+        let least = cost.max(1);
+        if least > budget.unspent(account, limit) {
+            return Err(match budget.is_dated(account, now) {
+                true => Refusal::Pending,
+                false => exhausted(account, now),
+            });
+        }
+        let kept = self.kept(budget, account, now);
+        // What is kept for others is not overdrawn.
+        let limit = match kept {
+            0 => limit,
+            _ => limit.min(budget.allowance(account)),
+        };
+        let (unspent, free) = (
+            budget.unspent(account, limit),
+            budget.headroom(account, limit),
+        );
+        if least > unspent.saturating_sub(kept) {
+            // What is held may come back or not; where there is enough beside it, nobody needs to wait for that.
+            let there = if cost > free { unspent } else { free };
+            let most = there.saturating_sub(least);
+            let guarantees = &self.limits.guarantees;
+            let wait = lend::wait(guarantees, budget, account, self.child, most, now);
+            return Err(Refusal::BudgetReserved(wait));
+        }
+        if cost > free.saturating_sub(kept) {
+            return Err(Refusal::BudgetHeld);
+        }
+        Ok(())
+    }
+
+    /// What of the budget is kept for other children of its tenant than the one that the request comes through.
+    fn kept(&self, budget: &Budget, account: &Account, now: Timestamp) -> u64 {
+        lend::kept(&self.limits.guarantees, budget, account, self.child, now)
+    }
+
+    /// What a request may still hold of the budget, if it is one.
+    pub(super) fn room(&self, now: Timestamp) -> Option<(&'a Budget, u64)> {
+        let (budget, account) = self.budget()?;
+        let room = budget.headroom(account, budget.allowance(account));
+        Some((budget, room.saturating_sub(self.kept(budget, account, now))))
     }
 
     /// That it refuses.
@@ -258,32 +321,6 @@ fn of_bucket(not_now: NotNow) -> Refusal {
         NotNow::ExceedsBurst => Refusal::ExceedsBurst,
         NotNow::Wait(wait) => Refusal::BucketEmpty(wait),
     }
-}
-
-/// Whether the budget can hold `cost` under `limit`.
-fn fits(
-    budget: &Budget,
-    account: &Account,
-    limit: u64,
-    cost: Cost,
-    now: Timestamp,
-) -> Result<(), Refusal> {
-    let cost = budget.unit.of(cost);
-    if cost > limit {
-        // No window's end will make it fit.
-        return Err(Refusal::BudgetExhausted(None));
-    }
-    // A request that costs nothing does not pass on a spent budget either.
-    if cost.max(1) > budget.unspent(account, limit) {
-        return Err(match budget.is_dated(account, now) {
-            true => Refusal::Pending,
-            false => exhausted(account, now),
-        });
-    }
-    if cost > budget.headroom(account, limit) {
-        return Err(Refusal::BudgetHeld);
-    }
-    Ok(())
 }
 
 /// The refusal of a budget that is spent.

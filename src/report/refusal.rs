@@ -69,6 +69,7 @@ impl Denial<'_> {
             Self::Limit(Refusal::TierCapacity(_)) => "tier_capacity",
             Self::Limit(Refusal::Concurrency) => "concurrency",
             Self::Limit(Refusal::BudgetHeld) => "budget_held",
+            Self::Limit(Refusal::BudgetReserved(_)) => "budget_reserved",
             Self::Limit(Refusal::Pending) => "budget_pending",
             Self::Limit(Refusal::StoreUnreachable) => "global_unreachable",
             Self::Limit(Refusal::BudgetExhausted(_)) => "budget_exhausted",
@@ -125,7 +126,9 @@ impl Denial<'_> {
     fn retry(self, now: Timestamp) -> (Option<Duration>, bool) {
         match self {
             Self::Limit(Refusal::BucketEmpty(wait)) => (Some(wait), true),
-            Self::Limit(Refusal::TierCapacity(wait)) => (wait, wait.is_some()),
+            Self::Limit(Refusal::TierCapacity(wait) | Refusal::BudgetReserved(wait)) => {
+                (wait, wait.is_some())
+            }
             Self::Limit(Refusal::BudgetHeld | Refusal::Concurrency | Refusal::StoreUnreachable) => {
                 (Some(jittered(now)), true)
             }
@@ -141,6 +144,7 @@ impl Denial<'_> {
             Self::Limit(
                 Refusal::BucketEmpty(_)
                 | Refusal::BudgetHeld
+                | Refusal::BudgetReserved(_)
                 | Refusal::Concurrency
                 | Refusal::Pending
                 | Refusal::StoreUnreachable
@@ -197,6 +201,9 @@ impl Denial<'_> {
             }
             Self::Limit(Refusal::BudgetHeld) => {
                 "What is left of the tenant's budget is held by requests in flight. Try again shortly.".to_owned()
+            }
+            Self::Limit(Refusal::BudgetReserved(_)) => {
+                "What is left of the budget is kept for other tenants, who are guaranteed a part of it.".to_owned()
             }
             Self::Limit(Refusal::Pending) => {
                 "This proxy has asked for its part of the tenant's budget, and does not have it yet. Try again shortly.".to_owned()

@@ -31,12 +31,18 @@
 //! | | 9 | unit (0 tokens, 1 USD micros; 2 more if an operator has changed something), when its window opened |
 //! | | 16 | if so: generation, raise |
 //! | | 112 | grant (see [`Grant`](crate::lease::grant::Grant)) |
+//! | each | 1 | at least once: place of an account, as above |
+//! | | 1 | number of children, at least 1 |
+//! | each | 57 | child (see [`ChildKey`](crate::limits::lend::ChildKey)); spent: tokens, USD micros; lent; recent: tokens, USD micros; since |
+//! | | 1 | number of holds |
+//! | | 40 each | hold: since, tokens, USD micros; what is likely to be used |
 //!
 //! Version 1 ends with the holds, version 2 with the models, version 3 with the ladders, and has no or more models. Version 4 ends
-//! with the other limits, version 5 has all. A record is written in the oldest version that can hold it: 3 only by the plans that use pace or hysteresis, 4 where
+//! with the other limits, version 5 with the slices, version 6 has all, and no or more slices. A record is written in the oldest version that can hold it: 3 only by the plans that use pace or hysteresis, 4 where
 //! there are more limits than one budget and one bucket, and wherever what requests are likely to use differs from what they may
-//! use, 5 where a budget is shared with other proxies.
+//! use, 5 where a budget is shared with other proxies, 6 where children have guaranteed shares of a budget.
 
+mod children;
 mod slices;
 
 use crate::bytes::{Corrupt, Input};
@@ -68,7 +74,7 @@ pub struct Record {
     pub others: Vec<Entry>,
 }
 
-/// Most bytes of a record.
+/// Most bytes of a record of which no child has a guaranteed share.
 pub const LONGEST: usize = 36_816;
 
 const VERSION_1: [u8; 4] = *b"brs\x01";
@@ -76,9 +82,10 @@ const VERSION_2: [u8; 4] = *b"brs\x02";
 const VERSION_3: [u8; 4] = *b"brs\x03";
 const VERSION_4: [u8; 4] = *b"brs\x04";
 const VERSION_5: [u8; 4] = *b"brs\x05";
+const VERSION_6: [u8; 4] = *b"brs\x06";
 
 impl Record {
-    /// The bytes of this record, at most [`LONGEST`].
+    /// The bytes of this record, at most [`LONGEST`] and what is known of children.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self {
@@ -122,8 +129,11 @@ impl Record {
                 put_entry(&mut bytes, entry);
             }
         }
-        if version == VERSION_5 {
+        if version >= VERSION_5 {
             slices::put(&mut bytes, self);
+        }
+        if version == VERSION_6 {
+            children::put_all(&mut bytes, self);
         }
         bytes
     }
@@ -131,7 +141,9 @@ impl Record {
     /// The oldest version that can hold it.
     fn version(&self) -> [u8; 4] {
         let is_known = |figures: &Figures| figures.largest != Largest::default();
-        if slices::has_any(self) {
+        if children::has_any(self) {
+            VERSION_6
+        } else if slices::has_any(self) {
             VERSION_5
         } else if !self.others.is_empty()
             || has_addition(&self.account)
@@ -170,7 +182,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut input = Input(bytes);
         let version = input.take()?;
-        if !(VERSION_1..=VERSION_5).contains(&version) {
+        if !(VERSION_1..=VERSION_6).contains(&version) {
             return Err(Corrupt(()));
         }
         let mut record = Self {
@@ -193,8 +205,11 @@ impl Record {
             }
             record.others = input.list(ENTRIES, entry)?;
         }
-        if version == VERSION_5 {
+        if version >= VERSION_5 {
             slices::read(&mut input, &mut record)?;
+        }
+        if version == VERSION_6 {
+            children::read(&mut input, &mut record)?;
         }
         input.end()?;
         // Each version has only what needs it.
@@ -202,6 +217,36 @@ impl Record {
             true => Ok(record),
             false => Err(Corrupt(())),
         }
+    }
+}
+
+/// The account at a place: 0 for the budget, then those of the other states.
+fn account_at(record: &Record, place: usize) -> Option<&Account> {
+    let Some(other) = place.checked_sub(1) else {
+        return Some(&record.account);
+    };
+    match record.others.get(other) {
+        Some(Entry {
+            state: State::Account(account),
+            ..
+        }) => Some(account),
+        Some(_) | None => None,
+    }
+}
+
+/// The places that there may be.
+const PLACES: usize = ENTRIES + 1;
+
+fn account_mut(record: &mut Record, place: u8) -> Option<&mut Account> {
+    let Some(other) = usize::from(place).checked_sub(1) else {
+        return Some(&mut record.account);
+    };
+    match record.others.get_mut(other) {
+        Some(Entry {
+            state: State::Account(account),
+            ..
+        }) => Some(account),
+        Some(_) | None => None,
     }
 }
 

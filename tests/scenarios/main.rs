@@ -21,6 +21,7 @@ mod exchange;
 mod exits;
 mod forwarding;
 mod headers;
+mod lending;
 mod lowering;
 mod maximum;
 mod memory;

@@ -32,14 +32,17 @@ macro_rules! limits {
             /// The name that the tenant had when its account was opened: it goes on with what was spent under that. To stay for as
             /// long as the tenant does; no tenant has that name now.
             was: Option<String>,
+            /// The share of each of the parent's budgets that is this tenant's, as a fraction above 0. Those of all children of a parent
+            /// come to at most 1. Part of it is lent to the others while it is not needed.
+            guaranteed: Option<Number>,
             $($(#[doc = $about])* $(#[serde($($how)*)])? $key: $type,)*
         }
 
         impl RawTenant {
-            /// The names that it gives, and the tenant's own settings.
+            /// What it has to do with other tenants and plans, and the tenant's own settings.
             pub(in crate::config) fn split(self) -> (Names, RawLimits) {
-                let Self { plan, parent, was, $($key,)* } = self;
-                (Names { plan, parent, was }, RawLimits { $($key,)* })
+                let Self { plan, parent, guaranteed, was, $($key,)* } = self;
+                (Names { plan, parent, guaranteed, was }, RawLimits { $($key,)* })
             }
         }
 
@@ -52,12 +55,14 @@ macro_rules! limits {
     };
 }
 
-/// Names that a tenant gives.
+/// What a tenant has to do with others.
 pub(in crate::config) struct Names {
     /// Its plan's.
     pub(in crate::config) plan: Option<String>,
     /// Its parent's.
     pub(in crate::config) parent: Option<String>,
+    /// What that guarantees it.
+    pub(in crate::config) guaranteed: Option<Number>,
     /// Its own former one.
     pub(in crate::config) was: Option<String>,
 }

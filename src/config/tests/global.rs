@@ -71,6 +71,21 @@ fn a_limits_own_scope_counts_more_than_its_plans() {
     assert_eq!(limits.budget.unwrap().share, None);
 }
 
+#[test]
+fn a_budget_that_proxies_share_is_not_guaranteed_to_children() {
+    let text = |scope: &str| {
+        let mut config: Value = serde_json::from_str(&shared(&json!({}), &json!({}))).unwrap();
+        config["tenants"]["acme"]["scope"] = scope.into();
+        config["tenants"]["team"] = json!({"parent": "acme", "guaranteed": 0.5});
+        config.to_string()
+    };
+    assert!(Config::parse(text("proxy").as_bytes()).is_ok());
+    rejects(
+        &text("global"),
+        "tenants.team.guaranteed: a budget of `acme` is shared by proxies: give it `\"scope\": \"proxy\"`",
+    );
+}
+
 // It ends with the last request that a proxy has seen, and each sees others.
 #[test]
 fn an_idle_window_is_each_proxys_own() {

@@ -224,6 +224,56 @@ fn parents_stand_above_each_other_at_most_four_times_and_never_above_themselves(
 }
 
 #[test]
+fn guaranteed_shares_stand_in_the_parents_plan_and_come_to_no_more_than_all_of_it() {
+    let tenants = |tenants: serde_json::Value| with(|config| config["tenants"] = tenants.clone());
+    let two = |one: &str, other: &str| {
+        tenants(serde_json::from_str(&format!(
+            r#"{{"corp": {{"plan": "gold"}}, "a": {{"parent": "corp", "guaranteed": {one}}}, "b": {{"parent": "corp", "guaranteed": {other}}},
+                "c": {{"parent": "corp"}}, "other": {{"plan": "gold"}}}}"#
+        )).unwrap())
+    };
+    let config = Config::parse(two("0.25", "0.75").as_bytes()).unwrap();
+    let plan = config.plan(&TenantId::parse(b"corp").unwrap()).unwrap();
+    let shares = plan.limits.guarantees.iter().map(|one| one.share.0);
+    assert_eq!(shares.collect::<Vec<_>>(), [250_000, 750_000]);
+    assert_eq!(plan.name.as_str(), "gold");
+    let (_, child) = config.tenant(b"c").unwrap();
+    assert!(Rc::ptr_eq(&child.parent.as_ref().unwrap().plan, plan));
+    let (_, other) = config.tenant(b"other").unwrap();
+    assert_eq!(other.plan.limits.guarantees, []);
+    let listed = config.listed().iter();
+    let listed = listed.filter(|(_, plan)| !plan.limits.guarantees.is_empty());
+    assert_eq!(listed.count(), 1);
+    rejects(
+        &two("0.25", "0.750001"),
+        "tenants.b.guaranteed: more than all of `corp`'s budgets would be guaranteed",
+    );
+    let fraction = "must be a fraction above 0 and at most 1, with at most six decimals";
+    for share in ["0", "1.5"] {
+        rejects(
+            &two(share, "0.1"),
+            &format!("tenants.a.guaranteed: {fraction}"),
+        );
+    }
+    rejects(
+        &tenants(serde_json::json!({"a": {"guaranteed": 0.1}})),
+        "tenants.a.guaranteed: is of a `parent`, and there is none",
+    );
+    let many = |count: usize| {
+        let mut all = serde_json::json!({"corp": {"limits": []}});
+        for n in 0..count {
+            all[format!("t{n:02}")] = serde_json::json!({"parent": "corp", "guaranteed": 0.01});
+        }
+        tenants(all)
+    };
+    assert!(Config::parse(many(64).as_bytes()).is_ok());
+    rejects(
+        &many(65),
+        "tenants.t64.guaranteed: `corp` has more than 64 such children",
+    );
+}
+
+#[test]
 fn limits_of_subjects_are_read_by_their_kind_and_dangling_kinds_are_refused() {
     let subjects = serde_json::json!({
         "user": {"from": [{"header": "x-user-id"}], "missing": "reject"},

@@ -38,7 +38,7 @@ fn a_reservation_is_held_and_then_replaced_by_what_was_used() {
     let mut account = account(at(0));
     let reservation = account.reserve(tokens(300), &budget(1_000), at(0));
     assert_eq!(budget(1_000).remaining(&account), 700);
-    assert!(account.settle(&reservation, tokens(120)));
+    assert!(account.settle(&reservation, tokens(120), at(0)));
     assert_eq!(budget(1_000).remaining(&account), 880);
     assert_eq!(account.holds, []);
 }
@@ -47,7 +47,7 @@ fn a_reservation_is_held_and_then_replaced_by_what_was_used() {
 fn spend_beyond_the_reservation_is_counted_as_debt() {
     let mut account = account(at(0));
     let reservation = account.reserve(tokens(100), &budget(1_000), at(0));
-    account.settle(&reservation, tokens(1_500));
+    account.settle(&reservation, tokens(1_500), at(0));
     assert_eq!(account.spent, tokens(1_500));
     assert_eq!(budget(1_000).remaining(&account), 0);
     assert_eq!(budget(2_000).remaining(&account), 500);
@@ -60,7 +60,7 @@ fn a_reservation_from_an_ended_window_charges_nothing_to_the_next() {
     let reservation = account.reserve(tokens(300), &budget(1_000), at(DAY - 1));
     let mut account = account.at(&every(Period::Day), at(DAY));
     assert_eq!(budget(1_000).remaining(&account), 1_000);
-    assert!(!account.settle(&reservation, tokens(300)));
+    assert!(!account.settle(&reservation, tokens(300), at(0)));
     assert_eq!(account.spent, Cost::ZERO);
 }
 
@@ -76,9 +76,9 @@ fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
     assert_eq!(expired.held(), Cost::ZERO);
     // A settlement after all is counted, and gives back nothing that is not there.
     let fresh = expired.reserve(tokens(50), &budget(1_000), at(30 * 60));
-    assert!(expired.settle(&reservation, tokens(120)));
+    assert!(expired.settle(&reservation, tokens(120), at(0)));
     assert_eq!((expired.spent, expired.held()), (tokens(120), tokens(50)));
-    assert!(expired.settle(&fresh, tokens(50)));
+    assert!(expired.settle(&fresh, tokens(50), at(0)));
 }
 
 // A limit may be raised, or lowered below what is spent, at any time. Configuration is edited and renamed;
@@ -87,7 +87,7 @@ fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
 fn changing_the_period_keeps_what_was_spent() {
     let mut day = account(at(0));
     let reservation = day.reserve(tokens(10), &budget(1_000), at(0));
-    day.settle(&reservation, tokens(10));
+    day.settle(&reservation, tokens(10), at(0));
     let month = day.clone().at(&every(Period::Month), at(3 * DAY));
     assert_eq!(month.spent, tokens(10));
     let hour = month.at(&every(Period::Hour), at(3 * DAY));
@@ -102,7 +102,7 @@ fn changing_the_period_keeps_what_was_spent() {
 fn a_worker_that_read_the_clock_just_before_midnight_does_not_undo_the_roll_over() {
     let mut new_day = account(at(0)).at(&every(Period::Day), at(DAY));
     let reservation = new_day.reserve(tokens(10), &budget(1_000), at(DAY));
-    new_day.settle(&reservation, tokens(10));
+    new_day.settle(&reservation, tokens(10), at(0));
     for before in [1, 60] {
         let seen_late = new_day.clone().at(&every(Period::Day), at(DAY - before));
         assert_eq!(seen_late, new_day);
@@ -116,7 +116,7 @@ fn a_worker_that_read_the_clock_just_before_midnight_does_not_undo_the_roll_over
 fn a_clock_set_back_by_a_month_keeps_the_spend_and_returns_to_the_calendar() {
     let mut account = account(at(40 * DAY));
     let reservation = account.reserve(tokens(10), &budget(1_000), at(40 * DAY));
-    account.settle(&reservation, tokens(10));
+    account.settle(&reservation, tokens(10), at(0));
     let back = account.at(&every(Period::Day), at(0));
     assert_eq!(
         (back.spent, back.window),
@@ -132,10 +132,10 @@ fn reservations_of_one_slice_share_a_hold_and_each_takes_out_its_own() {
     let second = account.reserve(tokens(2), &budget(1_000), at(59));
     let third = account.reserve(tokens(4), &budget(1_000), at(60));
     assert_eq!(account.holds.len(), 2);
-    account.settle(&first, Cost::ZERO);
-    account.settle(&third, Cost::ZERO);
+    account.settle(&first, Cost::ZERO, at(0));
+    account.settle(&third, Cost::ZERO, at(0));
     assert_eq!(account.held(), tokens(2));
-    account.settle(&second, Cost::ZERO);
+    account.settle(&second, Cost::ZERO, at(0));
     assert_eq!(account.holds, []);
 }
 
@@ -159,7 +159,7 @@ fn a_renewed_reservation_lives_on() {
     let renewed = account.renew(&first, &budget(1_000), at(900)).unwrap();
     let mut late = account.at(&budget(1_000), at(2_000));
     assert_eq!(late.held(), tokens(5));
-    late.settle(&renewed, tokens(3));
+    late.settle(&renewed, tokens(3), at(0));
     assert_eq!((late.held(), late.spent), (Cost::ZERO, tokens(3)));
 }
 

@@ -147,13 +147,14 @@ fn what_was_used_counts_in_every_window_that_the_request_came_in_and_in_no_later
     let held = account.reserve(tokens(50), &day, at(0));
     roll_account(&mut account, &hour, &mut others, at(1));
     roll_account(&mut account, &hour, &mut others, at(3_600));
-    account.settle_any(&held, tokens(20), Some(&hour));
+    account.settle_any(&held, tokens(20), Some(&hour), at(0));
     settle(
         &mut others,
         LimitKey::of(BUDGET),
         &held,
         tokens(20),
         Some(&hour),
+        at(0),
     );
     assert_eq!(account.spent, tokens(0));
     roll_account(&mut account, &day, &mut others, at(3_600));

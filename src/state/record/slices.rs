@@ -1,15 +1,10 @@
 //! What version 5 adds: the slices of shared budgets, each by the place of its account.
 
-use super::Record;
+use super::{PLACES, Record, account_at, account_mut};
 use crate::bytes::{Corrupt, Input};
 use crate::lease::grant::Grant;
 use crate::lease::slice::Slice;
-use crate::limits::account::Account;
 use crate::limits::budget::Unit;
-use crate::limits::stacked::{ENTRIES, Entry, State};
-
-/// Most slices: of the budget, and of each other state.
-pub(super) const SLICES: usize = ENTRIES + 1;
 
 /// Beside the unit: an operator's changes follow.
 const CHANGED: u8 = 2;
@@ -21,7 +16,7 @@ pub(super) fn has_any(record: &Record) -> bool {
 
 /// Writes how many there are, and them.
 pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
-    let count = super::put_count(bytes, all(record).count(), SLICES);
+    let count = super::put_count(bytes, all(record).count(), PLACES);
     for (place, slice) in all(record).take(count) {
         bytes.push(place);
         let unit = match slice.unit {
@@ -42,7 +37,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
 /// Reads them into the accounts, which are there.
 pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Corrupt> {
     let mut last = None;
-    for (place, slice) in input.list(SLICES, slice)? {
+    for (place, slice) in input.list(PLACES, slice)? {
         // In their order, so that they have one way to be written.
         if last.is_some_and(|last| place <= last) {
             return Err(Corrupt(()));
@@ -79,30 +74,10 @@ fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
     Ok((place, slice))
 }
 
-/// All slices with the places of their accounts: 0 for the budget, then those of the other states.
+/// All slices with the places of their accounts.
 fn all(record: &Record) -> impl Iterator<Item = (u8, &Slice)> {
-    let others = record
-        .others
-        .iter()
-        .take(ENTRIES)
-        .map(|entry| match &entry.state {
-            State::Account(account) => account.slice.as_deref(),
-            State::Bucket(_) => None,
-        });
-    let own = [record.account.slice.as_deref()].into_iter();
-    let places = own.chain(others).zip(0..=u8::MAX);
-    places.filter_map(|(slice, place)| Some((place, slice?)))
-}
-
-fn account_mut(record: &mut Record, place: u8) -> Option<&mut Account> {
-    let Some(other) = usize::from(place).checked_sub(1) else {
-        return Some(&mut record.account);
-    };
-    match record.others.get_mut(other) {
-        Some(Entry {
-            state: State::Account(account),
-            ..
-        }) => Some(account),
-        Some(_) | None => None,
-    }
+    let slice = |place| account_at(record, usize::from(place))?.slice.as_deref();
+    (0..=u8::MAX)
+        .take(PLACES)
+        .filter_map(move |place| Some((place, slice(place)?)))
 }

@@ -4,6 +4,7 @@ use crate::lease::grant::Grant;
 use crate::lease::line::Holder;
 use crate::lease::slice::Slice;
 use crate::limits::budget::{Unit, tokens};
+use crate::limits::lend::{Child, ChildKey};
 use crate::units::{Micros, Timestamp, Tokens};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -349,6 +350,70 @@ fn a_slice_that_an_operator_has_changed_takes_sixteen_bytes_more() {
         other[head - 9] |= 4;
         assert_eq!(Record::decode(&other), Err(Corrupt(())));
     }
+}
+
+fn child(key: u64) -> Child {
+    Child {
+        key: ChildKey(key),
+        spent: tokens(7),
+        holds: vec![Hold {
+            since: Timestamp::from_secs(7),
+            cost: tokens(5),
+            likely: tokens(4),
+        }],
+        lent: 9,
+        recent: tokens(3),
+        since: Timestamp::from_secs(8),
+    }
+}
+
+#[test]
+fn only_a_record_with_children_that_have_guaranteed_shares_is_written_as_version_6() {
+    let older = record();
+    let mut parent = Record {
+        others: vec![Entry {
+            key: LimitKey(7),
+            state: State::Account(Account::default()),
+        }],
+        ..older
+    };
+    let without = parent.encode();
+    assert_eq!(&without[..4], b"brs\x04");
+    parent.account.children = vec![child(1), child(2)];
+    for at in [0, 1] {
+        if at == 1 {
+            parent.account.slice = Some(Box::new(slice(9)));
+            let other = &mut parent.others[0].state;
+            *other = State::Account(Account {
+                children: vec![child(3)],
+                ..Account::default()
+            });
+        }
+        let bytes = parent.encode();
+        assert_eq!(&bytes[..4], b"brs\x06");
+        assert_eq!(&bytes[4..without.len()], &without[4..]);
+        assert_eq!(
+            bytes.len(),
+            without.len() + 1 + at * 122 + 2 + 2 * 97 + at * 99
+        );
+        assert_eq!(Record::decode(&bytes).as_ref(), Ok(&parent));
+        let slices = without.len() + 1 + at * 122;
+        for end in 0..bytes.len() {
+            // What ends after the first account's children is whole.
+            let is_whole = at == 1 && end == bytes.len() - 99;
+            assert_eq!(Record::decode(&bytes[..end]).is_ok(), is_whole, "{end}");
+        }
+        // Another place is none, and no children are no version 6.
+        for (place, value) in [(slices, 2), (slices + 1, 0), (slices + 1, 65)] {
+            let mut other = bytes.clone();
+            other[place] = value;
+            assert_eq!(Record::decode(&other), Err(Corrupt(())));
+        }
+    }
+    let mut twice = parent.encode();
+    let last = twice.len() - 99;
+    twice[last] = 0;
+    assert_eq!(Record::decode(&twice), Err(Corrupt(())));
 }
 
 #[test]

@@ -1,0 +1,356 @@
+//! Guaranteed shares of a parent's budget: what of them is kept for its children, and what is lent to their siblings.
+//!
+//! For each child with a guaranteed share, in the budget's unit:
+//!
+//! ```text
+//! G  its share of what may be spent in the window
+//! U  what its requests have spent and hold, as the parent's account has it
+//! B  what others hold and have spent of its share: lent to them
+//! R  what it still has:       R = max(G − U, 0) − B, at least 0
+//! N  what is never lent:      N = G × time left ÷ window; all of G where the window has no fixed end
+//! P  what its pace needs:     P = rate of its lately settled requests and those in flight × time left
+//!
+//! kept = min(R, max(N, P))
+//! ```
+//!
+//! A request passes if what is left of the budget, less what is kept for all children but its own, holds it. As no child is kept more
+//! than it has, and all R together are never more than what is left, each child can always use all of its own R. R falls by what the
+//! child uses, and by what is lent, down to N; so that nobody loses N, whatever the siblings do.
+//!
+//! B is written down, child by child: else a child of whose share much is lent would be kept that anew as it uses the rest, out of what
+//! is its siblings'. What is lent is taken from all who have more than is kept for them, in proportion, and what comes back is given back
+//! so.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::hash::stable;
+use crate::limits::account::{Account, Hold};
+use crate::limits::budget::Budget;
+use crate::limits::pace::{decayed, steps};
+use crate::limits::window::Period;
+use crate::tenant::TenantId;
+use crate::units::{Cost, Ppm, Timestamp, nanos, share, share_up};
+
+/// A child's guaranteed share of each of its parent's budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarantee {
+    /// Whose it is.
+    pub child: ChildKey,
+    /// Above 0. All of a parent's together are at most one whole.
+    pub share: Ppm,
+}
+
+/// The hash of the name under which a child's account was opened. Stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildKey(pub u64);
+
+impl ChildKey {
+    /// That of a tenant.
+    #[must_use]
+    pub fn of(id: &TenantId) -> Self {
+        Self(stable(id.account()))
+    }
+}
+
+/// What an account knows of a child with a guaranteed share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Which one.
+    pub key: ChildKey,
+    /// What its requests have spent.
+    pub spent: Cost,
+    /// What of each of the account's holds is its.
+    pub holds: Vec<Hold>,
+    /// What others hold and have spent of its share, in the budget's unit.
+    pub lent: u64,
+    /// What its lately settled requests have spent, halved every half-life.
+    pub recent: Cost,
+    /// As of when that is.
+    pub since: Timestamp,
+}
+
+/// Most children of a parent with a guaranteed share.
+pub const CHILDREN: usize = 64;
+
+/// Half-lives of the rate in a window: half an hour of a day's.
+const HALF_LIVES: u64 = 48;
+
+/// So many times what is recent would be spent in a whole window, in thousandths: ln 2 × [`HALF_LIVES`].
+const WINDOWS_WORTH: u64 = 33_271;
+
+impl Child {
+    /// One of which nothing is known.
+    fn new(key: ChildKey) -> Self {
+        Self {
+            key,
+            spent: Cost::ZERO,
+            holds: Vec::new(),
+            lent: 0,
+            recent: Cost::ZERO,
+            since: Timestamp::default(),
+        }
+    }
+
+    fn is_new(&self) -> bool {
+        self.holds.is_empty()
+            && self.lent == 0
+            && self.spent == Cost::ZERO
+            && self.recent == Cost::ZERO
+    }
+
+    /// Counts what a settled request used.
+    #[inline(never)]
+    pub(super) fn spend(&mut self, used: Cost, length: Duration, now: Timestamp) {
+        if used == Cost::ZERO {
+            return;
+        }
+        self.spent = self.spent.plus(used);
+        let (since, steps) = steps(self.since, half_life(length), now);
+        self.recent = decayed(self.recent, steps).plus(used);
+        self.since = since;
+    }
+
+    /// What was settled lately, and what is in flight.
+    fn recent(&self, length: Duration, now: Timestamp) -> Cost {
+        let (_, steps) = steps(self.since, half_life(length), now);
+        let recent = decayed(self.recent, steps);
+        self.holds
+            .iter()
+            .fold(recent, |sum, hold| sum.plus(hold.likely))
+    }
+
+    fn held(&self) -> Cost {
+        let holds = self.holds.iter();
+        holds.fold(Cost::ZERO, |sum, hold| sum.plus(hold.cost))
+    }
+}
+
+fn half_life(length: Duration) -> NonZeroU64 {
+    NonZeroU64::new(nanos(length) / HALF_LIVES).unwrap_or(NonZeroU64::MIN)
+}
+
+impl Account {
+    /// What is known of a child, to be changed; from now on, if nothing was. `None` where there are too many.
+    #[inline(never)]
+    pub(super) fn child(&mut self, key: ChildKey) -> Option<&mut Child> {
+        let mut all = self.children.iter();
+        let at = all.position(|child| child.key == key);
+        let at = at.unwrap_or(self.children.len());
+        if at == self.children.len() && at < CHILDREN {
+            self.children.push(Child::new(key));
+        }
+        self.children.get_mut(at)
+    }
+}
+
+/// Where a child stands.
+struct Claim {
+    /// max(G − U, 0).
+    whole: u64,
+    /// B, at most that.
+    lent: u64,
+    /// That, as it was written down.
+    before: u64,
+    /// max(N, P).
+    needed: u64,
+    /// It is its request that changes something.
+    is_its: bool,
+    /// What of an amount is its.
+    part: u64,
+}
+
+/// Some part of a claim.
+type Part = fn(&Claim) -> u64;
+
+impl Claim {
+    #[inline(never)]
+    fn of(guarantee: &Guarantee, budget: &Budget, account: &Account, now: Timestamp) -> Self {
+        let amount = guarantee.share.of(budget.allowance(account));
+        let mut all = account.children.iter();
+        let child = all.find(|child| child.key == guarantee.child);
+        let length = account.window.length();
+        let (mut used, mut lent, mut recent) = (0, 0, 0);
+        if let Some(child) = child {
+            used = budget.unit.of(child.spent.plus(child.held()));
+            lent = child.lent;
+            recent = budget.unit.of(child.recent(length, now));
+        }
+        let whole = amount.saturating_sub(used);
+        let lent = lent.min(whole);
+        let needed = match NonZeroU64::new(nanos(length)) {
+            Some(length) if has_end(budget) => {
+                let left = account.window.end.nanos_since(now).min(length.get());
+                let pace = share(recent, WINDOWS_WORTH, 1_000);
+                let pace = share(pace, left, length.get());
+                share_up(amount, left, length).max(pace)
+            }
+            _ => amount,
+        };
+        Self {
+            whole,
+            lent,
+            before: lent,
+            needed,
+            is_its: false,
+            part: 0,
+        }
+    }
+
+    fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    fn lent(&self) -> u64 {
+        self.lent
+    }
+
+    fn lent_by_others(&self) -> u64 {
+        if self.is_its { 0 } else { self.lent }
+    }
+
+    /// R.
+    fn left(&self) -> u64 {
+        self.whole.saturating_sub(self.lent)
+    }
+
+    fn kept(&self) -> u64 {
+        self.left().min(self.needed)
+    }
+
+    fn lendable(&self) -> u64 {
+        self.left().saturating_sub(self.needed)
+    }
+}
+
+/// Whether time brings the window's end nearer. An idle one's is put off by each request.
+fn has_end(budget: &Budget) -> bool {
+    !matches!(budget.period, Period::Never | Period::Idle(_))
+}
+
+/// What of the budget is kept for children other than the one that `asks`.
+#[must_use]
+#[inline(never)]
+pub fn kept(
+    guarantees: &[Guarantee],
+    budget: &Budget,
+    account: &Account,
+    asks: Option<ChildKey>,
+    now: Timestamp,
+) -> u64 {
+    let mut kept = 0_u64;
+    for guarantee in guarantees {
+        if Some(guarantee.child) != asks {
+            kept = kept.saturating_add(Claim::of(guarantee, budget, account, now).kept());
+        }
+    }
+    kept
+}
+
+/// How long it takes until no more than `most` is kept, if nobody asks for anything before; at the latest until the window's end. `None`
+/// if it has none.
+#[must_use]
+pub fn wait(
+    guarantees: &[Guarantee],
+    budget: &Budget,
+    account: &Account,
+    asks: Option<ChildKey>,
+    most: u64,
+    now: Timestamp,
+) -> Option<Duration> {
+    if account.window.end == Timestamp::MAX {
+        return None;
+    }
+    // What is kept falls with time.
+    let (mut early, mut late) = (0_u64, account.window.end.nanos_since(now).div_ceil(MILLI));
+    while early.saturating_add(1) < late {
+        let middle = early.midpoint(late);
+        let then = now.plus(Duration::from_millis(middle));
+        match kept(guarantees, budget, account, asks, then) <= most {
+            true => late = middle,
+            false => early = middle,
+        }
+    }
+    Some(Duration::from_millis(late))
+}
+
+const MILLI: u64 = 1_000_000;
+
+/// Writes down whose shares are lent, after what is spent or held has changed: by a request that came through this child, if it has a
+/// guaranteed share.
+#[inline(never)]
+pub fn balance(
+    guarantees: &[Guarantee],
+    budget: &Budget,
+    account: &mut Account,
+    by: Option<ChildKey>,
+    now: Timestamp,
+) {
+    let mut claims = Vec::with_capacity(guarantees.len());
+    for guarantee in guarantees {
+        let mut claim = Claim::of(guarantee, budget, account, now);
+        claim.is_its = Some(guarantee.child) == by;
+        claims.push(claim);
+    }
+    let left = budget.headroom(account, budget.allowance(account));
+    let owed = sum(&claims, Claim::whole).saturating_sub(left);
+    // What a child gives back goes to those who lent it. More than may be lent is taken only by requests that use more than they hold.
+    let steps: [(Part, bool); 4] = [
+        (Claim::lent_by_others, true),
+        (Claim::lent, true),
+        (Claim::lendable, false),
+        (Claim::left, false),
+    ];
+    for (of, back) in steps {
+        let lent = sum(&claims, Claim::lent);
+        let amount = match back {
+            true => lent.saturating_sub(owed),
+            false => owed.saturating_sub(lent),
+        };
+        shift(&mut claims, amount, of, back);
+    }
+    for (guarantee, claim) in guarantees.iter().zip(&claims) {
+        // What is lent of a share that its child has used by now counts again if that comes back.
+        if claim.lent != claim.before
+            && let Some(child) = account.child(guarantee.child)
+        {
+            child.lent = claim.lent;
+        }
+    }
+    let is_full = account.children.len() >= CHILDREN;
+    account.children.retain(|child| {
+        let mut all = guarantees.iter();
+        !child.is_new() && (!is_full || all.any(|guarantee| guarantee.child == child.key))
+    });
+}
+
+#[inline(never)]
+fn sum(claims: &[Claim], of: Part) -> u64 {
+    let all = claims.iter();
+    all.fold(0, |sum, claim| sum.saturating_add(of(claim)))
+}
+
+/// Lends an amount, or as much of it as they have, in proportion to what each has; or takes it back.
+#[inline(never)]
+fn shift(claims: &mut [Claim], amount: u64, of: Part, back: bool) {
+    let all = sum(claims, of);
+    let amount = amount.min(all);
+    let mut rest = amount;
+    for claim in &mut *claims {
+        claim.part = share(amount, of(claim), all);
+        rest = rest.saturating_sub(claim.part);
+    }
+    for claim in claims {
+        // What rounding has left over.
+        let more = rest.min(of(claim).saturating_sub(claim.part));
+        rest = rest.saturating_sub(more);
+        let part = claim.part.saturating_add(more);
+        claim.lent = match back {
+            true => claim.lent.saturating_sub(part),
+            false => claim.lent.saturating_add(part),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;
