@@ -9,7 +9,7 @@ from harness import http
 from harness.config import BY_HEADER
 from harness.rig import CHAT, MODES, chat_body
 
-# As the contract has it, but for `guaranteed`, which is refused as long as nothing goes by it.
+# As the contract has it.
 EXAMPLE = json.loads("""{
 "subjects": {
   "user": {"from": [{"jwt_claim": "sub"}, {"header": "x-user-id"}], "missing": "pass"},
@@ -33,7 +33,7 @@ EXAMPLE = json.loads("""{
   "hold": "ceiling",
   "weights": {"cached_input": 0.1, "output": 4}
 }},
-"tenants": {"corp": {"limits": []}, "acme": {"plan": "gold", "parent": "corp"}}
+"tenants": {"corp": {"limits": []}, "acme": {"plan": "gold", "parent": "corp", "guaranteed": 0.3}}
 }""")
 LADDERS = [
     {"tiers": [{"name": "default", "model": "gpt-4o", "price": {"input": 2.5, "output": 10}},
@@ -61,6 +61,11 @@ def config():
         "company": {"limits": [{"name": "company-day", "budget": {"initial_budget": 2_000, **day}}]},
         "open": {"limits": [{"name": "open-day", "visible": True, "budget": {"initial_budget": 2_000, **day}}]},
         "seen": {"parent": "open"},
+        # Of a window without an end nothing is lent; of a second's, all of it before the second is over.
+        "shared": {"limits": [{"name": "shared", "budget": {"initial_budget": 10_000, "unit": "tokens", "window": "none"}}]},
+        "sure": {"parent": "shared", "guaranteed": 0.5}, "also": {"parent": "shared", "guaranteed": 0.2}, "guest": {"parent": "shared"},
+        "lends": {"limits": [{"name": "lent", "budget": {"initial_budget": 1_000_000, "unit": "tokens", "window": "1s"}}]},
+        "idle": {"parent": "lends", "guaranteed": 1.0}, "borrows": {"parent": "lends"},
         **{f"unit-{n}": {"parent": "company", "limits": [{"name": "unit-day", "budget": {"initial_budget": 1_500, **day}}]} for n in range(3)},
         "world": {"limits": []}, "region": {"parent": "world"}, "unit": {"parent": "region"}, "squad": {"parent": "unit"}, "deep": {"parent": "squad"},
     })
@@ -177,6 +182,35 @@ def test_a_parents_limit_counts_its_childrens_requests_and_is_never_exceeded_by_
 
 def test_a_visible_limit_of_a_parent_is_told(rig):
     assert '"open-day";q=2000' in ask(rig, "seen").header("ratelimit-policy")
+
+
+def test_a_guaranteed_share_is_kept_whatever_siblings_ask_for_at_the_same_time(rig):
+    def charge(n):
+        answer = ask(rig, ("guest", "also")[n % 2], usage=(60, 10), max_tokens=10, text="x" * 20)
+        return rig.log(answer)["charged"] if answer.status == 200 else refused(answer)
+
+    with ThreadPoolExecutor(8) as pool:
+        charged = list(pool.map(charge, range(140)))
+    assert {each for each in charged if not isinstance(each, int)} <= {(429, "rate_limit_exceeded", "shared")}
+    assert 0 < sum(each for each in charged if isinstance(each, int)) <= 5_000
+    answer = ask(rig, "guest", max_tokens=1_000)
+    assert refused(answer) == (429, "rate_limit_exceeded", "shared")
+    assert (answer.header("x-bursar-reason"), answer.header("x-should-retry")) == ("budget_reserved", "false")
+    assert answer.header("retry-after") is None, "no wait helps"
+    assert rig.metric("bursar_limited_total", tenant="guest", limit="shared", reason="budget_reserved") > 0
+    for _ in range(4):
+        assert ask(rig, "sure", usage=(1_100, 0), max_tokens=100).status == 200
+    assert refused(ask(rig, "sure", max_tokens=3_000)) == (429, "insufficient_quota", "shared")
+
+
+def test_an_idle_tenants_share_is_lent_when_a_refusal_says(rig):
+    """All of each second is one tenant's, who does not ask: near its end a sibling may have some of it."""
+    answers = [ask(rig, "borrows", usage=(1, 1), max_tokens=300_000) for _ in range(20)]
+    for answer in (answer for answer in answers if answer.status != 200):
+        assert refused(answer) == (429, "rate_limit_exceeded", "lent")
+        assert answer.header("x-bursar-reason") == "budget_reserved"
+        assert 0 < int(answer.header("retry-after-ms")) <= 1_000
+    assert ask(rig, "idle", usage=(1, 1), max_tokens=500_000).status == 200
 
 
 def test_four_levels_of_parents_serve(rig):
