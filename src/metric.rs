@@ -56,6 +56,16 @@ impl fmt::Display for Series {
 }
 
 impl Series {
+    /// Whether it is one of these.
+    pub(crate) fn is_of(&self, family: &'static Family) -> bool {
+        std::ptr::eq(self.family, family)
+    }
+
+    /// Its labels, in their order.
+    pub(crate) fn labels(&self) -> &[Label; LABELS] {
+        &self.values
+    }
+
     /// The name under which the proxy keeps it.
     #[must_use]
     pub fn name(&self) -> String {

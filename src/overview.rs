@@ -1,7 +1,12 @@
-//! The operators' report: where all limits of all configured tenants stand, as a page and as JSON.
+//! The operators' report: where all limits of all configured tenants stand, what was counted of them, and how bursar and the upstreams
+//! are, as a page and as JSON.
 //!
 //! It is a listener of its own that answers, for the other configurations of the same VM: what is read is read when it is asked for, a
 //! thousand tenants at a time.
+
+mod counted;
+
+pub use counted::{Counters, note};
 
 use std::rc::Rc;
 
@@ -9,13 +14,17 @@ use crate::admission::ledger::roll_forward;
 use crate::config::{Config, Plan};
 use crate::hash::stable;
 use crate::http::Headers;
+use crate::lease::book::shared_budgets;
+use crate::metric::Label;
 use crate::pressed::PressureView;
 use crate::provider::parameter;
-use crate::report::overview::{Pressed, Row, Told, json, page};
+use crate::report::metrics::{Metric, UNCONFIGURED, faults};
+use crate::report::overview::{Health, Row, Shared, Told, Troubled, json, page};
 use crate::report::refusal::Reply;
 use crate::report::standing::standings;
+use crate::sla::{Answer, misses};
 use crate::state::record::Record;
-use crate::state::store::{Store, tenant_key};
+use crate::state::store::{StateFaults, Store, tenant_key};
 use crate::tenant::TenantId;
 use crate::units::Timestamp;
 
@@ -26,7 +35,7 @@ const ROWS: usize = 1_000;
 pub fn answer(
     configs: &[Rc<Config>],
     request: &Headers,
-    store: &impl Store,
+    proxy: &(impl Store + Counters),
     pressed: &PressureView,
     now: Timestamp,
 ) -> Reply {
@@ -39,7 +48,7 @@ pub fn answer(
         );
     }
     let path = path.unwrap_or_default();
-    let told = || tell(configs, number(path), store, pressed, now);
+    let told = || tell(configs, number(path), proxy, pressed, now);
     match path.split(|byte| *byte == b'?').next() {
         Some(b"/") => reply(200, "text/html; charset=utf-8", page(&told())),
         Some(b"/report.json") => reply(200, "application/json", json(&told())),
@@ -61,29 +70,73 @@ fn number(path: &[u8]) -> usize {
 fn tell(
     configs: &[Rc<Config>],
     page: usize,
-    store: &impl Store,
+    proxy: &(impl Store + Counters),
     pressed: &PressureView,
     now: Timestamp,
 ) -> Told {
     let all: Vec<_> = tenants(configs).collect();
-    let rows = all.chunks(ROWS).nth(page.saturating_sub(1));
-    let rows = rows.unwrap_or_default().iter();
-    let known = pressed.known(store, now);
-    let ladders = configs.iter().flat_map(|config| &config.ladders);
-    let tiers = ladders.flat_map(|ladder| &ladder.tiers);
-    let tiers = tiers.filter(|tier| known.pressed(stable(tier.model.as_str())) > 0);
+    let asked = all.chunks(ROWS).nth(page.saturating_sub(1));
+    let mut shared = None;
+    let mut rows = Vec::new();
+    for (id, plan) in asked.unwrap_or_default() {
+        rows.push(row(id, plan, proxy, &mut shared, now));
+    }
     Told {
         page,
         pages: all.len().div_ceil(ROWS).max(1),
         tenants: all.len(),
-        rows: rows.map(|(id, plan)| row(id, plan, store, now)).collect(),
-        pressed: tiers
-            .map(|tier| Pressed {
-                tier: tier.name.clone(),
-                model: tier.model.clone(),
-            })
-            .collect(),
+        rows,
+        strangers: counted::counted(&UNCONFIGURED.into(), proxy, proxy),
+        troubled: troubled(configs, proxy, pressed, now),
+        health: health(proxy, shared),
         now,
+    }
+}
+
+/// Tiers whose upstream says no, or answers later than the strictest SLA wants.
+fn troubled(
+    configs: &[Rc<Config>],
+    store: &impl Store,
+    pressed: &PressureView,
+    now: Timestamp,
+) -> Vec<Troubled> {
+    let known = pressed.known(store, now);
+    let mut troubled = Vec::new();
+    for config in configs {
+        for tier in config.ladders.iter().flat_map(|ladder| &ladder.tiers) {
+            let mut push = |is_slow| {
+                troubled.push(Troubled {
+                    tier: tier.name.clone(),
+                    model: tier.model.clone(),
+                    is_slow,
+                });
+            };
+            if known.pressed(stable(tier.model.as_str())) > 0 {
+                push(false);
+            }
+            let misses = |sla| {
+                let mut kinds = [Answer::Streamed, Answer::Whole].into_iter();
+                kinds.any(|answer| misses(store, &tier.model, answer, sla, now))
+            };
+            if config.tightest_sla.is_some_and(misses) {
+                push(true);
+            }
+        }
+    }
+    troubled
+}
+
+/// How bursar's own state is.
+fn health(counters: &impl Counters, shared: Option<Shared>) -> Health {
+    let value = |metric: &Metric| match metric {
+        Metric::Add(series, _) | Metric::Set(series, _) => counters.value(series).unwrap_or(0),
+    };
+    let [conflicts, corrupt, given_up] = faults(&StateFaults::default()).each_ref().map(value);
+    Health {
+        conflicts,
+        corrupt,
+        given_up,
+        shared,
     }
 }
 
@@ -97,16 +150,33 @@ fn tenants(configs: &[Rc<Config>]) -> impl Iterator<Item = (&TenantId, &Rc<Plan>
     })
 }
 
-fn row(id: &TenantId, plan: &Plan, store: &impl Store, now: Timestamp) -> Row {
-    let stored = store.get(&tenant_key(id.account())).ok().flatten();
+/// `shared`: what is known so far of the store that proxies share.
+fn row(
+    id: &TenantId,
+    plan: &Plan,
+    proxy: &(impl Store + Counters),
+    shared: &mut Option<Shared>,
+    now: Timestamp,
+) -> Row {
+    let stored = proxy.get(&tenant_key(id.account())).ok().flatten();
     let record = stored.and_then(|(bytes, _)| Record::decode(&bytes).ok());
     let mut record = record.unwrap_or_default();
     roll_forward(&mut record, &plan.limits, now);
+    if plan.limits.is_shared() {
+        for budget in shared_budgets(&plan.limits, &mut record) {
+            let shared = shared.get_or_insert_default();
+            if let Some(grant) = budget.grant() {
+                shared.heard = shared.heard.max(grant.heard);
+                shared.failing = shared.failing.saturating_add((grant.failures > 0).into());
+            }
+        }
+    }
     Row {
         tenant: id.name().clone(),
         plan: plan.name.clone(),
         shadow: plan.limits.shadow,
         limits: standings(&plan.limits, &record, now).collect(),
+        counted: counted::counted(&Label::from(id.name()), proxy, proxy),
     }
 }
 
@@ -131,7 +201,14 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 mod tests {
     use super::*;
     use crate::limits::budget::tokens;
+    use crate::metric::Series;
+    use crate::report::metrics::{build, request as request_of, settled as settled_as, throttled};
+    use crate::report::settlement::{Exit, SettledBy, Settlement};
+    use crate::state::slots::SlotSeed;
     use crate::state::store::fake::FakeStore;
+    use crate::state::store::{PutError, Version};
+    use crate::units::Micros;
+    use crate::usage::Usage;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -149,6 +226,173 @@ mod tests {
         let headers = [(":method", method), (":path", path)];
         let request = headers.into_iter().collect();
         answer(configs, &request, store, &PressureView::default(), NOON)
+    }
+
+    impl Counters for FakeStore {
+        fn value(&self, series: &Series) -> Option<u64> {
+            self.gauge(&series.name())
+        }
+    }
+
+    /// A worker counts for the first time, and so far in all.
+    fn counts(store: &FakeStore, metrics: &[Metric]) {
+        for metric in metrics {
+            let (Metric::Add(series, value) | Metric::Set(series, value)) = metric;
+            store.announce(series, *value);
+            assert!(note(store, series));
+        }
+    }
+
+    fn settled(tenant: Label, model: &str, micros: u64, saved: u64) -> Vec<Metric> {
+        settled_as(&Settlement {
+            tenant,
+            tier: "big".into(),
+            model: Label::Name(model.into()),
+            usage: Usage::default(),
+            spend: Micros(micros),
+            saved: Micros(saved),
+            by: SettledBy::Usage,
+            exit: Exit::Answered,
+        })
+    }
+
+    #[test]
+    fn what_was_counted_of_each_stands_there_and_strangers_are_one() {
+        let store = FakeStore::default();
+        let configs = [config(r#""acme": {"plan": "p"}, "globex": {"plan": "p"}"#)];
+        let acme = || Label::Name("acme".into());
+        counts(&store, &settled(acme(), "gpt-4o", 1_250_000, 300_000));
+        counts(&store, &settled(acme(), "gpt-4o-mini", 20_000, 400_000));
+        counts(&store, &settled(UNCONFIGURED.into(), "gpt-4o", 7, 0));
+        let refused = [throttled(acme(), "budget_exhausted")];
+        counts(&store, &refused);
+        counts(&store, &refused);
+        let told = report(&configs, &store, "/report.json");
+        let [first, second] = [0, 1].map(|place| &told["tenants"][place]);
+        assert_eq!(
+            first["spend"],
+            serde_json::json!([
+                {"tier": "big", "model": "gpt-4o", "usd": 1.25},
+                {"tier": "big", "model": "gpt-4o-mini", "usd": 0.02}
+            ])
+        );
+        assert_eq!(first["saved_usd"], 0.4);
+        assert_eq!(
+            first["refusals"],
+            serde_json::json!([{"reason": "budget_exhausted", "count": 1}])
+        );
+        assert_eq!(second["spend"], serde_json::json!([]));
+        assert_eq!(told["unconfigured"]["spend"][0]["usd"], 0.000_007);
+        let page = ask(&configs, &store, "GET", "/").body;
+        assert!(page.contains("<td>gpt-4o 1.25, gpt-4o-mini 0.02</td>"));
+        assert!(page.contains("<td>budget_exhausted 1</td>"));
+    }
+
+    // To look would make them: a thousand tenants by thirty reasons, and nobody asked.
+    #[test]
+    fn nothing_is_looked_for_that_nobody_has_counted() {
+        struct Strict(FakeStore);
+        impl Store for Strict {
+            fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, PutError> {
+                self.0.get(key)
+            }
+            fn put(&self, key: &str, value: &[u8], is: Option<Version>) -> Result<(), PutError> {
+                self.0.put(key, value, is)
+            }
+            fn slot_seed(&self) -> SlotSeed {
+                self.0.slot_seed()
+            }
+            fn announce(&self, gauge: &Series, value: u64) {
+                self.0.announce(gauge, value);
+            }
+        }
+        impl Counters for Strict {
+            fn value(&self, series: &Series) -> Option<u64> {
+                let name = series.name();
+                assert!(name.starts_with("bursar_state_"), "{name}");
+                None
+            }
+        }
+        let store = Strict(FakeStore::default());
+        let configs = [config(r#""acme": {"plan": "p"}"#)];
+        // Other series are not noted.
+        for metric in [build(), request_of("acme".into(), "big".into(), "admit")] {
+            let (Metric::Add(series, _) | Metric::Set(series, _)) = metric;
+            assert!(note(&store.0, &series));
+        }
+        let headers = [(":method", "GET"), (":path", "/")];
+        let request = headers.into_iter().collect();
+        let keys = store.0.keys();
+        answer(&configs, &request, &store, &PressureView::default(), NOON);
+        assert_eq!(store.0.keys(), keys);
+        assert_eq!(keys, 0);
+    }
+
+    #[test]
+    fn a_note_is_written_once_and_again_where_a_race_is_lost() {
+        let store = FakeStore::default();
+        let counted = settled("acme".into(), "m", 1, 1);
+        counts(&store, &counted);
+        let notes = store.value("bursar/v1/counted/acme");
+        counts(&store, &counted);
+        assert_eq!(store.value("bursar/v1/counted/acme"), notes);
+        let text = String::from_utf8(notes.unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "spent\u{1f}big\u{1f}m\u{1f}\nsaved\u{1f}\u{1f}\u{1f}\n"
+        );
+        store.lose(100);
+        let Metric::Add(series, _) = throttled("acme".into(), "concurrency") else {
+            unreachable!("it is a counter")
+        };
+        assert!(!note(&store, &series));
+        store.lose(0);
+        assert!(note(&store, &series));
+        for n in 0..300 {
+            let model = format!("m{n}");
+            counts(&store, &settled("acme".into(), &model, 1, 1));
+        }
+        let text = String::from_utf8(store.value("bursar/v1/counted/acme").unwrap()).unwrap();
+        assert_eq!(text.lines().count(), 256);
+    }
+
+    #[test]
+    fn what_ails_bursar_and_the_upstreams_is_said() {
+        let store = FakeStore::default();
+        let text = r#"{"tiers": [{"name": "big", "model": "m"}, {"name": "small", "model": "n", "below": 0.1}],
+            "global": {"redis": {"cluster": "store"}},
+            "tenants": {"acme": {"sla": {"p95_ms": 1000}, "budget": {"initial_budget": 400, "window": "day"}}}}"#;
+        let configs = [Rc::new(Config::parse(text.as_bytes()).unwrap())];
+        let told = report(&configs, &store, "/report.json");
+        assert_eq!(
+            (&told["tiers_slow"], &told["state"]["given_up"]),
+            (&serde_json::json!([]), &0.into())
+        );
+        assert_eq!(
+            told["state"]["store"],
+            serde_json::json!({"heard_at": null, "failing": 0})
+        );
+        for _ in 0..20 {
+            let late = std::time::Duration::from_secs(2);
+            crate::sla::record(&store, "m", Answer::Whole, late, NOON);
+        }
+        let lost = StateFaults {
+            given_up: 3,
+            ..StateFaults::default()
+        };
+        for metric in faults(&lost) {
+            let (Metric::Add(series, value) | Metric::Set(series, value)) = &metric;
+            store.announce(series, *value);
+        }
+        let told = report(&configs, &store, "/report.json");
+        assert_eq!(
+            told["tiers_slow"],
+            serde_json::json!([{"tier": "big", "model": "m"}])
+        );
+        assert_eq!(told["state"]["given_up"], 3);
+        let page = ask(&configs, &store, "GET", "/").body;
+        assert!(page.contains("m (tier big) answers later than an SLA wants."));
+        assert!(page.contains("3 steps were given up."));
     }
 
     fn report(configs: &[Rc<Config>], store: &FakeStore, path: &str) -> serde_json::Value {

@@ -126,6 +126,21 @@ pub fn record(
     })
 }
 
+/// Whether a model's answers begin later than that.
+pub(crate) fn misses(
+    store: &impl Store,
+    model: &str,
+    answer: Answer,
+    p95: Duration,
+    now: Timestamp,
+) -> bool {
+    let state = store.get(&latency_key(answer.as_str(), model));
+    let Ok(Some((bytes, _))) = state else {
+        return false;
+    };
+    Standing::read(&bytes, now).is_ok_and(|standing| standing.misses(p95))
+}
+
 /// Claims the probe of a tier: of all workers whose request would do, one does.
 fn claim(store: &impl Store, key: &str, sla: Sla, now: Timestamp) -> (bool, StateFaults) {
     change(store, key, |bytes| {

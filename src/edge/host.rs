@@ -18,6 +18,7 @@ use crate::lease::teller::Teller;
 use crate::metric::Series;
 use crate::metric::tally::Tally;
 use crate::name::NameHashing;
+use crate::overview::{Counters, note};
 use crate::pressed::PressureView;
 use crate::report::headers::Header;
 use crate::report::metrics::Metric;
@@ -37,12 +38,16 @@ const ABSENT: u32 = u32::MAX;
 /// Most requests that wait at a time in one worker: their bodies wait with them, in the proxy.
 const MOST_PARKED: usize = 256;
 
+/// Counters that are noted at a time.
+const MOST_NOTED: usize = 256;
+
 /// The proxy, as one thread of it sees it.
 pub(crate) struct Host {
     /// What was counted and the host was not told yet.
     counters: RefCell<Tally>,
-    /// Ids of gauges: the host makes a new one each time that it is asked. Bounded, as the series are.
-    gauges: RefCell<HashMap<Series, u32, NameHashing>>,
+    /// Ids of gauges, and of the counters that the report reads: the host makes a new one each time that it is asked. Bounded, as the
+    /// series are.
+    ids: RefCell<HashMap<Series, u32, NameHashing>>,
     /// A corrupt record was complained about: once is enough.
     pub(crate) complained: Cell<bool>,
     /// The cure for held headers whose body never comes was logged: once is enough.
@@ -67,13 +72,17 @@ pub(crate) struct Host {
     pub(crate) serves: Cell<bool>,
     /// The configurations of this VM, the newest last.
     configs: RefCell<Vec<Weak<Config>>>,
+    /// One of them is the report.
+    has_report: Cell<bool>,
+    /// So many of the counters are noted for it.
+    noted: Cell<usize>,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
         Self {
             counters: RefCell::default(),
-            gauges: RefCell::new(HashMap::with_hasher(NameHashing::new())),
+            ids: RefCell::new(HashMap::with_hasher(NameHashing::new())),
             complained: Cell::new(false),
             warned_of_held_headers: Cell::new(false),
             kept: Cell::new(0),
@@ -86,6 +95,8 @@ impl Host {
             slot_seed: Cell::new(None),
             serves: Cell::new(false),
             configs: RefCell::default(),
+            has_report: Cell::new(false),
+            noted: Cell::new(0),
         }
     }
 
@@ -94,6 +105,8 @@ impl Host {
         if let Ok(mut configs) = self.configs.try_borrow_mut() {
             configs.retain(|config| config.strong_count() > 0);
             configs.push(Rc::downgrade(config));
+            self.has_report
+                .set(self.has_report.get() || config.is_report);
         }
     }
 
@@ -307,6 +320,20 @@ impl Host {
                 complain(known(hostcalls::increment_metric(id, by)), "count");
             },
         );
+        if self.has_report.get() {
+            self.note_counters(&counters);
+        }
+    }
+
+    /// Takes note, for the report, of counters that are new: not of many at a time, for the sake of the requests meanwhile.
+    fn note_counters(&self, counters: &Tally) {
+        for _ in 0..MOST_NOTED {
+            let noted = self.noted.get();
+            match counters.series(noted) {
+                Some(series) if note(self, series) => self.noted.set(noted.saturating_add(1)),
+                _ => return,
+            }
+        }
     }
 
     /// Has the host call each root context so often.
@@ -319,12 +346,12 @@ impl Host {
         complain(imports::set_property(name, value), "set a property");
     }
 
-    fn gauge(&self, series: &Series) -> Option<u32> {
-        let mut ids = self.gauges.try_borrow_mut().ok()?;
+    fn id(&self, kind: MetricType, series: &Series) -> Option<u32> {
+        let mut ids = self.ids.try_borrow_mut().ok()?;
         if let Some(id) = ids.get(series) {
             return Some(*id);
         }
-        let id = hostcalls::define_metric(MetricType::Gauge, &series.name()).ok()?;
+        let id = hostcalls::define_metric(kind, &series.name()).ok()?;
         Some(*ids.entry(series.clone()).or_insert(id))
     }
 }
@@ -366,9 +393,16 @@ impl Store for Host {
     }
 
     fn announce(&self, gauge: &Series, value: u64) {
-        if let Some(id) = self.gauge(gauge) {
+        if let Some(id) = self.id(MetricType::Gauge, gauge) {
             complain(known(hostcalls::record_metric(id, value)), "set a gauge");
         }
+    }
+}
+
+impl Counters for Host {
+    fn value(&self, series: &Series) -> Option<u64> {
+        let id = self.id(MetricType::Counter, series)?;
+        imports::metric(id).ok()
     }
 }
 

@@ -70,6 +70,7 @@ unsafe extern "C" {
         size: usize,
         cas: u32,
     ) -> Status;
+    fn proxy_get_metric(id: u32, value: *mut u64) -> Status;
     fn proxy_set_effective_context(context: u32) -> Status;
     fn proxy_continue_stream(stream: u32) -> Status;
     fn proxy_send_local_response(
@@ -191,6 +192,13 @@ pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<(
             version,
         )
     })
+}
+
+/// How far a metric is. The SDK's panics on a status that it does not know.
+pub(crate) fn metric(id: u32) -> Result<u64, Status> {
+    let mut value = 0;
+    // SAFETY: the pointer is to a local that outlives the call.
+    done(unsafe { proxy_get_metric(id, &raw mut value) }).map(|()| value)
 }
 
 /// Answers a request. The SDK's has no details for the access log, and panics on every failure.

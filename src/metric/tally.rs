@@ -52,6 +52,12 @@ impl Tally {
         }
     }
 
+    /// The series at a place, counted from that which was counted first.
+    #[must_use]
+    pub fn series(&self, place: usize) -> Option<&Series> {
+        self.counters.get(place).map(|counter| &counter.series)
+    }
+
     /// Tells the proxy what was counted since the last time, what was counted first last: whoever sees that sees all that followed
     /// from it. `define` gives the id of a series that is new, `add` counts there; where there is no id, it stays due.
     pub fn tell(

@@ -91,6 +91,27 @@ pub fn build() -> Metric {
     Metric::Set(BUILD.of([VERSION.into(), NONE, NONE]), 1)
 }
 
+/// What the report tells of a tenant's counters. Each word is how such a series is noted.
+pub(crate) const SPENT: &str = "spent";
+pub(crate) const SAVES: &str = "saved";
+pub(crate) const REFUSED: &str = "refused";
+
+static REPORTED: [(&str, &Family); 3] = [(SPENT, &SPEND), (SAVES, &SAVED), (REFUSED, &THROTTLED)];
+
+/// The word for a series that the report tells of.
+pub(crate) fn reported(series: &Series) -> Option<&'static str> {
+    let mut all = REPORTED.iter();
+    let (word, _) = all.find(|(_, family)| series.is_of(family))?;
+    Some(word)
+}
+
+/// A series of that word.
+pub(crate) fn report_of(word: &str, labels: [Label; LABELS]) -> Option<Series> {
+    let mut all = REPORTED.iter();
+    let (_, family) = all.find(|(other, _)| *other == word)?;
+    Some(family.of(labels))
+}
+
 /// A request was decided about.
 #[must_use]
 pub fn request(tenant: Label, tier: Label, decision: &'static str) -> Metric {

@@ -3,9 +3,9 @@
 use crate::body::json::quoted;
 use crate::name::Name;
 use crate::policy::Payer;
-use crate::report::metrics::VERSION;
-use crate::report::self_service::{Object, amount, exhausted, span, standing};
-use crate::report::standing::{Counted, Standing};
+use crate::report::metrics::{UNCONFIGURED, VERSION};
+use crate::report::self_service::{Object, amount, dollars, exhausted, some, span, standing, time};
+use crate::report::standing::{self, Standing};
 use crate::units::{Timestamp, share};
 
 /// What is told: one page of tenants.
@@ -16,8 +16,10 @@ pub(crate) struct Told {
     /// On all pages.
     pub(crate) tenants: usize,
     pub(crate) rows: Vec<Row>,
-    /// Tiers whose upstream says no.
-    pub(crate) pressed: Vec<Pressed>,
+    /// What was counted of all tenants that are not configured.
+    pub(crate) strangers: Counted,
+    pub(crate) troubled: Vec<Troubled>,
+    pub(crate) health: Health,
     pub(crate) now: Timestamp,
 }
 
@@ -28,33 +30,113 @@ pub(crate) struct Row {
     /// Its limits only look on.
     pub(crate) shadow: bool,
     pub(crate) limits: Vec<Standing>,
+    pub(crate) counted: Counted,
 }
 
-/// A tier that is left alone.
-pub(crate) struct Pressed {
+/// What was counted of a tenant since the proxy's start.
+#[derive(Default)]
+pub(crate) struct Counted {
+    /// Tier, model, and what that cost in millionths of a dollar.
+    pub(crate) spent: Vec<(String, String, u64)>,
+    /// Millionths of a dollar that cheaper models saved.
+    pub(crate) saved: u64,
+    /// Why requests were refused, and how many.
+    pub(crate) refused: Vec<(String, u64)>,
+}
+
+/// A tier whose upstream says no, or is too slow for some plan.
+pub(crate) struct Troubled {
     pub(crate) tier: Name,
     pub(crate) model: Name,
+    pub(crate) is_slow: bool,
+}
+
+/// How our own state is.
+pub(crate) struct Health {
+    pub(crate) conflicts: u64,
+    pub(crate) corrupt: u64,
+    pub(crate) given_up: u64,
+    /// The store that proxies share, if there is a budget in it.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// The store that proxies share, by the budgets of this page's tenants.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// When it last answered; the epoch if it never did.
+    pub(crate) heard: Timestamp,
+    /// Of so many budgets the last call failed.
+    pub(crate) failing: u64,
 }
 
 /// `report.json`.
 pub(crate) fn json(told: &Told) -> String {
     let rows: Vec<String> = told.rows.iter().map(|row| tenant(row, told.now)).collect();
-    let pressed = told.pressed.iter().map(|pressed| {
-        let mut tier = Object::default();
-        tier.put("tier", &quoted(&pressed.tier));
-        tier.put("model", &quoted(&pressed.model));
-        tier.close()
-    });
-    let pressed: Vec<String> = pressed.collect();
+    let tiers = |is_slow| {
+        let mut tiers = Vec::new();
+        for troubled in told.troubled.iter().filter(|tier| tier.is_slow == is_slow) {
+            let mut tier = Object::default();
+            tier.put("tier", &quoted(&troubled.tier));
+            tier.put("model", &quoted(&troubled.model));
+            tiers.push(tier.close());
+        }
+        list(&tiers)
+    };
+    let mut strangers = Object::default();
+    put_counted(&mut strangers, &told.strangers);
     let mut all = Object::default();
     all.put("as_of", &quoted(&told.now.rfc_3339()));
     all.put("version", &quoted(VERSION));
     all.put("page", &told.page.to_string());
     all.put("pages", &told.pages.to_string());
     all.put("count", &told.tenants.to_string());
-    all.put("tiers_pressed", &format!("[{}]", pressed.join(",")));
-    all.put("tenants", &format!("[{}]", rows.join(",")));
+    all.put("tiers_pressed", &tiers(false));
+    all.put("tiers_slow", &tiers(true));
+    all.put("state", &health(&told.health));
+    all.put("unconfigured", &strangers.close());
+    all.put("tenants", &list(&rows));
     all.close()
+}
+
+fn list(values: &[String]) -> String {
+    ["[", &values.join(","), "]"].concat()
+}
+
+fn health(health: &Health) -> String {
+    let mut state = Object::default();
+    state.put("conflicts", &health.conflicts.to_string());
+    state.put("corrupt", &health.corrupt.to_string());
+    state.put("given_up", &health.given_up.to_string());
+    let store = |shared: &Shared| {
+        let heard = Some(shared.heard).filter(|heard| *heard > Timestamp::default());
+        let mut store = Object::default();
+        store.put("heard_at", &some(heard, time));
+        store.put("failing", &shared.failing.to_string());
+        store.close()
+    };
+    state.put("store", &some(health.shared.as_ref(), store));
+    state.close()
+}
+
+fn put_counted(object: &mut Object, counted: &Counted) {
+    let mut spend = Vec::new();
+    for (tier, model, micros) in &counted.spent {
+        let mut one = Object::default();
+        one.put("tier", &quoted(tier));
+        one.put("model", &quoted(model));
+        one.put("usd", &dollars(*micros));
+        spend.push(one.close());
+    }
+    let mut refusals = Vec::new();
+    for (reason, count) in &counted.refused {
+        let mut one = Object::default();
+        one.put("reason", &quoted(reason));
+        one.put("count", &count.to_string());
+        refusals.push(one.close());
+    }
+    object.put("spend", &list(&spend));
+    object.put("saved_usd", &dollars(counted.saved));
+    object.put("refusals", &list(&refusals));
 }
 
 fn tenant(row: &Row, now: Timestamp) -> String {
@@ -66,7 +148,8 @@ fn tenant(row: &Row, now: Timestamp) -> String {
     tenant.put("tenant", &quoted(&row.tenant));
     tenant.put("plan", &quoted(&row.plan));
     tenant.put("shadow", if row.shadow { "true" } else { "false" });
-    tenant.put("limits", &format!("[{}]", limits.join(",")));
+    tenant.put("limits", &list(&limits));
+    put_counted(&mut tenant, &row.counted);
     tenant.close()
 }
 
@@ -79,12 +162,40 @@ pub(crate) fn page(told: &Told) -> String {
         told.tenants,
         told.page
     ));
-    for pressed in &told.pressed {
-        page.push_str(&format!(
-            "<p class=\"no\">The provider of {} (tier {}) says no: requests go to the next tier.</p>",
-            escaped(&pressed.model),
-            escaped(&pressed.tier)
-        ));
+    for tier in &told.troubled {
+        let what = match tier.is_slow {
+            false => "says no: requests go to the next tier",
+            true => "answers later than an SLA wants",
+        };
+        push_note(
+            &mut page,
+            &format!(
+                "The provider of {} (tier {}) {what}.",
+                tier.model, tier.tier
+            ),
+        );
+    }
+    let state = &told.health;
+    if state.corrupt > 0 || state.given_up > 0 {
+        let Health {
+            corrupt, given_up, ..
+        } = state;
+        push_note(
+            &mut page,
+            &format!("State: {corrupt} records were unreadable, {given_up} steps were given up."),
+        );
+    }
+    if let Some(shared) = &state.shared
+        && shared.failing > 0
+    {
+        push_note(
+            &mut page,
+            &format!(
+                "The shared store does not answer for {} budgets; last heard {}.",
+                shared.failing,
+                to_the_second(shared.heard)
+            ),
+        );
     }
     page.push_str(TABLE);
     for row in &told.rows {
@@ -92,6 +203,11 @@ pub(crate) fn page(told: &Told) -> String {
             page.push_str(&table_row(row, limit, told.now));
         }
     }
+    page.push_str(SUMS);
+    for row in &told.rows {
+        push_sums(&mut page, &row.tenant, &row.counted);
+    }
+    push_sums(&mut page, UNCONFIGURED, &told.strangers);
     page.push_str("</tbody></table>");
     if told.pages > 1 {
         page.push_str("<p>Pages:");
@@ -104,11 +220,59 @@ pub(crate) fn page(told: &Told) -> String {
     page
 }
 
+fn push_note(page: &mut String, note: &str) {
+    for part in ["<p class=\"no\">", &escaped(note), "</p>"] {
+        page.push_str(part);
+    }
+}
+
+/// What was counted of a tenant, if anything was.
+fn push_sums(page: &mut String, tenant: &str, counted: &Counted) {
+    let Counted {
+        spent,
+        saved,
+        refused,
+    } = counted;
+    if spent.is_empty() && refused.is_empty() {
+        return;
+    }
+    let (mut usd, mut count) = (0_u64, 0_u64);
+    let (mut models, mut reasons) = (String::new(), String::new());
+    for (_, model, micros) in spent {
+        usd = usd.saturating_add(*micros);
+        push_pair(&mut models, model, &dollars(*micros));
+    }
+    for (reason, times) in refused {
+        count = count.saturating_add(*times);
+        push_pair(&mut reasons, reason, &times.to_string());
+    }
+    let cells = [
+        ("<tr><td>", escaped(tenant)),
+        ("</td><td class=\"n\">", dollars(usd)),
+        ("</td><td>", escaped(&models)),
+        ("</td><td class=\"n\">", dollars(*saved)),
+        ("</td><td class=\"n\">", count.to_string()),
+        ("</td><td>", escaped(&reasons)),
+    ];
+    for (before, cell) in &cells {
+        page.push_str(before);
+        page.push_str(cell);
+    }
+    page.push_str("</td></tr>");
+}
+
+fn push_pair(text: &mut String, name: &str, number: &str) {
+    let before = if text.is_empty() { "" } else { ", " };
+    for part in [before, name, " ", number] {
+        text.push_str(part);
+    }
+}
+
 fn table_row(row: &Row, limit: &Standing, now: Timestamp) -> String {
     let unit = match limit.counted {
-        Counted::UsdMicros => "$",
-        Counted::Tokens => "tokens",
-        Counted::Requests => "requests",
+        standing::Counted::UsdMicros => "$",
+        standing::Counted::Tokens => "tokens",
+        standing::Counted::Requests => "requests",
     };
     let percent = share(limit.used.saturating_add(limit.held), 100, limit.limit).min(100);
     let level = match percent {
@@ -163,4 +327,5 @@ fn escaped(text: &str) -> String {
 
 const HEAD: &str = include_str!("overview/head.html");
 const TABLE: &str = include_str!("overview/table.html");
+const SUMS: &str = include_str!("overview/sums.html");
 const SCRIPT: &str = include_str!("overview/script.html");

@@ -171,15 +171,15 @@ fn duration(nanos: u64) -> String {
 }
 
 /// Millionths of a dollar in dollars.
-fn dollars(micros: u64) -> String {
+pub(super) fn dollars(micros: u64) -> String {
     Text::Fraction(Ppm(micros)).to_string()
 }
 
-fn time(when: Timestamp) -> String {
+pub(super) fn time(when: Timestamp) -> String {
     quoted(&when.rfc_3339())
 }
 
-fn some<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+pub(super) fn some<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "null".to_owned(), text)
 }
 

@@ -3,8 +3,8 @@
 //! This module knows keys and races; what the bytes mean is [`crate::state::record`]'s. Keys are few and
 //! bounded, since the host can neither list nor delete them: one for each configured tenant,
 //! [`SLOTS`](crate::state::slots::SLOTS) (and two more) for all tenants that are not configured, however many ids are made up,
-//! [`ALL_SUBJECTS`](crate::state::subjects::ALL_SUBJECTS) (and two for each tenant and kind of them) for all subjects, and one for each
-//! capacity that tenants share.
+//! [`ALL_SUBJECTS`](crate::state::subjects::ALL_SUBJECTS) (and two for each tenant and kind of them) for all subjects, one for each
+//! capacity that tenants share, and, where there is a report, one more for each configured tenant and one for all others.
 
 use crate::metric::Series;
 use crate::state::slots::SlotSeed;
@@ -177,6 +177,12 @@ pub fn latency_key(answer: &str, model: &str) -> String {
 #[must_use]
 pub fn capacity_key(model: &str) -> String {
     format!("bursar/v1/capacity/{model}")
+}
+
+/// Name of the key of which of a tenant's counters there are, for the operators' report.
+#[must_use]
+pub fn counted_key(tenant: &str) -> String {
+    ["bursar/v1/counted/", tenant].concat()
 }
 
 /// The key of what is known of upstreams that say no.
