@@ -155,6 +155,29 @@ fn a_parent_that_was_renamed_counts_on() {
 }
 
 #[test]
+fn a_child_that_was_renamed_keeps_what_it_has_of_its_parents_budget() {
+    let company = |name: &str, own: Value| {
+        let mut tenants = json!({"corp": {"plan": "gold"}});
+        tenants[name] = own;
+        with(tenants)
+    };
+    let parents = |second: &str, was: Option<&str>| {
+        let own = json!({"parent": "corp", "guaranteed": 0.3});
+        let proxy = Proxy::new(&company("acme", own.clone()));
+        served(&proxy, "acme", 100);
+        let mut own = own;
+        if let Some(was) = was {
+            own["was"] = was.into();
+        }
+        proxy.configure(&company(second, own));
+        served(&proxy, second, 20);
+        proxy.record("corp")
+    };
+    assert_eq!(parents("apex", Some("acme")), parents("acme", None));
+    assert_ne!(parents("apex", None), parents("acme", None));
+}
+
+#[test]
 fn it_costs_no_call_of_the_store() {
     let calls = |config: &Value, tenant: &str| {
         let proxy = Proxy::new(config);
