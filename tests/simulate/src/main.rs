@@ -4,10 +4,12 @@
 //!     simulate [TRACE.csv]      columns TIMESTAMP, ContextTokens, GeneratedTokens; else a day of its own
 //!
 //!     simulate --sweep [TRACE.csv]     a table of many settings instead
+//!     simulate --lending [TRACE.csv]   only one budget for all tenants: fixed shares, guaranteed ones that are lent, and none
 //!
-//! It writes target/simulate/<name of the trace>.svg and .md.
+//! It writes target/simulate/<name of the trace>.svg and .md, and of one budget <name>-lending.svg and .md.
 
 mod draw;
+mod lending;
 mod picture;
 mod play;
 mod report;
@@ -54,17 +56,23 @@ const OWN: &str = "day";
 
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let is_sweep = words.first().is_some_and(|word| word == "--sweep");
-    if is_sweep {
-        words.remove(0);
-    }
+    let is_flag = |word: &String| word.starts_with("--");
+    let mode = words.first().is_some_and(is_flag).then(|| words.remove(0));
     let done = asked(words.first().map(String::as_str)).and_then(|(name, requests)| {
         println!("{name}: {} requests in a day\n", requests.len());
-        if is_sweep {
-            sweep::print(&requests);
-            return Ok(());
+        match mode.as_deref() {
+            None => {
+                let days = played(&requests);
+                write(&name, &report::table(&days), &days, &tenants::percents())?;
+                lend(&name, &requests)
+            }
+            Some("--lending") => lend(&name, &requests),
+            Some("--sweep") => {
+                sweep::print(&requests);
+                Ok(())
+            }
+            Some(other) => Err(format!("{other}: --sweep, --lending or nothing")),
         }
-        compare(&name, &requests)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,6 +81,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The day with one budget for all tenants.
+fn lend(name: &str, requests: &[Request]) -> Result<(), String> {
+    let days = lending::played(requests);
+    let percents = lending::percents(requests);
+    write(
+        &format!("{name}-lending"),
+        &lending::table(&days),
+        &days,
+        &percents,
+    )
 }
 
 /// The day's name and its requests.
@@ -88,20 +108,18 @@ fn asked(path: Option<&str>) -> Result<(String, Vec<Request>), String> {
 }
 
 /// Prints the table, and writes it and the picture.
-fn compare(name: &str, requests: &[Request]) -> Result<(), String> {
-    let days = played(requests);
-    let table = report::table(&days);
+fn write(name: &str, table: &str, days: &[(&str, Day)], budgets: &[u64]) -> Result<(), String> {
     println!("{table}");
     let directory = Path::new("target/simulate");
-    let write = |ending: &str, text: &str| {
+    let put = |ending: &str, text: &str| {
         let path = directory.join(format!("{name}.{ending}"));
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         println!("written: {}", path.display());
         Ok::<(), String>(())
     };
     std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
-    write("md", &table)?;
-    write("svg", &picture::draw(&days[..DRAWN]))
+    put("md", table)?;
+    put("svg", &picture::draw(&days[..DRAWN], budgets))
 }
 
 /// The day under each variant. It takes minutes, so every sixth hour of a day is a line.

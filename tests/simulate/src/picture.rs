@@ -30,8 +30,8 @@ const REFUSED: &str = "#ef4444";
 /// Requests of twenty minutes: served, by tier, and refused.
 type Bar = [u64; LADDER.len() + 1];
 
-/// Everything as one SVG.
-pub fn draw(days: &[(&str, Day)]) -> String {
+/// Everything as one SVG. `budgets`: in percent of what all of a tenant's requests cost as requested.
+pub fn draw(days: &[(&str, Day)], budgets: &[u64]) -> String {
     let height = HEAD + ROW * TENANTS.len() as f64 + FOOT;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, -apple-system, Segoe UI, \
@@ -49,7 +49,7 @@ pub fn draw(days: &[(&str, Day)]) -> String {
             .max(1)
     };
     let column = (WIDTH - LABELS - GAP * (days.len() as f64 - 1.0)) / days.len() as f64;
-    for (row, tenant) in TENANTS.iter().enumerate() {
+    for (row, (tenant, percent)) in TENANTS.iter().zip(budgets).enumerate() {
         let y = HEAD + ROW * row as f64 + (ROW - CHART);
         text(
             &mut svg,
@@ -58,13 +58,7 @@ pub fn draw(days: &[(&str, Day)]) -> String {
             "font-size=\"13\" font-weight=\"600\"",
             tenant.name,
         );
-        text(
-            &mut svg,
-            0.0,
-            y + 42.0,
-            "",
-            &format!("budget: {} %", tenant.budget),
-        );
+        text(&mut svg, 0.0, y + 42.0, "", &format!("budget: {percent} %"));
         text(&mut svg, 0.0, y + 56.0, "", "of its demand");
         for (index, ((_, day), bars)) in days.iter().zip(&bars).enumerate() {
             let x = LABELS + (column + GAP) * index as f64;

@@ -15,7 +15,7 @@ use bursar::units::Timestamp;
 use serde_json::{Value, json};
 
 use crate::store::FakeStore;
-use crate::tenants::{LADDER, MODEL, Request, TENANTS, budgets, configuration, cost};
+use crate::tenants::{LADDER, MODEL, Request, TENANTS, budgets, configuration, cost, reserve};
 use crate::trace::SECOND;
 
 /// The day's first moment: a Wednesday in November 2023, in seconds since the epoch.
@@ -43,6 +43,8 @@ pub struct Payment {
     pub at: u64,
     pub tenant: usize,
     pub micros: u64,
+    /// What was held for it.
+    pub held: u64,
 }
 
 /// A day under one configuration.
@@ -60,8 +62,13 @@ pub struct Day {
 /// All requests, under budgets that are the same for all settings. `passed` gets each full hour of the day.
 pub fn day(requests: &[Request], settings: &Value, passed: impl Fn(u64)) -> Day {
     let budgets = budgets(requests);
-    let json = configuration(settings, &budgets).to_string();
-    let config = Config::parse(json.as_bytes()).expect("the configuration is ours");
+    let json = configuration(settings, &budgets);
+    under(&json, budgets, requests, passed)
+}
+
+/// All requests under a configuration.
+pub fn under(json: &Value, budgets: Vec<u64>, requests: &[Request], passed: impl Fn(u64)) -> Day {
+    let config = Config::parse(json.to_string().as_bytes()).expect("the configuration is ours");
     let mut proxy = Proxy {
         config: Rc::new(config),
         store: FakeStore::default(),
@@ -200,6 +207,7 @@ impl Proxy {
             at: nanos,
             tenant: sent.request.tenant,
             micros: cost(sent.tier, row),
+            held: reserve(sent.tier, &sent.request),
         }
     }
 

@@ -93,14 +93,24 @@ pub fn cost(tier: usize, row: Row) -> u64 {
     (row.prompt * input + row.output * output).div_ceil(1_000_000)
 }
 
+/// What is held for it: a token for each byte of its body, and the longest answer.
+pub fn reserve(tier: usize, request: &Request) -> u64 {
+    let row = Row {
+        prompt: 4 * request.row.prompt,
+        output: request.max_tokens,
+        ..request.row
+    };
+    cost(tier, row)
+}
+
 /// Budgets in USD micros, by tenant.
 pub fn budgets(requests: &[Request]) -> Vec<u64> {
-    let mut budgets = vec![0; TENANTS.len()];
-    for request in requests {
-        budgets[request.tenant] += cost(0, request.row);
-    }
     let part = |(demand, tenant): (u64, &Tenant)| (demand * tenant.budget / 100).max(1);
-    budgets.into_iter().zip(&TENANTS).map(part).collect()
+    demand(requests)
+        .into_iter()
+        .zip(&TENANTS)
+        .map(part)
+        .collect()
 }
 
 /// The plugin's configuration: all tenants with the same settings, each with its budget.
@@ -111,6 +121,45 @@ pub fn configuration(settings: &Value, budgets: &[u64]) -> Value {
         tenants[tenant.name] = settings.clone();
         tenants[tenant.name]["budget"] = budget;
     }
+    with_ladder(&tenants)
+}
+
+/// The budgets in percent of what all of a tenant's requests cost at the top tier.
+pub fn percents() -> Vec<u64> {
+    TENANTS.iter().map(|tenant| tenant.budget).collect()
+}
+
+/// What all of each tenant's requests cost as requested, in USD micros.
+pub fn demand(requests: &[Request]) -> Vec<u64> {
+    let mut demand = vec![0; TENANTS.len()];
+    for request in requests {
+        demand[request.tenant] += cost(0, request.row);
+    }
+    demand
+}
+
+/// One budget, a company's, of which each tenant is guaranteed its share, or none.
+pub fn company(budgets: &[u64], is_guaranteed: bool) -> Value {
+    let all: u64 = budgets.iter().sum();
+    let budget = json!({"initial_budget": usd(all), "unit": "usd", "window": "day"});
+    let mut tenants = json!({"company": {"budget": budget}});
+    for (tenant, &share) in TENANTS.iter().zip(shares(budgets).iter()) {
+        tenants[tenant.name] = json!({"parent": "company", "never_downgrade": true});
+        if is_guaranteed {
+            tenants[tenant.name]["guaranteed"] = usd(share).into();
+        }
+    }
+    with_ladder(&tenants)
+}
+
+/// In millionths of all.
+pub fn shares(budgets: &[u64]) -> Vec<u64> {
+    let all: u64 = budgets.iter().sum();
+    let share = |&budget: &u64| budget * 1_000_000 / all.max(1);
+    budgets.iter().map(share).collect()
+}
+
+fn with_ladder(tenants: &Value) -> Value {
     let tiers: Vec<Value> = LADDER.iter().map(Tier::configuration).collect();
     json!({"hold_headers": true, "tiers": tiers, "tenants": tenants})
 }

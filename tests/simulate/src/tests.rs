@@ -17,7 +17,7 @@ fn days() -> &'static [(&'static str, Day)] {
 
 #[test]
 fn the_committed_picture_is_what_is_drawn() {
-    let is_so = include_str!("../day.svg") == picture::draw(&days()[..DRAWN]);
+    let is_so = include_str!("../day.svg") == picture::draw(&days()[..DRAWN], &tenants::percents());
     assert!(
         is_so,
         "make simulate, look at it, and: cp target/simulate/day.svg tests/simulate/day.svg"
@@ -122,4 +122,37 @@ fn a_short_trace_fills_the_day_and_a_long_one_is_cut_after_it() {
     assert!(of_hour(11) > 3_300, "{}", of_hour(11));
     let long = every(HOUR / 2, 2 * DAY);
     assert_eq!(trace::over_a_day(&long), long[..48]);
+}
+
+/// Our own day in shares of one budget.
+fn lent() -> &'static [(&'static str, Day)] {
+    static DAYS: OnceLock<Vec<(&str, Day)>> = OnceLock::new();
+    DAYS.get_or_init(|| lending::played(&requests()))
+}
+
+#[test]
+fn the_committed_picture_of_lending_is_what_is_drawn() {
+    let percents = lending::percents(&requests());
+    let is_so = include_str!("../lending.svg") == picture::draw(&lent()[..DRAWN], &percents);
+    assert!(
+        is_so,
+        "make simulate ARGS=--lending, look at it, and: cp target/simulate/day-lending.svg tests/simulate/lending.svg"
+    );
+}
+
+#[test]
+fn shares_that_are_lent_refuse_fewer_than_fixed_ones_and_nobody_within_what_is_never_lent() {
+    let [fixed, shares, none] = [0, 1, 2].map(|index| total(&by_tenant(&lent()[index].1)));
+    assert!(
+        shares.refused * 4 < fixed.refused * 3,
+        "{shares:?} {fixed:?}"
+    );
+    assert!(shares.spent > fixed.spent && none.spent <= none.budget);
+    let within = |index: usize| {
+        lending::refused_within(&lent()[index].1)
+            .iter()
+            .sum::<u64>()
+    };
+    assert_eq!((within(0), within(1)), (0, 0));
+    assert!(within(2) > 0);
 }
