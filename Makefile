@@ -73,7 +73,7 @@ SUBMAKE := $(MAKE)
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets report dashboard bench bench-built estimates setup stores clean
+.PHONY: help run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets chaos report dashboard bench bench-built estimates setup stores clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ publish: image $(CRANE) $(COSIGN) ## push the image, and sign it, its SBOM and i
 
 replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and audit the books: TRACE=path.csv, ARGS=--help
 	@exec $(PY) tests/replay $(if $(TRACE),"$(TRACE)") $(ARGS)
+
+chaos: optimised target/bursar-trap.wasm $(PACKAGES) | $(STORES) ## faults on real Envoys with one budget in a real Redis, and what was overspent; some twelve minutes: ARGS=--help
+	@exec $(PY) tests/chaos $(ARGS)
 
 simulate: | $(RUST) ## a day of LLM traffic in virtual time: pictures and tables in target/simulate/: TRACE=path.csv
 	@$(CARGO) run --release --locked --package simulate -- $(ARGS) $(if $(TRACE),"$(TRACE)")
@@ -259,7 +262,7 @@ report: $(ENVIRONMENT) ## sum an access log by day, tenant and model: LOG=access
 	@exec $(PY) envoy/report.py "$(LOG)" $(ARGS)
 
 # BURSAR_REDIS says where the store is, BURSAR_REDIS_PASSWORD its user's password.
-budgets: $(PACKAGES) ## show, raise, reset budgets in the store that proxies share: ARGS="raise acme month 200 --until 2026-12-01"
+budgets: $(PACKAGES) ## show, raise, set, reset budgets in the store that proxies share: ARGS="raise acme month 200 --until 2026-12-01"
 	@exec $(PY) envoy/budgets.py $(if $(ARGS),$(ARGS),--help)
 
 prices: $(PACKAGES) ## print ladders' prices out of a catalogue: MODELS="gpt-5* claude-*" PROVIDER=aws

@@ -3,13 +3,14 @@
 
     make budgets ARGS="show acme"
     make budgets ARGS="raise acme month 200 --until 2026-12-01"
+    make budgets ARGS="set acme month 800"
     make budgets ARGS="unset acme month"
     make budgets ARGS="reset acme month"
     make budgets ARGS="top"
 
-A raise adds to the budget, for all proxies together; a limit has one, and another one takes its place. A reset begins the limit anew: what
-was spent in its window counts no more. Proxies of tenants that are asked learn of both with their next line, `refresh.most` at the latest.
-Each change is kept with its time and its author.
+What is set stands in the place of the configured budget, and a raise adds to it, for all proxies together; a limit has one of each, and
+another one takes its place. A reset begins the limit anew: what was spent in its window counts no more. Proxies learn of it with their next
+line about the limit, within `refresh.most`. Each change is kept with its time and its author.
 
 BURSAR_REDIS says where the store is (redis://operator@127.0.0.1:6379, rediss:// with TLS), BURSAR_REDIS_PASSWORD its user's password.
 """
@@ -32,7 +33,7 @@ KEY = re.compile(r"bursar:\{(?P<names>[^{}]+)\}:(?P<unit>tokens|usd)(?::(?P<gene
 
 Limit = collections.namedtuple("Limit", "tenant name unit")
 Account = collections.namedtuple("Account", "limit generation window key")
-Changes = collections.namedtuple("Changes", "generation raised until")
+Changes = collections.namedtuple("Changes", "generation set raised until")
 
 
 class Failure(Exception):
@@ -110,7 +111,7 @@ class Store:
         return limits, accounts
 
     def changes(self, limit, client=None):
-        told = (client or self.client).hmget(self.key(limit), "generation", "raise", "until")
+        told = (client or self.client).hmget(self.key(limit), "generation", "set", "raise", "until")
         return Changes(*(int(number or 0) for number in told))
 
     def change(self, limit, by, what, apply):
@@ -171,10 +172,17 @@ def raise_(store, args):
     print(f"{limit.tenant}, {limit.name}: {shown(amount, limit.unit)} more, {end}")
 
 
+def set_(store, args):
+    limit = limit_of(store, args)
+    amount = amount_of(args.amount, limit.unit)
+    store.change(limit, args.by, f"set to {shown(amount, limit.unit)}", lambda *_: {"set": amount})
+    print(f"{limit.tenant}, {limit.name}: {shown(amount, limit.unit)} in the place of what is configured, until it is unset")
+
+
 def unset(store, args):
     limit = limit_of(store, args)
-    store.change(limit, args.by, "the raise is unset", lambda *_: {"raise": None, "until": None})
-    print(f"{limit.tenant}, {limit.name}: no raise any more. What proxies were granted of it stays theirs in this window")
+    store.change(limit, args.by, "unset", lambda *_: dict.fromkeys(("set", "raise", "until")))
+    print(f"{limit.tenant}, {limit.name}: as configured. What proxies were granted beyond that stays theirs in this window")
 
 
 def reset(store, args):
@@ -214,6 +222,8 @@ def show(store, args):
             print(f"    granted to them        {shown(granted, limit.unit)}")
         else:
             print("    nothing of it is used")
+        if changes.set:
+            print(f"    set to                 {shown(changes.set, limit.unit)}")
         if changes.raised and (not changes.until or changes.until > now):
             print(f"    raised by              {shown(changes.raised, limit.unit)} {'until ' + time_of(changes.until) if changes.until else ''}".rstrip())
         if changes.generation:
@@ -259,7 +269,9 @@ def parsed(words):
     more = changing("raise", raise_, "add to a budget")
     more.add_argument("amount", help="dollars or tokens")
     more.add_argument("--until", help="a day (midnight UTC) or a time; without it, until it is unset")
-    changing("unset", unset, "take the raise back")
+    sets = changing("set", set_, "another budget than the configured one")
+    sets.add_argument("amount", help="dollars or tokens")
+    changing("unset", unset, "as configured: what was set, and the raise, are gone")
     changing("reset", reset, "begin anew: nothing is spent")
     shows = command("show", show, "what stands in the store, and who changed what")
     shows.add_argument("tenant", nargs="?")

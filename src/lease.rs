@@ -59,11 +59,11 @@
 //! The store refuses lines for a window that is more than 10 seconds ahead of its clock, or was over a minute ago. Windows follow the
 //! store's clock ([`clock::Skew`]), so that proxies whose clocks are wrong change with the others.
 //!
-//! *What operators change.* A raise and a generation stand in the store, in a hash beside the accounts of a limit, and the script takes
-//! both into account: the raise is added to the budget that a line names, and a line about an earlier generation counts in the later one's
-//! account, where its sender was granted nothing yet. The answer tells both; a proxy that hears of a later generation begins its account
+//! *What operators change.* A generation, a budget in the place of the configured one, and a raise stand in the store, in a hash beside the
+//! accounts of a limit, and the script takes them into account: a line's budget is replaced, the raise is added to it, and a line about an earlier generation counts in the later one's
+//! account, where its sender was granted nothing yet. The answer tells all of it; a proxy that hears of a later generation begins its account
 //! anew, with what that answer granted. What it had used, and what is under way, stays charged on the account before, which keeps its own
-//! bound. Generations only go forwards, and lines name them: a store that has lost its data hears of them again, but not of raises.
+//! bound. Generations only go forwards, and lines name them: a store that has lost its data hears of them again, but not of budgets.
 //!
 //! *A store that lost its data.* An account has a birth date, and a line says which one its sender knows. Where they differ, data was
 //! lost, and nothing is granted until all active holders have had the time to say anew what they hold. The sender is told

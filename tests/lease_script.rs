@@ -421,6 +421,30 @@ fn a_raise_counts_until_it_ends_and_is_told() {
     });
 }
 
+#[test]
+fn what_is_set_stands_in_the_place_of_the_budget_of_a_line_and_a_raise_is_beside_it() {
+    with_stores(|store| {
+        let window = today(store);
+        let all = |seq| Line {
+            want: MOST,
+            least: MOST,
+            ..line(seq, window)
+        };
+        store.run(&["HSET", LIMIT, "set", "300", "raise", "50"]);
+        let answer = one(store, None, all(1)).unwrap();
+        let told = (answer.grant, answer.free, answer.set, answer.raise);
+        assert_eq!(told, (350, 0, 300, 50));
+        // Lowered below what is granted: nothing more is.
+        store.run(&["HSET", LIMIT, "set", "100"]);
+        let kept = Line {
+            granted: 350,
+            ..all(2)
+        };
+        let answer = one(store, None, kept).unwrap();
+        assert_eq!((answer.grant, answer.total), (0, 350));
+    });
+}
+
 // The line is about what was spent before; of the new account its sender has only what the answer says.
 #[test]
 fn after_a_reset_a_line_about_the_account_before_counts_in_the_new_one_from_nothing() {
@@ -479,7 +503,7 @@ fn a_store_that_forgot_a_reset_hears_of_it() {
 fn changes_that_are_no_numbers_are_refused_and_nothing_is_granted() {
     with_stores(|store| {
         let window = today(store);
-        for field in ["generation", "raise", "until"] {
+        for field in ["generation", "set", "raise", "until"] {
             for wrong in ["", "-1", "1.5", "1e3", "99999999999999999"] {
                 store.run(&["HSET", LIMIT, field, wrong]);
                 assert_eq!(refusal(one(store, None, line(1, window))), Refusal::Other);

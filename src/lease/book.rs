@@ -201,7 +201,7 @@ impl<'a> SharedBudget<'a> {
         if !counts || answer.status != Status::Granted {
             return;
         }
-        slice.raise = answer.raise;
+        (slice.set, slice.raise) = (answer.set, answer.raise);
         if answer.generation > slice.generation {
             slice.generation = answer.generation;
             slice.grant = slice.grant.reset();

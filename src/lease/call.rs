@@ -7,7 +7,7 @@ use crate::lease::resp::{Malformed, Refusal, Reply, first, push_command, replies
 pub const SCRIPT: &str = include_str!("script.lua");
 
 /// How the store calls it: its SHA-1.
-pub const SCRIPT_SHA: &str = "a4eb63ed0e262ef0339dfbc14bf6276b4304fb04";
+pub const SCRIPT_SHA: &str = "761b9c4bbcfb99ef33e36334576c001bc81aac86";
 
 /// Lines in one call, at the most.
 pub const LINES: usize = 256;
@@ -180,7 +180,7 @@ mod tests {
         assert!(body.contains("$16\r\n00000000000000ff\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$16\r\n9007199254740992\r\n"));
     }
 
-    const ANSWER: &str = "*9\r\n:0\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n:10\r\n:0\r\n:0\r\n";
+    const ANSWER: &str = "*10\r\n:0\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n:10\r\n:0\r\n:0\r\n:0\r\n";
 
     #[test]
     fn each_line_has_its_own_answer() {

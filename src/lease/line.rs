@@ -152,7 +152,9 @@ pub struct Answer {
     pub born: u64,
     /// The generation that counts: above the line's it is another account, and the grant is all that its sender has there.
     pub generation: u64,
-    /// What an operator has added to the budget for now.
+    /// What an operator has put in the place of the budget; 0: nothing.
+    pub set: u64,
+    /// What an operator has added to it for now.
     pub raise: u64,
 }
 
@@ -180,7 +182,7 @@ impl Answer {
         else {
             return Err(NoAnswer::Strange);
         };
-        let &[generation, raise] = rest else {
+        let &[generation, set, raise] = rest else {
             return Err(NoAnswer::Strange);
         };
         let (status, grant) = match status {
@@ -199,6 +201,7 @@ impl Answer {
             now: *now,
             born: *born,
             generation,
+            set,
             raise,
         })
     }
@@ -280,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_nine_numbers_none_below_zero() {
-        let whole = [0, 5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer);
+    fn an_answer_has_ten_numbers_none_below_zero() {
+        let whole = [0, 5, 6, 7, 8, 9, 10, 11, 12, 13].map(Reply::Integer);
         let expected = Answer {
             status: Status::Granted,
             grant: 5,
@@ -291,26 +294,27 @@ mod tests {
             now: 9,
             born: 10,
             generation: 11,
-            raise: 12,
+            set: 12,
+            raise: 13,
         };
         assert_eq!(read(&whole), Ok(expected));
         for short in 0..whole.len() {
             assert_eq!(read(&whole[..short]), Err(NoAnswer::Strange), "{short}");
         }
         assert_eq!(
-            read(&[0, 5, 6, 7, 8, 9, 10, 11, 12, 13].map(Reply::Integer)),
+            read(&[0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14].map(Reply::Integer)),
             Err(NoAnswer::Strange)
         );
         assert_eq!(
-            read(&[0, -5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer)),
+            read(&[0, -5, 6, 7, 8, 9, 10, 11, 12, 13].map(Reply::Integer)),
             Err(NoAnswer::Strange)
         );
         assert_eq!(
-            read(&[4, 5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer)),
+            read(&[4, 5, 6, 7, 8, 9, 10, 11, 12, 13].map(Reply::Integer)),
             Err(NoAnswer::Strange)
         );
         assert_eq!(Answer::read(&Reply::Simple(b"OK")), Err(NoAnswer::Strange));
-        let stale = read(&[1, 5, 6, 7, 8, 9, 10, 11, 12].map(Reply::Integer)).unwrap();
+        let stale = read(&[1, 5, 6, 7, 8, 9, 10, 11, 12, 13].map(Reply::Integer)).unwrap();
         assert_eq!(
             (stale.status, stale.grant),
             (Status::Stale { latest: 5 }, 0)

@@ -1,10 +1,10 @@
 -- One line of one proxy about one account: what it was granted, what it used, what it wants more. `src/lease.rs` tells the protocol.
 --
 -- KEYS[1]  the account, a hash: `a` for the account itself, `p:HOLDER` for each proxy. Named LIMIT:GENERATION:WINDOW
--- LIMIT    what an operator has changed about the limit, a hash as well: `generation`, `raise`, `until`. `envoy/budgets.py` writes it
+-- LIMIT    what an operator has changed about the limit, a hash as well: `generation`, `set`, `raise`, `until`. `envoy/budgets.py` writes it
 -- ARGV     holder seq granted used want least budget start end reclaim born relearn
 --          times in milliseconds since 1970; end 0: never; reclaim 0: off; born 0: the proxy knows of no account
--- answers  status granted total free holders now born generation raise
+-- answers  status granted total free holders now born generation set raise
 --
 -- Numbers are doubles, exact up to 2^53. More may be appended to a field by later versions, and stay.
 
@@ -28,17 +28,21 @@ local opens, closes, reclaim, known, relearn = arg[8], arg[9], arg[10], arg[11],
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now + EARLY < opens then return {TOO_EARLY, 0, 0, 0, 0, now, 0, 0, 0} end
-if closes > 0 and now > closes + LATE then return {TOO_LATE, 0, 0, 0, 0, now, 0, 0, 0} end
+if now + EARLY < opens then return {TOO_EARLY, 0, 0, 0, 0, now, 0, 0, 0, 0} end
+if closes > 0 and now > closes + LATE then return {TOO_LATE, 0, 0, 0, 0, now, 0, 0, 0, 0} end
 
 -- An operator's changes. After a reset another account counts, in which its sender was granted nothing yet.
 local account = KEYS[1]
 local limit, said, window = string.match(account, '^(.+):(%d+):(%d+)$')
 if not limit then return redis.error_reply('ERR bursar: the key is not one') end
-local changes = redis.call('HMGET', limit, 'generation', 'raise', 'until')
-local latest, raise, ends = number(changes[1] or '0'), number(changes[2] or '0'), number(changes[3] or '0')
-if not (latest and raise and ends) then return redis.error_reply('ERR bursar: a change of the limit is no number') end
+local changes = redis.call('HMGET', limit, 'generation', 'set', 'raise', 'until')
+for at = 1, 4 do
+  changes[at] = number(changes[at] or '0')
+  if not changes[at] then return redis.error_reply('ERR bursar: a change of the limit is no number') end
+end
+local latest, set, raise, ends = changes[1], changes[2], changes[3], changes[4]
 if ends > 0 and now >= ends then raise = 0 end
+if set > 0 then budget = set end
 budget = math.min(budget + raise, MOST)
 local generation = tonumber(said)
 if latest > generation then
@@ -68,7 +72,7 @@ end
 
 -- Late or doubled: what came after it counts. Its sender may be told what it missed.
 if seq <= last then
-  return {STALE, last, total, math.max(budget - total, 0), math.max(present, before, 1), now, born, generation, raise}
+  return {STALE, last, total, math.max(budget - total, 0), math.max(present, before, 1), now, born, generation, set, raise}
 end
 
 -- How many proxies there are: those heard in this epoch or in the one before. Epochs only go forwards, whatever the clock does.
@@ -123,4 +127,4 @@ if type(done) == 'table' and done.err then return done end
 if until_ > keep then redis.call('EXPIREAT', account, write('%.0f', until_)) end
 -- A store that has lost its data hears of a reset from those who know.
 if generation > latest then redis.call('HSET', limit, 'generation', write('%.0f', generation)) end
-return {GRANTED, grant, total, free - grant, holders, now, born, generation, raise}
+return {GRANTED, grant, total, free - grant, holders, now, born, generation, set, raise}

@@ -15,7 +15,9 @@ pub struct Slice {
     pub opens: Timestamp,
     /// When an operator last reset the limit (see [`Account::generation`](crate::lease::line::Account::generation)).
     pub generation: u64,
-    /// What an operator has added to the budget, as last told.
+    /// What an operator has put in the place of the budget, as last told; 0: nothing.
+    pub set: u64,
+    /// What an operator has added to it, as last told.
     pub raise: u64,
     /// What may be spent of it here.
     pub grant: Grant,
@@ -29,6 +31,7 @@ impl Slice {
             unit,
             opens: window.start,
             generation: 0,
+            set: 0,
             raise: 0,
             grant: Grant::new(holder),
         }
@@ -46,7 +49,8 @@ impl Slice {
         let mut moved = Self::new(self.grant.holder, unit, window);
         moved.grant = self.grant.rolled();
         if unit == self.unit {
-            (moved.generation, moved.raise) = (self.generation, self.raise);
+            moved.generation = self.generation;
+            (moved.set, moved.raise) = (self.set, self.raise);
         }
         moved
     }

@@ -74,8 +74,14 @@ impl Budget {
     /// What may be spent by all who share it, in the account's window.
     #[must_use]
     pub fn raised(&self, account: &Account) -> u64 {
-        let told = self.slice(account).map_or(0, |slice| slice.raise);
-        self.configured(account).saturating_add(told)
+        let configured = self.configured(account);
+        self.slice(account).map_or(configured, |slice| {
+            let base = match slice.set {
+                0 => configured,
+                set => set,
+            };
+            base.saturating_add(slice.raise)
+        })
     }
 
     /// The same without what the store knows of.

@@ -29,7 +29,7 @@
 //! | then | 1 | number of slices, at least 1 |
 //! | each | 1 | place of its account: 0 for the budget, then the other limits' |
 //! | | 9 | unit (0 tokens, 1 USD micros; 2 more if an operator has changed something), when its window opened |
-//! | | 16 | if so: generation, raise |
+//! | | 24 | if so: generation, set, raise |
 //! | | 112 | grant (see [`Grant`](crate::lease::grant::Grant)) |
 //! | each | 1 | at least once: place of an account, as above |
 //! | | 1 | number of children, at least 1 |
@@ -75,7 +75,7 @@ pub struct Record {
 }
 
 /// Most bytes of a record of which no child has a guaranteed share.
-pub const LONGEST: usize = 36_816;
+pub const LONGEST: usize = 37_016;
 
 const VERSION_1: [u8; 4] = *b"brs\x01";
 const VERSION_2: [u8; 4] = *b"brs\x02";

@@ -26,7 +26,7 @@ def store(request, tmp_path):
 
 def budgets(store, *words, by="ann", password="swordfish"):
     env = {**os.environ, "BURSAR_REDIS": f"redis://operator@127.0.0.1:{store.port}", "BURSAR_REDIS_PASSWORD": password}
-    words = [*words, *(["--by", by] if words[0] in ("raise", "unset", "reset") else [])]
+    words = [*words, *(["--by", by] if words[0] in ("raise", "set", "unset", "reset") else [])]
     return subprocess.run([sys.executable, "envoy/budgets.py", "--domain", "llm", *words], cwd=ROOT, capture_output=True, text=True, env=env)
 
 
@@ -43,14 +43,14 @@ def refused(store, *words, **how):
 
 
 def line(store, tenant, limit, unit, holder, granted, used, want, budget, generation=0, window=1_000_000, seq=[0]):
-    """What a proxy says of a limit: (grant, generation, raise)."""
+    """What a proxy says of a limit: (grant, generation, raise); the budget counts what is set."""
     seq[0] += 1
     key = f"bursar:{{llm/{tenant}/{limit}}}:{unit}:{generation}:{window}"
     numbers = (seq[0], granted, used, want, want, budget, window, 0, 0, 0, 24_000)
     told = store.call(stores.command("EVAL", SCRIPT, 1, key, holder, *numbers))
-    told = [int(text[1:]) for text in told.split(b"\r\n")[1:10]]
+    told = [int(text[1:]) for text in told.split(b"\r\n")[1:11]]
     assert told[0] == 0, told
-    return told[1], told[7], told[8]
+    return told[1], told[7], told[9]
 
 
 def test_a_raise_is_what_proxies_are_granted_and_its_end_is_too(store):
@@ -69,10 +69,21 @@ def test_a_raise_is_what_proxies_are_granted_and_its_end_is_too(store):
     said(store, "unset", "acme", "month", by="cyd")
     assert line(store, "acme", "month", "usd", "a", 0, 0, 0, 500_000_000) == (0, 0, 0)
     told = said(store, "show", "acme", "month")
-    assert "raised by    " not in told
+    assert "raised by    " not in told and "set to" not in told
     book = [text.strip() for text in told.splitlines() if ": rais" in text or "unset" in text]
     assert [entry.split("  ")[1].split(":")[0] for entry in book] == ["ann", "bob", "cyd"], told
     assert all(entry[:2] == "20" and entry[19] == "Z" for entry in book)
+
+
+def test_what_is_set_stands_in_the_place_of_the_configured_budget_and_a_raise_is_beside_it(store):
+    line(store, "acme", "day", "tokens", "a", 0, 0, 0, 900)
+    said(store, "set", "acme", "day", "400")
+    said(store, "raise", "acme", "day", "50")
+    assert line(store, "acme", "day", "tokens", "a", 0, 0, 1_000, 900) == (450, 0, 50)
+    told = said(store, "show", "acme")
+    assert "set to                 400 tokens" in told and "budget, as last told   450 tokens" in told and "ann: set to 400 tokens" in told, told
+    said(store, "unset", "acme", "day")
+    assert line(store, "acme", "day", "tokens", "a", 450, 450, 1_000, 900) == (450, 0, 0)
 
 
 def test_a_reset_begins_anew_also_where_the_store_has_forgotten_the_one_before(store):

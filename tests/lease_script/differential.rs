@@ -49,12 +49,13 @@ fn any_said() -> impl Strategy<Value = Vec<Said>> {
         0..4_u64,
         prop_oneof![0..900_u64, 0..60_000_u64],
     );
-    let changes =
-        (0..4_u64, 0..1_000_u64, 0..60_000_u64).prop_map(|(generation, raise, lasts)| Changes {
-            generation,
-            raise,
-            until: if lasts < 10_000 { 0 } else { START + lasts },
-        });
+    let changes = (0..4_u64, 0..3_000_u64, 0..1_000_u64, 0..60_000_u64);
+    let changes = changes.prop_map(|(generation, set, raise, lasts)| Changes {
+        generation,
+        set: set.saturating_sub(1_500),
+        raise,
+        until: if lasts < 10_000 { 0 } else { START + lasts },
+    });
     let change = (0..3_u64, prop::option::weighted(0.1, changes));
     prop::collection::vec((line, rest, change), 1..40).prop_map(|said| {
         let mut now = START;
@@ -153,10 +154,11 @@ fn push(body: &mut Vec<u8>, script: &str, line: Line, said: &Said) {
 fn look(store: &Store, key: &str) -> (Option<Account>, Changes) {
     let mut body = Vec::new();
     push_command(&mut body, &[b"HGETALL", key.as_bytes()]);
-    let fields: [&[u8]; 5] = [
+    let fields: [&[u8]; 6] = [
         b"HMGET",
         LIMIT.as_bytes(),
         b"generation",
+        b"set",
         b"raise",
         b"until",
     ];
@@ -173,8 +175,9 @@ fn look(store: &Store, key: &str) -> (Option<Account>, Changes) {
     let changes: Vec<u64> = changes.collect();
     let changes = Changes {
         generation: changes[0],
-        raise: changes[1],
-        until: changes[2],
+        set: changes[1],
+        raise: changes[2],
+        until: changes[3],
     };
     (account(&told[0]), changes)
 }
@@ -210,8 +213,9 @@ fn answer(reply: &Reply<'_>) -> Answer {
         now,
         born,
         generation,
+        set,
         raise,
-    ] = <[u64; 9]>::try_from(fields.iter().map(number).collect::<Vec<_>>()).unwrap();
+    ] = <[u64; 10]>::try_from(fields.iter().map(number).collect::<Vec<_>>()).unwrap();
     let status = match status {
         0 => Status::Granted,
         1 => Status::Stale { latest: first },
@@ -228,6 +232,7 @@ fn answer(reply: &Reply<'_>) -> Answer {
         now,
         born,
         generation,
+        set,
         raise,
     }
 }
@@ -321,11 +326,14 @@ fn compare(store: &Store, script: &str, said: &[Said]) -> Result<(), TestCaseErr
             changes = new;
             let Changes {
                 generation,
+                set,
                 raise,
                 until,
             } = new;
-            let [generation, raise, until] = [generation, raise, until].map(|n| n.to_string());
-            let fields = ["generation", &generation, "raise", &raise, "until", &until];
+            let numbers = [generation, set, raise, until].map(|number| number.to_string());
+            let names = ["generation", "set", "raise", "until"];
+            let fields = names.into_iter().zip(&numbers);
+            let fields: Vec<_> = fields.flat_map(|(name, number)| [name, number]).collect();
             store.run(&[&["HSET", LIMIT][..], &fields[..]].concat());
         }
         let counts = key(said.line.window, said.generation.max(changes.generation));

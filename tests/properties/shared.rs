@@ -53,6 +53,8 @@ enum Happening {
     Limit(usize, u64),
     /// An operator adds so much to the budget, for so many milliseconds; 0: until told otherwise.
     Raise(u64, u64),
+    /// An operator sets the budget to so much; 0: as configured.
+    Set(u64),
     /// An operator has all begin anew.
     Reset,
 }
@@ -60,7 +62,7 @@ enum Happening {
 fn any_happening() -> impl Strategy<Value = Happening> {
     use Happening::{
         Answer, Arrive, Ask, Crash, Double, Fail, Flow, Hear, HearPart, HearTwice, Limit, Lose,
-        Never, Pass, Race, Raise, Reset, Tick,
+        Never, Pass, Race, Raise, Reset, Set, Tick,
     };
     let any = any::<usize>;
     prop_oneof![
@@ -81,6 +83,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         6 => prop_oneof![4 => 0..300_u64, 3 => 300..3_000_u64, 1 => 3_000..WINDOW].prop_map(Pass),
         1 => (any(), 200..3_000_u64).prop_map(|(proxy, budget)| Limit(proxy, budget)),
         2 => (0..1_500_u64, prop_oneof![Just(0), 0..60_000_u64]).prop_map(|(raise, lasts)| Raise(raise, lasts)),
+        1 => prop_oneof![Just(0), 200..3_000_u64].prop_map(Set),
         1 => Just(Reset),
     ]
 }
@@ -354,6 +357,10 @@ impl World {
                 let changes = self.changes();
                 (changes.raise, changes.until) = (raise, until);
             }
+            Happening::Set(budget) => {
+                self.largest = self.largest.max(budget);
+                self.changes().set = budget;
+            }
             Happening::Reset => {
                 let now = self.now();
                 let changes = self.changes();
@@ -418,14 +425,15 @@ fn spoken(answer: &Answer) -> String {
         now,
         born,
         generation,
+        set,
         raise,
         ..
     } = answer;
     let numbers = [
-        status, first, total, free, holders, now, born, generation, raise,
+        status, first, total, free, holders, now, born, generation, set, raise,
     ];
     let numbers = numbers.map(|number| format!(":{number}\r\n"));
-    format!("*9\r\n{}", numbers.concat())
+    format!("*10\r\n{}", numbers.concat())
 }
 
 fn taken<T>(under_way: &mut Vec<T>, which: usize) -> Option<T> {
@@ -583,4 +591,19 @@ fn a_store_that_lost_its_data_hears_of_the_generation_again() {
     world.hashes = Hashes::default();
     run(&mut world, 3, 71);
     assert_eq!(world.changes().generation, generation);
+}
+
+// Less than is spent: nothing more is granted. More: that much, for all together.
+#[test]
+fn a_budget_that_an_operator_sets_is_the_one_that_counts() {
+    let mut world = World::new(2_000, "deny");
+    world.happens(&Happening::Set(1_000));
+    run(&mut world, 40, 71);
+    assert!((900..=1_000).contains(&paid(&world)), "{}", paid(&world));
+    world.happens(&Happening::Set(500));
+    run(&mut world, 10, 71);
+    assert!(paid(&world) <= 1_000, "{}", paid(&world));
+    world.happens(&Happening::Set(3_000));
+    run(&mut world, 60, 71);
+    assert!((2_900..=3_000).contains(&paid(&world)), "{}", paid(&world));
 }

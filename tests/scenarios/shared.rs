@@ -59,19 +59,21 @@ impl<'a> Worker<'a> {
 
     /// Says its one line, and is granted so much while so much is left for all.
     fn granted(&mut self, grant: u64, free: u64) {
-        self.told(grant, free, 0, 0);
+        self.told(grant, free, [0; 3]);
     }
 
-    /// The same where an operator has made changes.
-    fn told(&mut self, grant: u64, free: u64, generation: u64, raise: u64) {
+    /// The same where an operator has made changes: the generation, what is set, what is added. The budget that the
+    /// line named.
+    fn told(&mut self, grant: u64, free: u64, [generation, set, raise]: [u64; 3]) -> u64 {
         let messages = self.says();
         assert_eq!(messages.len(), 1);
         let now = self.proxy.now().as_nanos() / 1_000_000;
         let body = format!(
-            "*9\r\n:0\r\n:{grant}\r\n:0\r\n:{free}\r\n:2\r\n:{now}\r\n:7\r\n:{generation}\r\n:{raise}\r\n+OK\r\n"
+            "*10\r\n:0\r\n:{grant}\r\n:0\r\n:{free}\r\n:2\r\n:{now}\r\n:7\r\n:{generation}\r\n:{set}\r\n:{raise}\r\n+OK\r\n"
         );
         let outcome = self.hears(&messages[0], Some("200"), &body);
         assert_eq!(outcome.notes, []);
+        messages[0].lines().map(|(_, line)| line.budget).sum()
     }
 }
 
@@ -179,8 +181,9 @@ fn a_store_without_the_script_gets_it_and_one_that_is_found_again_is_told_of() {
     proxy.pass_millis(2_000);
     let message = worker.says().remove(0);
     let now = proxy.now().as_nanos() / 1_000_000;
-    let body =
-        format!("*9\r\n:0\r\n:500\r\n:0\r\n:500\r\n:1\r\n:{now}\r\n:7\r\n:0\r\n:0\r\n+OK\r\n");
+    let body = format!(
+        "*10\r\n:0\r\n:500\r\n:0\r\n:500\r\n:1\r\n:{now}\r\n:7\r\n:0\r\n:0\r\n:0\r\n+OK\r\n"
+    );
     assert_eq!(
         worker.hears(&message, Some("200"), &body).notes,
         [Note::Found]
@@ -211,7 +214,7 @@ fn what_an_operator_has_added_is_told_to_callers() {
     let proxy = with(&json!({"cold": "deny"}));
     let mut worker = Worker::of(&proxy);
     proxy.chat("acme", BODY);
-    worker.told(1_200, 300, 0, 500);
+    worker.told(1_200, 300, [0, 0, 500]);
     let mut call = proxy.chat("acme", BODY);
     call.answer_json(&usage(40, 10));
     let limit = call.response_header("x-ratelimit-limit-tokens");
@@ -221,7 +224,7 @@ fn what_an_operator_has_added_is_told_to_callers() {
     // It has ended.
     proxy.pass_millis(10_000);
     proxy.chat("acme", BODY);
-    worker.told(0, 0, 0, 0);
+    worker.told(0, 0, [0; 3]);
     let slice = proxy.record("acme").account.slice.unwrap();
     assert_eq!(slice.raise, 0);
 }
@@ -236,7 +239,7 @@ fn after_a_reset_all_is_there_again_and_what_was_under_way_is_not_charged_twice(
     let mut call = proxy.chat("acme", BODY);
     proxy.pass_millis(10_000);
     let other = proxy.chat("acme", BODY);
-    worker.told(700, 300, 1_700_000_000_000, 0);
+    worker.told(700, 300, [1_700_000_000_000, 0, 0]);
     let account = proxy.record("acme").account;
     assert_eq!((account.spent.tokens.0, account.holds.len()), (0, 0));
     assert_eq!(account.slice.as_ref().unwrap().grant.granted, 700);
@@ -280,6 +283,27 @@ fn a_parents_budget_that_was_spent_long_ago_is_asked_for_again() {
     assert_eq!(reason(&refused), (429, "budget_exhausted"));
     proxy.pass_millis(12_001);
     proxy.chat("acme", BODY);
-    worker.told(100, 900, 0, 1_000);
+    worker.told(100, 900, [0, 0, 1_000]);
     assert_eq!(reason(&proxy.chat("acme", BODY)), (200, ""));
+}
+
+#[test]
+fn what_an_operator_has_set_stands_in_the_place_of_the_configured_budget() {
+    let proxy = with(&json!({"cold": "deny"}));
+    let mut worker = Worker::of(&proxy);
+    proxy.chat("acme", BODY);
+    for (passed, set, raise, limit) in [
+        (0, 400, 0, "400"),
+        (10_000, 3_000, 50, "3050"),
+        (10_000, 0, 0, "1000"),
+    ] {
+        proxy.pass_millis(passed);
+        // A line says what is configured.
+        assert_eq!(worker.told(100, 5_000, [0, set, raise]), 1_000);
+        let mut call = proxy.chat("acme", BODY);
+        call.answer_json(&usage(10, 10));
+        let told = call.response_header("x-ratelimit-limit-tokens");
+        assert_eq!(told, Some(limit));
+        proxy.chat("acme", BODY);
+    }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     pub(crate) generation: u64,
+    /// In the place of the budget; 0: nothing.
+    pub(crate) set: u64,
     pub(crate) raise: u64,
     /// When the raise ends, in milliseconds; 0: never.
     pub(crate) until: u64,
@@ -53,8 +55,13 @@ pub(crate) fn take_changed(
 ) -> Answer {
     let is_in_force = changes.until == 0 || now < changes.until;
     let raise = if is_in_force { changes.raise } else { 0 };
+    let base = if changes.set > 0 {
+        changes.set
+    } else {
+        line.budget
+    };
     let mut line = Line {
-        budget: (line.budget + raise).min(MOST),
+        budget: (base + raise).min(MOST),
         ..*line
     };
     if changes.generation > said {
@@ -69,6 +76,7 @@ pub(crate) fn take_changed(
     }
     Answer {
         generation,
+        set: changes.set,
         raise,
         ..answer
     }
@@ -90,6 +98,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         now,
         born: 0,
         generation: 0,
+        set: 0,
         raise: 0,
     };
     if now + EARLY < millis(line.window.start) {
@@ -120,6 +129,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
             now,
             born: account.born,
             generation: 0,
+            set: 0,
             raise: 0,
         };
     }
@@ -163,6 +173,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         now,
         born: account.born,
         generation: 0,
+        set: 0,
         raise: 0,
     };
     *stored = Some(account);

@@ -33,6 +33,7 @@ fn granted(grant: u64, free: u64) -> Answer {
         now: NOON * 1_000,
         born: 5,
         generation: 0,
+        set: 0,
         raise: 0,
     }
 }

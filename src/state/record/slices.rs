@@ -23,8 +23,8 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
             Unit::Tokens => 0,
             Unit::UsdMicros => 1,
         };
-        let changes = [slice.generation, slice.raise];
-        let is_changed = changes != [0; 2];
+        let changes = [slice.generation, slice.set, slice.raise];
+        let is_changed = changes != [0; 3];
         bytes.push(unit | if is_changed { CHANGED } else { 0 });
         bytes.extend(slice.opens.as_nanos().to_le_bytes());
         if is_changed {
@@ -52,12 +52,12 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
 fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
     let [place, unit] = input.take()?;
     let opens = input.time()?;
-    let changes = match unit & CHANGED {
-        0 => [0; 2],
-        _ => [input.u64()?, input.u64()?],
+    let changes @ [generation, set, raise] = match unit & CHANGED {
+        0 => [0; 3],
+        _ => [input.u64()?, input.u64()?, input.u64()?],
     };
     // One way to be written.
-    if unit & CHANGED != 0 && changes == [0; 2] {
+    if unit & CHANGED != 0 && changes == [0; 3] {
         return Err(Corrupt(()));
     }
     let slice = Slice {
@@ -67,8 +67,9 @@ fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
             _ => return Err(Corrupt(())),
         },
         opens,
-        generation: changes[0],
-        raise: changes[1],
+        generation,
+        set,
+        raise,
         grant: Grant::from_bytes(&input.take()?),
     };
     Ok((place, slice))

@@ -244,6 +244,7 @@ fn slice(granted: u64) -> Slice {
         unit: Unit::UsdMicros,
         opens: Timestamp::from_secs(6),
         generation: 0,
+        set: 0,
         raise: 0,
         grant,
     }
@@ -308,6 +309,7 @@ fn only_a_record_with_a_slice_is_written_as_version_5() {
 fn changed_slice() -> Slice {
     Slice {
         generation: 7,
+        set: 8,
         raise: 1 << 40,
         ..slice(9)
     }
@@ -315,7 +317,7 @@ fn changed_slice() -> Slice {
 
 // Only where an operator has changed something are there more bytes.
 #[test]
-fn a_slice_that_an_operator_has_changed_takes_sixteen_bytes_more() {
+fn a_slice_that_an_operator_has_changed_takes_twenty_four_bytes_more() {
     let of = |slice| {
         let account = Account {
             slice: Some(Box::new(slice)),
@@ -328,23 +330,24 @@ fn a_slice_that_an_operator_has_changed_takes_sixteen_bytes_more() {
     };
     let plain = of(slice(9)).encode();
     let head = plain.len() - 112;
-    for (generation, raise) in [(7, 0), (0, 8), (7, 8)] {
+    for (generation, set, raise) in [(7, 0, 0), (0, 9, 0), (0, 0, 8), (7, 9, 8)] {
         let changed = of(Slice {
             generation,
+            set,
             raise,
             ..slice(9)
         });
         let bytes = changed.encode();
-        assert_eq!(bytes.len(), plain.len() + 16);
+        assert_eq!(bytes.len(), plain.len() + 24);
         assert_eq!(bytes[..head - 9], plain[..head - 9]);
         assert_eq!(bytes[head - 9], plain[head - 9] | 2);
-        assert_eq!(bytes[head + 16..], plain[head..]);
+        assert_eq!(bytes[head + 24..], plain[head..]);
         assert_eq!(Record::decode(&bytes), Ok(changed));
         for end in 0..bytes.len() {
             assert_eq!(Record::decode(&bytes[..end]), Err(Corrupt(())));
         }
         let mut nothing = bytes.clone();
-        nothing[head..head + 16].fill(0);
+        nothing[head..head + 24].fill(0);
         assert_eq!(Record::decode(&nothing), Err(Corrupt(())));
         let mut other = bytes;
         other[head - 9] |= 4;
