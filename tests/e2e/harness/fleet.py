@@ -24,9 +24,9 @@ def lasting_store(folder, server="redis-server"):
 class Fleet:
     """Several Envoys with one configuration and one store. `port`: where they find it, if not at its own."""
 
-    def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, port=None, lds=False, tenants=8, **over):
+    def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, port=None, lds=False, tenants=8, wasm=envoy.WASM, **over):
         self.folder, self.store, self.rigs, self.started, self.mode = folder, store, [], 0, mode
-        self.port, self.lds = port or store.port, lds
+        self.port, self.lds, self.wasm = port or store.port, lds, wasm
         self.gone = []   # rigs whose Envoy was killed, for what their upstreams have seen
         tenants = {f"{plan}-{n}": {"plan": plan} for plan in plans for n in range(tenants)}
         self.config = {"tenant": BY_HEADER, "tiers": TIERS, "plans": plans, "tenants": tenants,
@@ -43,7 +43,7 @@ class Fleet:
         folder = self.folder / f"envoy-{self.started}"
         folder.mkdir()
         self.started += 1
-        rig = Rig(folder, self.config, mode=self.mode, change=change, lds=self.lds).wait_ready()
+        rig = Rig(folder, self.config, mode=self.mode, change=change, lds=self.lds, wasm=self.wasm).wait_ready()
         self.rigs.append(rig)
         return rig
 
