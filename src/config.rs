@@ -13,6 +13,7 @@ mod limits;
 mod parents;
 mod path;
 mod period;
+mod place;
 mod preferences;
 mod price;
 mod raw;

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
-use serde_path_to_error::{Segment, Track};
 
 use super::path::Path;
+use super::place::{About, Place, push_key};
 use super::{ConfigError, Parsed, fault};
 use crate::body::number::{Number, NumberError};
 
@@ -25,18 +25,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Deferred<'a> {
 /// Reads the whole configuration.
 pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Parsed<T> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let mut track = Track::new();
-    let read = T::deserialize(serde_path_to_error::Deserializer::new(
-        &mut json, &mut track,
-    ));
+    let read = T::deserialize(&mut json);
     let place = Location {
         path: &Path::Top,
         text,
         start: text,
     };
-    let read = read.map_err(|error| place.fault(&error, &track.path()))?;
-    json.end()
-        .map_err(|error| place.fault(&error, &Track::new().path()))?;
+    let read = read.map_err(|error| place.fault(&error))?;
+    json.end().map_err(|error| place.fault(&error))?;
     Ok(read)
 }
 
@@ -52,7 +48,6 @@ impl<'a> Deferred<'a> {
             return Ok(());
         };
         let mut json = serde_json::Deserializer::from_str(start);
-        let mut track = Track::new();
         let mut fault = None;
         let entries = Entries {
             each: |name: &str, value| {
@@ -62,11 +57,10 @@ impl<'a> Deferred<'a> {
             },
             value: PhantomData,
         };
-        let read =
-            serde_path_to_error::Deserializer::new(&mut json, &mut track).deserialize_map(entries);
+        let read = json.deserialize_map(entries);
         match (fault, read) {
             (Some(fault), _) => Err(fault),
-            (None, Err(error)) => Err(Location { path, text, start }.fault(&error, &track.path())),
+            (None, Err(error)) => Err(Location { path, text, start }.fault(&error)),
             (None, Ok(())) => Ok(()),
         }
     }
@@ -82,35 +76,45 @@ struct Location<'a> {
 
 impl Location<'_> {
     /// The error with its path from the top, and its line and column in the whole text.
-    fn fault(&self, error: &serde_json::Error, within: &serde_path_to_error::Path) -> ConfigError {
+    fn fault(&self, error: &serde_json::Error) -> ConfigError {
         let message = error.to_string();
-        let mut path = self.path.text();
-        // A key that could not be read is not part of the path.
-        for segment in within
-            .iter()
-            .filter(|segment| !matches!(segment, Segment::Unknown))
-        {
-            if !path.is_empty() && !matches!(segment, Segment::Seq { .. }) {
-                path.push('.');
-            }
-            path.push_str(&segment.to_string());
-        }
-        // serde reports a duplicate for the object, and not for its key.
-        if let Some(rest) = message.strip_prefix("duplicate field `") {
-            let dot = if path.is_empty() { "" } else { "." };
-            path = [&path, dot, rest.split('`').next().unwrap_or_default()].concat();
-        }
         let place = format!(" at line {} column {}", error.line(), error.column());
-        let reason = match message.strip_suffix(&place) {
-            Some(reason) => {
-                let (line, column) = self.absolute(error);
-                let word = within.iter().next_back().map(ToString::to_string);
-                let reason = in_operators_words(reason, &word.unwrap_or_default());
-                format!("{reason} at line {line} column {column}")
+        let reason = message.strip_suffix(&place).unwrap_or(&message);
+        let (read, about) = self.read(error, reason);
+        let place = Place::of(self.start, read);
+        let mut path = place.path(self.path, about);
+        let (line, column) = self.absolute(error);
+        let reason = match reason {
+            // serde's words are Rust's.
+            "invalid type: unit variant, expected newtype variant" => {
+                let word = place.text();
+                push_key(&mut path, &word);
+                format!("`{word}` needs a value: {{\"{word}\": …}}")
             }
-            None => message,
+            reason => reason.to_owned(),
         };
-        fault(path, reason)
+        fault(path, format!("{reason} at line {line} column {column}"))
+    }
+
+    /// How many bytes were read before the fault, and what it is about. A column may be that of the byte that was not expected.
+    fn read(&self, error: &serde_json::Error, reason: &str) -> (usize, About) {
+        let lines = self.start.split_inclusive('\n');
+        let before = lines.take(error.line().saturating_sub(1));
+        let before = before.fold(0_usize, |sum, line| sum.saturating_add(line.len()));
+        let read = before.saturating_add(error.column());
+        let is_before_comma = self.start.as_bytes().get(read) == Some(&b',');
+        let is = |start: &&str| reason.starts_with(start);
+        match reason {
+            // An enum's object has one key alone.
+            "expected value" if is_before_comma => (read, About::Around),
+            "expected value" => (read.saturating_sub(1), About::Value),
+            _ if reason.starts_with("missing field") || reason.ends_with(TWICE) => {
+                (read, About::Object)
+            }
+            _ if AT_THE_END.iter().any(is) => (read, About::Around),
+            _ if AROUND.iter().any(is) => (read.saturating_sub(1), About::Around),
+            _ => (read, About::Value),
+        }
     }
 
     /// Line and column in the whole text, counted from 1.
@@ -129,15 +133,18 @@ impl Location<'_> {
     }
 }
 
-/// Rewords serde's reasons that use terms of Rust. `word`: the key or value at fault.
-fn in_operators_words(reason: &str, word: &str) -> String {
-    match reason {
-        "invalid type: unit variant, expected newtype variant" => {
-            format!("`{word}` needs a value: {{\"{word}\": …}}")
-        }
-        reason => reason.to_owned(),
-    }
-}
+/// How serde_json's reasons begin that are about an object or a list, and not about a value in it.
+const AROUND: [&str; 5] = [
+    "trailing characters",
+    "expected `,`",
+    "expected `:`",
+    "trailing comma",
+    "key must be a string",
+];
+const AT_THE_END: [&str; 2] = ["EOF while parsing an object", "EOF while parsing a list"];
+
+/// How the reason ends where a name occurs twice.
+const TWICE: &str = "` stands twice";
 
 /// Reads an object's entries, up to the first that is refused.
 struct Entries<F, T> {
@@ -182,7 +189,7 @@ where
             while let Some(name) = map.next_key::<String>()? {
                 let value = map.next_value()?;
                 if all.contains_key(&name) {
-                    return Err(A::Error::custom(format_args!("`{name}` stands twice")));
+                    return Err(A::Error::custom(format_args!("`{name}{TWICE}")));
                 }
                 all.insert(name, value);
             }

@@ -78,17 +78,21 @@ fn what_is_no_json_is_told_with_its_place() {
         ),
         (
             "{\"plans\": {\"a\": [",
-            "plans: EOF while parsing a list at line 1 column 17",
+            "plans.a: EOF while parsing a list at line 1 column 17",
         ),
         (
             "{\"plans\": {\"a\": {]}}",
-            "plans: key must be a string at line 1 column 18",
+            "plans.a: key must be a string at line 1 column 18",
         ),
         (
             "{\"plans\": ,}",
             "plans: expected value at line 1 column 11",
         ),
         ("{} {", "trailing characters at line 1 column 4"),
+        (
+            "{\"hold_headers\": true} {",
+            "trailing characters at line 1 column 24",
+        ),
     ] {
         rejects(text, error);
     }
