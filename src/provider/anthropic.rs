@@ -188,8 +188,8 @@ impl Wire for Messages {
     }
 
     fn may_report(&self, event: &[u8]) -> bool {
-        // Most events carry text.
-        let words: &[&str] = match event.starts_with(b"{\"type\":\"content_block_") {
+        // Most events carry text. What has no readable type may be an error.
+        let words: &[&str] = match event.starts_with(b"{\"type\":\"content_block_delta\"") {
             true => &["usage", "message_stop"],
             false => &["usage", "message_stop", "error", "ping"],
         };
