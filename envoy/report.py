@@ -32,7 +32,8 @@ class Sum:
     def add(self, said):
         self.counts["requests"] += 1
         self.counts["downgraded"] += said.get("decision") == "downgrade"
-        self.counts["refused"] += said.get("decision") == "throttle"
+        # What was refused before a tier was chosen has no decision: no tenant, or no request of that API.
+        self.counts["refused"] += said.get("decision", "throttle") == "throttle"
         for tokens in COUNTS[3:]:
             self.counts[tokens] += said.get(tokens, 0)
         self.micros += said.get("spend", 0)
@@ -58,10 +59,15 @@ def entries(lines):
         except (ValueError, KeyError, TypeError):
             unread += bool(line.strip())
             continue
-        if isinstance(said, dict):
+        if isinstance(said, dict) and is_request(entry, said):
             yield entry, said
     if unread:
         print(f"{unread} lines are no entries of an access log as bursar ships it, and are not counted", file=sys.stderr)
+
+
+def is_request(entry, said):
+    """Whether it is one for a model, and not one about the budget, which has no decision either."""
+    return "decision" in said or int(entry.get("status") or 0) >= 400
 
 
 def key_of(entry, said, by):
@@ -101,7 +107,8 @@ def why(found, request_id):
                  "remaining": "left after it", "charged": "charged", "settled_by": "settled by", "upstream_refusal": "the provider said"}
         for name, word in words.items():
             if name in said:
-                print(f"  {word}: {said[name]}")
+                unsent = name == "model" and said.get("decision") == "throttle"
+                print(f"  {'would have been sent' if unsent else word}: {said[name]}")
     return told
 
 
@@ -174,9 +181,17 @@ def arguments():
     return args
 
 
+def lines_of(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as log:
+            yield from log
+    except OSError as error:
+        sys.exit(f"{path} cannot be read: {error.strerror}")
+
+
 def main():
     args = arguments()
-    found = entries(line for path in args.log for line in open(path, encoding="utf-8", errors="replace"))
+    found = entries(line for path in args.log for line in lines_of(path))
     if args.request:
         return 0 if why(found, args.request) else f"no request {args.request} is in the log, or it was not metered"
     if args.focus:

@@ -4,10 +4,11 @@ Environment:
   UPSTREAM=https://host[:port]   a real LLM in place of the bundled stand-in
   OPENAI_API_KEY                 the key that the tour sends to an UPSTREAM
   CONFIG=my.json                 a plugin configuration in place of the one in envoy/envoy.yaml
-  PORT, ADMIN_PORT, STANDIN_PORT where to listen (10000, 9901, 10001; 0 takes any free port)
+  PORT, ADMIN_PORT, REPORT_PORT, STANDIN_PORT   where to listen (10000, 9901, 9902, 10001; 0 takes any free port)
   RUN_DIR                        for logs and the finished envoy.yaml (target/run)
   ENVOY=/path/to/envoy           the Envoy to start
-  GLOBAL=1                       two Envoys with one budget in a Redis, as envoy/shared.py says
+  GLOBAL=1                       two Envoys with one budget in a Redis, as envoy/shared.py says; their ports are
+                                 SECOND_PORT, SECOND_ADMIN_PORT and REDIS_PORT besides (10002, 9903, 16379)
   TOUR_ONLY=1                    end after the tour, as --tour-only does; the exit status is 0 only if the tour
                                  saw all that it is to show
 """
@@ -143,6 +144,8 @@ def where_to_send(ports, access_log, examples):
 def run(children, tour_only):
     """Everything but the end: the exit status, if it comes to one by itself."""
     if os.environ.get("GLOBAL", "") not in ("", "0"):
+        if os.environ.get("CONFIG") or os.environ.get("UPSTREAM"):
+            raise Failure("GLOBAL=1 has a configuration and an upstream of its own: leave out CONFIG and UPSTREAM")
         return shared.run(children, RUN_DIR, tour_only)
     upstream = reach.parse(os.environ["UPSTREAM"]) if os.environ.get("UPSTREAM") else None
     text, config = read_config(os.environ["CONFIG"]) if os.environ.get("CONFIG") else (None, None)

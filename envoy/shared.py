@@ -164,6 +164,8 @@ def serve(children, folder, ports, store, tour_only):
     print(f"\nKill what you like and start requests again (acme has plenty):\n    kill -9 {again.pid}, kill -9 {other.pid}    # the Envoys"
           f"\n    kill -9 {store.process.pid}    # the Redis; or kill -STOP, and then kill -CONT\nWhat was killed comes back after {AWAY_SECONDS} s.\n")
     print(f"requests     http://127.0.0.1:{both[0]} and http://127.0.0.1:{both[1]}")
+    print(f"budgets      BURSAR_REDIS=redis://operator@127.0.0.1:{ports['REDIS_PORT']} BURSAR_REDIS_PASSWORD={PASSWORD} "
+          "make budgets ARGS='--domain local show'")
     print(f"metrics      http://127.0.0.1:{ports['ADMIN_PORT']}/stats/prometheus?filter=bursar_global")
     print(f"logs         {shown(folder)}/*.log", flush=True)
     say("serving until Ctrl-C")

@@ -12,7 +12,12 @@ from harness.envoy import ROOT
 
 def entry(time, request_id, tenant, model, decision="admit", cluster="openai", **said):
     said = dict({"tenant": tenant, "model": model, "requested_model": "gpt-4o", "decision": decision}, **said)
-    return json.dumps({"time": time, "request_id": request_id, "cluster": cluster, "bursar": json.dumps(said)})
+    return json.dumps({"time": time, "request_id": request_id, "status": 200, "cluster": cluster, "bursar": json.dumps(said)})
+
+
+def other(time, status, tenant):
+    """One that no tier was chosen for."""
+    return json.dumps({"time": time, "request_id": "o", "status": status, "cluster": None, "bursar": json.dumps({"tenant": tenant})})
 
 
 def used(tokens, spend, by="usage"):
@@ -26,6 +31,8 @@ LINES = [
     entry("2026-11-29T09:00:00.000Z", "d", "globex", "gpt-4o", "throttle", reason="budget_exhausted", limit="day", remaining=0),
     entry("2026-11-29T10:00:00.000Z", "e", "globex", "gpt-4o", **used(3_000, 900_000, "estimate")),
     entry("2026-11-29T11:00:00.000Z", "f", "globex", "gpt-4o", **used(0, 0, "none")),
+    other("2026-11-27T10:00:00.000Z", 400, "acme"),
+    other("2026-11-27T10:00:00.000Z", 200, "acme"),
     json.dumps({"time": "2026-11-29T10:00:00.000Z", "request_id": "g", "bursar": None}),
     json.dumps({"time": "2026-11-29T10:00:00.000Z", "request_id": "h", "bursar": "-"}),
     "[2026-11-29 10:00:00][info] a line of Envoy's own",
@@ -50,10 +57,22 @@ def test_spend_is_summed_by_day_tenant_and_model(log):
     assert status == 0
     rows = [line.split() for line in said.splitlines()]
     assert rows[0] == ["day", "tenant", "model", "requests", "downgraded", "refused", "input_tokens", "cached_tokens", "output_tokens", "usd"]
+    # A request that was refused before it had a model is one; what asked how much is left is none.
+    assert rows[1] == ["2026-11-27", "acme", "1", "0", "1", "0", "0", "0", "0.000000"]
+    rows = [rows[0], *rows[2:]]
     assert rows[1] == ["2026-11-28", "acme", "gpt-4o", "1", "0", "0", "100", "0", "1", "1.250000"]
     assert rows[2] == ["2026-11-29", "globex", "gpt-4o", "3", "0", "1", "3000", "0", "2", "0.900000"]
     assert [row[1:3] for row in rows[3:]] == [["acme", "gpt-4o-mini"], ["acme", "gpt-4o"]]
     assert "1 lines are no entries" in warned
+
+
+def test_a_log_that_is_not_there_is_named(tmp_path):
+    status, _, said = report(tmp_path / "none.log")
+    assert status == 1 and said.endswith("none.log cannot be read: No such file or directory\n") and "Traceback" not in said
+
+
+def test_what_was_refused_was_not_sent(log):
+    assert "would have been sent: gpt-4o" in report(log, "--request", "d")[1]
 
 
 def test_who_spent_most_on_a_day(log):

@@ -281,3 +281,9 @@ def test_a_configuration_that_cannot_be_used_is_refused_with_its_reason(tmp_path
 def test_a_configuration_that_is_not_there_is_named(tmp_path):
     status, printed = run(tmp_path, CONFIG="no/such.json")
     assert status == 1 and "CONFIG=no/such.json cannot be read: No such file" in printed, printed
+
+
+def test_two_proxies_with_one_budget_take_no_other_configuration_or_upstream(tmp_path):
+    for other in ({"CONFIG": "my.json"}, {"UPSTREAM": "http://127.0.0.1:9"}):
+        status, printed = run(tmp_path, GLOBAL="1", **other)
+        assert status == 1 and "leave out CONFIG and UPSTREAM" in printed, printed

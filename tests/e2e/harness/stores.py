@@ -23,11 +23,11 @@ def free_port():
 class Store:
     """One server on a port of its own. What it keeps is gone when it ends."""
 
-    def __init__(self, server, folder, *options):
+    def __init__(self, server, folder, *options, conf=None):
         binary = ROOT / "target" / "tools" / "stores" / server
         assert binary.exists(), f"there is no {server} to test with: run `make stores` first"
         self.port = free_port()
-        self.command = [str(binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
+        self.command = [str(binary), *([str(conf)] if conf else []), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
         self.log = open(folder / "store.log", "wb")
         self.process = None
         self.start()
@@ -39,7 +39,7 @@ class Store:
     def _answers(self):
         assert self.process.poll() is None, f"the store ended with {self.process.returncode}"
         try:
-            return self.call(command("PING")).endswith(b"+PONG\r\n")
+            return self.call(command("PING")).endswith((b"+PONG\r\n", b"-NOAUTH Authentication required.\r\n"))
         except ConnectionError:
             return False
 
@@ -78,7 +78,7 @@ def cluster(name, port, **more):
     return cluster
 
 
-def shipped_user(password):
-    """The words of the user that ships, with this password."""
-    (line,) = re.findall("^user (.*)$", (ROOT / "envoy" / "redis.conf").read_text(encoding="utf-8"), re.MULTILINE)
+def shipped_user(password, name="bursar"):
+    """The words of a user that ships, with this password."""
+    (line,) = re.findall(f"^user ({name} .*)$", (ROOT / "envoy" / "redis.conf").read_text(encoding="utf-8"), re.MULTILINE)
     return line.replace(">change-me", f">{password}").split()
