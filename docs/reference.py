@@ -46,6 +46,9 @@ class Reference:
     def kind(self, value, path):
         """What may stand there, in a word or two; objects are listed in a section of their own."""
         name, value = self.resolved(value)
+        if "anyOf" in value:
+            options = [self.resolved(option)[1] for option in value["anyOf"]]
+            return ", ".join(self.choice(option, path) if "properties" in option else self.kind(option, path) for option in options)
         if "oneOf" in value:
             return ", ".join(self.choice(option, path) for option in value["oneOf"])
         kinds = value.get("type")
