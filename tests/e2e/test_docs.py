@@ -215,7 +215,9 @@ def request_of(config):
         return None
     host = next((each for each in config.get("hosts", []) if "*" not in each), "llm.test")
     tenant = [] if header is None else [(header, next(iter(config.get("tenants", ["anyone"]))))]
-    return [("host", host), ("content-type", "application/json"), *tenant], sample.first_model(config)
+    shown = [source["header"] for each in config.get("subjects", {}).values() for source in each["from"] if "header" in source]
+    subjects = [(header, "someone") for header in shown]
+    return [("host", host), ("content-type", "application/json"), *tenant, *subjects], sample.first_model(config)
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
