@@ -190,9 +190,19 @@ struct Look<'a> {
     now: Timestamp,
 }
 
+/// What became of a look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// The gauges are what was told.
+    AsTold,
+    /// They were told.
+    Told,
+    /// Some were: it stopped before a gauge that the proxy does not know, since it is late.
+    InPart,
+}
+
 impl Look<'_> {
-    /// Tells the tenant's gauges, where they are not what was told. Says whether that is all: it stops before a gauge that the proxy
-    /// does not know, where it is late.
+    /// Tells the tenant's gauges, where they are not what was told. Says whether that is all.
     fn tell(
         &self,
         told: &mut Option<Box<Told>>,
@@ -200,16 +210,31 @@ impl Look<'_> {
         gauges: &impl Gauges,
         is_late: impl Fn() -> bool,
     ) -> bool {
+        let mut seen = self.tell_once(told, store, gauges, &is_late);
+        if seen == Seen::Told {
+            // While gauges were made, a millisecond, a request may have changed the record, and told that first.
+            seen = self.tell_once(told, store, gauges, is_late);
+        }
+        seen != Seen::InPart
+    }
+
+    fn tell_once(
+        &self,
+        told: &mut Option<Box<Told>>,
+        store: &impl Store,
+        gauges: &impl Gauges,
+        is_late: impl Fn() -> bool,
+    ) -> Seen {
         let &Self {
             id, limits, now, ..
         } = self;
         let Ok(stored) = store.get(&tenant_key(id.account())) else {
-            return true;
+            return Seen::AsTold;
         };
         let (bytes, version) = stored.unzip();
         let is_to_be = version.is_some() || self.is_first || told.is_some();
         if !is_to_be || told.as_ref().is_some_and(|told| told.is_so(version, now)) {
-            return true;
+            return Seen::AsTold;
         }
         // What is no record is treated as absent, as a request does.
         let record = bytes.and_then(|bytes| Record::decode(&bytes).ok());
@@ -223,18 +248,18 @@ impl Look<'_> {
             until = until.min(standing.holds_until);
             for gauge in metrics::standing(&tenant, &standing) {
                 if !told.tell(place, gauge, gauges, &is_late) {
-                    return false;
+                    return Seen::InPart;
                 }
                 place = place.saturating_add(1);
             }
         }
         let left = metrics::remaining(tenant, limits, &record);
         if !told.tell(place, left, gauges, is_late) {
-            return false;
+            return Seen::InPart;
         }
         told.version = version;
         told.until = until;
-        true
+        Seen::Told
     }
 }
 

@@ -20,11 +20,16 @@ struct Proxy {
     now: Cell<u64>,
     /// What a new gauge takes.
     for_new: Cell<u64>,
+    /// What tenant `t3` has spent once the next gauge is new.
+    meanwhile: Cell<Option<u64>>,
 }
 
 impl Gauges for Proxy {
     fn define(&self, series: &Series) -> Option<u32> {
         self.now.set(self.now.get() + self.for_new.get());
+        if let Some(spent) = self.meanwhile.take() {
+            self.spend("t3", spent);
+        }
         let mut names = self.names.borrow_mut();
         names.push(series.name());
         u32::try_from(names.len() - 1).ok()
@@ -51,10 +56,14 @@ impl Proxy {
     /// Ticks for so long.
     fn pass(&self, sweep: &mut Sweep, seconds: u64) {
         for _ in 0..seconds * u64::from(TICKS) {
-            self.now
-                .set(self.now.get() + 1_000_000_000 / u64::from(TICKS));
-            sweep.tick(&self.store, self, || self.clock(), |_| None);
+            self.tick(sweep);
         }
+    }
+
+    fn tick(&self, sweep: &mut Sweep) {
+        self.now
+            .set(self.now.get() + 1_000_000_000 / u64::from(TICKS));
+        sweep.tick(&self.store, self, || self.clock(), |_| None);
     }
 
     fn gauge(&self, gauge: &str, tenant: &str) -> Option<u64> {
@@ -137,6 +146,18 @@ fn where_no_tenant_is_a_first_one_those_have_gauges_that_asked() {
     proxy.pass(&mut sweep, 120);
     assert_eq!(proxy.gauge("bursar_limit", "t3"), Some(400));
     assert_eq!(proxy.gauge("bursar_limit", "t0"), None);
+}
+
+#[test]
+fn what_has_changed_while_gauges_were_made_is_told_at_once() {
+    let proxy = Proxy::new();
+    let mut sweep = sweep(config(5, r#""metrics": {"tenants": 0},"#));
+    proxy.spend("t3", 1);
+    proxy.meanwhile.set(Some(7));
+    while proxy.gauge("bursar_used", "t3").is_none() {
+        proxy.tick(&mut sweep);
+    }
+    assert_eq!(proxy.gauge("bursar_used", "t3"), Some(7));
 }
 
 #[test]
