@@ -53,15 +53,15 @@ def line(key, holder, seq, granted=0, used=0, want=0, least=0, verb=("EVALSHA", 
 def grants(body):
     """What was granted by each answer; anything but whole answers fails."""
     assert body.endswith(END), body[-200:]
-    answers = body[:-len(END)].split(b"*7\r\n")
+    answers = body[:-len(END)].split(b"*10\r\n")
     assert answers[0] == b"", body[:200]
     numbers = [[int(number) for number in answer.replace(b":", b"").split()] for answer in answers[1:]]
-    assert all(len(each) == 7 and each[0] == 0 for each in numbers), numbers
+    assert all(len(each) == 10 and each[0] == 0 for each in numbers), numbers
     return [each[1] for each in numbers]
 
 
 def test_a_full_call_has_all_of_its_answers(store, proxy):
-    key = "bursar:{full}"
+    key = "bursar:{full}:tokens:0:0"
     body = line(key, "0", 1, want=1, verb=("EVAL", SCRIPT))
     body += b"".join(line(key, "0", seq, granted=seq - 1, want=1) for seq in range(2, LINES + 1))
     status, body = call(proxy, body + stores.command("QUIT"))
@@ -71,7 +71,7 @@ def test_a_full_call_has_all_of_its_answers(store, proxy):
 
 # Many proxies at once: what they are granted is the budget, to the cell.
 def test_what_is_granted_to_many_at_once_is_the_budget(store, proxy):
-    key, holders = f"bursar:{{many{time.monotonic_ns()}}}", 40
+    key, holders = f"bursar:{{many{time.monotonic_ns()}}}:tokens:0:0", 40
     assert call(proxy, line(key, "first", 1, verb=("EVAL", SCRIPT)) + stores.command("QUIT"))[0] == 200
 
     def spend(holder):
