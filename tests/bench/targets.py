@@ -46,7 +46,12 @@ def refused(figure):
 
 
 def cheaper_than(rival, workload):
-    return lambda figures, variant: figures.ratio(rival, variant, workload)
+    def value(figures, variant):
+        mine, theirs = (figures.extra(name, workload) for name in (variant, rival))
+        if mine and theirs and mine.middle <= 0:
+            return "the module's part is lost in the noise"
+        return figures.ratio(rival, variant, workload)
+    return value
 
 
 def of_no_op(workload):
