@@ -103,7 +103,7 @@ def why(found, request_id):
         told = True
         print(f"{entry['time']} {said.get('tenant', 'nobody')}: {said.get('decision', 'refused')}"
               + (f", {said['reason']}" if said.get("reason") else ""))
-        words = {"requested_model": "asked for", "model": "sent", "tier": "tier", "limit": "limit that refuses", "mark": "below this share of the budget",
+        words = {"requested_model": "asked for", "model": "sent", "tier": "tier", "limit": "by the limit", "mark": "below this share of it",
                  "remaining": "left after it", "charged": "charged", "settled_by": "settled by", "upstream_refusal": "the provider said"}
         for name, word in words.items():
             if name in said:

@@ -21,7 +21,7 @@ PROMPT = (
 )
 MAX_TOKENS = 200
 COLUMNS = (("tenant", 8), ("requested", 9), ("served", 13), ("tier", 9), ("decision", 10), ("reason", 17),
-           ("status", 7), ("tokens left", 11))
+           ("status", 7), ("left", 11))
 PATIENCE = 120  # seconds for one answer
 ENOUGH_FOR_GLOBEX = 40  # requests that must suffice to spend its budget
 BURST = 5  # requests at once that are more than initech's bucket holds

@@ -22,7 +22,7 @@ use crate::metric::Label;
 use crate::plan::Limits;
 use crate::policy::{Expected, Reason, Refusal, ShadowDecision};
 use crate::state::record::Record;
-use crate::units::{Cost, Timestamp};
+use crate::units::{Cost, Ppm, Timestamp};
 
 mod amend;
 mod books;
@@ -62,6 +62,8 @@ pub struct Admission {
     pub tier: usize,
     /// Why that is not the requested one.
     pub reason: Option<Reason>,
+    /// The limit by which it is not, if it is one, and the mark of it that was crossed.
+    pub lowered_by: Option<(Label, Option<Ppm>)>,
     /// Tokens that each of its answers may have at the most, if that is limited.
     pub most_output: Option<u64>,
     /// What it may cost, as it was reserved.

@@ -21,7 +21,7 @@ pub enum LogField {
     Decision,
     /// Why, when it is not plain.
     Reason,
-    /// The limit that refuses.
+    /// The limit that refuses or lowers.
     Limit,
     /// The low-water mark by which the request was lowered, as a fraction of the budget.
     Mark,

@@ -34,6 +34,7 @@
 mod book;
 mod conversation;
 mod decision;
+mod lowered;
 mod marks;
 mod maximum;
 mod preferences;
@@ -45,6 +46,7 @@ mod standing;
 pub use book::{Admitted, Book, Expected, Payer, check_book};
 pub use conversation::ConversationPlacement;
 pub use decision::{Decision, LimitIndex, LimitRefusal, Reason, Refusal};
+pub use lowered::{LoweredBy, lowered_by};
 pub use marks::remember;
 pub use request::{Conditions, Request, Scope};
 pub use shadow::{ShadowDecision, let_through};

@@ -13,13 +13,14 @@ use crate::config::FailureMode;
 use crate::estimate::Estimate;
 use crate::estimate::learn::Model;
 use crate::limits::capacity::Headroom;
+use crate::metric::Label;
 use crate::policy::{
     Book, Decision, Expected, LimitRefusal, Reason, Refusal, Request, ShadowDecision, decide,
-    let_through, remember, spent_out,
+    let_through, lowered_by, remember, spent_out,
 };
 use crate::state::record::Record;
 use crate::state::store::{StateFaults, Store};
-use crate::units::{Cost, Timestamp};
+use crate::units::{Cost, Ppm, Timestamp};
 
 /// What a step on the record decides.
 #[expect(
@@ -36,6 +37,7 @@ pub(super) enum Verdict {
 pub(super) struct Held {
     pub(super) tier: usize,
     reason: Option<Reason>,
+    lowered_by: Option<(Label, Option<Ppm>)>,
     most_output: Option<u64>,
     estimate: Estimate,
     expected: Expected,
@@ -243,6 +245,7 @@ impl<S: Store> Ledger<'_, S> {
             Verdict::Hold(held) => Outcome::Admitted(Admission {
                 tier: held.tier,
                 reason: held.reason,
+                lowered_by: held.lowered_by,
                 most_output: held.most_output,
                 estimate: held.estimate,
                 expected: held.expected,
@@ -297,6 +300,7 @@ impl<S: Store> Ledger<'_, S> {
             (FailureMode::Deny | FailureMode::Allow, _) => Outcome::Admitted(Admission {
                 tier,
                 reason: None,
+                lowered_by: None,
                 most_output: None,
                 estimate: request.estimate,
                 expected: Expected::default(),
@@ -426,6 +430,11 @@ fn decide_and_hold(
             estimate,
             expected,
         } => {
+            let lowered_by = reason.and_then(|reason| {
+                let books = request.conditions.books;
+                let by = lowered_by(limits, request, tier, reason, record, now)?;
+                Some((by.limit.name(limits, books)?, by.mark))
+            });
             remember(limits, request, record, now);
             let need = Need {
                 cells: cells(&estimate, shadow),
@@ -437,6 +446,7 @@ fn decide_and_hold(
             Verdict::Hold(Held {
                 tier,
                 reason,
+                lowered_by,
                 most_output,
                 estimate,
                 expected,

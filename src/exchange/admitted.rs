@@ -19,7 +19,6 @@ use crate::report::log_fields;
 use crate::report::metrics;
 use crate::report::refusal::Denial;
 use crate::tier::Price;
-use crate::units::Ppm;
 
 /// An admitted request, from its admission to its settlement.
 #[derive(Debug)]
@@ -45,8 +44,6 @@ pub(super) struct Admitted {
     pub(super) is_unasked: bool,
     /// What would have been done with it, in shadow mode.
     pub(super) shadow: Option<Shadow>,
-    /// The low-water mark by which it was lowered.
-    pub(super) mark: Option<Ppm>,
     /// Messages of its conversation that are left out, and the edits that do so.
     pub(super) trimmed: Option<Trimmed>,
     /// The response, once its headers were seen.
@@ -89,7 +86,6 @@ impl Admitted {
         let requested_model = Name::from(request.model);
         let place = request.place.filter(|place| tier > place.asked);
         let lower = place.and_then(|place| place.ladder.tiers.get(tier));
-        let mark = mark(&tenant, &admission, request);
         let serving = request.place.and_then(|place| place.ladder.tiers.get(tier));
         Self {
             endpoint,
@@ -107,7 +103,6 @@ impl Admitted {
             limited_to: None,
             is_unasked: false,
             shadow,
-            mark,
             trimmed,
             reader: None,
             wait: None,
@@ -182,7 +177,10 @@ impl Admitted {
         let (decision, reason) = (decided.decision, decided.reason);
         let mut fields = Vec::with_capacity(8);
         fields.extend(log_fields::decided(decided));
-        fields.extend(self.mark.map(log_fields::mark));
+        if let Some((limit, mark)) = self.admission.lowered_by.as_ref() {
+            fields.push(log_fields::limit(limit));
+            fields.extend(mark.map(log_fields::mark));
+        }
         fields.extend(self.shadow.as_ref().map(log_fields::shadow));
         let here = || (tenant.clone(), self.tier.clone());
         let (whose, tier) = here();
@@ -206,24 +204,5 @@ impl Admitted {
             fields,
             ..Step::default()
         }
-    }
-}
-
-/// The low-water mark that lowered a request, if one did: the bucket's, or that of the tier that serves.
-fn mark(tenant: &Tenant, admission: &Admission, request: &Request<'_>) -> Option<Ppm> {
-    let limits = tenant.limits();
-    let ladder = request.place?.ladder;
-    match admission.reason? {
-        Reason::BucketLow => limits.bucket?.low_water_mark,
-        Reason::BudgetLow => {
-            // A request is also lowered, with this reason, for what it would cost above its mark.
-            let (budget, record) = (limits.budget?, admission.record.as_ref()?);
-            let mark = limits.below(ladder, admission.tier)?;
-            let remaining = budget.remaining(&record.account);
-            mark.is_above(remaining, budget.initial_budget)
-                .then_some(mark)
-        }
-        Reason::BudgetPace => limits.below(ladder, admission.tier),
-        _ => None,
     }
 }

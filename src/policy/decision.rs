@@ -59,6 +59,18 @@ pub struct LimitIndex {
     pub limit: usize,
 }
 
+impl LimitIndex {
+    /// The name of the limit. `limits` and `books`: the tenant's own, and the request's others.
+    #[must_use]
+    pub fn name(&self, limits: &Limits, books: &[Book<'_>]) -> Option<Label> {
+        let limits = match self.book {
+            None => limits,
+            Some(book) => books.get(book)?.limits,
+        };
+        limits.name(self.limit)
+    }
+}
+
 /// A refusal, and which limit says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitRefusal {
@@ -69,15 +81,10 @@ pub struct LimitRefusal {
 }
 
 impl LimitRefusal {
-    /// The name of the limit. `limits` and `books`: the tenant's own, and the request's others.
+    /// The name of the limit.
     #[must_use]
     pub fn name(&self, limits: &Limits, books: &[Book<'_>]) -> Option<Label> {
-        let LimitIndex { book, limit, .. } = self.limit?;
-        let limits = match book {
-            None => limits,
-            Some(book) => books.get(book)?.limits,
-        };
-        limits.name(limit)
+        self.limit?.name(limits, books)
     }
 
     /// Of this and a later rule's, the stricter one; on a tie, this. Of two payers' that take as long, the nearer one's.

@@ -77,7 +77,7 @@ fn by_budgets(
 
 /// The lowest tier whose mark what remains has crossed, if it is a budget, and by which of both marks. The marks are the tenant's,
 /// whosever budget it is; its pace is its own.
-fn by_budget(
+pub(super) fn by_budget(
     limits: &Limits,
     limit: &Standing<'_>,
     ladder: &Ladder,

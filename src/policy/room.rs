@@ -39,7 +39,7 @@ impl Case<'_> {
     }
 
     /// Whether all limits that depend on the tier have room for it there. `overdraw`: the overdraft may be used.
-    fn holds(
+    pub(super) fn holds(
         &self,
         tier: usize,
         estimate: &Estimate,

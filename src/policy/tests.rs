@@ -1,4 +1,5 @@
 mod capacity;
+mod lowered;
 mod marks;
 mod order;
 mod preferences;

@@ -93,7 +93,7 @@ pub fn decided(decided: Decided) -> impl Iterator<Item = Field> {
     fields.into_iter().filter(|(_, value)| !value.is_empty())
 }
 
-/// The limit that refuses.
+/// The limit that refuses, or that lowers.
 #[must_use]
 pub fn limit(name: &Label) -> Field {
     (LogField::Limit, name.into())

@@ -181,10 +181,10 @@ impl Denial<'_> {
             }
             Self::Limit(Refusal::BucketEmpty(wait)) => {
                 let [(_, secs), _] = headers::retry_after(wait);
-                format!("The tenant's token bucket is empty. Try again in {secs} s.")
+                format!("The tenant's rate limit is used up for now. Try again in {secs} s.")
             }
             Self::Limit(Refusal::ExceedsBurst) => {
-                "The request needs more tokens than the tenant's token bucket can ever hold.".to_owned()
+                "The request needs more than the tenant's rate limit can ever give at once.".to_owned()
             }
             Self::Limit(Refusal::ExceedsMaximum) => {
                 "The request may cost more than a single one of the tenant's may. Lower its output limit, or shorten it.".to_owned()

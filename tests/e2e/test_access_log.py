@@ -41,11 +41,11 @@ def test_the_whole_decision_is_one_text_with_numbers_as_numbers(rig):
     assert apart(entry) == {}
 
 
-def test_a_downgrade_tells_its_mark_and_a_refusal_its_limit(rig):
+def test_a_downgrade_tells_its_limit_and_mark_and_a_refusal_its_limit(rig):
     tenant = rig.tenant("low")
     rig.spend(tenant, 100)
     entry = rig.log(rig.chat(tenant, usage=(1, 1)))
-    assert (entry["tier"], entry["reason"], entry["mark"], entry["limit"]) == ("compact", "budget_low", 0.95, None)
+    assert (entry["tier"], entry["reason"], entry["mark"], entry["limit"]) == ("compact", "budget_low", 0.95, "budget")
     rig.spend(tenant, 898)
     entry = rig.log(rig.chat(tenant, usage=(1, 1)))
     assert (entry["decision"], entry["limit"], entry["remaining"], entry["mark"]) == ("throttle", "budget", 0, None)

@@ -140,6 +140,8 @@ def test_a_spent_limit_of_models_lowers_and_refuses_where_no_lower_tier_is_open(
         assert ask(rig, tenant, model=model, usage=(70_000, 0)).status == 200
     lowered = ask(rig, "dear", model=model)
     assert (lowered.status, lowered.header("x-bursar-model")) == (200, "claude-haiku-4-5")
+    entry = json.loads(rig.log(lowered)["bursar"])
+    assert (entry["reason"], entry["limit"], entry.get("mark")) == ("budget_low", "opus", None)
     assert refused(ask(rig, "kept", model=model)) == (429, "insufficient_quota", "opus")
 
 

@@ -84,7 +84,7 @@ def test_why_one_request_was_lowered(log):
     status, said, _ = report(log, "--request", "c")
     assert status == 0
     assert said.splitlines()[0] == "2026-11-29T08:00:00.000Z acme: downgrade, budget_low"
-    assert "  asked for: gpt-4o\n  sent: gpt-4o-mini\n" in said and "below this share of the budget: 0.2" in said
+    assert "  asked for: gpt-4o\n  sent: gpt-4o-mini\n" in said and "below this share of it: 0.2" in said
     assert report(log, "--request", "nobody's")[0] != 0
 
 
