@@ -13,7 +13,8 @@ use crate::state::store::Store;
 use crate::units::Timestamp;
 
 impl RequestBody {
-    /// Refuses an invalid body, and releases its reservation. In shadow mode the fault is only reported.
+    /// Refuses an invalid body. Its reservation is released, unless the upstream has the whole object and may answer already. In shadow
+    /// mode the fault is only reported.
     pub(super) fn invalid(
         &mut self,
         config: &Config,
@@ -26,11 +27,11 @@ impl RequestBody {
             return Box::new(self.pass_invalid(denial));
         }
         let step = refuse(self.endpoint.wire, denial, Some(&self.tenant), None, now);
-        let returned = self
-            .sent
-            .take()
-            .map(|mut sent| sent.settle(config, store, Exit::Unsent, now));
-        Box::new(step.reporting(returned.unwrap_or_default()))
+        let settled = self.sent.take().map(|mut sent| match self.has_gone {
+            true => sent.leave(config, store, Exit::Unended, now),
+            false => sent.settle(config, store, Exit::Unsent, now),
+        });
+        Box::new(step.reporting(settled.unwrap_or_default()))
     }
 
     /// What is reported of an invalid body that is forwarded all the same.

@@ -226,7 +226,7 @@ impl Exchange {
                 self.stage = reading.forward_unread(chunk, &mut passed);
                 passed
             }
-            Err(mut step) if reading.is_complete() && !is_end => {
+            Err(mut step) if reading.is_complete() && !reading.has_gone && !is_end => {
                 leave_out(&mut step, self.config.headers);
                 self.stage = Stage::Refused(step);
                 Step::pause()

@@ -48,6 +48,8 @@ pub(super) struct RequestBody {
     pub(super) asks_usage: bool,
     /// The headers are not forwarded yet.
     pub(super) headers_held: bool,
+    /// The whole object was forwarded: some upstreams answer without waiting for the request's end.
+    pub(super) has_gone: bool,
     /// An output limit may have to be lowered, so it must not be forwarded before the admission.
     pub(super) keeps_limits: bool,
     /// Bytes that may be kept back of one request, and of all requests of a worker.
@@ -134,6 +136,7 @@ impl RequestBody {
             always_asks: config.ladders.iter().all(Ladder::always_asks_usage),
             asks_usage: false,
             headers_held: config.hold_headers,
+            has_gone: false,
             keeps_limits,
             most_kept: config.hold_bytes,
             most_held: config.held_bytes_per_worker,
@@ -253,6 +256,7 @@ impl RequestBody {
         }
         self.share.set(self.takes());
         self.headers_held = false;
+        self.has_gone = is_complete;
         Ok(step)
     }
 

@@ -2,6 +2,7 @@
 
 mod hiding;
 mod limits;
+mod unending;
 
 use crate::opening::{CHAT, held};
 use crate::proxy::{Call, Proxy};
