@@ -1,7 +1,7 @@
 //! Requests that are whole, and go on all the same: their upstream may answer already. (Go's `json.Decoder`, and so servers that are
 //! made with it, read no further than the object's end.)
 
-use super::{post, with};
+use super::with;
 use crate::opening::{CHAT, MESSAGES, held, spent};
 use crate::proxy::{Call, usage};
 
