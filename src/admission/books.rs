@@ -107,7 +107,10 @@ impl<S: Store> Ledger<'_, S> {
                     key: tenant_key(id.account()),
                     owner: owner_of(id.account()),
                 };
-                return self.look_at(place, book.limits).0;
+                let mut snapshot = self.look_at(place, book.limits).0;
+                let record = &mut snapshot.record;
+                shared::join_as(id, book.limits, record, self.store, self.now);
+                return snapshot;
             }
             Whose::Subject { tenant, kind, id } => (tenant, kind, id),
         };

@@ -74,7 +74,7 @@ impl<S: Store> Ledger<'_, S> {
             let mut due: Option<Timestamp> = None;
             for mut shared in shared_budgets(limits, record) {
                 let asked = Asked {
-                    cost: shared.at_most_all(cost),
+                    cost,
                     before: Cost::ZERO,
                     is_held: false,
                 };

@@ -14,7 +14,7 @@ use crate::metric::Label;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::state::slots::SlotSeed;
-use crate::units::{Cost, Micros, Timestamp, Tokens};
+use crate::units::{Cost, Timestamp};
 
 /// A budget that proxies share, and its account.
 pub struct SharedBudget<'a> {
@@ -143,20 +143,16 @@ impl<'a> SharedBudget<'a> {
         if asked.is_held {
             *grant = grant.grew(before, cost);
         }
-        // What no proxy may spend need not be asked for.
-        let is_covered = used.saturating_add(cost) <= grant.granted;
-        if (!has_room || !is_covered) && cost <= most {
-            *grant = grant.lacked(cost);
+        if cost > most {
+            // What no proxy may spend need not be asked for; but there may be more by now.
+            if grant.is_dated(terms.most, now) {
+                *grant = grant.lacked(1);
+            }
+            return;
         }
-    }
-
-    /// A cost, or the whole budget where that is less.
-    #[must_use]
-    pub fn at_most_all(&self, cost: Cost) -> Cost {
-        let all = self.budget.raised(self.account);
-        Cost {
-            tokens: cost.tokens.min(Tokens(all)),
-            usd: cost.usd.min(Micros(all)),
+        let is_covered = used.saturating_add(cost) <= grant.granted;
+        if !has_room || !is_covered {
+            *grant = grant.lacked(cost);
         }
     }
 

@@ -243,8 +243,11 @@ impl<'a> Standing<'a> {
     ) -> Result<(), Refusal> {
         let cost = budget.unit.of(cost);
         if cost > limit {
-            // No window's end will make it fit.
-            return Err(Refusal::BudgetExhausted(None));
+            return Err(match budget.is_dated(account, now) {
+                true => Refusal::Pending,
+                // No window's end will make it fit.
+                false => Refusal::BudgetExhausted(None),
+            });
         }
         // A request that costs nothing does not pass on a spent budget either.
         let least = cost.max(1);

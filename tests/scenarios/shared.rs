@@ -64,8 +64,19 @@ impl<'a> Worker<'a> {
 
     /// The same where an operator has made changes: the generation, what is set, what is added. The budget that the
     /// line named.
-    fn told(&mut self, grant: u64, free: u64, [generation, set, raise]: [u64; 3]) -> u64 {
+    fn told(&mut self, grant: u64, free: u64, changes: [u64; 3]) -> u64 {
         let messages = self.says();
+        self.answers(&messages, grant, free, changes);
+        messages[0].lines().map(|(_, line)| line.budget).sum()
+    }
+
+    fn answers(
+        &mut self,
+        messages: &[Message],
+        grant: u64,
+        free: u64,
+        [generation, set, raise]: [u64; 3],
+    ) {
         assert_eq!(messages.len(), 1);
         let now = self.proxy.now().as_nanos() / 1_000_000;
         let body = format!(
@@ -73,7 +84,6 @@ impl<'a> Worker<'a> {
         );
         let outcome = self.hears(&messages[0], Some("200"), &body);
         assert_eq!(outcome.notes, []);
-        messages[0].lines().map(|(_, line)| line.budget).sum()
     }
 }
 
@@ -285,6 +295,45 @@ fn a_parents_budget_that_was_spent_long_ago_is_asked_for_again() {
     proxy.chat("acme", BODY);
     worker.told(100, 900, [0, 0, 1_000]);
     assert_eq!(reason(&proxy.chat("acme", BODY)), (200, ""));
+}
+
+// A request may be larger than the whole budget as it was told long ago, and fit into what an operator has made of it since.
+#[test]
+fn a_request_larger_than_the_budget_of_long_ago_asks_for_the_budget_of_today() {
+    let large = BODY.replace(":10}", ":1500}");
+    let parent = || {
+        Proxy::new(&json!({
+            "global": {"redis": {"cluster": "store"}},
+            "tiers": [{"name": "big", "model": "gpt-4o"}],
+            "tenants": {
+                "corp": {"cold": "deny", "budget": {"initial_budget": 1_000, "window": "day"}},
+                "acme": {"parent": "corp", "limits": []}
+            }
+        }))
+    };
+    for proxy in [with(&json!({"cold": "deny"})), parent()] {
+        let mut worker = Worker::of(&proxy);
+        // Nothing is known of this window yet.
+        assert_eq!(reason(&proxy.chat("acme", &large)), (429, "budget_pending"));
+        worker.granted(100, 900);
+        // It cannot be said of a budget that was told just now, and is not asked for.
+        let refused = proxy.chat("acme", &large);
+        assert_eq!(reason(&refused), (429, "budget_exhausted"));
+        assert_eq!(refused.reply_header("x-should-retry"), Some("false"));
+        proxy.pass_millis(12_001);
+        assert_eq!(reason(&proxy.chat("acme", &large)), (429, "budget_pending"));
+        let messages = worker.says();
+        let (_, line) = messages[0].lines().next().unwrap();
+        // What nobody may spend is not kept from the other proxies.
+        assert_eq!(line.least, 0);
+        assert!(line.want < 1_000, "{line:?}");
+        worker.answers(&messages, 0, 1_900, [0, 0, 1_000]);
+        // It is known now, and what is here is too little.
+        proxy.pass_millis(300);
+        assert_eq!(reason(&proxy.chat("acme", &large)), (429, "budget_pending"));
+        worker.told(1_900, 0, [0, 0, 1_000]);
+        assert_eq!(reason(&proxy.chat("acme", &large)), (200, ""));
+    }
 }
 
 #[test]
