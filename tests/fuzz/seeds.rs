@@ -3,8 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bursar::limits::account::{HOLDS, Hold};
+use bursar::lease::line::Holder;
+use bursar::lease::slice::Slice;
+use bursar::limits::account::{Account, HOLDS, Hold};
+use bursar::limits::budget::{Unit, tokens};
+use bursar::limits::lend::{Child, ChildKey};
+use bursar::limits::stacked::{Entry, LimitKey, State};
 use bursar::state::record::Record;
+use bursar::tenant::TenantId;
 use bursar::tier::latency::Latency;
 use bursar::units::{Cost, Micros, Timestamp, Tokens};
 use serde_json::{Value, json};
@@ -362,6 +368,8 @@ fn records() -> Vec<Vec<u8>> {
     let added = [&[0; 24][..], &likely, &[0; 33]].concat();
     let stacked = [&burning[..], &added, &[2], &other.concat()].concat();
     assert!(Record::decode(&[b"brs\x04", stacked.as_slice()].concat()).is_ok());
+    let [shared, parent] = of_many(&record).map(|record| record.encode());
+    assert_eq!([&shared[..4], &parent[..4]], [b"brs\x05", b"brs\x06"]);
     // What no account can be.
     let mut backwards = none.clone();
     backwards[36..52].rotate_left(1);
@@ -381,5 +389,45 @@ fn records() -> Vec<Vec<u8>> {
         Input::write(30, 0b100, &learned),
         Input::write(30, 0b1100, &burning),
         Input::write(30, 0b1_1100, &stacked),
+        Input::write(30, 0b11_1100, &shared[4..]),
+        Input::write(3, 0b11, &shared),
+        Input::write(30, 0b111_1100, &parent[4..]),
+        Input::write(3, 0b11, &parent),
     ]
+}
+
+/// The record with a slice of what proxies share, and with children that have guaranteed shares, of both its budgets.
+fn of_many(record: &Record) -> [Record; 2] {
+    let account = |mut account: Account| {
+        let slice = Slice::new(Holder(5), Unit::Tokens, account.window);
+        account.slice = Some(Box::new(Slice {
+            generation: 7,
+            set: 1_200,
+            ..slice
+        }));
+        account
+    };
+    let other = |account| Entry {
+        key: LimitKey::of("other"),
+        state: State::Account(account),
+    };
+    let mut shared = record.clone();
+    shared.account = account(shared.account);
+    shared.others = vec![other(shared.account.clone())];
+    let mut parent = shared.clone();
+    let children = ["acme", "globex"].map(|name| {
+        let id = TenantId::parse(name.as_bytes()).unwrap();
+        Child {
+            key: ChildKey::of(&id),
+            spent: tokens(120),
+            holds: record.account.holds.clone(),
+            lent: 70,
+            recent: tokens(30),
+            since: Timestamp::from_secs(1_709_208_000),
+        }
+    });
+    parent.account.slice = None;
+    parent.account.children = children.to_vec();
+    parent.others = vec![other(parent.account.clone())];
+    [shared, parent]
 }

@@ -2,7 +2,7 @@
 
 use super::{PLACES, Record, account_at, account_mut};
 use crate::bytes::{Corrupt, Input};
-use crate::lease::grant::Grant;
+use crate::lease::grant::{BYTES, Grant};
 use crate::lease::slice::Slice;
 use crate::limits::budget::Unit;
 
@@ -70,9 +70,18 @@ fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
         generation,
         set,
         raise,
-        grant: Grant::from_bytes(&input.take()?),
+        grant: grant(&input.take()?)?,
     };
     Ok((place, slice))
+}
+
+fn grant(bytes: &[u8; BYTES]) -> Result<Grant, Corrupt> {
+    let grant = Grant::from_bytes(bytes);
+    // As above: of its flag and its padding there are more bytes than it has values.
+    match grant.to_bytes() == *bytes {
+        true => Ok(grant),
+        false => Err(Corrupt(())),
+    }
 }
 
 /// All slices with the places of their accounts.
