@@ -1,7 +1,9 @@
 //! Warnings: settings of a valid configuration that probably do not do what was meant.
 
-use super::Config;
+use super::{Config, Member};
+use crate::limits::lend::ChildKey;
 use crate::plan::Limits;
+use crate::tenant::TenantId;
 use crate::tier::Ladder;
 
 impl Config {
@@ -21,10 +23,11 @@ impl Config {
         let mut plans: Vec<_> = self
             .tenants
             .iter()
-            .map(|(id, member)| (id.as_str(), &member.plan))
+            .map(|(id, member)| (id.as_str(), &member.plan, of_nothing(id, member)))
             .collect();
-        plans.sort_by_key(|&(id, _)| id);
-        for (id, plan) in plans {
+        plans.sort_by_key(|&(id, ..)| id);
+        for (id, plan, of_nothing) in plans {
+            found.extend(of_nothing);
             for (key, why) in without_effect(&plan.limits, has_marks, is_ladder) {
                 let path = match plan.name.is_empty() {
                     true => format!("tenants.{id}"),
@@ -41,6 +44,18 @@ impl Config {
         }
         found
     }
+}
+
+/// What to say of a share of budgets that is guaranteed to a tenant whose parent has none.
+fn of_nothing(id: &TenantId, member: &Member) -> Option<String> {
+    let parent = member.parent.as_ref()?;
+    let limits = &parent.plan.limits;
+    let child = ChildKey::of(id);
+    let is_guaranteed = limits.guarantees.iter().any(|share| share.child == child);
+    (is_guaranteed && limits.budgets().next().is_none()).then(|| {
+        let (id, parent) = (id.as_str(), parent.id.as_str());
+        format!("tenants.{id}.guaranteed: has no effect, since `{parent}` has no budget")
+    })
 }
 
 /// Most warnings that are listed.
@@ -146,5 +161,32 @@ mod tests {
             &format!(r#"{{{tiers}, "tenants": {own}}}"#),
             &["tenants.t.low_water_mark: has no effect, since `never_downgrade` is true"],
         );
+    }
+
+    // What is guaranteed is a share of each of the parent's budgets: a bucket or `concurrency` is none.
+    #[test]
+    fn a_share_of_a_parent_without_budgets_is_told() {
+        let children = r#""b": {"parent": "top", "guaranteed": 0.2}, "a": {"parent": "top", "guaranteed": 0.3, "plan": "p"},
+            "c": {"parent": "top"}, "d": {"parent": "a", "guaranteed": 1}"#;
+        let budget = r#""budget": {"initial_budget": 9, "window": "day"}"#;
+        let told = |limits: &str, plan: &str, expected: &[&str]| {
+            warns(
+                &format!(
+                    r#"{{"plans": {{"p": {{{plan}}}}}, "tenants": {{"top": {{{limits}}}, {children}}}}}"#
+                ),
+                expected,
+            );
+        };
+        let of_top = [
+            "tenants.a.guaranteed: has no effect, since `top` has no budget",
+            "tenants.b.guaranteed: has no effect, since `top` has no budget",
+        ];
+        told(r#""concurrency": 2"#, budget, &of_top);
+        let of_a = "tenants.d.guaranteed: has no effect, since `a` has no budget";
+        told(r#""limits": []"#, "", &[&of_top[..], &[of_a]].concat());
+        told(budget, budget, &[]);
+        let stacked =
+            r#""limits": [{"name": "m", "budget": {"initial_budget": 9, "window": "month"}}]"#;
+        told(stacked, "", &[of_a]);
     }
 }
