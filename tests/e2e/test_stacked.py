@@ -6,7 +6,7 @@ import pytest
 
 from harness import answers
 from harness.config import bucket, budget, plugin_config
-from harness.rig import MODES
+from harness.rig import MODES, chat_body
 
 LARGE = 1_000_000
 PLANS = {
@@ -17,6 +17,7 @@ PLANS = {
     ]},
     "rpm": {"limits": [{"name": "rpm", "bucket": {"requests_per_window": 3, "window": "1h"}}]},
     "few": {"concurrency": 2},
+    "likely": {"budget": budget(LARGE), "hold": "likely"},
     "dear": {"limits": [{"name": "best", "models": ["gpt-4o"], "budget": budget(1_000, "day")}]},
 }
 
@@ -80,3 +81,23 @@ def test_a_spent_limit_of_a_model_lowers_to_another(rig):
     lowered = rig.chat(tenant)
     assert lowered.status == 200
     assert (lowered.header("x-bursar-decision"), lowered.header("x-bursar-model")) == ("downgrade", "gpt-4o-mini")
+
+
+def test_what_a_request_uses_beyond_its_hold_is_counted(rig):
+    tenant = rig.tenant("likely")
+
+    def over():
+        return rig.metric("bursar_over_hold_total", tenant=tenant, unit="tokens")
+
+    # Of the first eight it is held what they may cost: a token a byte, and the longest answer.
+    ceiling = len(chat_body()) + 10
+    for _ in range(7):
+        rig.spend(tenant, 8)
+    assert over() == 0
+    rig.spend(tenant, ceiling + 5)
+    assert over() == 5
+    # What is likely of the next: at least the largest of those. It is no more than the ceiling.
+    rig.spend(tenant, ceiling)
+    assert over() == 5
+    rig.spend(tenant, ceiling + 37)
+    assert over() == 42
