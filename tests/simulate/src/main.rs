@@ -6,9 +6,12 @@
 //!     simulate --sweep [TRACE.csv]     a table of many settings instead
 //!     simulate --lending [TRACE.csv]   only one budget for all tenants: fixed shares, guaranteed ones that are lent, and none
 //!
-//! It writes target/simulate/<name of the trace>.svg and .md, and of one budget <name>-lending.svg and .md.
+//!     simulate --holds [TRACE.csv]     only what budgets hold: the most that requests may cost, and what is likely
+//!
+//! It writes target/simulate/<name of the trace>.svg and .md, of one budget <name>-lending.svg and .md, and of holds <name>-holds.md.
 
 mod draw;
+mod holds;
 mod lending;
 mod picture;
 mod play;
@@ -67,11 +70,12 @@ fn main() -> ExitCode {
                 lend(&name, &requests)
             }
             Some("--lending") => lend(&name, &requests),
+            Some("--holds") => hold(&name, &requests),
             Some("--sweep") => {
                 sweep::print(&requests);
                 Ok(())
             }
-            Some(other) => Err(format!("{other}: --sweep, --lending or nothing")),
+            Some(other) => Err(format!("{other}: --sweep, --lending, --holds or nothing")),
         }
     });
     match done {
@@ -95,6 +99,13 @@ fn lend(name: &str, requests: &[Request]) -> Result<(), String> {
     )
 }
 
+/// The day in both modes of holds.
+fn hold(name: &str, requests: &[Request]) -> Result<(), String> {
+    let table = holds::table(&holds::played(requests, &holds::ASSUMED));
+    println!("{table}");
+    put(&format!("{name}-holds.md"), &table)
+}
+
 /// The day's name and its requests.
 fn asked(path: Option<&str>) -> Result<(String, Vec<Request>), String> {
     let Some(path) = path else {
@@ -110,16 +121,20 @@ fn asked(path: Option<&str>) -> Result<(String, Vec<Request>), String> {
 /// Prints the table, and writes it and the picture.
 fn write(name: &str, table: &str, days: &[(&str, Day)], budgets: &[u64]) -> Result<(), String> {
     println!("{table}");
+    put(&format!("{name}.md"), table)?;
+    put(
+        &format!("{name}.svg"),
+        &picture::draw(&days[..DRAWN], budgets),
+    )
+}
+
+fn put(file: &str, text: &str) -> Result<(), String> {
     let directory = Path::new("target/simulate");
-    let put = |ending: &str, text: &str| {
-        let path = directory.join(format!("{name}.{ending}"));
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("written: {}", path.display());
-        Ok::<(), String>(())
-    };
     std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
-    put("md", table)?;
-    put("svg", &picture::draw(&days[..DRAWN], budgets))
+    let path = directory.join(file);
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("written: {}", path.display());
+    Ok(())
 }
 
 /// The day under each variant. It takes minutes, so every sixth hour of a day is a line.

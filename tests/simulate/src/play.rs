@@ -7,8 +7,10 @@ use std::rc::Rc;
 use bursar::config::Config;
 use bursar::exchange::{Exchange, HeldBytes, Next, Step, Warm};
 use bursar::http::{Headers, Properties};
+use bursar::limits::account::Account;
 use bursar::pressed::PressureView;
 use bursar::report::log_fields::Field;
+use bursar::report::metrics::Metric;
 use bursar::state::record::Record;
 use bursar::state::store::tenant_key;
 use bursar::units::Timestamp;
@@ -43,8 +45,12 @@ pub struct Payment {
     pub at: u64,
     pub tenant: usize,
     pub micros: u64,
-    /// What was held for it.
+    /// What is held for it so that it may cost whatever it can.
     pub held: u64,
+    /// What the tenant's own budget really held.
+    pub held_there: u64,
+    /// What was counted that it used beyond that.
+    pub told_over: u64,
 }
 
 /// A day under one configuration.
@@ -104,7 +110,7 @@ pub fn under(json: &Value, budgets: Vec<u64>, requests: &[Request], passed: impl
     Day {
         records: TENANTS
             .iter()
-            .map(|tenant| proxy.spent(tenant.name))
+            .map(|tenant| proxy.account(tenant.name).spent.usd.0)
             .collect(),
         budgets,
         outcomes,
@@ -117,6 +123,8 @@ struct Sent {
     exchange: Exchange,
     request: Request,
     tier: usize,
+    /// On its tenant's own budget.
+    held: u64,
 }
 
 struct Proxy {
@@ -129,12 +137,14 @@ struct Proxy {
 impl Proxy {
     fn send(&mut self, request: Request) -> (Outcome, Option<Sent>) {
         let now = at(request.row.at);
+        let tenant = TENANTS[request.tenant].name;
+        let before = self.account(tenant).held();
         let body = self.body(&request);
         let length = body.len().to_string();
         let headers = headers(&[
             (":method", "POST"),
             (":path", "/v1/chat/completions"),
-            ("x-tenant-id", TENANTS[request.tenant].name),
+            ("x-tenant-id", tenant),
             ("content-length", &length),
         ]);
         let mut exchange = Exchange::new(
@@ -163,18 +173,20 @@ impl Proxy {
             exchange,
             request,
             tier,
+            // What nothing has closed for half an hour is not held any more; no answer takes so long.
+            held: self.account(tenant).held().minus(before).usd.0,
         });
         (outcome, sent)
     }
 
-    /// Four bytes for each token of the prompt.
+    /// As many bytes as the request has.
     fn body(&self, request: &Request) -> String {
         let max = request.max_tokens;
         let before = format!(
             r#"{{"model":"{MODEL}","max_tokens":{max},"messages":[{{"role":"user","content":""#
         );
         let after = r#""}]}"#;
-        let length = (4 * request.row.prompt as usize).saturating_sub(before.len() + after.len());
+        let length = (request.bytes as usize).saturating_sub(before.len() + after.len());
         let mut body = String::with_capacity(before.len() + length + after.len());
         body += &before;
         while body.len() - before.len() < length {
@@ -190,7 +202,11 @@ impl Proxy {
         let now = at(nanos);
         let row = sent.request.row;
         let total = row.prompt + row.output;
-        let usage = json!({"prompt_tokens": row.prompt, "completion_tokens": row.output, "total_tokens": total});
+        let cached = sent.request.cached;
+        let usage = json!({
+            "prompt_tokens": row.prompt, "completion_tokens": row.output, "total_tokens": total,
+            "prompt_tokens_details": {"cached_tokens": cached}
+        });
         let body = json!({"object": "chat.completion", "usage": usage}).to_string();
         let headers = headers(&[(":status", "200"), ("content-type", "application/json")]);
         let exchange = &mut sent.exchange;
@@ -206,16 +222,18 @@ impl Proxy {
         Payment {
             at: nanos,
             tenant: sent.request.tenant,
-            micros: cost(sent.tier, row),
+            micros: cost(sent.tier, row, cached),
             held: reserve(sent.tier, &sent.request),
+            held_there: sent.held,
+            told_over: steps.iter().map(told_over).sum(),
         }
     }
 
-    fn spent(&self, tenant: &str) -> u64 {
+    fn account(&self, tenant: &str) -> Account {
         let bytes = self.store.value(&tenant_key(tenant));
-        bytes.map_or(0, |bytes| {
+        bytes.map_or_else(Account::default, |bytes| {
             let record = Record::decode(&bytes).expect("the core has written it");
-            record.account.spent.usd.0
+            record.account
         })
     }
 }
@@ -234,6 +252,15 @@ fn field(fields: &[Field], name: &str) -> String {
         .iter()
         .find(|(key, _)| key.property() == name)
         .map_or_else(String::new, |(_, value)| value.to_string())
+}
+
+/// What a step has counted as used beyond what was held.
+fn told_over(step: &Step) -> u64 {
+    let counted = step.metrics.iter().map(|metric| match metric {
+        Metric::Add(series, by) if series.name().starts_with("bursar_over_hold_total.") => *by,
+        _ => 0,
+    });
+    counted.sum()
 }
 
 fn tier(fields: &[Field]) -> usize {

@@ -48,6 +48,10 @@ pub struct Request {
     /// Index into [`TENANTS`].
     pub tenant: usize,
     pub max_tokens: u64,
+    /// Of its body.
+    pub bytes: u64,
+    /// How much of its prompt is read from a cache.
+    pub cached: u64,
 }
 
 /// Clients name a limit with room to spare.
@@ -63,6 +67,8 @@ pub fn spread(rows: &[Row]) -> Vec<Request> {
                 row,
                 tenant: draw.weighted(TENANTS.iter().map(|tenant| tenant.hours[hour])),
                 max_tokens: limit.unwrap_or(row.output),
+                bytes: 4 * row.prompt,
+                cached: 0,
             }
         })
         .collect()
@@ -74,6 +80,7 @@ pub struct Tier {
     model: &'static str,
     /// USD micros per million tokens.
     input: u64,
+    cached: u64,
     output: u64,
     /// In thousandths.
     below: Option<u64>,
@@ -82,25 +89,31 @@ pub struct Tier {
 /// As the first configuration of docs/configuration.md has it.
 #[rustfmt::skip]
 pub const LADDER: [Tier; 3] = [
-    Tier { name: "default",  model: MODEL,          input: 2_500_000, output: 10_000_000, below: None },
-    Tier { name: "standard", model: "gpt-4.1-mini", input: 400_000,   output: 1_600_000,  below: Some(500) },
-    Tier { name: "compact",  model: "gpt-4o-mini",  input: 150_000,   output: 600_000,    below: Some(200) },
+    Tier { name: "default",  model: MODEL,          input: 2_500_000, cached: 1_250_000, output: 10_000_000, below: None },
+    Tier { name: "standard", model: "gpt-4.1-mini", input: 400_000,   cached: 100_000,   output: 1_600_000,  below: Some(500) },
+    Tier { name: "compact",  model: "gpt-4o-mini",  input: 150_000,   cached: 75_000,    output: 600_000,    below: Some(200) },
 ];
 
 /// What a request costs at a tier in USD micros, reckoned apart from the core.
-pub fn cost(tier: usize, row: Row) -> u64 {
-    let Tier { input, output, .. } = LADDER[tier];
-    (row.prompt * input + row.output * output).div_ceil(1_000_000)
+pub fn cost(tier: usize, row: Row, cached: u64) -> u64 {
+    let Tier {
+        input,
+        cached: read,
+        output,
+        ..
+    } = LADDER[tier];
+    let prompt = (row.prompt - cached) * input + cached * read;
+    (prompt + row.output * output).div_ceil(1_000_000)
 }
 
 /// What is held for it: a token for each byte of its body, and the longest answer.
 pub fn reserve(tier: usize, request: &Request) -> u64 {
     let row = Row {
-        prompt: 4 * request.row.prompt,
+        prompt: request.bytes,
         output: request.max_tokens,
         ..request.row
     };
-    cost(tier, row)
+    cost(tier, row, 0)
 }
 
 /// Budgets in USD micros, by tenant.
@@ -133,7 +146,7 @@ pub fn percents() -> Vec<u64> {
 pub fn demand(requests: &[Request]) -> Vec<u64> {
     let mut demand = vec![0; TENANTS.len()];
     for request in requests {
-        demand[request.tenant] += cost(0, request.row);
+        demand[request.tenant] += cost(0, request.row, 0);
     }
     demand
 }
@@ -166,7 +179,9 @@ fn with_ladder(tenants: &Value) -> Value {
 
 impl Tier {
     fn configuration(&self) -> Value {
-        let price = json!({"input": usd(self.input), "output": usd(self.output)});
+        let price = json!({
+            "input": usd(self.input), "cached_input": usd(self.cached), "output": usd(self.output)
+        });
         let mut tier = json!({"name": self.name, "model": self.model, "price": price});
         if let Some(below) = self.below {
             tier["below"] = json!(below as f64 / 1_000.0);

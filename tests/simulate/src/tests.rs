@@ -156,3 +156,48 @@ fn shares_that_are_lent_refuse_fewer_than_fixed_ones_and_nobody_within_what_is_n
     assert_eq!((within(0), within(1)), (0, 0));
     assert!(within(2) > 0);
 }
+
+/// Every second request of our own day by what is held, with the mildest assumptions and the harshest.
+fn held() -> &'static [holds::Held] {
+    static DAYS: OnceLock<Vec<holds::Held>> = OnceLock::new();
+    DAYS.get_or_init(|| {
+        let [mildest, .., harshest] = holds::ASSUMED;
+        let requests: Vec<Request> = requests().into_iter().step_by(2).collect();
+        holds::played(&requests, &[mildest, harshest])
+    })
+}
+
+#[test]
+fn what_requests_use_beyond_their_holds_is_nothing_with_ceiling_and_a_hundredth_of_each_budget_at_most_with_likely()
+ {
+    for held in held() {
+        let over = held.over();
+        let told: u64 = held.day.payments.iter().map(|paid| paid.told_over).sum();
+        assert_eq!(told, over.iter().sum::<u64>(), "{}", held.assumed);
+        for (over, budget) in over.into_iter().zip(&held.day.budgets) {
+            let most = if held.mode == "likely" {
+                budget / 100
+            } else {
+                0
+            };
+            assert!(over <= most, "{}: {over} of {budget}", held.assumed);
+        }
+    }
+}
+
+#[test]
+fn likely_holds_less_than_ceiling_and_what_is_used_is_charged_in_both() {
+    let of = |held: &holds::Held| -> u64 {
+        let payments = held.day.payments.iter();
+        payments.map(|paid| paid.held_there).sum()
+    };
+    let [mild, likely, harsh, also_likely] = held() else {
+        panic!("two assumptions in two modes")
+    };
+    assert!(of(likely) * 10 < of(mild) * 6 && of(also_likely) * 2 < of(harsh));
+    for held in held() {
+        // Cached tokens are charged as such.
+        let spent: Vec<u64> = by_tenant(&held.day).iter().map(|one| one.spent).collect();
+        assert_eq!(spent, held.day.records, "{} {}", held.mode, held.assumed);
+    }
+}
