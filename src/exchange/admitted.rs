@@ -42,6 +42,8 @@ pub(super) struct Admitted {
     pub(super) asks_usage: bool,
     /// It is a stream that does not report its usage, and usage could not be requested.
     pub(super) is_unasked: bool,
+    /// Usage was requested on the client's behalf, so that what comes only for that is removed.
+    pub(super) drops_usage: bool,
     /// What would have been done with it, in shadow mode.
     pub(super) shadow: Option<Shadow>,
     /// Messages of its conversation that are left out, and the edits that do so.
@@ -87,9 +89,12 @@ impl Admitted {
         let place = request.place.filter(|place| tier > place.asked);
         let lower = place.and_then(|place| place.ladder.tiers.get(tier));
         let serving = request.place.and_then(|place| place.ladder.tiers.get(tier));
+        let asks_usage = serving.is_none_or(|tier| tier.asks_usage);
         Self {
+            asks_usage,
+            // Until the body is complete, it may still be requested.
+            drops_usage: facts.hides_usage && asks_usage && endpoint.may_be_asked(),
             endpoint,
-            asks_usage: serving.is_none_or(|tier| tier.asks_usage),
             tier: tier_name(request, tier),
             model: lower.map_or(&requested_model, |tier| &tier.model).clone(),
             price: request.price(tier).cloned(),

@@ -28,6 +28,7 @@ impl RequestBody {
             false => Vec::new(),
         };
         if let Some(sent) = self.sent.as_mut().filter(|_| ends) {
+            sent.drops_usage = sent.facts.hides_usage && self.asks_usage;
             sent.is_unasked = sent.facts.hides_usage && sent.asks_usage && !self.asks_usage;
         }
         match &mut self.body {

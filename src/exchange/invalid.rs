@@ -69,7 +69,10 @@ impl RequestBody {
             step.headers.extend(self.decided_headers());
         }
         match (self.sent.take(), self.unread.take()) {
-            (Some(sent), _) => Stage::Admitted(sent),
+            (Some(mut sent), _) => {
+                sent.drops_usage &= self.asks_usage;
+                Stage::Admitted(sent)
+            }
             (None, Some(shadow)) => Stage::Unread(Box::new(shadow)),
             (None, None) => Stage::Idle,
         }

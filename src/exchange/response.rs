@@ -203,7 +203,7 @@ impl Admitted {
 
     /// A reader for the response with these headers.
     pub(super) fn reader(&self, response: &Headers) -> UsageReader {
-        UsageReader::new(self.endpoint.wire, response, self.facts.hides_usage)
+        UsageReader::new(self.endpoint.wire, response, self.drops_usage)
     }
 }
 

@@ -4,7 +4,9 @@ mod asking;
 mod no_answer;
 mod price;
 
-use crate::opening::{BODY, STREAMED, USAGE_EVENT, allow_long, config, held, spent, stream, with};
+use crate::opening::{
+    BODY, CHAT, STREAMED, USAGE_EVENT, allow_long, config, held, spent, stream, with,
+};
 use crate::proxy::{Proxy, usage};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -207,6 +207,58 @@ fn usage_is_not_asked_of_an_api_that_does_not_know_the_question() {
     }
 }
 
+// Of an answer only what bursar itself asked for is taken away: many servers report usage to everybody.
+#[test]
+fn usage_that_came_unasked_stays_in_the_answer() {
+    let answer = stream(USAGE_EVENT);
+    let long = "x".repeat(2_000);
+    let gone = format!(
+        r#"{{"model":"gpt-4o","stream_options":{{}},"x":"{long}","stream":true,"max_tokens":9}}"#
+    );
+    let old = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-06-01";
+    let broken = STREAMED.replace('}', &format!(r#","x":"{long}",}}"#));
+    let sources = STREAMED.replace("true", r#"true,"data_sources":[{"x":1}]"#);
+    let signed = ("authorization", "AWS4-HMAC-SHA256 x");
+    for (path, body, header, asks, shadow) in [
+        (CHAT, STREAMED, ("x-y", "z"), false, false),
+        (CHAT, STREAMED, signed, true, false),
+        (old, STREAMED, ("x-y", "z"), true, false),
+        (CHAT, &sources, ("x-y", "z"), true, false),
+        (CHAT, &gone, ("x-y", "z"), true, false),
+        (CHAT, &broken, ("x-y", "z"), true, true),
+    ] {
+        let length = ("content-length", "1");
+        for (hold, lengths) in [(true, &[][..]), (false, &[][..]), (false, &[length][..])] {
+            let proxy = Proxy::new(&with(|config| {
+                config["hold_headers"] = hold.into();
+                allow_long(config);
+                config["plans"]["small"]["shadow"] = shadow.into();
+                for tier in config["tiers"].as_array_mut().unwrap() {
+                    tier["ask_usage"] = asks.into();
+                }
+            }));
+            let post = (":method", "POST");
+            let tenant = ("x-tenant-id", "acme");
+            let mut call = proxy.request(&[post, (":path", path), tenant, header], false);
+            call.send(&body.as_bytes().chunks(100).collect::<Vec<_>>());
+            assert_eq!(call.upstream_text(), body);
+            let mut headers = vec![("content-type", "text/event-stream")];
+            headers.extend(lengths);
+            call.answer_headers("200", &headers);
+            let told = call.response_header("content-length");
+            assert_eq!(told, lengths.first().map(|(_, one)| *one));
+            for (at, byte) in answer.as_bytes().chunks(1).enumerate() {
+                call.answer_chunk(byte, false);
+                assert_eq!(call.response_body.len(), at + 1, "{path} {body}");
+            }
+            call.answer_chunk(b"", true);
+            assert_eq!(String::from_utf8_lossy(&call.response_body), answer);
+            let by = call.fields.get("bursar_settled_by");
+            assert_eq!(by.map(String::as_str), Some("usage"));
+        }
+    }
+}
+
 // Options that were forwarded before `stream` was seen, with no room to keep them back, cannot ask for anything any more.
 #[test]
 fn a_stream_that_could_not_be_asked_for_its_usage_costs_what_was_reserved() {
