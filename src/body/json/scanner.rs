@@ -333,6 +333,8 @@ impl Scanner {
         let level = self.levels.last();
         let (inside, current) = level.map_or((0, None), |level| (level.inside, level.current));
         if let Some(slot) = current.and_then(|index| self.fields.get_mut(index)) {
+            // What was found under the same key before is lost, even if a fault follows.
+            self.has_news |= slot.is_some();
             *slot = Some(Field {
                 start,
                 ..Field::default()

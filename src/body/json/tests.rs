@@ -294,6 +294,27 @@ fn in_a_response_the_last_of_two_counts() {
     assert_eq!(scanner.value(0).and_then(text), Some("c".to_owned()));
 }
 
+// What was found is lost with it, in whatever chunks it comes.
+#[test]
+fn it_is_news_that_a_value_begins_again_though_nothing_good_comes_of_it() {
+    for body in [r#"{"model":"a","model":_"}"#, r#"{"cfg":{"most":1,"most":]}}"#] {
+        for split in 0..body.len() {
+            let mut scanner = Scanner::new(SHAPE, Repeats::TakeLast);
+            let mut told = Vec::new();
+            let (head, tail) = body.as_bytes().split_at(split);
+            let fed = [head, tail].map(|chunk| {
+                let fed = scanner.feed(chunk);
+                if scanner.take_news() {
+                    told = scanner.fields.clone();
+                }
+                fed
+            });
+            assert!(fed.contains(&Err(Malformed::Syntax)));
+            assert_eq!(told, scanner.fields, "{body} {split}");
+        }
+    }
+}
+
 #[test]
 fn whatever_changes_is_news_and_a_part_of_a_text_is_none() {
     let text = "x".repeat(100);
