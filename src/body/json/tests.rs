@@ -297,7 +297,10 @@ fn in_a_response_the_last_of_two_counts() {
 // What was found is lost with it, in whatever chunks it comes.
 #[test]
 fn it_is_news_that_a_value_begins_again_though_nothing_good_comes_of_it() {
-    for body in [r#"{"model":"a","model":_"}"#, r#"{"cfg":{"most":1,"most":]}}"#] {
+    for body in [
+        r#"{"model":"a","model":_"}"#,
+        r#"{"cfg":{"most":1,"most":]}}"#,
+    ] {
         for split in 0..body.len() {
             let mut scanner = Scanner::new(SHAPE, Repeats::TakeLast);
             let mut told = Vec::new();
