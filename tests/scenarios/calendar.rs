@@ -44,17 +44,22 @@ fn a_day_ends_at_midnight_there() {
 }
 
 #[test]
-fn on_the_day_that_clocks_are_put_on_there_is_an_hour_less_to_wait() {
-    let proxy = proxy("day", "Europe/Berlin");
-    // To the first moment of 31 March 2024 in Berlin.
-    proxy.pass_millis((30 * 24 + 11) * HOUR);
-    proxy.served("acme", BODY, 990, 0);
-    let refused = proxy.chat("acme", BODY);
-    assert_eq!(refused.reply_header("retry-after"), Some("82800"));
-    let policy = refused.reply_header("ratelimit-policy").unwrap();
-    assert!(policy.contains("w=82800"), "{policy}");
-    proxy.pass_millis(23 * HOUR);
-    assert_eq!(proxy.chat("acme", BODY).refused(), None);
+fn a_day_on_which_clocks_are_changed_has_23_hours_or_25() {
+    // To the first moments of 31 March and of 27 October 2024 in Berlin.
+    for (hours, length) in [(30 * 24 + 11, 23), (240 * 24 + 10, 25)] {
+        let proxy = proxy("day", "Europe/Berlin");
+        proxy.pass_millis(hours * HOUR);
+        proxy.served("acme", BODY, 990, 0);
+        let refused = proxy.chat("acme", BODY);
+        let wait = (length * 3_600).to_string();
+        assert_eq!(refused.reply_header("retry-after"), Some(wait.as_str()));
+        let policy = refused.reply_header("ratelimit-policy").unwrap();
+        assert!(policy.contains(&format!("w={wait}")), "{policy}");
+        proxy.pass_millis(length * HOUR - 1);
+        assert!(proxy.chat("acme", BODY).refused().is_some());
+        proxy.pass_millis(1);
+        assert_eq!(proxy.chat("acme", BODY).refused(), None);
+    }
 }
 
 // Limits are configuration, spend is state.

@@ -26,6 +26,7 @@ mod lowering;
 mod maximum;
 mod memory;
 mod models;
+mod page;
 mod parents;
 mod plans;
 mod refusing;
