@@ -146,6 +146,8 @@ impl Account {
         let now = self.not_before(now);
         let raise = budget.extra.filter(|extra| now < extra.until);
         self.extra = raise.map_or(0, |extra| extra.amount);
+        let is_fresh = |hold: &Hold| now.since(hold.since) < budget.reservation_expiry;
+        self.holds.retain(is_fresh);
         if self.window.is_open(now) || self.window.start >= current.start {
             self.window = match budget.period {
                 // Each request puts its end off.
@@ -155,8 +157,6 @@ impl Account {
                 },
                 _ => current,
             };
-            let is_fresh = |hold: &Hold| now.since(hold.since) < budget.reservation_expiry;
-            self.holds.retain(is_fresh);
             for child in &mut self.children {
                 child.holds.retain(is_fresh);
             }

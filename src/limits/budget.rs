@@ -161,7 +161,8 @@ impl Budget {
         }
     }
 
-    /// What the window after this account's begins with, if it follows at once: what is carried over, and what is owed.
+    /// What the window after this account's begins with, if it follows at once: what is carried over, and what is owed. What is in flight
+    /// over the end is spent in the window that ends.
     pub(super) fn inheritance(&self, account: &Account, follows: bool) -> (u64, Cost) {
         let most = self
             .rollover
@@ -170,15 +171,19 @@ impl Budget {
             // Nothing was spent in the windows between.
             return (most, Cost::ZERO);
         }
-        let unspent = self.unspent(account, self.allowance(account));
+        let unused = self.headroom(account, self.allowance(account));
         let debt = self.over(account, account.debt);
-        (unspent.min(most), self.at_most_one(debt))
+        (unused.min(most), self.at_most_one(debt))
     }
 
-    /// How much of a cost is spent beyond what may be.
+    /// How much of a cost is beyond what may be spent, with what is held.
     pub(super) fn over(&self, account: &Account, cost: Cost) -> Cost {
+        if cost == Cost::ZERO {
+            return cost;
+        }
         let allowance = self.allowance(account);
-        let over = |unit: Unit| unit.of(account.spent).saturating_sub(allowance);
+        let used = account.spent.plus(account.held());
+        let over = |unit: Unit| unit.of(used).saturating_sub(allowance);
         Cost {
             tokens: cost.tokens.min(Tokens(over(Unit::Tokens))),
             usd: cost.usd.min(Micros(over(Unit::UsdMicros))),

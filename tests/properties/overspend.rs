@@ -120,3 +120,66 @@ proptest! {
         prop_assert_eq!(proxy.record("acme").account.held().tokens.0, 0);
     }
 }
+
+/// Of a window, in milliseconds.
+const WINDOW: u64 = 10_800_000;
+
+/// Mostly large requests that use what they may, and windows that end.
+fn any_large() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        8 => (100..900_u64).prop_map(Happening::Ask),
+        4 => (any::<usize>(), 90..=100_u64).prop_map(|(at, share)| Happening::Answer(at, share)),
+        1 => any::<usize>().prop_map(Happening::Fail),
+        1 => (0..EXPIRY / 3).prop_map(Happening::Pass),
+    ]
+}
+
+proptest! {
+    // What is in flight over a window's end is used in the one that it was reserved in: it is not left for the next one.
+    #[test]
+    fn several_windows_together_are_not_overspent_whatever_is_carried_over(
+        happenings in prop::collection::vec(any_large(), 1..60),
+        rollover in prop_oneof![Just(0.1), Just(0.5), Just(1.0)],
+    ) {
+        let mut config = budget(1_000);
+        config["tenants"]["acme"]["budget"]["rollover"] = rollover.into();
+        let proxy = Proxy::new(&config);
+        let mut flight: Vec<(Call<'_>, u64, u64)> = Vec::new();
+        let (mut clock, mut used, mut late) = (0, 0, 0);
+        for happening in happenings {
+            match happening {
+                Happening::Ask(output) => {
+                    let call = proxy.chat("acme", &format!(r#"{{"model":"m","max_tokens":{output}}}"#));
+                    if call.reply.is_none() {
+                        flight.push((call, output, clock));
+                    }
+                }
+                Happening::Answer(at, share) if !flight.is_empty() => {
+                    let (mut call, output, since) = flight.swap_remove(at % flight.len());
+                    let output = output * share / 100;
+                    used += 20 + output;
+                    if clock - since >= EXPIRY / 30 * 29 {
+                        late += 20 + output;
+                    }
+                    call.answer_json(&usage(20, output));
+                    call.end();
+                }
+                Happening::Fail(at) if !flight.is_empty() => {
+                    let (mut call, ..) = flight.swap_remove(at % flight.len());
+                    call.answer_headers("503", &[]);
+                    call.end();
+                }
+                // To just about a window's end, or further.
+                Happening::Pass(millis) => {
+                    let left = WINDOW - clock % WINDOW;
+                    let millis = if millis % 2 == 0 { millis } else { left - 1 + millis % 3 };
+                    clock += millis;
+                    proxy.pass_millis(millis);
+                }
+                _ => {}
+            }
+            let windows = 1 + clock / WINDOW;
+            prop_assert!(used <= windows * 1_000 + late, "{} in {} windows", used, windows);
+        }
+    }
+}

@@ -320,6 +320,52 @@ fn what_a_window_leaves_is_carried_over_up_to_a_share() {
     assert!(fits(1_500) && !fits(1_501), "of a day that nobody used");
 }
 
+// It is spent in the window that it was reserved in, when it comes back in the next one.
+#[test]
+fn what_is_in_flight_over_a_windows_end_is_not_left_for_the_next_one() {
+    let limits = json!([{"name": "day", "budget": {"initial_budget": 1_000, "window": "day", "rollover": 1}}]);
+    let proxy = Proxy::new(&with(json!({"limits": limits})));
+    let body = |output: u64| format!(r#"{{"model":"gpt-4o-mini","max_tokens":{output}}}"#);
+    proxy.pass_millis(43_200_000 - 1);
+    let mut late = proxy.chat("acme", &body(560));
+    assert_eq!(account(&proxy, "day"), (0, 600));
+    proxy.pass_millis(1);
+    let fits = |tokens: u64| proxy.chat("acme", &body(tokens - 41)).refused().is_none();
+    assert!(!fits(1_401));
+    late.answer_json(&usage(40, 560));
+    late.end();
+    assert!(!fits(1_401) && fits(1_400));
+}
+
+// A request that used more than was held for it, and what the budget still held then for another one, do not both fit.
+#[test]
+fn what_is_owed_is_reckoned_with_what_is_in_flight_over_a_windows_end() {
+    let limits = json!([{"name": "day", "budget": {"initial_budget": 1_000, "window": "day"}}]);
+    let proxy = Proxy::new(&with(json!({"limits": limits})));
+    let body = |output: u64| format!(r#"{{"model":"gpt-4o-mini","max_tokens":{output}}}"#);
+    proxy.pass_millis(43_200_000 - 1);
+    // It uses all that was held for it, in the next window; or half of it, in this one.
+    for (tokens, owed) in [(400, 200), (200, 0)] {
+        let mut first = proxy.chat("acme", &body(360));
+        let mut long = proxy.chat("acme", &body(560));
+        assert_eq!((first.refused(), long.refused()), (None, None));
+        // 200 beyond its hold.
+        long.answer_json(&usage(40, 760));
+        long.end();
+        if tokens == 400 {
+            proxy.pass_millis(1);
+        }
+        first.answer_json(&usage(40, tokens - 40));
+        first.end();
+        if tokens == 200 {
+            proxy.pass_millis(1);
+        }
+        proxy.served("acme", &body(100), 0, 0);
+        assert_eq!(account(&proxy, "day"), (owed, 0));
+        proxy.pass_millis(2 * 86_400_000 - 1);
+    }
+}
+
 #[test]
 fn a_raise_ends_by_itself() {
     let extra = json!({"amount": 500, "until": "2024-02-29T18:00:00Z"});
