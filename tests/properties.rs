@@ -28,6 +28,8 @@ mod learned;
 mod lease;
 #[path = "properties/lending.rs"]
 mod lending;
+#[path = "properties/operators.rs"]
+mod operators;
 #[path = "properties/overspend.rs"]
 mod overspend;
 #[path = "properties/policy.rs"]
@@ -46,6 +48,10 @@ mod shared;
 mod store;
 #[path = "properties/usage.rs"]
 mod usage_by_tree;
+#[path = "properties/workers.rs"]
+mod workers;
+#[path = "properties/world.rs"]
+mod world;
 
 /// The bytes, cut at these places.
 fn chunks<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
