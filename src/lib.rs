@@ -14,9 +14,9 @@
 //! | settle | [`admission`]: reserved before, settled now |
 //! | report | [`report`]: metrics, log fields, response headers, refusals |
 //!
-//! [`lease`] is how many proxies share one budget, [`sweep`] tells gauges between requests, and [`overview`] is the operators' report. [`exchange`] leads a request along that way, [`config`] is what the operator wants,
-//! and `edge` ties both to the proxy. [`units`], [`name`], [`text`], [`glob`], [`metric`], [`log_field`] and [`header_group`] are what
-//! the others are made of.
+//! With [`lease`] many proxies share one budget; [`sweep`] publishes gauges between requests; [`overview`] is the operators' report.
+//! [`exchange`] leads a request through these rooms, [`config`] is what the operator wants, and `edge` ties both to the proxy. [`units`],
+//! [`name`], [`text`], [`glob`], [`metric`], [`log_field`] and [`header_group`] are vocabulary that the others share.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// What the access log can be told of a request.
+/// The fields that the access log can have of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
@@ -13,7 +13,7 @@ pub enum LogField {
     Plan,
     /// The tier that serves.
     Tier,
-    /// The model that the client asked for.
+    /// The model that the client requested.
     RequestedModel,
     /// The model that was sent upstream.
     Model,
@@ -43,7 +43,7 @@ pub enum LogField {
     SettledBy,
     /// What is left of the budget, in its unit.
     Remaining,
-    /// Why the upstream said no.
+    /// Why the upstream refused.
     UpstreamRefusal,
     /// The total that the provider reported, where its parts do not add up to it.
     ReportedTotal,

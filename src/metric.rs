@@ -9,8 +9,8 @@ use std::hash::{Hash, Hasher};
 
 use crate::name::Name;
 
-/// One of the series of a metric. Its name is written out once, when the proxy is told of it; from then on it is known by
-/// its parts.
+/// One of the series of a metric. Its name is written out once, when it is defined in the proxy; from then on
+/// it is identified by its parts.
 #[derive(Clone, Debug)]
 pub struct Series {
     family: &'static Family,
@@ -143,7 +143,7 @@ impl From<&Name> for Label {
     }
 }
 
-/// A word is told from others by its place: if it should be at two places, it counts as two.
+/// Fixed words are compared by address: the same word at two addresses counts as two labels.
 impl PartialEq for Label {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

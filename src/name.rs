@@ -54,7 +54,7 @@ impl Deref for Name {
     }
 }
 
-/// As its text is, so that a map of names can be asked for a text.
+/// The hash of its text, so that a map of names can be searched by a text.
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.text.hash(state);

@@ -1,7 +1,7 @@
 //! The operators' report: where all limits of all configured tenants stand, what was counted of them, and how bursar and the upstreams
 //! are, as a page and as JSON.
 //!
-//! It is a listener of its own that answers, for the other configurations of the same VM: what is read is read when it is asked for, a
+//! It is served by a listener of its own, for the other configurations of the same VM. Records are read when the report is requested, a
 //! thousand tenants at a time.
 
 mod counted;
@@ -60,7 +60,7 @@ pub fn answer(
     }
 }
 
-/// Which page is asked for, counted from 1.
+/// The number of the requested page, counted from 1.
 fn number(path: &[u8]) -> usize {
     let digits = parameter(path, "page").and_then(|digits| String::from_utf8(digits).ok());
     let number = digits.and_then(|digits| digits.parse().ok());
@@ -93,7 +93,7 @@ fn tell(
     }
 }
 
-/// Tiers whose upstream says no, or answers later than the strictest SLA wants.
+/// Tiers whose upstream refuses, or answers later than the strictest SLA wants.
 fn troubled(
     configs: &[Rc<Config>],
     store: &impl Store,

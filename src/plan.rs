@@ -37,7 +37,7 @@ pub struct Limits {
     pub weights: Option<Weights>,
     /// The most that one request may cost.
     pub max_request: Option<Maximum>,
-    /// Globs of the models that may be asked for; `None` for all.
+    /// Globs of the models that may be requested; `None` for all.
     pub models: Option<Vec<String>>,
     /// Keeps the requested model, whatever remains.
     pub never_downgrade: bool,
@@ -62,7 +62,7 @@ pub struct Limits {
     pub shadow: bool,
 }
 
-/// The most that one request may cost, by what is likely of its prompt and its output limit.
+/// The most that one request may cost, estimated from its prompt and its output limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maximum {
     /// What is counted.
@@ -161,7 +161,7 @@ impl Limits {
         weights.map_or_else(|| usage.total(), |weights| weights.of(usage))
     }
 
-    /// Whether a model may be asked for. Which ones serve is the ladder's affair.
+    /// Whether a model may be requested. Which ones serve is up to the ladder.
     pub(crate) fn allows(&self, model: &str) -> bool {
         let models = self.models.as_ref();
         models.is_none_or(|globs| globs.iter().any(|glob| matches(glob, model)))
@@ -185,14 +185,14 @@ impl Limits {
     }
 }
 
-/// What a plan or a tenant wants of every ladder, by the tiers' names. A name says nothing of a ladder without it.
+/// What a plan or a tenant wants of every ladder, by the tiers' names. A name has no effect on a ladder that does not have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preferences {
     /// The tiers that requests may be sent to; `None` for all.
     pub tiers: Option<Vec<String>>,
     /// No request is sent below this tier.
     pub floor: Option<String>,
-    /// Marks in the place of the tiers' own.
+    /// Marks in place of the tiers' own.
     pub below: Vec<(String, Ppm)>,
 }
 

@@ -10,25 +10,24 @@
 //!    already is left only past its mark by a margin.
 //! 4. *Conversation*: where its conversation was served in this window, it stays, as long as what remains does not come to a
 //!    share of the next mark ([`crate::plan::Sticky`]).
-//! 5. *Preferences*: of the tiers that the tenant may be sent to, down to its floor, and that can serve the request, the
-//!    nearest from there upwards; downwards, where only the asked tier is left and that is not allowed.
-//! 6. *Upstream*: tiers whose upstream says no just now ([`crate::tier::pressure`]) are left out, as long as there is another from there
-//!    downwards. Where all say no it stays: a lesser model that is refused, too, helps nobody.
-//! 7. *SLA*: where that one's answers begin too late just now, the next one downwards whose answers do not. Where there is
-//!    none it stays: a lesser model that is late, too, helps nobody.
-//! 8. *Budget*: the first of those from there downwards whose reservation all budgets can hold serves, and for whose model there
-//!    is room in all limits that are of that model. If that is none, it may be one whose upstream says no: its answer is truer
-//!    than ours would be.
-//! 9. *Capacity*: where a tier's shared capacity ([`crate::limits::capacity`]) has no room for the request, the next of those serves
-//!    that has. Rather than to be refused, it goes back to one that is slow.
-//! 10. Where the budget can hold none, the plan may limit the request's output to what it still holds, on the lowest tier; else
+//! 5. *Preferences*: only tiers count from here on that the tenant may use, down to its floor, and that can serve the request. The tier
+//!    moves up to the nearest of them, not above the requested one; if there is none, down to the nearest.
+//! 6. *Upstream*: tiers whose upstream refuses just now ([`crate::tier::pressure`]) are left out, as long as there is another at or below
+//!    this tier. Where all upstreams refuse, the tier stays: a lesser model that is refused, too, helps nobody.
+//! 7. *SLA*: where this tier's answers begin too late just now, the next lower tier whose answers do not. Where there is
+//!    none, the tier stays: a lesser model that is late, too, helps nobody.
+//! 8. *Budget*: from this tier downwards, the first one serves whose reservation fits into every budget, and into every limit that is
+//!    for its model. If none does, it may be one whose upstream refuses: the upstream's refusal says more than ours would.
+//! 9. *Capacity*: where a tier's shared capacity ([`crate::limits::capacity`]) has no room for the request, the next lower tier serves
+//!    that has. A tier that is too slow is taken rather than to refuse.
+//! 10. Where no tier's reservation fits into the budget, the plan may limit the request's output to what it still holds, on the lowest tier; else
 //!     the plan's overdraft may admit the request on the last tier that is allowed. Either way that tier must have room, too.
-//! 11. *Slices*: what proxies share is counted above as far as it is known to be there. If it is not here yet, the request is refused for
-//!     a moment, and not lowered.
-//! 12. Where several limits refuse, the one is reported that refuses longest; on a tie a subject's before the tenant's before a
-//!     parent's; and of one payer's: never, spent, not yet, held.
+//! 11. *Slices*: of a budget that proxies share, the rules above count what the store last reported as free. If that suffices but this
+//!     proxy does not hold it yet, the request is refused for a moment, and not lowered.
+//! 12. Where several limits refuse, the one that refuses longest is reported; on a tie a subject's before the tenant's before a
+//!     parent's; and of one payer's, by kind: never, spent, not yet, held.
 //!
-//! Where several rules lower the tier, the reason is of the one that fixed it; on a tie, of the earlier. A tenant that must
+//! Where several rules lower the tier, the reason is that of the rule that fixed it; on a tie, of the earlier one. A tenant that must
 //! not be downgraded only ever gets the requested tier.
 
 mod book;
@@ -198,7 +197,7 @@ fn choose(limits: &Limits, request: &Request<'_>, record: &Record, now: Timestam
     }
 }
 
-/// Of the tiers from the chosen one downwards those whose upstream does not say no, and the first of them. All of them, where there is
+/// Of the tiers from the chosen one downwards those whose upstream does not refuse, and the first of them. All of them, where there is
 /// none.
 fn open(all: TierSet, chosen: Choice, pressed: TierSet) -> (Choice, TierSet) {
     let open = all.less(pressed);

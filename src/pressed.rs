@@ -1,8 +1,8 @@
-//! Which tiers' upstreams say no just now, by what all workers have heard (see [`crate::tier::pressure`]).
+//! Which tiers' upstreams refuse just now, by what all workers have heard (see [`crate::tier::pressure`]).
 //!
 //! One value in shared data has it for all tiers. A worker reads it at most every [`REFRESH`], and not for ladders of a single tier: where
-//! requests are frequent that costs them nothing, and where they are rare, one read of a key that mostly is not there. What a
-//! worker has heard itself it knows at once, and the others before the first of those who were told to come back does, which is after
+//! requests are frequent that costs them nothing, and where they are rare, one read of a key that mostly is not there. A
+//! worker knows at once of a refusal that it has seen itself; the others know of it before the first refused client retries, which is after
 //! 100 ms.
 
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ pub const REFRESH: Duration = Duration::from_millis(50);
 /// Races that a change may lose. A refusal that is lost is followed by others, and a success too.
 const TRIES: u32 = 16;
 
-/// What a worker knows of upstreams that say no. The edge has one, and gives it to each exchange.
+/// What a worker knows of upstreams that refuse. The edge has one, and gives it to each exchange.
 #[derive(Clone, Debug, Default)]
 pub struct PressureView(Rc<RefCell<Seen>>);
 
@@ -81,7 +81,7 @@ pub fn key(place: LadderPlace<'_>, tier: usize, model: &str, credential: u64) ->
     }
 }
 
-/// The tiers from the asked one downwards whose upstream says no.
+/// The tiers from the requested one downwards whose upstream refuses.
 #[must_use]
 pub fn tiers(known: &Pressures, request: &Request<'_>, credential: u64) -> TierSet {
     let Some(place) = request.place.filter(|_| !known.is_empty()) else {
@@ -93,7 +93,7 @@ pub fn tiers(known: &Pressures, request: &Request<'_>, credential: u64) -> TierS
         .collect()
 }
 
-/// The tier to which this request is sent to see whether its upstream still says no, if one is to be. It is claimed then.
+/// The tier to which this request is sent to see whether its upstream still refuses, if one is to be. It is claimed then.
 pub fn probe<S: Store>(
     ledger: &mut Ledger<'_, S>,
     view: &PressureView,
@@ -179,7 +179,7 @@ pub fn spread(now: Timestamp) -> u64 {
     micros.wrapping_mul(2_654_435_761) >> 7
 }
 
-/// Changes what all know by a pure step, which says whether anything changed. The worker knows the result at once.
+/// Changes the shared value by a pure step, which returns whether anything changed. This worker's own view is updated at once.
 fn change<T>(
     store: &impl Store,
     view: &PressureView,

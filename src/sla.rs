@@ -94,7 +94,7 @@ fn look<S: Store>(
         let Ok(Some((bytes, _))) = ledger.store.get(&key) else {
             continue;
         };
-        // What is no state is counted and replaced when the next answer is heard.
+        // A corrupt value is counted, and replaced by the next measurement.
         let standing = Standing::read(&bytes, ledger.now).unwrap_or_default();
         if standing.misses(sla.p95) {
             slow = slow.with(tier);

@@ -3,7 +3,7 @@
 //!
 //! One VM of the process does it ([`Duty`]), a slice each tick, within a bounded time. The first tenants ([`Config::gauged`]) come
 //! round once a second; the others, as far as they ever asked, in less than two minutes. A tenant whose record is as it was costs
-//! one read of shared data: all that follows from the record is told when it changes, and when time changes it.
+//! one read of shared data: gauges are published when the record changes, and when time changes what follows from it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,11 +30,11 @@ const ROUND: usize = 16;
 /// Ticks in which the others come round: 100 seconds.
 const LONG_ROUND: usize = 2_000;
 
-/// How long a tick may go on with the first tenants, and at all. What was begun for one gauge is ended.
+/// How long a tick may take for the first tenants, and at all. A gauge that was begun is finished.
 const FIRST_PART: Duration = Duration::from_micros(1_500);
 const BOTH_PARTS: Duration = Duration::from_micros(1_700);
 
-/// After this time a gauge is told again although nothing has changed: whatever else has set it in between.
+/// After this time a gauge is published again although nothing has changed, in case something else has set it.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// The proxy's gauges.
@@ -46,7 +46,7 @@ pub trait Gauges {
     fn set(&self, id: u32, value: u64);
 }
 
-/// The gauges of one configuration's tenants, as one VM tells them.
+/// The gauges of one configuration's tenants, as one VM publishes them.
 #[derive(Debug)]
 pub struct Sweep {
     config: Rc<Config>,
@@ -56,13 +56,13 @@ pub struct Sweep {
     /// The duty was this VM's at the last tick.
     was_ours: bool,
     ticks: u32,
-    /// What was told of each tenant, as long as the duty was this VM's.
+    /// What was published of each tenant since this VM took over the duty.
     told: Vec<Option<Box<Told>>>,
     /// The next of the first tenants, and of the others.
     next: [usize; 2],
 }
 
-/// What was told of a tenant.
+/// What was published of a tenant.
 #[derive(Debug, Default)]
 struct Told {
     /// The record that it follows from.
@@ -88,8 +88,8 @@ impl Sweep {
         }
     }
 
-    /// Looks at a slice of the tenants, if this VM has the duty. `newer`: the plan that a newer configuration has for a tenant, whose
-    /// gauges that tells, then.
+    /// Looks at a part of the tenants, if this VM has the duty. `newer`: the plan that a newer configuration has for a tenant; the gauges
+    /// of such a tenant are left to that configuration.
     pub fn tick(
         &mut self,
         store: &impl Store,
@@ -151,7 +151,7 @@ impl Sweep {
     fn is_ours(&mut self, store: &impl Store, now: Timestamp) -> bool {
         let is_ours = self.duty.is_ours(store, self.serves, now);
         if is_ours && !self.was_ours {
-            // Another VM may have told others in between.
+            // Another VM may have published others in between.
             for told in self.told.iter_mut().flatten() {
                 told.until = Timestamp::default();
             }
@@ -193,16 +193,16 @@ struct Look<'a> {
 /// What became of a look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// The gauges are what was told.
+    /// The gauges are as they were published.
     AsTold,
-    /// They were told.
+    /// They were published now.
     Told,
     /// Some were: it stopped before a gauge that the proxy does not know, since it is late.
     InPart,
 }
 
 impl Look<'_> {
-    /// Tells the tenant's gauges, where they are not what was told. Says whether that is all.
+    /// Publishes the tenant's gauges that have changed. Returns whether none is left.
     fn tell(
         &self,
         told: &mut Option<Box<Told>>,
@@ -212,7 +212,7 @@ impl Look<'_> {
     ) -> bool {
         let mut seen = self.tell_once(told, store, gauges, &is_late);
         if seen == Seen::Told {
-            // While gauges were made, a millisecond, a request may have changed the record, and told that first.
+            // Within the millisecond that this takes, a request may have changed the record and published its gauges first.
             seen = self.tell_once(told, store, gauges, is_late);
         }
         seen != Seen::InPart
@@ -264,7 +264,7 @@ impl Look<'_> {
 }
 
 impl Told {
-    /// Whether it still is as it was told.
+    /// Whether the record is still as it was published.
     fn is_so(&self, version: Option<Version>, now: Timestamp) -> bool {
         // Told by a clock that has been set back since, it is not.
         let is_set_back = self.until.since(now) > TOLD_AGAIN;

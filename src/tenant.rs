@@ -67,7 +67,7 @@ impl PartialEq for TenantId {
 
 impl Eq for TenantId {}
 
-/// As its text is, so that a map of ids can be asked for a text.
+/// The hash of its text, so that a map of ids can be searched by a text.
 impl Hash for TenantId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);

@@ -42,7 +42,7 @@ pub struct Tier {
     pub supports: Needs,
     /// The longest prompt it takes, in tokens.
     pub context_window: Option<u64>,
-    /// Its upstream lets a stream be asked for its usage.
+    /// Its upstream accepts a request for a stream's usage.
     pub asks_usage: bool,
     /// The longest answer it gives, in tokens.
     pub max_output_tokens: Option<u64>,
@@ -158,7 +158,7 @@ impl FromIterator<usize> for TierSet {
     }
 }
 
-/// Where a model stands: a ladder, and the tier that the request asks for.
+/// Where a model stands: a ladder, and the requested tier on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LadderPlace<'a> {
     /// The ladder.
@@ -182,7 +182,7 @@ impl Ladder {
             .any(|tier| tier.max_output_tokens.is_some())
     }
 
-    /// Whether every tier lets streams be asked for their usage.
+    /// Whether every tier's upstream accepts a request for a stream's usage.
     #[must_use]
     pub fn always_asks_usage(&self) -> bool {
         self.tiers.iter().all(|tier| tier.asks_usage)
@@ -195,7 +195,7 @@ impl Ladder {
         from_there.any(|tier| tier.trims_to.is_some())
     }
 
-    /// Bytes of the longest name that can take the place of the one that was asked for, as a JSON text.
+    /// Bytes of the longest name that can replace the requested one, as a JSON text.
     #[must_use]
     pub fn longest_model(&self) -> u64 {
         let length = |name: &str| {
@@ -210,7 +210,7 @@ impl Ladder {
         lower.map(|tier| length(&tier.model)).max().unwrap_or(0)
     }
 
-    /// The model that goes upstream: the top tier and the asked one keep the model that was asked for.
+    /// The model that goes upstream: the top tier and the requested one keep the requested name.
     #[must_use]
     pub fn model_for<'a>(&'a self, asked: usize, chosen: usize, requested: &'a str) -> &'a str {
         match self.tiers.get(chosen) {

@@ -87,7 +87,7 @@ pub const CLOCK_STEP: Duration = Duration::from_secs(60);
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// Later than any time that the host can tell (the year 2554).
+    /// Later than any time of the host's clock (the year 2554).
     pub const MAX: Self = Self(u64::MAX);
 
     /// From nanoseconds since the Unix epoch.
@@ -171,7 +171,7 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Whether it was told by a clock that has been set back since.
+    /// Whether it was read from a clock that has been set back since.
     #[must_use]
     pub(crate) fn is_set_back(self, now: Self) -> bool {
         self.since(now) > CLOCK_STEP
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(Micros(1) - Micros(2), Micros(0));
     }
 
-    /// Where 64 bits come to their end.
+    /// Numbers at the edges of 32 and 64 bits, and of millions.
     const EDGES: [u64; 12] = [
         0,
         1,

@@ -99,7 +99,7 @@ impl Usage {
         }
     }
 
-    /// What two reports of one response say together, each of which may tell a part. They are running totals, so the later
+    /// What two reports of one response say together, each of which may be partial. They are running totals, so the later
     /// one counts; but where it says 0, or nothing, the earlier one stands.
     #[must_use]
     pub(crate) fn after(self, earlier: Self, cache: CacheCount) -> Self {
@@ -218,9 +218,9 @@ pub enum EventKind {
     /// It may carry some of the answer.
     #[default]
     Content,
-    /// It carries nothing of the answer, and comes in any case.
+    /// It carries nothing of the answer, and comes with every answer.
     Frame,
-    /// It carries nothing of the answer, and only comes if usage was asked for.
+    /// It carries nothing of the answer, and only comes if usage was requested.
     UsageOnly,
     /// It says that something went wrong.
     Error,

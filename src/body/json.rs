@@ -25,7 +25,7 @@ pub use search::may_have;
 pub use shape::{Key, Pattern, PatternKind, Shape};
 pub(crate) use whole::{entries, members, only_member, quoted, string, unescape, with_entry};
 
-/// A value that was looked for.
+/// The position of a value in the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     /// Offset of its first byte in the body.

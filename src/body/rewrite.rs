@@ -1,6 +1,6 @@
 //! Replacing a few values of a body and no other byte, in a whole body or in one that is forwarded in chunks.
 
-/// Puts `with` in the place of the bytes from `start` up to `end`.
+/// Replaces the bytes from `start` up to `end` with `with`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
     /// Offset of the first byte to replace.

@@ -46,7 +46,7 @@ pub(super) fn mark(number: Number, path: &Path<'_>) -> Parsed<Ppm> {
     }
 }
 
-/// The path at which callers are told their limits.
+/// The path at which callers can read their own limits.
 pub(super) fn own_path(path: String) -> Parsed<String> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%".contains(&byte);
     match path.starts_with('/') && path.bytes().all(is_plain) {

@@ -81,7 +81,7 @@ fn check(
     })
 }
 
-/// `ask_usage`, `credentials`: what is said of them for all of these.
+/// `ask_usage`, `credentials`: the values for tiers without their own.
 fn check_tiers(
     raw: Vec<RawTier>,
     ask_usage: Option<bool>,

@@ -128,7 +128,7 @@ impl RawLimits {
 fn models(raw: Option<&Vec<String>>, path: &Path<'_>) -> Parsed<Option<Vec<String>>> {
     match raw {
         Some(globs) if globs.is_empty() => {
-            wrong(path, "names no model, so that none could be asked for")
+            wrong(path, "names no model: every request would be refused")
         }
         globs => Ok(globs.cloned()),
     }

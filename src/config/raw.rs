@@ -61,13 +61,13 @@ pub(super) struct RawConfig<'a> {
     /// Paths that pass although `unmetered` is `reject`, as globs, without their query.
     #[serde(default)]
     pub(super) unmetered_allow: Vec<String>,
-    /// Most bytes of waiting bodies in a worker's memory, all requests together. Beyond it a request is decided by what is known of
-    /// it. Default 67108864.
+    /// Most bytes of waiting bodies in a worker's memory, all requests together. Beyond it, a request is decided by the part of its
+    /// body that was read. Default 67108864.
     pub(super) held_bytes_per_worker: Option<Number>,
     /// Where to look for the name of the plan of a tenant that is not configured, as in `tenant.from`. Where none is found that `plans`
     /// has, `tenant.unknown` says.
     pub(super) plan_from: Option<Vec<RawSource>>,
-    /// Whose key the provider is shown: where it says no, a tier is left alone for all, or for those with the same key. Default:
+    /// Whose key the provider is shown: after its refusal a tier is avoided for all tenants, or for those with the same key. Default:
     /// `shared`.
     #[serde(default)]
     pub(super) credentials: RawCredentials,
@@ -90,9 +90,9 @@ pub(super) struct RawConfig<'a> {
     pub(super) log_fields: Vec<LogField>,
     /// The headers about limits and decisions that answers carry. Those of a downgrade stay. Default: all.
     pub(super) headers: Option<Vec<HeaderGroup>>,
-    /// The path at which callers are told their own limits, such as `/bursar/v1/budget`. Default: none.
+    /// The path at which callers can read their own limits, such as `/bursar/v1/budget`. Default: none.
     pub(super) self_service: Option<String>,
-    /// Answers every request with the operators' report, in the place of filtering: for a listener of its own with the same `vm_config`,
+    /// Answers every request with the operators' report, in place of filtering: for a listener of its own with the same `vm_config`,
     /// at an address that only operators reach. Default: filters.
     pub(super) serve: Option<RawServe>,
     /// What the proxy's metrics show.

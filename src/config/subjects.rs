@@ -48,7 +48,7 @@ pub(super) fn index(rules: &[SubjectRules], name: &str, path: &Path<'_>) -> Pars
     }
 }
 
-/// The limits of each kind. `plan`: what else is said of them.
+/// The limits of each kind. `plan`: where the plan configures them further.
 pub(super) fn by_kind(
     rules: &[SubjectRules],
     limits: Vec<(usize, Limit)>,

@@ -117,7 +117,7 @@ pub(super) fn tenants(
             None if names.guaranteed.is_some() => {
                 return wrong(
                     &path.key("guaranteed"),
-                    "is of a `parent`, and there is none",
+                    "needs a `parent`, and the tenant has none",
                 );
             }
             None => {}

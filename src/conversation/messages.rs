@@ -193,7 +193,7 @@ impl MessageReader {
         &self.messages
     }
 
-    /// The id of a conversation in a body that was read; `None` where the user says nothing, or it is odd.
+    /// The id of a conversation in a body that was read; `None` where there is no message of the user, or the body is malformed.
     #[must_use]
     pub fn id(&self) -> Option<ConversationId> {
         let identity = self.identity.as_ref().filter(|_| !self.is_odd)?;

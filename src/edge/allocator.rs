@@ -71,7 +71,7 @@ fn refill(list: &Cell<*mut Free>, size: usize) -> *mut u8 {
     first
 }
 
-// SAFETY: a block of a list is at least as large as asked for, and aligned to `STEP`; all others are the system's. Layouts that share
+// SAFETY: a block of a list is at least as large as requested, and aligned to `STEP`; all others are the system's. Layouts that share
 // a size share a list, so a block goes back to where it came from.
 unsafe impl GlobalAlloc for SizeClassAllocator {
     #[inline(never)]

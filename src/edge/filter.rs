@@ -35,7 +35,7 @@ pub(crate) struct Stream {
     held: usize,
     /// Those bytes, from the first one on and as far as there was room for them.
     kept: BodyPrefix,
-    /// What the access log will be told.
+    /// What the access log will record.
     entry: Entry,
 }
 
@@ -89,7 +89,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// Looks again, for a request that was parked, whether it may go on. Says whether it still waits.
+    /// Checks again whether a parked request can be forwarded or answered. Returns whether it still waits.
     pub(crate) fn wake(&mut self) -> bool {
         if !self.is_parked || imports::set_effective_context(self.context).is_err() {
             return false;
@@ -290,7 +290,7 @@ impl Body<'_> {
     }
 }
 
-/// What the access log is told.
+/// Writes the fields of the access log.
 struct Log<'a> {
     entry: &'a mut Entry,
     /// Fields that are properties of their own.
@@ -321,7 +321,7 @@ fn apply(host: &Host, mut step: Step, map: MapType, body: Body<'_>, mut log: Log
         }
     }
     if !change_body(host, &step.body, body) && matches!(map, MapType::HttpRequestHeaders) {
-        // The headers, or what has gone on, may tell of another length: the rest would be the next request.
+        // The headers or the forwarded bytes may promise another length: the upstream would read the rest as the next request.
         host.reply(500, "bursar_body_unchanged", &[], "");
         return Action::Pause;
     }
@@ -439,7 +439,7 @@ fn warn_of_a_body_that_is_not_shown(host: &Host) {
     }
 }
 
-/// Sets a gauge of what is left, until it tells what is. Bounded: whoever writes in between tells it too.
+/// Publishes a gauge of what is left until two reads agree. Bounded, since whoever writes in between publishes it too.
 fn tell(host: &Host, gauge: impl Fn(Timestamp) -> Option<Metric>) {
     let mut told = None;
     for _ in 0..8 {

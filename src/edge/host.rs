@@ -43,7 +43,7 @@ const MOST_NOTED: usize = 256;
 
 /// The proxy, as one thread of it sees it.
 pub(crate) struct Host {
-    /// What was counted and the host was not told yet.
+    /// What was counted and not yet reported to the host.
     counters: RefCell<Tally>,
     /// Ids of gauges, and of the counters that the report reads: the host makes a new one each time that it is asked. Bounded, as the
     /// series are.
@@ -56,13 +56,13 @@ pub(crate) struct Host {
     pub(crate) kept: Cell<usize>,
     /// What waits in this worker's memory of the bodies of all requests.
     pub(crate) held: HeldBytes,
-    /// What this worker knows of upstreams that say no.
+    /// What this worker knows of upstreams that refuse.
     pub(crate) pressed: PressureView,
     /// What it knows of budgets that proxies share.
     pub(crate) warm: Warm,
     /// Requests that wait for their part of one. At most [`MOST_PARKED`].
     parked: RefCell<Vec<Rc<RefCell<Stream>>>>,
-    /// What this worker has to tell the store that proxies share.
+    /// What this worker has to report to the store that proxies share.
     pub(crate) teller: RefCell<Teller>,
     /// The configurations that are in force in this worker, the newest last: that one speaks for all.
     roots: RefCell<Vec<u32>>,
@@ -150,7 +150,7 @@ impl Host {
         parked.is_ok_and(|parked| parked.len() < MOST_PARKED)
     }
 
-    /// Has all requests that wait look again whether they may go on. `root`: who is called just now.
+    /// Has every parked request check again whether it can be forwarded. `root`: the context that the host is calling now.
     pub(crate) fn wake(&self, root: u32) {
         let Ok(waiting) = self
             .parked
@@ -173,7 +173,7 @@ impl Host {
         complain(imports::set_effective_context(root), "be itself again");
     }
 
-    /// Lets the request go on that calls are about.
+    /// Resumes the request of the effective context.
     pub(crate) fn continue_request(&self) {
         complain(imports::continue_request(), "let a request go on");
     }
@@ -222,7 +222,7 @@ impl Host {
         Headers::in_form(imports::headers(map).unwrap_or_default())
     }
 
-    /// Puts a header in the place of all of that name.
+    /// Replaces all headers of that name with one.
     pub(crate) fn set_header(&self, map: MapType, name: &str, value: &Text) {
         let done = value.with_bytes(|value| imports::replace_header(map, name, value));
         complain(done, "set a header");
@@ -264,7 +264,7 @@ impl Host {
         total.saturating_sub(headers)
     }
 
-    /// Puts `bytes` in the place of the first `size` bytes of a buffer, of which there are `total`.
+    /// Replaces the first `size` of a buffer's `total` bytes with `bytes`.
     ///
     /// Says whether it did: nothing was changed if not.
     pub(crate) fn replace_start(
@@ -325,7 +325,7 @@ impl Host {
         }
     }
 
-    /// Takes note, for the report, of counters that are new: not of many at a time, for the sake of the requests meanwhile.
+    /// Notes new counters for the report: only a few at a time, so that requests are not delayed.
     fn note_counters(&self, counters: &Tally) {
         for _ in 0..MOST_NOTED {
             let noted = self.noted.get();

@@ -112,7 +112,7 @@ pub(crate) fn headers(map: MapType) -> Result<Bytes, Status> {
     returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
 }
 
-/// Puts a header in the place of all of that name. The SDK panics where the headers have left already (BadArgument).
+/// Replaces all headers of that name with one. The SDK panics where the headers have left already (BadArgument).
 pub(crate) fn replace_header(map: MapType, name: &str, value: &[u8]) -> Result<(), Status> {
     let (name, value) = (name.as_bytes(), value);
     // SAFETY: name and value outlive the call.
@@ -147,7 +147,7 @@ pub(crate) fn remove_header(map: MapType, name: &[u8]) -> Result<(), Status> {
     done(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
-/// Puts `bytes` in the place of the first `size` bytes of a buffer.
+/// Replaces the first `size` bytes of a buffer with `bytes`.
 ///
 /// The SDK panics where the host does not do so: Envoy before 1.36 replaces all or nothing (BadArgument), and there may be no
 /// buffer (NotFound).
@@ -223,15 +223,15 @@ pub(crate) fn send_local_response(
     })
 }
 
-/// Has calls be about another context, such as a request that waits. The SDK panics on a status that it does not know.
+/// Makes another context, such as that of a parked request, the one that calls are about. The SDK panics on a status that it does not know.
 pub(crate) fn set_effective_context(context: u32) -> Result<(), Status> {
     // SAFETY: there are no pointers.
     done(unsafe { proxy_set_effective_context(context) })
 }
 
-/// Lets a request go on that was paused. The SDK panics on every failure.
+/// Resumes a paused request. The SDK panics on every failure.
 pub(crate) fn continue_request() -> Result<(), Status> {
-    // SAFETY: there are no pointers. 0: the request of a stream.
+    // SAFETY: there are no pointers. The stream type 0 is an HTTP request.
     done(unsafe { proxy_continue_stream(0) })
 }
 

@@ -64,7 +64,7 @@ impl Plugin {
     }
 }
 
-/// How often the proxy calls: counters are told each second, gauges a few at a time.
+/// How often the host calls `on_tick`: counters are reported each second, gauges a few at a time.
 const TICK: Duration = Duration::from_millis(1_000 / TICKS as u64);
 
 impl Context for Plugin {

@@ -46,7 +46,7 @@ pub(super) struct Admitted {
     pub(super) drops_usage: bool,
     /// What would have been done with it, in shadow mode.
     pub(super) shadow: Option<Shadow>,
-    /// Messages of its conversation that are left out, and the edits that do so.
+    /// The messages that are trimmed from its conversation, and the edits of the body that remove them.
     pub(super) trimmed: Option<Trimmed>,
     /// The response, once its headers were seen.
     pub(super) reader: Option<UsageReader>,

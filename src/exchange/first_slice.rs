@@ -1,4 +1,4 @@
-//! The first request of a window, where a budget that proxies share has not been asked for here yet: it waits for a moment.
+//! The first request of a window on a shared budget of which this proxy holds no slice yet: it waits for a moment.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -37,7 +37,8 @@ impl Warm {
     }
 }
 
-/// What the store is to hear before a request goes on that waits; `None`: it does not wait. `length`: of its body. `since`: it has waited.
+/// What the store must be sent before a waiting request can be forwarded; `None`: it does not wait. `length`: of its body. `since`: when
+/// its wait began.
 pub(super) fn awaited(
     config: &Config,
     warm: &Warm,

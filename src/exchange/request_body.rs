@@ -33,7 +33,7 @@ pub(super) struct RequestBody {
     pub(super) names: bool,
     /// The conversation's name in a header.
     pub(super) named: Option<conversation::ConversationId>,
-    /// What its worker knows of upstreams that say no.
+    /// What its worker knows of upstreams that refuse.
     pub(super) pressed: PressureView,
     /// By what the provider knows its caller; 0 where it does not matter.
     pub(super) credential: u64,
@@ -273,7 +273,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// The admitted request, if all of it was read and forwarded, and nobody measures when it ends.
+    /// The admitted request, if all of it was read and forwarded, and the wait for its answer is not measured.
     pub(super) fn take_complete(&mut self) -> Option<Box<Admitted>> {
         let is_awaited = self.sent.as_ref().is_some_and(|sent| sent.wait.is_some());
         if self.is_complete() && !self.breaks_promise(true) && !is_awaited {

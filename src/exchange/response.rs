@@ -74,7 +74,7 @@ impl Exchange {
             }
         }
         let mut ours = sent.headers(config.headers, now);
-        // Bursar's headers replace the upstream's, and of what is left the least is told.
+        // Bursar's headers replace the upstream's; of what either has left, the smaller figure is reported.
         let refuses = sent.upstream.refuses();
         let stays = match config.headers.contains(HeaderGroup::XRatelimit) {
             true if refuses || names.is_some() => {
@@ -182,7 +182,7 @@ impl Admitted {
         reader.any(|reader| !is_done || reader.changes_length())
     }
 
-    /// Bursar's headers on the response. What was changed is always told.
+    /// Bursar's headers on the response. Whatever bursar changed is always reported.
     fn headers(&self, groups: HeaderGroups, now: Timestamp) -> Vec<headers::Header> {
         let record = self.admission.record.as_deref();
         let books = self.admission.books(&self.tenant);
@@ -207,7 +207,7 @@ impl Admitted {
     }
 }
 
-/// The headers about limits that the upstream has sent under names of ours, and how it names its own limits, if it tells any.
+/// The headers about limits that the upstream sent under names of ours, and how it names its own limits, if it reports any.
 fn limits_of(response: &Headers) -> (Vec<&'static str>, Option<LimitNames>) {
     let (mut found, mut names) = (Vec::new(), None);
     // Most other headers begin with another letter.

@@ -1,4 +1,4 @@
-//! Callers that ask for their own limits: answered here, whatever the upstream is, and charged nothing.
+//! Callers' requests for their own limits: answered here, whatever the upstream is, and charged nothing.
 
 use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
@@ -30,7 +30,7 @@ struct Thought {
 }
 
 impl Exchange {
-    /// The answer, if the request asks for it.
+    /// The answer, if this is a request for the caller's limits.
     pub(super) fn self_service(
         &self,
         request: &Headers,
@@ -123,7 +123,7 @@ impl Exchange {
         }
     }
 
-    /// The request that the path's parameters tell of: where they tell nothing, one for the best model that needs nothing. `None` where
+    /// The request that the query parameters describe: without any, one for the best model that needs nothing. `None` where
     /// there is no ladder, and no model is named.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Exchange {
         }))
     }
 
-    /// What would become of it: as [`crate::exchange`] decides, but for what only a body tells.
+    /// What would become of the request: as [`crate::exchange`] decides, but for what only a body shows.
     fn preview<S: Store>(
         &self,
         ledger: &Ledger<'_, S>,

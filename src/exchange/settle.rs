@@ -154,7 +154,7 @@ impl Admitted {
         other.or(Some(sent))
     }
 
-    /// The service tier that the request asks for, where that is dearer: a client may leave before the answer names the one that
+    /// The requested service tier, where that is dearer: a client may leave before the answer names the one that
     /// served, and not all answers do.
     fn dearer_tier(&self, price: Option<&Price>) -> Option<ServiceTier> {
         let asked = self.facts.service_tier.or(self.endpoint.service_tier);
@@ -180,7 +180,7 @@ impl Admitted {
             None if exit == Exit::Unended => reserved,
             None => Tokens(0),
         };
-        // Who teaches that prompts are sparse, and then cuts off what tells of a dense one, must gain nothing by it.
+        // A client that first teaches that prompts have few tokens a byte, and then cuts off the report of a dense one, must gain nothing.
         let plain = BytesPerToken::PRIOR.tokens(self.admission.estimate.body_bytes);
         let estimate = Usage {
             input: reported.input.or_else(|| Some(likely.max(plain))),
@@ -191,8 +191,8 @@ impl Admitted {
         (estimate, SettledBy::Estimate)
     }
 
-    /// Whether the client chose that what was used be hidden, and shows no more of the answer than it likes: a stream that could not be
-    /// asked for its usage; a part of an answer, or a compressed one, where its signature keeps us from asking for another.
+    /// Whether the client chose a form of answer that hides what was used, so that it decides how much of it is read: a stream without usage,
+    /// where that could not be requested; or a part of an answer, or a compressed one, where the request's signature forbids to change that.
     fn hides_usage(&self, reader: &UsageReader) -> bool {
         self.is_unasked || self.endpoint.is_signed && !reader.is_shown()
     }

@@ -1,4 +1,4 @@
-//! What the upstream's answer says of the upstream: that it serves, or that it says no, and until when.
+//! What the upstream's answer shows of the upstream: that it serves, or that it refuses, and until when.
 
 use std::num::NonZeroU64;
 
@@ -49,7 +49,7 @@ pub(super) struct Upstream {
     refusal: Option<RefusalReader>,
     /// What its answer says of the upstream was taken in.
     pub(super) is_heard: bool,
-    /// Its caller was told to come back at once.
+    /// Its caller was answered with headers that have it retry at once.
     pub(super) comes_back: bool,
 }
 
@@ -145,7 +145,7 @@ impl Upstream {
         self.refusal.is_some()
     }
 
-    /// Whether it says no for want of quota, as far as its headers tell.
+    /// Whether it refuses for want of quota, as far as its headers show.
     pub(super) fn refuses(&self) -> bool {
         let kind = self.refusal.as_ref().and_then(RefusalReader::kind);
         matches!(kind, Some(RefusalKind::RateLimit | RefusalKind::Quota))
@@ -158,7 +158,7 @@ impl Upstream {
 }
 
 impl Admitted {
-    /// The headers of an answer that is none are here. The proxy's own answers say nothing of the upstream.
+    /// The headers of a refusal have arrived. Answers that the proxy itself made say nothing of the upstream.
     pub(super) fn upstream_refuses(
         &mut self,
         config: &Config,
@@ -204,7 +204,7 @@ impl Admitted {
         }
     }
 
-    /// An answer goes on: once there is some of it, the upstream serves, or it says no in the place of one.
+    /// More of an answer came: its first bytes show that the upstream serves, or refuses in place of an answer.
     pub(super) fn upstream_answers(
         &mut self,
         config: &Config,
@@ -259,7 +259,7 @@ impl Admitted {
         Step::of(faults)
     }
 
-    /// The upstream said no.
+    /// The upstream refused.
     fn hear(
         &mut self,
         config: &Config,
@@ -356,7 +356,7 @@ impl Admitted {
         }
     }
 
-    /// Whether the same request would be served by a lower tier than the one whose upstream says no.
+    /// Whether the same request would be served by a lower tier than the one whose upstream refuses.
     fn lower_is_open(&self, config: &Config, store: &impl Store, now: Timestamp) -> bool {
         let limits = self.tenant.limits();
         let place = place(&config.ladders, &self.requested_model);
@@ -391,7 +391,7 @@ impl Admitted {
         }
     }
 
-    /// What tells a caller to come back at once: the next tier serves then.
+    /// Headers that have the caller's SDK retry at once: the next tier serves then.
     pub(super) fn comes_back(&self, response: &Headers, now: Timestamp) -> Vec<HeaderChange> {
         let mut changes: Vec<_> = headers::come_back(pressed::spread(now))
             .into_iter()

@@ -14,8 +14,8 @@
 //!
 //! A request may use more than was taken for it. What that eats of the part above its priority becomes a *debt* of that
 //! priority: it counts for it and those below, and is paid by the refill before they get any more, but those above do not
-//! feel it. So not even estimates that are off by any factor starve them. The price: for a while the upstream may have been
-//! asked for more than the capacity, by as much as the estimates of lower priorities missed.
+//! feel it. So not even estimates that are off by any factor starve them. The price: for a while the upstream may get
+//! more than the capacity, by as much as the estimates of lower priorities missed.
 //!
 //! As in a tenant's token bucket, *expected* tokens are taken ([`crate::estimate`]) and settlement puts the real ones in
 //! their place. A ceiling would keep most of the capacity idle: the upstream's quota counts real tokens, too.
@@ -253,8 +253,8 @@ impl Capacity {
         }
     }
 
-    /// Cells that are free to critical requests, who do not feel others' debts. More than the burst while a debt is more
-    /// than all that is still taken: then it is about to be paid.
+    /// Cells that are free to critical requests, which the debts of lower priorities do not affect. More than the burst while a debt
+    /// is larger than all that is still taken: then it is about to be paid.
     fn free(&self, taken: &Taken) -> u64 {
         let burst = self.quota.burst.get();
         burst

@@ -1,7 +1,7 @@
-//! A capacity that an upstream tells of: its limit, as it was told last.
+//! A capacity that an upstream reports: its limit, by the last report.
 //!
 //! Providers count tokens in windows of a minute and let them come back evenly, so that what is left now follows from what was left then.
-//! What nobody has told of for [`STALE`] is not known any more: then all may have as much as they need, until the next answer.
+//! A limit that was not reported for [`STALE`] is forgotten: until the next report, requests are not limited by it.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Learned {
 }
 
 impl Learned {
-    /// The capacity of which it tells, while it is known.
+    /// The reported capacity, while it is known.
     #[must_use]
     pub fn capacity(&self, reserved: Reserved, now: Timestamp) -> Option<Capacity> {
         if now.since(self.told) >= STALE {
@@ -45,7 +45,7 @@ impl Learned {
         Capacity::of(quota, reserved).ok()
     }
 
-    /// Whether it is worth to be written in the place of what is there.
+    /// Whether it is to be written: the limit is another one, or the stored report is old.
     #[must_use]
     pub fn is_news(&self, before: Option<Self>) -> bool {
         before.is_none_or(|before| {

@@ -247,8 +247,8 @@ pub fn kept(
     kept
 }
 
-/// How long it takes until no more than `most` is kept, if nobody asks for anything before; at the latest until the window's end. `None`
-/// if it has none.
+/// The time until no more than `most` is kept, if no request comes before; at the latest the window's end. `None` if the window has no
+/// end.
 #[must_use]
 pub fn wait(
     guarantees: &[Guarantee],

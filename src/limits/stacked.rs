@@ -156,7 +156,7 @@ impl Entry {
         self.key == limit.key && is_account == limit.rule.budget().is_some()
     }
 
-    /// Whether anything would be lost if it were forgotten, although no limit asks for it now.
+    /// Whether anything would be lost if it were forgotten, although no configured limit uses it now.
     fn is_of_use(&self, now: Timestamp) -> bool {
         match &self.state {
             State::Account(account) => account.window.is_open(now) && !account.is_untouched(),

@@ -1,4 +1,4 @@
-//! Counters that are added up here, and told to the proxy now and then: one call for each that changed, not one for each change.
+//! Counters that are added up here and reported to the proxy now and then: one call for each that changed, not one for each change.
 
 use std::collections::HashMap;
 
@@ -11,16 +11,16 @@ pub struct Tally {
     /// Where each series stands in `counters`.
     places: HashMap<Series, usize, NameHashing>,
     counters: Vec<Counter>,
-    /// Places of those with something to tell, in the order in which they were counted first.
+    /// Indices of the counters with something to report, in the order in which they were first counted.
     due: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Counter {
     series: Series,
-    /// As which the proxy knows it, once it was told of it.
+    /// The proxy's id of the metric, once it is defined there.
     id: Option<u32>,
-    /// What the proxy was not told yet.
+    /// What was not reported to the proxy yet.
     by: u64,
     is_due: bool,
 }
@@ -101,7 +101,7 @@ mod tests {
         ASKED.of([Label::Name(tenant.into()), "".into(), "".into()])
     }
 
-    /// All calls of a proxy that is told, in their order.
+    /// All calls that report to the proxy, in their order.
     fn told(tally: &mut Tally) -> Vec<String> {
         let calls = RefCell::new(Vec::new());
         let define = |series: &Series| {

@@ -1,8 +1,8 @@
 //! What was counted of a tenant: money by model, savings and refusals, as the proxy's own counters say.
 //!
-//! The proxy lists no counters, and to ask for one makes it: so whoever counts something for the first time, where there is a report,
-//! notes it in shared data, in one value for each configured tenant and one for all others. The report reads what is noted and no more.
-//! That is a write for each series and worker, once.
+//! A filter cannot list the proxy's counters, and reading one that does not exist would create it. So, where there is a report, a worker
+//! that counts a series for the first time notes its name in shared data: in one value for each configured tenant, and one for all others.
+//! The report reads only the counters that are noted. That costs one write for each series and worker.
 
 use crate::metric::{Label, Series};
 use crate::report::metrics::{REFUSED, SAVES, SPENT, report_of, reported};

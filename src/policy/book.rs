@@ -9,7 +9,7 @@ use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::units::{Cost, Timestamp};
 
-/// Whose limits they are. Of those that refuse equally long the first is named.
+/// Whose limits they are. Where several refuse for equally long, the first in this order is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payer {
     /// One of the tenant's, or of its parents', users or runs.

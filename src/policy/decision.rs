@@ -115,7 +115,7 @@ pub enum Reason {
     BucketLow,
     /// The budget is spent and the overdraft serves.
     BudgetExhausted,
-    /// The upstream of the tier that would have served says no just now.
+    /// The upstream of the tier that would have served refuses just now.
     UpstreamLimited,
     /// The answers of the tier that would have served begin too late just now.
     Sla,

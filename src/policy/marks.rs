@@ -120,7 +120,7 @@ pub(super) fn by_budget(
     })
 }
 
-/// As what a ladder stands in a record: its first model, which stands on no other.
+/// The key of a ladder in a record: a hash of its first model, which is on no other ladder.
 pub(super) fn key(ladder: &Ladder) -> u32 {
     let model = ladder.tiers.first().map(|tier| tier.model.as_str());
     Model::of(model.unwrap_or_default()).0

@@ -19,7 +19,7 @@ pub struct Request<'a> {
     pub model: &'a str,
     /// `None` for a model on no ladder, which keeps its name.
     pub place: Option<LadderPlace<'a>>,
-    /// What it may cost as it is, by what is known without the tenant's record.
+    /// What it may cost, estimated without the tenant's record.
     pub estimate: Estimate,
     /// What a model on no ladder costs.
     pub unlisted_price: Option<&'a Price>,
@@ -36,7 +36,7 @@ pub struct Conditions<'a> {
     pub books: &'a [Book<'a>],
     /// What the request finds at the tiers with a capacity, each at its place in the ladder; empty where there is none.
     pub rooms: &'a [Option<Headroom>],
-    /// Tiers whose upstream says no just now.
+    /// Tiers whose upstream refuses just now.
     pub pressed: TierSet,
     /// Tiers whose answers begin later just now than the plan's SLA allows.
     pub slow: TierSet,

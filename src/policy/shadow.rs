@@ -19,7 +19,7 @@ pub enum ShadowDecision {
     },
     /// It would have been refused.
     Refuse(Refusal),
-    /// It would have been refused before any limit, since the plan does not allow the model that it asks for.
+    /// It would have been refused before any limit, since the plan does not allow the requested model.
     Barred,
     /// Our own state could not be had, and the operator wants to refuse then.
     Unavailable,

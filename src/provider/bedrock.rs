@@ -16,7 +16,7 @@ use crate::provider::wire::{ErrorReply, Problem};
 use crate::units::Tokens;
 use crate::usage::{ServiceTier, Usage};
 
-/// The tier that a request asks for, or that has served, by the header that both may have.
+/// The tier that was requested or that has served, by the header that requests and answers may have.
 fn tier_header(message: &Headers) -> Option<ServiceTier> {
     let name = message.only("x-amzn-bedrock-service-tier")?;
     ServiceTier::of(std::str::from_utf8(name).ok()?)

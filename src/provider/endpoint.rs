@@ -23,7 +23,7 @@ pub struct Endpoint {
     pub fault: Option<Fault>,
     /// Whether the answer is to be streamed, where the path says so and not the body.
     pub streams: Option<bool>,
-    /// The service tier that its headers ask for.
+    /// The service tier that its headers request.
     pub service_tier: Option<ServiceTier>,
 }
 

@@ -9,16 +9,16 @@ use crate::units::Timestamp;
 /// A limit of an upstream's, as it stands after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamLimit<'a> {
-    /// How much there is, where that is told.
+    /// How much there is, where that is reported.
     pub limit: Option<u64>,
     /// How much of it is left.
     pub remaining: u64,
-    /// When it is full again, as it is told.
+    /// When it is full again, as reported.
     reset: Option<&'a [u8]>,
 }
 
 impl UpstreamLimit<'_> {
-    /// In how long it is full again, where that is told.
+    /// The time until it is full again, where that is reported.
     #[must_use]
     pub fn reset(&self, now: Timestamp) -> Option<Duration> {
         until(self.reset?.trim_ascii(), now)

@@ -126,7 +126,7 @@ impl OutputLimits {
 fn whole(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     match digits {
-        // Nearly all are written so.
+        // The quick way for plain decimal numbers, which nearly all are.
         [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => text.parse().ok(),
         _ => Number::parse(text).ok()?.whole(),
     }
@@ -219,7 +219,7 @@ pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
         .collect()
 }
 
-/// The names of the other models that may answer, in the lists that were read to their end. Empty for one whose name cannot be told.
+/// The names of the other models that may answer, in the lists that were read to their end. Empty for one whose name could not be read.
 pub fn alternatives(wire: &dyn Wire, body: &Scanner) -> impl Iterator<Item = String> {
     let lists = wire.alternatives().iter();
     let given = lists.filter(|&&(index, _)| is_given(body, index));

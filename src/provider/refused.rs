@@ -1,6 +1,6 @@
-//! An upstream that says no: why, and when to come back.
+//! An upstream's refusal: why, and when to retry.
 //!
-//! When to come back is told in many ways. The most exact one counts:
+//! Providers say in many ways when to retry. The most exact one counts:
 //!
 //! 1. `retry-after-ms`, `x-ms-retry-after-ms` (OpenAI, Azure; milliseconds).
 //! 2. `retry-after` (RFC 9110, 10.2.3: seconds or a date).
@@ -98,7 +98,7 @@ impl RefusalReader {
     }
 }
 
-/// What an error in the place of an answer says, where the status is that of one: an object, or a word.
+/// What an error in place of an answer says, where the status is that of one: an object, or a word.
 #[must_use]
 pub fn refusal_in_answer(error: &[u8]) -> Option<UpstreamRefusal> {
     let said = match error.starts_with(b"{") {

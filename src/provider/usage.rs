@@ -213,13 +213,13 @@ impl UsageReader {
         }
     }
 
-    /// Whether some of the answer came, by what is told of it: no error takes its place any more.
+    /// Whether the usage that was reported shows that some of the answer came: then no error can take its place any more.
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.reported.content.events > 0
     }
 
-    /// The error that came in the place of an answer, as it stands there; empty where that is not known.
+    /// The error that came instead of an answer, verbatim; empty where its text is not known.
     #[must_use]
     pub fn error(&self) -> Option<&[u8]> {
         let is_error = self.reported.has_error && self.is_no_answer();

@@ -102,7 +102,7 @@ pub trait Wire: std::fmt::Debug + Sync {
         None
     }
 
-    /// The service tier that a request's headers ask for.
+    /// The service tier that a request's headers name.
     fn asked_tier(&self, _request: &Headers) -> Option<ServiceTier> {
         None
     }
@@ -151,7 +151,7 @@ pub struct Facts {
     pub needs: Needs,
     /// The output limit must not be lowered below this.
     pub least_output: u64,
-    /// The service tier that is asked for.
+    /// The requested service tier.
     pub service_tier: Option<ServiceTier>,
 }
 

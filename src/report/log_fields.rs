@@ -1,4 +1,4 @@
-//! What the access log is told of a request, as it becomes known: field by field, and in the end as one JSON text.
+//! What the access log records of a request: fields as they become known, and in the end one JSON text.
 
 use crate::body::json::quoted;
 use crate::limits::budget::Unit;
@@ -19,7 +19,7 @@ pub type Field = (LogField, Text);
 /// The property that holds all of a request's fields.
 pub const ALL: &str = "bursar";
 
-/// What the access log is told of one request. Of a field that is told twice the last value counts.
+/// What the access log records of one request. Of a field that is set twice, the last value counts.
 #[derive(Debug, Default)]
 pub struct Entry(Vec<Field>);
 
@@ -111,7 +111,7 @@ pub fn reason(reason: Reason) -> Field {
     (LogField::Reason, reason.as_str().into())
 }
 
-/// Why the upstream said no.
+/// Why the upstream refused.
 #[must_use]
 pub fn upstream_refusal(kind: &'static str) -> Field {
     (LogField::UpstreamRefusal, kind.into())

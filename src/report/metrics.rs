@@ -91,14 +91,14 @@ pub fn build() -> Metric {
     Metric::Set(BUILD.of([VERSION.into(), NONE, NONE]), 1)
 }
 
-/// What the report tells of a tenant's counters. Each word is how such a series is noted.
+/// The tenant's counters that the report shows, each with the word by which such a series is noted.
 pub(crate) const SPENT: &str = "spent";
 pub(crate) const SAVES: &str = "saved";
 pub(crate) const REFUSED: &str = "refused";
 
 static REPORTED: [(&str, &Family); 3] = [(SPENT, &SPEND), (SAVES, &SAVED), (REFUSED, &THROTTLED)];
 
-/// The word for a series that the report tells of.
+/// The word for a series that the report shows.
 pub(crate) fn reported(series: &Series) -> Option<&'static str> {
     let mut all = REPORTED.iter();
     let (word, _) = all.find(|(_, family)| series.is_of(family))?;
@@ -215,8 +215,8 @@ pub fn remaining(tenant: Label, limits: &Limits, record: &Record) -> Option<(Ser
 /// Gauges of a limit.
 pub const GAUGES: usize = 5;
 
-/// Where one of a tenant's limits stands, each gauge at its own place; no reset where there is none. Times are rounded up: at the told
-/// second it has happened.
+/// Where one of a tenant's limits stands, each gauge at its own place; no reset where there is none. Times are rounded up: by the
+/// reported second it has happened.
 #[must_use]
 pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; GAUGES] {
     let unit = standing.counted.as_str();
@@ -236,7 +236,7 @@ pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; 
 
 const NANOS: u64 = 1_000_000_000;
 
-/// How soon a tier's answers begin: the p95, in milliseconds, where one more than [`crate::tier::latency::LONGEST`] stands for all that is longer.
+/// How soon a tier's answers begin: the p95, in milliseconds. [`crate::tier::latency::LONGEST`] plus one stands for all that is longer.
 /// `answer`: `streamed` or `whole`.
 #[must_use]
 pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u64) -> Metric {
@@ -247,13 +247,13 @@ pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u
     )
 }
 
-/// The upstream said no. `kind`: why.
+/// The upstream refused. `kind`: why.
 #[must_use]
 pub fn upstream_refusal(tier: Label, model: Label, kind: &'static str) -> Metric {
     Metric::Add(REFUSALS.of([tier, model, kind.into()]), 1)
 }
 
-/// Whether a tier is left alone since its upstream says no, or by how many callers with keys of their own.
+/// Whether a tier is avoided because its upstream refuses; or, where callers have keys of their own, for how many of them.
 #[must_use]
 pub fn tier_pressed(tier: Label, model: Label, pressed: u64) -> (Series, u64) {
     (PRESSED.of([tier, model, NONE]), pressed)

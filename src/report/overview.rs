@@ -8,7 +8,7 @@ use crate::report::self_service::{Object, amount, dollars, exhausted, some, span
 use crate::report::standing::{self, Standing};
 use crate::units::{Timestamp, share};
 
-/// What is told: one page of tenants.
+/// One page of the report.
 pub(crate) struct Told {
     /// Counted from 1.
     pub(crate) page: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Counted {
     pub(crate) refused: Vec<(String, u64)>,
 }
 
-/// A tier whose upstream says no, or is too slow for some plan.
+/// A tier whose upstream refuses, or is too slow for some plan.
 pub(crate) struct Troubled {
     pub(crate) tier: Name,
     pub(crate) model: Name,

@@ -21,11 +21,11 @@ pub enum Denial<'a> {
     InvalidBody(Fault),
     /// Its body is encoded.
     EncodedBody,
-    /// It asks for another protocol, in which it could not be metered.
+    /// It would upgrade to another protocol, in which it could not be metered.
     Upgrade,
     /// Its endpoint is not metered, and such are refused.
     NotMetered,
-    /// It asks for another model than one of these, which its tenant may ask for.
+    /// The requested model is none of these, which its tenant may use.
     ModelNotAllowed(&'a [String]),
     /// A limit refuses it.
     Limit(Refusal),

@@ -1,4 +1,4 @@
-//! What a caller is told of its own limits, as JSON: where each stands, and what would become of a request.
+//! A caller's own limits as JSON: where each stands, and what would become of a request.
 
 use crate::body::json::quoted;
 use crate::limits::window::{Calendar, Period};
@@ -32,8 +32,8 @@ pub struct Preview {
     pub retry_after_ms: Option<u64>,
 }
 
-/// The whole answer. `limits`: with whose they are; of a parent's that is not visible nothing is told but whether anything is left. The
-/// plan is empty for a tenant that has only limits of its own; `shadow`: they only look on.
+/// The whole answer. `limits`: each with its owner; of an invisible parent's only whether anything is left is reported. The plan is empty
+/// for a tenant that has only limits of its own. `shadow`: the limits are not enforced.
 #[must_use]
 pub fn answer(
     tenant: &str,
@@ -122,7 +122,7 @@ fn tier(preview: &Preview) -> String {
     tier.close()
 }
 
-/// When a window's budget will be spent if requests go on as they did since the window began; `None` if it lasts, and where that is not
+/// When a window's budget will be spent if requests continue as since the window began; `None` if it lasts, and where that is not
 /// known.
 pub(super) fn exhausted(standing: &Standing, now: Timestamp) -> Option<Timestamp> {
     let Some(Span::Period(_)) = standing.span else {

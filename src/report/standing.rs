@@ -1,4 +1,4 @@
-//! Where a tenant's limits stand, as gauges and callers are told: how much of each is used, held and left, and when it starts anew.
+//! Where a tenant's limits stand, for gauges and for callers: how much of each is used, held and left, and when it starts anew.
 //!
 //! What is left counts what requests in flight are *likely* to use as gone, as marks and headers do; what is held is all that
 //! they may use.

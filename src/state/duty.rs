@@ -1,7 +1,7 @@
 //! Which of a process's VMs does what only one of them has to do: a term in shared data, taken by compare-and-swap.
 //!
-//! Each worker has a VM, and so has the proxy's main thread, which serves nobody. None of them can tell which one it is; but one that
-//! has served no request yet takes the duty from one that has, so that it comes to the main thread, where it delays nobody.
+//! Each worker has a VM, and so has the proxy's main thread, which serves nobody. None of them can know which one it is; but one that
+//! has served no request yet takes the duty from one that has, so that the duty comes to the main thread, where it delays no request.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Duty {
         };
         let step = |bytes: Option<&[u8]>| {
             let mut terms = bytes.map_or_else(Vec::new, |bytes| decode(bytes).unwrap_or_default());
-            // One that ends later than any can was told by a clock that has been set back since.
+            // A term that ends later than any can was written by a clock that has been set back since.
             terms.retain(|term| now < term.end && term.end.since(now) <= TERM.saturating_mul(2));
             let current = terms.iter().find(|term| term.duty.what == self.what);
             let (is_ours, writes) = match current {

@@ -103,7 +103,7 @@ pub fn update<T>(
     update_telling(store, key, tries, step, |_| None)
 }
 
-/// Changes the value under `key` by a pure step, and tells a gauge that follows from it.
+/// Changes the value under `key` by a pure step, and publishes a gauge that follows from it.
 ///
 /// A gauge cannot be set in the same step as the value. It is set before each put, so that it need not be read again to know
 /// whether another worker was in between: whoever set it and then loses the race sets it once more, and whoever set it last
@@ -127,7 +127,7 @@ pub fn update_telling<T>(
 /// What was read under a key a moment ago.
 pub type Known = Option<(Vec<u8>, Version)>;
 
-/// As [`update_telling`]. `known`: what the first try goes by, in the place of another read.
+/// As [`update_telling`]. `known`: the value that the first try starts from, instead of a read.
 ///
 /// # Errors
 /// As [`update_telling`].
@@ -185,7 +185,7 @@ pub fn counted_key(tenant: &str) -> String {
     ["bursar/v1/counted/", tenant].concat()
 }
 
-/// The key of what is known of upstreams that say no.
+/// The key of what is known of upstreams that refuse.
 pub const PRESSURE_KEY: &str = "bursar/v1/pressed";
 
 /// Name of the key of what an upstream says of its limit for a model.
@@ -320,7 +320,7 @@ mod tests {
         COUNT.of(["", "", ""].map(Label::Word))
     }
 
-    /// Adds one, and tells how many there are.
+    /// Adds one, and returns how many there are.
     fn count(store: &impl Store) {
         let step = |old: Option<&[u8]>| {
             let count = old.map_or(1, |old| old[0] + 1);

@@ -34,7 +34,7 @@ const STRANGERS_TABLES: u64 = 64;
 /// Where it is counted how many slots there are.
 pub const COUNT_KEY: &str = "bursar/v1/subjects";
 
-/// Has a slot that is nobody's.
+/// Has a slot without a subject.
 const NOBODY: SubjectId = SubjectId(0);
 
 /// A subject's id, hashed. Never zero.
@@ -50,7 +50,7 @@ impl SubjectId {
         Self(hasher.finish().max(1))
     }
 
-    /// The same, told apart from other tenants' in a table that they share.
+    /// The same name in a table that tenants share, distinct from other tenants' subjects of that name.
     fn among(self, SlotSeed(seed): SlotSeed, tenant: &TenantId) -> Self {
         let mut hasher = StableHasher::new_with_key(&seed);
         (tenant.as_str(), self.0).hash(&mut hasher);
@@ -61,7 +61,7 @@ impl SubjectId {
 /// Where the table of a tenant's subjects of one kind lies, and a subject's name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// What the keys have in common.
+    /// The prefix that the keys of the table share.
     of: String,
     /// Who sits there.
     pub subject: SubjectId,
@@ -154,7 +154,7 @@ impl Table {
         }
     }
 
-    /// Takes a slot from its subject. It is nobody's, and not free before then.
+    /// Takes a slot from its subject. Until `then` nobody has the slot, and it is not free.
     pub fn vacate(&mut self, place: usize, until: Timestamp) {
         if let Some(seat) = self.0.get_mut(place) {
             *seat = slot(NOBODY, until);

@@ -1,9 +1,9 @@
 //! How soon a tier's answers begin: times to first byte in a sliding window, and whether they keep to an SLA.
 //!
-//! **Window.** Two half-windows of [`HALF`] each, aligned to the epoch: the one that goes on and the one before. So it covers
+//! **Window.** Two half-windows of [`HALF`] each, aligned to the epoch: the current one and the one before. So it covers
 //! the last one to two minutes, and what lies further back counts for nothing.
 //!
-//! **Histogram.** A power of two of milliseconds has 16 buckets. The p95 that is told is the greatest time of the bucket in
+//! **Histogram.** A power of two of milliseconds has 16 buckets. The reported p95 is the greatest time of the bucket in
 //! which it lies: never less than the true one (in whole milliseconds, rounded up), and more by less than a sixteenth.
 //! Memory is bounded by the number of buckets, whatever comes.
 //!
@@ -18,9 +18,9 @@
 //!
 //! **Probes.** A tier that nobody uses since it is too slow would never be seen to have recovered. So one request is
 //! let through to it whenever nothing was heard of it for [`PROBE_EVERY`]. That is a rate and no share of the requests,
-//! since it is the number of times that makes evidence: at least [`FEW`] in each half-window, however much or little is
-//! asked; of two requests a second it is 5 %, of twenty 0.5 %. Where tenants without that SLA go on using the tier, their
-//! answers are heard, and there are no probes at all. Each is claimed in the shared record, so that of all workers one
+//! since it is the number of times that makes evidence: at least [`FEW`] in each half-window, however many
+//! requests there are; of two requests a second it is 5 %, of twenty 0.5 %. Where tenants without that SLA still use the tier, their
+//! answers are measured, and there are no probes at all. Each is claimed in the shared record, so that of all workers one
 //! sends it.
 
 use std::time::Duration;
@@ -55,7 +55,7 @@ const BEYOND: u8 = 224;
 /// What is known of one tier's times to first byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// Which half-window goes on, counted from the epoch.
+    /// The number of the current half-window, counted from the epoch.
     half: u64,
     previous: Histogram,
     current: Histogram,
@@ -168,8 +168,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// That of [`Latency::decode`] as of `now`, mostly without reading the histograms: as long as their half-window goes on,
-    /// the level stands.
+    /// That of [`Latency::decode`] as of `now`, mostly without reading the histograms: the level stands until their
+    /// half-window ends.
     ///
     /// # Errors
     /// [`Corrupt`] for what is no state as far as it was read.
@@ -212,8 +212,8 @@ impl Histogram {
     }
 }
 
-/// Whether a half-window goes on. One that begins after `now` was begun by a worker which read the clock later. More than one is
-/// a clock that was set back, and what was measured before that is of no use.
+/// Whether a half-window is the current one. One that begins after `now` was begun by a worker which read the clock later. If it is more
+/// than one ahead, the clock was set back, and what was measured before that is of no use.
 fn is_current(half: u64, now: Timestamp) -> bool {
     let this = half_of(now);
     half == this || this.checked_add(1) == Some(half)

@@ -13,27 +13,27 @@ impl Needs {
     pub const IMAGES: Self = Self(1 << 1);
     /// Its output keeps to a schema.
     pub const STRUCTURED_OUTPUT: Self = Self(1 << 2);
-    /// It can be told to think.
+    /// It switches thinking on, or sets its budget.
     pub const THINKING: Self = Self(1 << 3);
     /// It takes thoughts that were signed for the model that began the conversation.
     pub const SIGNED_THINKING: Self = Self(1 << 4);
-    /// It goes on with a prompt that the provider has cached for one model.
+    /// It continues a prompt that the provider has cached for one model.
     pub const CACHED_PROMPT: Self = Self(1 << 5);
-    /// It thinks as much as it finds right, by Anthropic's `adaptive`: models that are told how much refuse it.
+    /// It lets the model decide how much to think (Anthropic's `adaptive`): models that want a budget for thinking refuse that.
     pub const ADAPTIVE_THINKING: Self = Self(1 << 6);
-    /// It can be told what effort to make, or how fast to be: few models can.
+    /// It sets the effort or the speed: few models can.
     pub const EFFORT: Self = Self(1 << 7);
     /// All of that.
     pub const ALL: Self = Self((1 << 8) - 1);
-    /// What must be said of a model, since most have it not.
+    /// Needs that a tier's `supports` must name, since few models meet them.
     const RARE: Self = Self(Self::ADAPTIVE_THINKING.0 | Self::EFFORT.0);
-    /// What only the model has with which it began.
+    /// Needs that only the model meets which began the conversation.
     const OWN: Self = Self(Self::SIGNED_THINKING.0 | Self::CACHED_PROMPT.0);
 
-    /// What a model has of which nothing is said: neither what another one has begun, nor what is rare.
+    /// What a model can do that is configured without `supports`: all but what another model has begun and what is rare.
     pub const USUAL: Self = Self::ALL.without(Self::OWN).without(Self::RARE);
 
-    /// These, if that is so.
+    /// These if `is_so`, else none.
     #[must_use]
     pub const fn when(self, is_so: bool) -> Self {
         if is_so { self } else { Self::NONE }

@@ -1,4 +1,4 @@
-//! Upstreams that say no: which tiers are *pressed*, and until when.
+//! Upstreams that refuse: which tiers are *pressed*, and until when.
 //!
 //! **Pressed.** An upstream that refuses for want of quota or room ([`RefusalKind`]) is left alone for as long as it says, else for [`FIRST`],
 //! doubling up to [`MOST`] with each refusal after a wait that was over. Other errors of the server press it when [`IN_A_ROW`] came
@@ -9,8 +9,8 @@
 //! which all read the same header, do not come together. A success heals at once.
 //!
 //! **What counts.** Answers overtake each other. A success says nothing of a refusal that came after it was sent: of a burst some
-//! are served and some are not, in any order. So only what was sent after the refusal heals it. Nor is a wait doubled by the refusals of
-//! those that were sent before it began, or while it goes on.
+//! are served and some are not, in any order. So only what was sent after the refusal heals it. Nor is a wait doubled by refusals of
+//! requests that were sent before it began, or while it lasts.
 //!
 //! **Whose.** A pressure belongs to a model, and to a credential where callers bring their own. Those of configured models are as many as
 //! there are; of others, and of credentials, there are at most [`GUESTS`], and what a new one displaces is the one that ends first.
@@ -25,7 +25,7 @@ pub const FIRST: Duration = Duration::from_secs(5);
 /// As long as that becomes.
 pub const MOST: Duration = Duration::from_secs(60);
 
-/// The least, whatever an upstream says: callers are told to come back after a second at the latest, and find the next tier then.
+/// The shortest wait, whatever an upstream says: callers retry after a second at the latest, and must find the next tier then.
 pub const LEAST: Duration = Duration::from_millis(1_500);
 
 /// The longest, whatever an upstream says: an absurd header must not shut a tier for good.
@@ -46,10 +46,10 @@ pub const IN_A_ROW: u8 = 3;
 /// Most pressures that are not of a configured model and the proxy's own credential.
 pub const GUESTS: usize = 64;
 
-/// One that nobody asked about for so long after its end is forgotten.
+/// A pressure that ended this long ago, and was not looked up since, is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
 
-/// Why an upstream said no.
+/// Why an upstream refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
     /// More was asked of it than its quota allows.
@@ -89,7 +89,7 @@ impl RefusalKind {
 /// What an upstream said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamRefusal {
-    /// Why it said no.
+    /// Why it refused.
     pub kind: RefusalKind,
     /// When to come back, as it says.
     pub wait: Option<Duration>,
@@ -106,7 +106,7 @@ pub struct PressureKey {
     pub is_configured: bool,
 }
 
-/// What is known of all upstreams that said no lately.
+/// What is known of all upstreams that refused lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pressures(Vec<Pressure>);
 
@@ -131,19 +131,19 @@ struct Pressure {
 pub struct Corrupt(());
 
 impl Pressures {
-    /// Whether nothing was heard of any.
+    /// Whether no refusal is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether anything was heard of this one since its last success.
+    /// Whether a refusal of this one is known since its last success.
     #[must_use]
     pub fn knows(&self, key: &PressureKey) -> bool {
         self.get(key).is_some()
     }
 
-    /// Whether it is pressed, be it that a probe is due.
+    /// Whether it is pressed; that includes one for which a probe is due.
     #[must_use]
     pub fn is_pressed(&self, key: &PressureKey) -> bool {
         self.get(key).is_some_and(Pressure::is_pressed)
@@ -266,7 +266,7 @@ impl Pressure {
         }
         let told = refusal.wait.map(|wait| wait.clamp(LEAST, LONGEST));
         if self.is_pressed() && sent < self.until {
-            // It is known already. If it says now that it takes longer, it does.
+            // It is known already. If the upstream now names a longer wait, that counts.
             let told = told.map(|told| later(now, told, spread));
             self.until = told.map_or(self.until, |told| told.max(self.until));
             return;

@@ -31,7 +31,7 @@ pub struct Step {
 /// What a model's tokens cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
-    /// What they cost where nothing else is said.
+    /// Their price where no other one is configured.
     pub rates: Rates,
     /// What they cost where the prompt is long, the shortest first.
     pub steps: Vec<Step>,

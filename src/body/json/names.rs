@@ -1,4 +1,4 @@
-//! The names of keys that are looked for, and quick ways to tell that a name is none of them.
+//! The names of keys that are looked for, and quick ways to see that a name is none of them.
 
 /// Longest name that can be looked for, in bytes.
 pub(crate) const MAX_NAME: usize = 32;

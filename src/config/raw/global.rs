@@ -66,7 +66,7 @@ pub(in crate::config) enum RawScope {
 pub(in crate::config) enum RawUnreachable {
     /// Nothing beside what was granted.
     Deny,
-    /// All proxies together also this fraction of what was free as last told.
+    /// All proxies together may also spend this fraction of what the store last reported as free.
     Local(Number),
 }
 
@@ -78,7 +78,7 @@ pub(in crate::config) enum RawCold {
     /// They wait for a quarter of a second at the most, and are refused then.
     #[default]
     Wait,
-    /// They are refused, and told to come back in a moment.
+    /// They are refused, with a wait of a fraction of a second.
     Deny,
     /// One reservation is served on credit, in each proxy and window.
     Credit,

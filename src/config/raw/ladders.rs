@@ -50,7 +50,7 @@ pub(in crate::config) struct RawTier {
     pub(in crate::config) capacity: Option<RawCapacity>,
     /// Shorten conversations that are longer than this.
     pub(in crate::config) trim: Option<RawTrim>,
-    /// Whose key this tier's provider is shown. Default: as `credentials` of all.
+    /// Whose key this tier's provider is shown. Default: the top level's `credentials`.
     pub(in crate::config) credentials: Option<RawCredentials>,
 }
 

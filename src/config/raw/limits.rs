@@ -29,8 +29,8 @@ macro_rules! limits {
             plan: Option<String>,
             /// The tenant whose limits count this one's requests, too. Up to four stand above each other.
             parent: Option<String>,
-            /// The name that the tenant had when its account was opened: it goes on with what was spent under that. To stay for as
-            /// long as the tenant does; no tenant has that name now.
+            /// The name that the tenant had when its account was opened: what was spent under that name stays charged to it. Keep this key for
+            /// as long as the tenant exists; no other tenant may have that name.
             was: Option<String>,
             /// The share of each of the parent's budgets that is this tenant's, as a fraction above 0. Those of all children of a parent
             /// come to at most 1. Part of it is lent to the others while it is not needed.
@@ -72,7 +72,7 @@ trait OrOf {
     fn or_of(self, plan: &Self) -> Self;
 }
 
-/// A setting that is replaced as a whole.
+/// Types of which a tenant's value replaces its plan's as a whole; nothing is merged.
 macro_rules! whole {
     ($($type:ty),*) => {$(
         impl OrOf for Option<$type> {
@@ -186,7 +186,7 @@ limits! {
     cold: Option<RawCold>,
     /// What happens when the budget is spent. Default: throttle.
     on_exhausted: Option<RawOnExhausted>,
-    /// The models that may be asked for, as globs (`*` stands for any text). Others are refused with 403. Lower tiers serve whatever
+    /// The models that requests may name, as globs (`*` stands for any text). Others are refused with 403. Lower tiers serve whatever
     /// models they have. Default: all.
     models: Option<Vec<String>>,
     /// Keep the requested model, whatever remains.
@@ -198,8 +198,8 @@ limits! {
     min_output_tokens: Option<Number>,
     /// How much tokens count in budgets and buckets of tokens, by their kind.
     weights: Option<RawWeights>,
-    /// The most that one request may cost, by what is likely of its prompt and its output limit. One that may cost more has its output
-    /// limited to what is left, if that is at least `min_output_tokens`; else it is refused. Default: no limit.
+    /// The most that one request may cost, estimated from its prompt and its output limit. The output of a request that may cost more is
+    /// limited so that it fits, if that leaves at least `min_output_tokens`; else the request is refused. Default: no limit.
     max_request: Option<RawMaximum>,
     /// How soon answers must begin. While a tier is slower, requests are sent to the next tier that is fast enough.
     sla: Option<RawSla>,

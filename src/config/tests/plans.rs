@@ -257,7 +257,7 @@ fn guaranteed_shares_stand_in_the_parents_plan_and_come_to_no_more_than_all_of_i
     }
     rejects(
         &tenants(serde_json::json!({"a": {"guaranteed": 0.1}})),
-        "tenants.a.guaranteed: is of a `parent`, and there is none",
+        "tenants.a.guaranteed: needs a `parent`, and the tenant has none",
     );
     let many = |count: usize| {
         let mut all = serde_json::json!({"corp": {"limits": []}});

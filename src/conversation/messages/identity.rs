@@ -24,7 +24,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// The conversation's id; `None` where the user says nothing.
+    /// The conversation's id; `None` without a message of the user.
     pub(super) fn id(&self) -> Option<ConversationId> {
         self.has_started.then(|| ConversationId {
             name: stable((self.system.finish(), self.start.finish())),

@@ -1,7 +1,7 @@
-//! The largest of what a tenant's last requests to a model have used: by it, what the next one is likely to use.
+//! The most that a tenant's last requests to a model have used: from it follows what the next one is likely to use.
 //!
-//! Three figures, since they grow by different things: input with the body, the price of input with what of it the provider had
-//! cached, and output with neither. Each is the largest of the last 100 to 200 requests that were settled by a report, and of
+//! Three figures, since they depend on different things: input on the body's length, the price of input on how much of it the provider
+//! had cached, and output on neither. Each is the largest of the last 100 to 200 requests that were settled by a report, and of
 //! the last 24 hours at the most: of two generations the older one is forgotten once the younger one is full.
 
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::estimate::Estimate;
 use crate::tier::Price;
 use crate::units::{Cost, Micros, Timestamp, Tokens, share, share_up};
 
-/// Requests of a generation.
+/// Requests in a full generation.
 const FULL: u8 = 100;
 
-/// Requests from which on something is known.
+/// Fewer requests than this teach nothing yet.
 const ENOUGH: u8 = 8;
 
 /// A generation ends after this time, however few requests it has seen.
 const HALF_DAY: Duration = Duration::from_secs(12 * 3_600);
 
-/// What is likely exceeds the largest by this part of it: 25 %.
+/// The likely use is the largest one and this fraction of it more: a quarter.
 const MARGIN: u64 = 4;
 
 const MILLION: std::num::NonZeroU64 = match std::num::NonZeroU64::new(1_000_000) {

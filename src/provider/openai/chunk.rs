@@ -8,7 +8,7 @@ use crate::provider::compatible;
 use crate::provider::read::{key, long_key, value};
 use crate::usage::{EventFacts, EventKind, Usage};
 
-/// An error, by the names that servers have for it which tell of one with the status 200. MiniMax's stands in good answers, too
+/// An error, by the keys of servers that report one with the status 200. MiniMax's stands in good answers, too
 /// (<https://github.com/CherryHQ/cherry-studio/issues/11287>, read 2026-11-29).
 const FAULT_KEY: Key = long_key(
     &["error|errors|error_code|error_msg|base_resp|detail|code"],

@@ -236,8 +236,8 @@ fn makes_effort(body: &Scanner) -> bool {
     is_beyond(body, VERBOSITY, &["\"medium\""]) || is_given(body, OUTPUT_EFFORT)
 }
 
-/// What few models can do, and chats with models of this name may ask for: Claude's thinking behind gateways that pass it on, and the
-/// verbosity of OpenAI's newer ones.
+/// What few models can do, and chats with models of this name may request: thinking of Claude, behind gateways that forward it, and
+/// verbosity of OpenAI's newer models.
 pub(super) fn rare_needs(model: &str) -> Needs {
     let has = |word: &str| {
         let mut parts = model.as_bytes().windows(word.len());

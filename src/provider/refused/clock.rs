@@ -23,7 +23,7 @@ pub(super) fn count(digits: &[u8], unit: Duration) -> Option<Duration> {
         digits.iter().fold(0, value)
     };
     let unit = nanos(unit);
-    // Six digits of the fraction are more than anybody means.
+    // More than six digits of a fraction make no difference.
     let fraction = fraction.get(..6).unwrap_or(fraction);
     let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     // Units are whole multiples of that, but for those that nobody waits for.

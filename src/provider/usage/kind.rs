@@ -27,7 +27,7 @@ pub(super) struct Declared {
     /// It is compressed, so it cannot be read.
     pub(super) is_encoded: bool,
     pub(super) has_length: bool,
-    /// It is a part of what was asked for (RFC 9110, 15.3.7).
+    /// It is a part of the requested answer (RFC 9110, 15.3.7).
     pub(super) is_part: bool,
 }
 

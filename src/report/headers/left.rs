@@ -20,9 +20,9 @@ use crate::state::record::Record;
 use crate::text::{Text, push_number};
 use crate::units::Timestamp;
 
-/// What the tenant's limits are and how much of them is left, reservations counted as gone. `books`: those of others that it is
-/// charged on; a parent's are told only where they are visible. `room`: the capacity that refuses the request, which else is nobody's
-/// business but the operator's. `groups`: the headers that the operator wants.
+/// What the tenant's limits are and how much of them is left, reservations counted as gone. `books`: limits of others that it is
+/// charged on; a parent's are reported only where they are visible. `room`: the capacity, if that refuses the request; otherwise it
+/// concerns only the operator. `groups`: the headers that the operator wants.
 #[must_use]
 pub fn limits(
     limits: &Limits,
@@ -83,9 +83,9 @@ pub const LIMITS: [&str; 8] = [
     "ratelimit",
 ];
 
-/// Puts what an upstream has left in the place of what the tenant has, where that is more; of both, tokens and requests. `refuses`:
-/// it says no, and what it does not tell is no business of the tenant's: there is not as much left as the tenant has. Of which names
-/// the upstream's own headers stay as they are.
+/// Reports the upstream's figures where it has less left than the tenant; for tokens and for requests. `refuses`: the upstream refused, so
+/// that the tenant's figure would be too much: it is removed where the upstream reports none. Returns the names of those headers that stay
+/// as the upstream sent them.
 pub fn stricter(
     ours: &mut Vec<Header>,
     theirs: [Option<UpstreamLimit<'_>>; 2],
