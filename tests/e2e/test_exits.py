@@ -8,6 +8,7 @@ import pytest
 
 from harness import answers, envoy, metrics
 from harness.config import bucket, budget, plugin_config
+from harness.http import chunked, head
 from harness.rig import CHAT, HOLDING, MODES, STREAMING, chat_body
 from harness.wait import let_pass, until
 
@@ -147,6 +148,24 @@ def test_an_upstream_that_cannot_be_reached(rig, way, details):
     assert details in entry["details"].lower(), entry
     assert entry["charged"] == (0 if admitted else None)
     holds_nothing(rig, tenant, 0)
+
+
+# Servers in Go read no further than the JSON's end, and answer then.
+def test_what_a_client_sends_after_its_json_takes_nothing_back(rig):
+    tenant, gate, test_id = rig.tenant("both"), answers.Gate(), rig.new_id()
+    rig.upstream.early[test_id] = one_event_and_then(gate)
+    with ends(rig, "cut", "estimate"), rig.connect() as connection:
+        chunks = chunked([chat_body(stream=True), b"x"])
+        framing = [("transfer-encoding", "chunked")]
+        connection.send(head("POST", CHAT, rig.headers(tenant, test_id, more=framing)), chunks[0])
+        response = connection.read_body(connection.read_head(), upto=b"\n\n")
+        connection.send(chunks[1])
+        connection.read_body(response)
+        entry = rig.envoy.logged(test_id)
+    gate.open()
+    assert (response.status, response.cut, entry["reason"]) == (200, True, "invalid_request_body")
+    assert 0 < entry["charged"] < 1_000
+    holds_nothing(rig, tenant, entry["charged"])
 
 
 # A request that the router retries is one request to its tenant.
