@@ -2,7 +2,7 @@
 //! not charged for.
 #![cfg(not(target_arch = "wasm32"))]
 
-use crate::opening::{CHAT, MESSAGES, held};
+use crate::opening::{CHAT, MESSAGES, held, spent};
 use crate::proxy::{Call, Proxy, usage};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -443,5 +443,72 @@ fn in_shadow_mode_nothing_goes_and_all_is_reserved_for() {
         assert_eq!(call.upstream_text(), whole);
         assert_eq!(held(&proxy, "acme"), whole.len() as u64 + 10);
         assert_eq!(trimmed(&mut call), None);
+    }
+}
+
+// Before its end no upstream can have answered it; after its end the upstream has what was left of it.
+#[test]
+fn a_conversation_that_turns_out_invalid_late_is_charged_only_if_it_was_forwarded() {
+    let turns = turns(9);
+    let whole = body("gpt-4o", &turns);
+    let short = body("gpt-4o-mini", &turns[8..]);
+    let begin = |hold, length: Option<usize>| {
+        let proxy = Proxy::new(&ladder(hold));
+        spend(&proxy, 5_100);
+        let length = length.map(|length| length.to_string());
+        (proxy, length)
+    };
+    let post = |length: &Option<String>| {
+        let mut headers = vec![("x-tenant-id".to_owned(), "acme".to_owned())];
+        headers.extend(
+            length
+                .iter()
+                .map(|length| ("content-length".to_owned(), length.clone())),
+        );
+        headers
+    };
+    for (hold, has_length) in [(true, true), (true, false), (false, true), (false, false)] {
+        for at in (1..whole.len()).step_by(7) {
+            let mut broken = whole.clone().into_bytes();
+            // Within a text it may stand.
+            broken.splice(at..at, *b"]}");
+            let (proxy, length) = begin(hold, has_length.then_some(broken.len()));
+            let headers = post(&length);
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (&**name, &**value))
+                .collect();
+            let mut call = proxy.post(&headers);
+            call.send(&broken.chunks(7).collect::<Vec<_>>());
+            if call.refused().is_some() {
+                assert_eq!(call.refused(), Some((400, "invalid_request_body")), "{at}");
+                // No more than a part of it can have gone on.
+                assert!(serde_json::from_str::<Value>(call.upstream_text()).is_err());
+                call.end();
+                assert_eq!(call.fields.get("bursar_charged"), None, "{at}");
+            } else {
+                // What of it is wrong lies within the messages, and is left to the upstream, which says so.
+                call.answer_headers("400", &[]);
+                call.end();
+            }
+            assert_eq!(held(&proxy, "acme"), 0, "{at}");
+            assert_eq!(spent(&proxy, "acme"), 5_100, "{at}");
+        }
+        let (proxy, length) = begin(hold, has_length.then_some(whole.len() + 1));
+        let headers = post(&length);
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        let mut call = proxy.post(&headers);
+        call.send_chunk(whole.as_bytes(), false);
+        assert_eq!(call.upstream_text(), short);
+        let most = held(&proxy, "acme");
+        call.send_chunk(b"x", false);
+        assert_eq!(call.refused(), Some((400, "invalid_request_body")));
+        call.end();
+        let charged = spent(&proxy, "acme") - 5_100;
+        assert!((1..=most).contains(&charged), "{charged}");
+        assert_eq!(held(&proxy, "acme"), 0);
     }
 }
