@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::proxy::{Call, Proxy, usage};
 use bursar::limits::account::Account;
-use bursar::limits::stacked::LimitKey;
+use bursar::limits::stacked::{CONCURRENCY, LimitKey};
 use bursar::state::record::Record;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ const USER: u64 = 400;
 
 fn config() -> Value {
     let budget = |name: &str, tokens: u64| json!({"name": name, "budget": {"initial_budget": tokens, "window": "none"}});
+    // More requests than there are, so that only what is left of it tells.
+    let rpm = json!({"name": "rpm", "bucket": {"requests_per_window": 9_999, "window": "1h"}});
     let mut user = budget("user", USER);
     user["per"] = "user".into();
     json!({
@@ -39,9 +41,9 @@ fn config() -> Value {
         "reservation_expiry": "60s",
         "subjects": {"user": {"from": [{"header": "x-user-id"}]}},
         "tiers": [{"name": "only", "model": "gpt-4o"}],
-        "plans": {"team": {"limits": [budget("team", TEAM), user], "concurrency": 6}},
+        "plans": {"team": {"limits": [budget("team", TEAM), user, rpm], "concurrency": 6}},
         "tenants": {
-            "corp": {"limits": [budget("company", COMPANY)]},
+            "corp": {"limits": [budget("company", COMPANY), rpm], "concurrency": 9},
             "acme": {"plan": "team", "parent": "corp"},
             "globex": {"plan": "team", "parent": "corp"}
         }
@@ -78,6 +80,8 @@ struct Workers {
     proxy: Proxy,
     flight: RefCell<Vec<InFlight>>,
     spent: RefCell<BTreeMap<(usize, usize), u64>>,
+    /// Requests of each tenant that were sent on.
+    sent: RefCell<[u64; 2]>,
 }
 
 /// Of each request, as the provider counts it.
@@ -93,6 +97,7 @@ impl Workers {
             proxy: Proxy::new(&config()),
             flight: RefCell::default(),
             spent: RefCell::default(),
+            sent: RefCell::default(),
         }))
     }
 
@@ -129,6 +134,7 @@ impl Workers {
         ]);
         call.send(&[body.as_bytes()]);
         if call.reply.is_none() {
+            self.sent.borrow_mut()[tenant] += 1;
             self.flight.borrow_mut().push(InFlight {
                 call,
                 tenant,
@@ -174,6 +180,20 @@ impl Workers {
         entries
             .find_map(|entry| entry.account(LimitKey::of(limit)))
             .cloned()
+    }
+
+    /// How many slots are taken on a record, and how many requests it has counted.
+    fn slots_and_requests(&self, key: &str) -> (u64, u64) {
+        let slots = self.account(key, CONCURRENCY).unwrap_or_default();
+        let record = self
+            .proxy
+            .store
+            .value(key)
+            .map(|bytes| Record::decode(&bytes).unwrap());
+        let mut entries = record.unwrap_or_default().others;
+        let mut buckets = entries.iter_mut();
+        let bucket = buckets.find_map(|entry| entry.bucket_mut(LimitKey::of("rpm")).copied());
+        (slots.held().tokens.0, bucket.unwrap_or_default().used)
     }
 
     /// What is left of a limit once nothing is held.
@@ -259,6 +279,14 @@ proptest! {
                 let used = used.iter().filter(|&(&(tenant, user), _)| is_its(tenant, user));
                 let used: u64 = used.map(|(_, used)| used).sum();
                 prop_assert_eq!((*held, *spent), (reserved, used), "{}", key);
+            }
+            // So are slots and requests: what refuses late gives back what was taken before it.
+            let of = |tenant: usize| flight.iter().filter(|call| call.tenant == tenant).count() as u64;
+            let flying = [of(0), of(1)];
+            let sent = *workers.sent.borrow();
+            for (key, flying, sent) in [("acme", flying[0], sent[0]), ("globex", flying[1], sent[1]), ("corp", flying.iter().sum(), sent.iter().sum())] {
+                let counted = workers.slots_and_requests(&format!("bursar/v1/t/{key}"));
+                prop_assert_eq!(counted, (flying, sent), "{}", key);
             }
             // All of a tenant's users together have what it has.
             for name in TENANTS {

@@ -96,6 +96,26 @@ fn one_request_may_cost_no_more_than_the_plan_says() {
     }
 }
 
+// By what a tenant's requests have used lately it would cost nearly nothing.
+#[test]
+fn what_is_likely_by_the_last_requests_opens_no_dearer_one() {
+    let mut json = config(true);
+    json["tenants"]["strict"]["hold"] = "likely".into();
+    json["tenants"]["strict"]["budget"] =
+        serde_json::json!({"initial_budget": 100, "unit": "usd", "window": "day"});
+    let proxy = Proxy::new(&json);
+    let body = |limit: u64| format!(r#"{{"model":"best","max_tokens":{limit},"messages":[]}}"#);
+    for _ in 0..10 {
+        proxy.served("strict", &body(1_900), 10, 1);
+    }
+    let held = proxy.chat("strict", &body(1_900));
+    let account = proxy.record("strict").account;
+    assert!(account.held().usd.0 < 1_000, "{account:?}");
+    drop(held);
+    let dear = proxy.chat("strict", &body(2_100));
+    assert_eq!(dear.refused(), Some((400, "request_exceeds_maximum")));
+}
+
 #[test]
 fn the_refusal_holds_nothing_and_says_what_to_do() {
     let proxy = Proxy::new(&config(true));

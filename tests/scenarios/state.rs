@@ -48,12 +48,16 @@ fn without_our_state_the_failure_mode_decides_and_what_was_used_counts_all_the_s
 // A value under our key may be older, cut off, or another plugin's.
 #[test]
 fn a_foreign_value_is_treated_as_absent_or_refused_once() {
-    for (mode, first) in [("allow", None), ("deny", Some((503, "budget_unavailable")))] {
-        let proxy = Proxy::new(&with(|config| config["failure_mode"] = mode.into()));
-        proxy.store.plant(&tenant_key("acme"), b"somebody else's");
-        assert_eq!(proxy.chat("acme", BODY).refused(), first);
-        assert_eq!(proxy.metric("bursar_state_corrupt_total"), 1);
-        assert_eq!(proxy.chat("acme", BODY).refused(), None);
+    // One that a later module may write, too: what it knew is not lost in silence.
+    let later = [b"brs\x07", &Record::default().encode()[4..]].concat();
+    for value in [b"somebody else's".as_slice(), &later] {
+        for (mode, first) in [("allow", None), ("deny", Some((503, "budget_unavailable")))] {
+            let proxy = Proxy::new(&with(|config| config["failure_mode"] = mode.into()));
+            proxy.store.plant(&tenant_key("acme"), value);
+            assert_eq!(proxy.chat("acme", BODY).refused(), first);
+            assert_eq!(proxy.metric("bursar_state_corrupt_total"), 1);
+            assert_eq!(proxy.chat("acme", BODY).refused(), None);
+        }
     }
 }
 
