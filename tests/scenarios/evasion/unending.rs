@@ -4,6 +4,8 @@
 use super::with;
 use crate::opening::{CHAT, MESSAGES, held, spent};
 use crate::proxy::{Call, usage};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// Whole requests, each with the path it is sent to.
 const WHOLE: [(&str, &str); 6] = [
