@@ -1,6 +1,6 @@
 //! Which tiers' upstreams refuse just now, by what all workers have heard (see [`crate::tier::pressure`]).
 //!
-//! One value in shared data has it for all tiers. A worker reads it at most every [`REFRESH`], and not for ladders of a single tier: where
+//! One value in shared data holds this for all tiers. A worker reads it at most every [`REFRESH`], and not for ladders of a single tier: where
 //! requests are frequent that costs them nothing, and where they are rare, one read of a key that mostly is not there. A
 //! worker knows at once of a refusal that it has seen itself; the others know of it before the first refused client retries, which is after
 //! 100 ms.

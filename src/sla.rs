@@ -1,6 +1,6 @@
 //! Which tiers miss a plan's SLA just now, by what all workers have measured (see [`crate::tier::latency`]).
 //!
-//! Measured is each tier of a ladder with several of them, for every tenant's requests, as soon as one tenant has an SLA: more
+//! As soon as one tenant has an SLA, each tier of a ladder with several of them is measured, by every tenant's requests: more
 //! answers, better evidence. Streamed answers and whole ones are kept apart. A stream begins when the model does, a whole
 //! answer with its last token: their times have nothing to do with each other, and together a few long answers would make
 //! a tier look slow to everybody who streams.

@@ -97,7 +97,7 @@ impl Sweep {
         clock: impl Fn() -> Timestamp,
         newer: impl Fn(&TenantId) -> Option<Rc<Plan>>,
     ) {
-        // Who does not have it asks each second.
+        // A VM without the duty checks for it each second.
         let is_due = self.was_ours || self.ticks.is_multiple_of(TICKS);
         self.ticks = self.ticks.wrapping_add(1);
         let start = clock();
@@ -266,7 +266,7 @@ impl Look<'_> {
 impl Told {
     /// Whether the record is still as it was published.
     fn is_so(&self, version: Option<Version>, now: Timestamp) -> bool {
-        // Told by a clock that has been set back since, it is not.
+        // Not if it was published by a clock that has been set back since.
         let is_set_back = self.until.since(now) > TOLD_AGAIN;
         self.version == version && now < self.until && !is_set_back
     }

@@ -19,7 +19,7 @@ use crate::plan::OnExhausted;
 pub struct Global {
     /// The proxy's cluster with the store's address, of Envoy's raw TCP pool.
     pub cluster: String,
-    /// Who asks, where the store wants to know.
+    /// The user that logs in, where the store wants one.
     pub login: Option<Login>,
     /// The proxies that share it: those with the same word.
     pub domain: String,

@@ -85,7 +85,7 @@ pub(super) struct RawConfig<'a> {
     /// The store that proxies share, so that a budget is one for all of them and outlives each. Without it each proxy counts for itself.
     pub(super) global: Option<RawGlobal>,
     /// Fields of the access log that become properties of their own (`wasm.bursar_tenant`), besides `wasm.bursar`, which has all of
-    /// them. Each costs a call of the proxy. Default: none.
+    /// them. Each costs a call to the proxy. Default: none.
     #[serde(default)]
     pub(super) log_fields: Vec<LogField>,
     /// The headers about limits and decisions that answers carry. Those of a downgrade stay. Default: all.
@@ -156,8 +156,8 @@ pub(super) enum RawServe {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(super) struct RawMetrics {
-    /// How many of the first configured tenants have gauges of their limits from the start, at most a second behind. The others have
-    /// some once they ask, at most two minutes behind. Default 1000.
+    /// How many of the first configured tenants have gauges of their limits from the start, at most a second behind. The others get
+    /// theirs with their first request, at most two minutes behind. Default 1000.
     pub(super) tenants: Option<Number>,
 }
 

@@ -308,7 +308,7 @@ impl Host {
         }
     }
 
-    /// Tells the host what was counted since the last time.
+    /// Reports to the host what was counted since the last time.
     pub(crate) fn tell_counters(&self) {
         let Ok(mut counters) = self.counters.try_borrow_mut() else {
             return;

@@ -54,7 +54,7 @@ impl Plugin {
         }
     }
 
-    /// Tells gauges, if this VM is the one that does.
+    /// Publishes gauges, if this VM has the duty.
     fn tell_gauges(&mut self) {
         let host = &*self.host;
         if let (Some(sweep), Some(config)) = (&mut self.sweep, &self.config) {

@@ -29,7 +29,7 @@ pub(super) struct RequestBody {
     pub(super) messages: Option<Box<MessageReader>>,
     /// Some tier may shorten it.
     pub(super) trims: bool,
-    /// The conversation may have to stay at its tier, and no header names it.
+    /// The conversation may have to stay at its tier, and no header names the conversation.
     pub(super) names: bool,
     /// The conversation's name in a header.
     pub(super) named: Option<conversation::ConversationId>,

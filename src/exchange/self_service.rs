@@ -62,7 +62,7 @@ impl Exchange {
                 }
                 self.tell(&tenant, request, path, store, now)
             }
-            // Who is not metered has no limits.
+            // Requests that pass unmetered have no limits to show.
             Identified::Unmetered => denied(Denial::TenantRequired(&self.config.sources)),
             Identified::Denied(denial, _) => denied(denial),
         })

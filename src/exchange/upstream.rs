@@ -309,7 +309,7 @@ impl Admitted {
         Some(pressed::key(place, tier, &self.model, credential))
     }
 
-    /// The gauge of a tier whose model is its own.
+    /// The gauge of the tier; `None` if the model that was sent is not configured.
     fn pressed_gauge(&self, config: &Config, pressed: u64) -> Option<(Series, u64)> {
         let model = config.model(&self.model)?;
         Some(metrics::tier_pressed(
@@ -319,7 +319,7 @@ impl Admitted {
         ))
     }
 
-    /// Takes in what the upstream says of its limit: how large it is, and what is left of it, whoever used the rest.
+    /// Learns the upstream's limit from its report: how large it is, and how much is left, whoever used the rest.
     pub(super) fn learn_limit(
         &mut self,
         theirs: Option<UpstreamLimit<'_>>,

@@ -202,9 +202,9 @@ pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) 
 
 /// Makes it the account of the budget at `now`.
 ///
-/// Where its window is none of the budget's, the budget's windows are of another length than before, or another configuration is in
-/// force beside this one. Then that account stays among the `others`, and the budget's own is taken from there; if there is none,
-/// what was spent in the old window is spent in the new one.
+/// The account's window may not be one of the budget's: the budget's window was changed, or another configuration is in force beside
+/// this one. Then that account is moved to the `others`, and the budget's own is taken from there; if there is none, what was spent in
+/// the old window counts as spent in the new one.
 pub fn roll_account(
     account: &mut Account,
     budget: &Budget,

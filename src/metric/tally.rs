@@ -58,7 +58,7 @@ impl Tally {
         self.counters.get(place).map(|counter| &counter.series)
     }
 
-    /// Tells the proxy what was counted since the last time, what was counted first last: whoever sees that sees all that followed
+    /// Reports to the proxy what was counted since the last time, the first count last: whoever sees that one sees all that followed
     /// from it. `define` gives the id of a series that is new, `add` counts there; where there is no id, it stays due.
     pub fn tell(
         &mut self,

@@ -44,7 +44,7 @@ pub struct Conditions<'a> {
     pub conversation: Option<ConversationPlacement>,
     /// Where its conversation can be cut, for tiers that trim it.
     pub cuts: Option<&'a CutPoints>,
-    /// Asks for a model that the plan does not allow. Only in shadow mode: elsewhere it was refused before.
+    /// It names a model that the plan does not allow. Only in shadow mode: elsewhere it was refused before.
     pub barred: bool,
     /// Bytes of its body that are announced and not here yet.
     pub unread_bytes: u64,

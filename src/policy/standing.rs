@@ -302,8 +302,8 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// Whether all budgets that proxies share, and that hold at this tier, have room for a request here and now. How much there is
-/// altogether was seen before.
+/// Whether this proxy's slices of all shared budgets that apply at this tier have room for a request now. Whether the whole budgets have
+/// was checked before.
 pub(super) fn check_slices(
     limits: &Limits,
     request: &Request<'_>,

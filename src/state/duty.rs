@@ -29,7 +29,7 @@ const TRIES: u32 = 2;
 pub struct Duty {
     /// What is to be done: a hash of the configuration.
     pub what: u64,
-    /// Who does it: a number that no other VM has.
+    /// The VM that has the duty: a number that no other VM has.
     pub who: u64,
 }
 

@@ -40,7 +40,7 @@ fn is_version(rest: &str) -> bool {
 
 fn plain(name: &str) -> String {
     let name = name.rsplit('/').next().unwrap_or_default();
-    // A point before a digit is a number's.
+    // A dot before a digit belongs to a version number, not to a vendor's prefix.
     let vendor = name.char_indices().filter(|&(at, c)| {
         let next = name.get(at.saturating_add(1)..);
         c == '.' && next.is_some_and(|next| next.starts_with(|c: char| c.is_ascii_alphabetic()))

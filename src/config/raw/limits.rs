@@ -295,7 +295,7 @@ pub(in crate::config) enum RawWeekday {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawLimit {
-    /// As it stands in `x-bursar-limit` and in metrics: 1 to 64 letters, digits, `.`, `_`, `:` and `-`. Spend is found by it.
+    /// As it stands in `x-bursar-limit` and in metrics: 1 to 64 letters, digits, `.`, `_`, `:` and `-`. Spend is stored under it.
     pub(in crate::config) name: String,
     /// Take the plan's limit of this name away; `budget`, `bucket` and `concurrency` are names, too. Default: `false`.
     pub(in crate::config) off: Option<bool>,

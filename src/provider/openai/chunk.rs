@@ -14,7 +14,7 @@ const FAULT_KEY: Key = long_key(
     &["error|errors|error_code|error_msg|base_resp|detail|code"],
     MAX_ERROR,
 );
-/// These names, and a gateway's cost.
+/// The names of [`FAULT_KEY`], and a gateway's cost.
 const SIGNS: [&str; 8] = [
     "error",
     "cost",
