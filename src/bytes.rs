@@ -35,7 +35,7 @@ impl Input<'_> {
         })
     }
 
-    /// A list of at most so many, after a byte that says how many.
+    /// A list of at most this many, after a byte that says how many.
     pub(crate) fn list<T>(
         &mut self,
         most: usize,

@@ -27,7 +27,7 @@ use crate::units::Timestamp;
 /// as much as reading the tenant's record. A service with more should give each its own tenant, or accept that some are forgotten.
 pub const CONVERSATIONS: usize = 64;
 
-/// A conversation among the first so many of the table is not moved to the front: that would cost a write with each request.
+/// A conversation among the first 32 of the table is not moved to the front: that would cost a write with each request.
 const FRESH: usize = CONVERSATIONS / 2;
 
 /// Tries before a change is given up: then one conversation's place is not recorded.

@@ -50,7 +50,7 @@ impl Estimate {
         }
     }
 
-    /// The same if so many bytes of the body are not forwarded.
+    /// The same if this many bytes of the body are not forwarded.
     #[must_use]
     pub fn without(self, bytes: u64) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl Estimate {
         weights.map_or(room, |weights| weights.output_within(room))
     }
 
-    /// What so many tokens count at the most in the tenant's limits.
+    /// What these tokens count at the most in the tenant's limits.
     #[must_use]
     pub fn counted(&self, input: Tokens, output: Tokens) -> Tokens {
         let weights = self.weights.as_ref();
@@ -122,7 +122,7 @@ impl Estimate {
         }
     }
 
-    /// The length of each answer, rounded up, if so many output tokens were used; `None` if a limit may have shortened the
+    /// The length of each answer, rounded up, if this many output tokens were used; `None` if a limit may have shortened the
     /// answers.
     #[must_use]
     pub fn unlimited_answer(&self, output: Tokens) -> Option<Tokens> {

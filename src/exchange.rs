@@ -4,7 +4,7 @@
 //!
 //! A body is read in one of two modes. *Held*: its length is known and small enough, so headers and body wait until the body is
 //! complete. Then everything about it is known, and everything can still be changed. *Passing*: it is forwarded while it is
-//! read, without a content-length. The decision falls as soon as `model` was read, and is checked once more, with all that the
+//! read, without a content-length. The decision is made as soon as `model` was read, and is checked again, with all that the
 //! rest of the body says, before the last byte is forwarded.
 
 use std::rc::Rc;

@@ -1,6 +1,6 @@
-//! What a tenant may use: how fast ([`bucket`]), how much ([`budget`], what of it was used is in its [`account`]) and for how long
-//! ([`window`], by the clocks of a [`zone`]); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); what of it is
-//! kept for whom ([`lend`]); and any number of such limits beside each other ([`stacked`]).
+//! What a tenant may use: how fast ([`bucket`]), how much ([`budget`]; an [`account`] has what was used of it) and for how long
+//! ([`window`], by the clocks of a [`zone`]); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); how much is
+//! kept for which child ([`lend`]); and any number of such limits beside each other ([`stacked`]).
 //!
 //! All of it is arithmetic on values: time is an argument, and nothing here is stored.
 

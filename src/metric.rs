@@ -193,7 +193,7 @@ mod tests {
     static ASKED: Family = Family::new("asked", ["tenant", "tier", ""]);
     static SERVED: Family = Family::new("served", ["tenant", "tier", ""]);
 
-    /// A series of a tenant from a configuration that was read anew.
+    /// A series of a tenant from a configuration that was read again.
     fn of(family: &'static Family, tenant: &str, tier: &'static str) -> Series {
         family.of([Label::Name(tenant.into()), tier.into(), "".into()])
     }

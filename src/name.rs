@@ -34,7 +34,7 @@ impl From<&str> for Name {
         let hash = hasher.finish();
         Self {
             text: text.into(),
-            // The upper half fits. Mixed once more: before that it lacks what the last bytes of a name say.
+            // The upper half fits. Mixed again: before that it lacks what the last bytes of a name say.
             hash: u32::try_from((hash ^ hash >> 32).wrapping_mul(SPREAD) >> 32).unwrap_or_default(),
         }
     }

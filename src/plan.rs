@@ -44,7 +44,7 @@ pub struct Limits {
     /// Takes the place of the last tier's own mark.
     pub low_water_mark: Option<Ppm>,
     /// Rather than to be refused for what its answer may cost, a request may have its output limited to what the budget
-    /// still holds, if that is at least so many tokens.
+    /// still holds, if that is at least this many tokens.
     pub min_output_tokens: Option<u64>,
     /// The marks rise where what remains would not last until the window's end.
     pub pace: Option<Pace>,

@@ -69,7 +69,7 @@ impl PressureView {
     }
 }
 
-/// Whose pressure it is that a request to this tier feels, whoever is named `model` there. `credential`: the caller's.
+/// The pressure that concerns a request to this tier with the name `model`. `credential`: the caller's.
 #[must_use]
 pub fn key(place: LadderPlace<'_>, tier: usize, model: &str, credential: u64) -> PressureKey {
     let tier = place.ladder.tiers.get(tier);

@@ -1,8 +1,8 @@
-//! Gauges of what is left, true whenever the proxy is asked for them: ticks look at all configured tenants in turn, asked or not, so
-//! that a window that has ended is seen while nobody sends a request.
+//! Gauges of what is left that are true whenever they are scraped: ticks look at all configured tenants in turn, so that the end of a
+//! window is seen although no request comes.
 //!
-//! One VM of the process does it ([`Duty`]), a slice each tick, within a bounded time. The first tenants ([`Config::gauged`]) come
-//! round once a second; the others, as far as they ever asked, in less than two minutes. A tenant whose record is as it was costs
+//! One VM of the process does it ([`Duty`]), a few tenants each tick, within a bounded time. The turn of the first tenants
+//! ([`Config::gauged`]) comes once a second; that of the others, if they have sent a request, within two minutes. An unchanged record costs
 //! one read of shared data: gauges are published when the record changes, and when time changes what follows from it.
 
 use std::rc::Rc;
@@ -24,10 +24,10 @@ use crate::units::Timestamp;
 /// its `stats_tags` (Envoy 1.40, those of `envoy/envoy.yaml`).
 pub const TICKS: u32 = 20;
 
-/// Ticks in which the first tenants come round: less than a second's, so that a late tick makes nothing late.
+/// Ticks for a round of the first tenants: less than a second's, so that a late tick makes nothing late.
 const ROUND: usize = 16;
 
-/// Ticks in which the others come round: 100 seconds.
+/// Ticks for a round of the others: 100 seconds.
 const LONG_ROUND: usize = 2_000;
 
 /// How long a tick may take for the first tenants, and at all. A gauge that was begun is finished.
@@ -160,7 +160,7 @@ impl Sweep {
         is_ours
     }
 
-    /// The configuration is given up: another VM need not wait, and limits that no newer configuration has are none any more.
+    /// The configuration is dropped: frees the duty for another VM, and clears the gauges of limits that no newer configuration has.
     pub fn end(
         &mut self,
         store: &impl Store,
@@ -289,7 +289,7 @@ impl Told {
         }
     }
 
-    /// Says whether it did: it does not where the proxy does not know the gauge, and it is late.
+    /// Returns whether it did: it does not where the gauge is yet to be defined, and it is late.
     fn tell(
         &mut self,
         place: usize,

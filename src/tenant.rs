@@ -45,8 +45,8 @@ impl TenantId {
         &self.name
     }
 
-    /// What its state is found by. A rename does not change it: whoever knows the tenant by either name, an older configuration or a
-    /// request under way, reads and writes the same records.
+    /// The name under which its state is stored. A rename does not change it: an older configuration or a request under way, which have
+    /// another name for the tenant, read and write the same records.
     #[must_use]
     pub fn account(&self) -> &str {
         self.was.as_ref().unwrap_or(&self.name)

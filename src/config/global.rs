@@ -27,7 +27,7 @@ pub struct Global {
     pub least: u64,
     /// And at the most.
     pub most: u64,
-    /// After so many nanoseconds of silence others may have what a proxy did not use.
+    /// After this many nanoseconds of silence others may have what a proxy did not use.
     pub reclaim: Option<NonZeroU64>,
 }
 

@@ -265,7 +265,7 @@ fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
 /// Default of `cap`: even a budget that would be spent at once serves its first tenth as requested.
 const DEFAULT_CAP: Ppm = Ppm(900_000);
 
-/// Default of `half_life`: a window has so many, so that it is half an hour for a day. A longer one notices a rush later; a shorter
+/// Default of `half_life`: a window has this many, so that it is half an hour for a day. A longer one notices a rush later; a shorter
 /// one lets single requests count more. In `make simulate` this is the longest that refuses nothing.
 const HALF_LIVES: u64 = 48;
 

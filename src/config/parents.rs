@@ -89,7 +89,7 @@ fn guarantee(members: &mut Members, child: &RawChild, path: &Path<'_>) -> Parsed
     Ok(())
 }
 
-/// The parent of this name, with those above it, at most so many.
+/// The parent of this name, with those above it, at most this many.
 fn above<'a>(
     name: &'a str,
     members: &Members,

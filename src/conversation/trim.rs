@@ -76,7 +76,7 @@ impl CutPoints {
             .or_else(|| self.cuts.last())
     }
 
-    /// The cut that removes exactly so many bytes.
+    /// The cut that removes exactly `bytes` bytes.
     #[must_use]
     pub fn that_takes(&self, bytes: u64) -> Option<&Cut> {
         let found = self.cuts.binary_search_by_key(&bytes, |cut| cut.bytes);

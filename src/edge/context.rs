@@ -1,4 +1,4 @@
-//! A request as the SDK knows it: each callback is passed on to its [`Stream`], which whoever wakes it knows, too.
+//! A request as the SDK knows it: each callback is passed on to its [`Stream`], which is shared with the list of parked requests.
 
 use std::cell::RefCell;
 use std::rc::Rc;

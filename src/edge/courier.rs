@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Courier {
     calls: HashMap<u32, Message>,
-    /// What the next tick sends once more. Not sooner: Envoy would take the connection that the store is about to close.
+    /// What the next tick sends again. Not sooner: Envoy would take the connection that the store is about to close.
     again: Vec<Message>,
 }
 

@@ -331,7 +331,7 @@ fn apply(host: &Host, mut step: Step, map: MapType, body: Body<'_>, mut log: Log
     }
 }
 
-/// Says whether it did.
+/// Returns whether it did.
 fn change_body(host: &Host, change: &BodyChange, body: Body<'_>) -> bool {
     match change {
         BodyChange::Keep => true,

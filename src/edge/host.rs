@@ -266,7 +266,7 @@ impl Host {
 
     /// Replaces the first `size` of a buffer's `total` bytes with `bytes`.
     ///
-    /// Says whether it did: nothing was changed if not.
+    /// Returns whether it did: nothing was changed if not.
     pub(crate) fn replace_start(
         &self,
         buffer: BufferType,
@@ -281,7 +281,7 @@ impl Host {
         done.is_ok()
     }
 
-    /// Puts `bytes` before all that a buffer has. Says whether it did.
+    /// Prepends `bytes` to a buffer. Returns whether it did.
     pub(crate) fn prepend(&self, buffer: BufferType, bytes: &[u8]) -> bool {
         self.replace_start(buffer, 0, 1, bytes)
     }

@@ -247,7 +247,7 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> Status) -> Result<Byt
     let (mut data, mut size) = (std::ptr::null_mut(), 0);
     match call(&raw mut data, &raw mut size) {
         OK if data.is_null() || size == 0 => Ok(Bytes::new()),
-        // SAFETY: the host has this memory from the SDK's `proxy_on_memory_allocate`, with the layout of so many bytes, has filled it,
+        // SAFETY: the host has this memory from the SDK's `proxy_on_memory_allocate`, with the layout of `size` bytes, has filled it,
         // and gives it away.
         OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
         status => Err(status),

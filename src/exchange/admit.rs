@@ -160,7 +160,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether the request names a model that its plan does not allow, be it only to answer in place of another.
+    /// Whether the request names a model that its plan does not allow, also as one that may answer in place of another.
     fn is_barred(&self, parsed: &Parsed) -> bool {
         let limits = &self.tenant.plan.limits;
         limits.models.is_some()

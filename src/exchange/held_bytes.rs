@@ -35,7 +35,7 @@ impl Share {
         most.saturating_sub(self.all.total().saturating_sub(self.own))
     }
 
-    /// Sets the share to so many bytes.
+    /// Sets the share, in bytes.
     pub(super) fn set(&mut self, own: u64) {
         let others = self.all.total().saturating_sub(self.own);
         self.all.0.set(others.saturating_add(own));

@@ -84,7 +84,7 @@ impl Admitted {
         };
         let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
         let is_written = ledger.settle(&mut self.admission, &used);
-        // It must not be lost: it is tried once more at the end of the exchange. After that, gauges keep the values of the admission.
+        // It must not be lost: it is tried again at the end of the exchange. After that, gauges keep the values of the admission.
         if !is_written && !is_last {
             self.is_settled = false;
             return Step::of(StateFaults {

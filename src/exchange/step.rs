@@ -63,7 +63,7 @@ pub enum Next {
     Continue,
     /// It waits for more of its body.
     Pause,
-    /// It waits for its part of a budget that proxies share: all is to be begun anew in a moment. Nothing else is to be done.
+    /// It waits for its part of a budget that proxies share: the exchange is started again in a moment. The step has nothing else.
     Park,
     /// Bursar answers it.
     Reply(Reply),

@@ -38,9 +38,9 @@ pub(super) struct Upstream {
     sent: Timestamp,
     /// Something was known of its upstream then, which a success would end.
     is_watched: bool,
-    /// It was let through to see how things are.
+    /// It was let through as a probe, to see whether its upstream still refuses.
     is_probe: bool,
-    /// What it may cost as it was asked, and how far it can be changed: by that it would be decided about again.
+    /// What the original request may cost, and how far it can be changed: what a second decision about it needs.
     estimate: Estimate,
     scope: Scope,
     /// What its upstream says of its limit is learned, under this model's name.

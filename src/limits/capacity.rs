@@ -110,7 +110,7 @@ impl Capacity {
         }
     }
 
-    /// What is taken, where the upstream says how much is left of so many cells.
+    /// What is taken, by the upstream's report of how much of `limit` is left.
     #[must_use]
     pub fn as_told(limit: u64, left: u64, now: Timestamp) -> Taken {
         Taken {
@@ -152,7 +152,7 @@ impl Capacity {
     /// Whether a request of this priority may take `cells` at `now`.
     ///
     /// # Errors
-    /// Says whether it ever may, and if so when.
+    /// Why not: when it may, or that it never may.
     pub fn check(
         &self,
         taken: Taken,

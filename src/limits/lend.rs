@@ -13,13 +13,13 @@
 //! kept = min(R, max(N, P))
 //! ```
 //!
-//! A request passes if what is left of the budget, less what is kept for all children but its own, holds it. As no child is kept more
-//! than it has, and all R together are never more than what is left, each child can always use all of its own R. R falls by what the
+//! A request passes if it fits into what is left of the budget, less what is kept for all children but its own. As no child has more
+//! kept than its R, and all R together are never more than what is left, each child can always use all of its own R. R falls by what the
 //! child uses, and by what is lent, down to N; so that nobody loses N, whatever the siblings do.
 //!
-//! B is written down, child by child: else a child of whose share much is lent would be kept that anew as it uses the rest, out of what
-//! is its siblings'. What is lent is taken from all who have more than is kept for them, in proportion, and what comes back is given back
-//! so.
+//! B is stored for each child. Otherwise a child that has lent much of its share, and uses the rest, would get as much kept again, out of
+//! its siblings' shares. What is lent is taken from all children that have more than is kept for them, in proportion; what comes back is
+//! returned likewise.
 
 use std::num::NonZeroU64;
 use std::time::Duration;

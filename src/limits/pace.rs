@@ -130,7 +130,7 @@ impl Pace {
 
 const MILLION_PPM: u64 = 1_000_000;
 
-/// What is left of a cost after so many steps.
+/// What is left of a cost after this many steps.
 #[inline(never)]
 pub(super) fn decayed(cost: Cost, steps: u64) -> Cost {
     let part = |amount: u64| {

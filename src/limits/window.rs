@@ -22,9 +22,9 @@ pub enum Period {
     Month,
     /// One of these by the clocks of a place.
     Local(Calendar, &'static Zone),
-    /// Every so many nanoseconds, counted from the Unix epoch.
+    /// Every this many nanoseconds, counted from the Unix epoch.
     Every(NonZeroU64),
-    /// From a request on until none has come for so many nanoseconds.
+    /// From a request on until none has come for this many nanoseconds.
     Idle(NonZeroU64),
     /// Never: the budget is spent once.
     Never,
@@ -114,7 +114,7 @@ impl Calendar {
             );
         }
         let mut days = self.days(u32::try_from(local / DAY).unwrap_or(u32::MAX));
-        // Clocks that were put back over a midnight show the day before once more; it has ended.
+        // Clocks that were put back over a midnight show the day before again; it has ended.
         if zone.start_of(days.1) <= secs {
             days = self.days(days.1);
         }

@@ -169,9 +169,9 @@ pub enum Refusal {
     /// it is more than they can ever have.
     TierCapacity(Option<Duration>),
     /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget
-    /// never starts anew or is less itself.
+    /// never starts anew, or the whole budget is less.
     BudgetExhausted(Option<Duration>),
-    /// What is left of the budget is kept for others who are guaranteed a part of it. Enough of it is not any more after this time;
+    /// What is left of the budget is kept for others who are guaranteed a part of it. After this time enough is no longer kept;
     /// `None`: waiting does not help, since the budget never starts anew.
     BudgetReserved(Option<Duration>),
     /// More than the token bucket can ever hold.
@@ -187,7 +187,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// How strict it is: how long it takes until the same request may pass, and among equals by what has to happen.
+    /// How strict it is: the time until the same request may pass, and on a tie a rank of what has to happen for that.
     fn strictness(self) -> (Duration, u8) {
         match self {
             Self::BudgetHeld | Self::Concurrency | Self::Pending | Self::StoreUnreachable => {

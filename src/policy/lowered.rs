@@ -18,7 +18,7 @@ pub struct LoweredBy {
     pub mark: Option<Ppm>,
 }
 
-/// By which limit a request comes to `tier`, for a reason that is a limit's. `record` must be as it was when that was decided.
+/// The limit that lowered a request to `tier`, for a reason that is a limit's. `record` must be as it was at the decision.
 #[must_use]
 pub fn lowered_by(
     limits: &Limits,

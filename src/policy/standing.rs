@@ -76,13 +76,13 @@ pub(super) fn of_book<'a>(book: &Book<'a>, place: usize) -> Standings<'a> {
     }
 }
 
-/// Limits, one after the other. A type of its own, since adapters of adapters are compiled anew wherever they are used: they were a
+/// Limits, one after the other. A type of its own, since adapters of adapters are compiled again wherever they are used: they were a
 /// twentieth of the module.
 pub(super) struct Standings<'a> {
     /// The book that comes after those of subjects, and its place among the others if it is one of them.
     own: (Book<'a>, Option<usize>),
     books: &'a [Book<'a>],
-    /// How many books were looked at: all of them for subjects, the own one, all of them for parents.
+    /// How many books were visited: all of them for subjects, then the tenant's own, then all of them again for parents.
     payer: usize,
     /// How many limits of that book were.
     limit: usize,

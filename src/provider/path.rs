@@ -33,7 +33,7 @@ impl Segment<'_> {
         Some((name, verb.get(1..)?))
     }
 
-    /// The position in the path after so many bytes of the text.
+    /// The position in the raw path after the first `bytes` of the text.
     fn end_of(&self, bytes: usize) -> usize {
         let ends = Bytes(self.raw).map(|(_, length)| length).take(bytes);
         ends.fold(self.start, usize::saturating_add)

@@ -73,13 +73,13 @@ impl RefusalReader {
         self.body.extend(chunk.iter().take(room));
     }
 
-    /// What it says, by all that came. `None` for one that is about the request, and not about the upstream.
+    /// What the refusal says, as far as it came. `None` for one that is about the request, and not about the upstream.
     #[must_use]
     pub fn refusal(&self) -> Option<UpstreamRefusal> {
         let said = Said::of(&self.body);
         let kind = match said.kind() {
             Some(Told::Quota) => RefusalKind::Quota,
-            // However often it is asked, and whoever asks something else: it would be served.
+            // This request would never be served, and any smaller one would be: no reason to avoid the upstream.
             Some(Told::TooLarge) if self.status == 429 => return None,
             _ => self.kind()?,
         };

@@ -33,7 +33,7 @@ pub struct UsageReader {
 
 #[derive(Clone, Debug)]
 enum Body {
-    /// Only white space so far, and so many bytes of a byte order mark.
+    /// Only white space so far, and this many bytes of a byte order mark.
     Blank(usize),
     /// One JSON object.
     Json(Box<Scanner>),

@@ -65,7 +65,7 @@ pub(crate) struct Health {
 pub(crate) struct Shared {
     /// When it last answered; the epoch if it never did.
     pub(crate) heard: Timestamp,
-    /// Of so many budgets the last call failed.
+    /// The number of budgets whose last call failed.
     pub(crate) failing: u64,
 }
 

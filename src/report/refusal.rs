@@ -233,7 +233,7 @@ fn jittered(now: Timestamp) -> Duration {
     spread(now, 250, 750)
 }
 
-/// At least so many milliseconds, and less than so many more.
+/// At least `least` milliseconds, and less than `more` longer.
 fn spread(now: Timestamp, least: u64, more: u64) -> Duration {
     // The clock ticks in microseconds; Knuth's multiplicative hash spreads neighbouring ticks.
     let spread = (now.as_nanos() / 1_000).wrapping_mul(2_654_435_761);

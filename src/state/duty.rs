@@ -15,7 +15,7 @@ const KEY: &str = "bursar/v1/duty";
 /// How long a duty stays with a VM that does not say that it is still there.
 pub const TERM: Duration = Duration::from_secs(3);
 
-/// How old a term gets before it is written anew.
+/// How old a term gets before it is written again.
 const RENEWED: Duration = Duration::from_secs(1);
 
 /// Most duties that are kept; a further one waits until a term has run out.

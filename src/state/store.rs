@@ -105,9 +105,9 @@ pub fn update<T>(
 
 /// Changes the value under `key` by a pure step, and publishes a gauge that follows from it.
 ///
-/// A gauge cannot be set in the same step as the value. It is set before each put, so that it need not be read again to know
-/// whether another worker was in between: whoever set it and then loses the race sets it once more, and whoever set it last
-/// has also written last.
+/// A gauge cannot be set in the same step as the value. It is set before each put, so that the value need not be read again to see
+/// whether another worker came between: a worker that loses the race sets the gauge again with its next try, and the worker that set it
+/// last has also written last.
 ///
 /// `step` may run several times, each time on the newest value, and must not have effects. Workers hold no lock: each
 /// lost try means that another worker progressed.
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(store.value("k"), None);
     }
 
-    /// A worker with a store in which another worker's whole update comes between, after so many more calls.
+    /// A worker with a store in which another worker's whole update comes between, after this many more calls.
     struct Between<'a> {
         store: &'a FakeStore,
         calls_before: std::cell::Cell<u32>,

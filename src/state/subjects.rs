@@ -58,12 +58,12 @@ impl SubjectId {
     }
 }
 
-/// Where the table of a tenant's subjects of one kind lies, and a subject's name in it.
+/// The table of a tenant's subjects of one kind, and a subject's name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// The prefix that the keys of the table share.
     of: String,
-    /// Who sits there.
+    /// The subject's name.
     pub subject: SubjectId,
     /// The tenant is configured, and the table its own.
     pub configured: bool,
@@ -161,7 +161,7 @@ impl Table {
         }
     }
 
-    /// Says that a slot is not free before then.
+    /// Marks a slot as taken until then.
     pub fn is_busy(&mut self, place: usize, until: Timestamp) {
         if let Some([.., a, b, c, d]) = self.0.get_mut(place) {
             [*a, *b, *c, *d] = seconds(until).to_le_bytes();

@@ -198,7 +198,7 @@ pub(super) fn sum_once(parts: &[(Tokens, u64)]) -> Micros {
     sum(parts, ONCE)
 }
 
-/// What tokens cost at these rates, so many times, rounded up to a whole micro.
+/// What tokens cost at these rates, multiplied by `times`, and rounded up to a whole micro.
 fn sum(parts: &[(Tokens, u64)], times: Ppm) -> Micros {
     let mut parts_alone = parts.iter();
     let small = parts_alone.try_fold(0_u64, |sum, &(tokens, rate)| {

@@ -37,7 +37,7 @@ impl Weights {
 }
 
 impl RequestWeights {
-    /// What so many tokens are likely to count, rounded up.
+    /// What these tokens are likely to count, rounded up.
     #[must_use]
     pub fn usual(&self, input: Tokens, output: Tokens) -> Tokens {
         weighed(input, self.input, output, self.output)

@@ -59,7 +59,7 @@ pub(in crate::config) struct RawTier {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawTrim {
-    /// The oldest turns are removed until the expected prompt has at most so many tokens. The application's messages and the
+    /// The oldest turns are removed until the expected prompt has at most this many tokens. The application's messages and the
     /// last turn stay.
     pub(in crate::config) to_tokens: Number,
 }

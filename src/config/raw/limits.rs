@@ -194,7 +194,7 @@ limits! {
     /// Replaces the last tier's `below`.
     low_water_mark: Option<Number>,
     /// If the budget no longer covers the longest possible answer, limit the output to what it covers instead of refusing the
-    /// request, provided that is at least so many tokens.
+    /// request, provided that is at least this many tokens.
     min_output_tokens: Option<Number>,
     /// How much tokens count in budgets and buckets of tokens, by their kind.
     weights: Option<RawWeights>,

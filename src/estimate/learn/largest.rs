@@ -45,7 +45,7 @@ pub struct Largest {
 pub struct Peak {
     /// Input tokens of a million bytes of body.
     pub input: u32,
-    /// What the input cost, in millionths of what so many tokens as the body has bytes cost at the most.
+    /// What the input cost, in millionths of its ceiling: a token for each byte of the body, at the highest price.
     pub input_price: u32,
     /// Output tokens of all answers of a request.
     pub output: u32,

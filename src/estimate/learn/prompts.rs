@@ -28,7 +28,7 @@ impl BytesPerToken {
     /// No language takes more bytes a token, however it is escaped.
     pub const MOST: Self = Self(16 * ONE);
 
-    /// The figure after a request whose body of so many bytes was reported as so many prompt tokens.
+    /// The figure after a request with a body of `body_bytes`, for which `input` prompt tokens were reported.
     ///
     /// The mean weighs by tokens, not by requests: a long prompt says more than a short one. A report outside the bounds counts
     /// as one at the bound.
@@ -69,7 +69,7 @@ impl BytesPerToken {
         Tokens(share_up(body_bytes, ONE.into(), figure))
     }
 
-    /// The longest body of which no more than so many prompt tokens are to be expected.
+    /// The longest body for which no more than `tokens` prompt tokens are expected.
     #[must_use]
     pub fn bytes(self, tokens: Tokens) -> u64 {
         share(tokens.0, self.0.into(), ONE.into())
