@@ -197,8 +197,8 @@ fn choose(limits: &Limits, request: &Request<'_>, record: &Record, now: Timestam
     }
 }
 
-/// Of the tiers from the chosen one downwards those whose upstream does not refuse, and the first of them. All of them, where there is
-/// none.
+/// The tiers from the chosen one downwards whose upstream does not refuse, and the first of these. If every upstream refuses: all tiers,
+/// and the chosen one.
 fn open(all: TierSet, chosen: Choice, pressed: TierSet) -> (Choice, TierSet) {
     let open = all.less(pressed);
     match open.first() {

@@ -119,7 +119,7 @@ impl Host {
         )
     }
 
-    /// The plan that a newer configuration than this one has for a tenant. The proxy keeps an old one as long as its last connection.
+    /// The plan that a newer configuration than this one has for a tenant. The proxy keeps an old configuration as long as its last connection.
     pub(crate) fn newer_plan(&self, config: &Rc<Config>, id: &TenantId) -> Option<Rc<Plan>> {
         let configs = self.configs.try_borrow().ok()?;
         let newer = configs.iter().rev().map(Weak::upgrade);
@@ -195,7 +195,7 @@ impl Host {
         }
     }
 
-    /// Whether it is the newest one. An older one may be let go of before a call of its is answered.
+    /// Whether this root context is the newest one. An older one may be dropped before its call is answered.
     pub(crate) fn is_newest(&self, number: u32) -> bool {
         let roots = self.roots.try_borrow();
         roots.is_ok_and(|roots| roots.last() == Some(&number))

@@ -127,7 +127,7 @@ pub(crate) fn replace_header(map: MapType, name: &str, value: &[u8]) -> Result<(
     })
 }
 
-/// Puts a header beside all that are there. The SDK panics as in [`replace_header`].
+/// Adds a header, and keeps those of the same name. The SDK panics as in [`replace_header`].
 pub(crate) fn add_header(map: MapType, name: &str, value: &[u8]) -> Result<(), Status> {
     // SAFETY: name and value outlive the call.
     done(unsafe {

@@ -46,7 +46,7 @@ impl Exchange {
         };
         let (theirs, names) = limits_of(response);
         let limits = names.map_or([None; 2], |names| limits_left(response, names));
-        // Before it is settled what it took: the upstream has counted that.
+        // Before the settlement, since the upstream's report already counts this request.
         step = step.reporting(sent.learn_limit(limits[0], store, now));
         match refused(response) {
             Some(exit) => {

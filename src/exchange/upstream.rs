@@ -81,7 +81,8 @@ impl Outlook {
         }
     }
 
-    /// Has the request try a tier, where that is due. To be asked last, since whether it would go there follows from all else.
+    /// Sends the request to a pressed tier as a probe, where one is due. Called last, since it depends on all else whether the request would
+    /// go there.
     pub(super) fn try_one<S: Store>(
         &mut self,
         ledger: &mut Ledger<'_, S>,

@@ -13,8 +13,8 @@
 //! their part ends, and each cell that higher ones take is refilled before lower ones get any.
 //!
 //! A request may use more than was taken for it. What that eats of the part above its priority becomes a *debt* of that
-//! priority: it counts for it and those below, and is paid by the refill before they get any more, but those above do not
-//! feel it. So not even estimates that are off by any factor starve them. The price: for a while the upstream may get
+//! priority: it counts for it and those below, and is paid by the refill before they get any more, but it does not
+//! affect those above. So they are not starved, however wrong the estimates are. The price: for a while the upstream may get
 //! more than the capacity, by as much as the estimates of lower priorities missed.
 //!
 //! As in a tenant's token bucket, *expected* tokens are taken ([`crate::estimate`]) and settlement puts the real ones in

@@ -21,7 +21,7 @@ const END: u8 = b'\n';
 
 /// The proxy's counters.
 pub trait Counters {
-    /// How far a counter is, in the whole process. It is made where it is not there.
+    /// The value of a counter in the whole process. A counter that does not exist is created.
     fn value(&self, series: &Series) -> Option<u64>;
 }
 

@@ -29,7 +29,7 @@ pub struct Book<'a> {
     pub limits: &'a Limits,
     /// Their state as of now.
     pub record: &'a Record,
-    /// Through which child with a guaranteed share of the budgets the request comes.
+    /// The child with a guaranteed share of these budgets from which the request comes, if one has.
     pub child: Option<ChildKey>,
     /// They count, and neither refuse nor lower anything.
     pub looks_on: bool,

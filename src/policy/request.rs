@@ -25,11 +25,11 @@ pub struct Request<'a> {
     pub unlisted_price: Option<&'a Price>,
     /// How far it can be changed.
     pub scope: Scope,
-    /// What is known beside it and the tenant's record.
+    /// What else the decision depends on, beside the request and the tenant's record.
     pub conditions: Conditions<'a>,
 }
 
-/// What is known beside a request and its tenant's record when it is decided about.
+/// What else a decision depends on, beside the request and the tenant's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conditions<'a> {
     /// The books that it is charged on beside its tenant's own.

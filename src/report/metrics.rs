@@ -155,7 +155,7 @@ pub fn limited(tenant: Label, limit: Label, reason: &'static str) -> Metric {
     Metric::Add(LIMITED.of([tenant, limit, reason.into()]), 1)
 }
 
-/// A request used so much more than was held for it on its tenant's first budget, in the budget's unit.
+/// How much more a request used than was held for it on its tenant's first budget, in the budget's unit.
 #[must_use]
 pub fn over_hold(tenant: Label, unit: Unit, by: u64) -> Metric {
     let unit = Counted::from(unit).as_str();

@@ -51,7 +51,7 @@ pub struct Settlement {
 /// How an admitted request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// With an answer, as far as its end or what the provider says last.
+    /// With an answer, up to its end or to the last that the provider reports.
     Answered,
     /// The upstream refused it (3xx, 4xx).
     UpstreamRefused,

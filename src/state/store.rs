@@ -165,8 +165,8 @@ pub fn tenant_key(tenant: &str) -> String {
     ["bursar/v1/t/", tenant].concat()
 }
 
-/// Name of the key of how soon a model's answers begin, streamed ones or whole ones. A model has one place on the
-/// ladders, so that it names its tier: whatever that is called, and wherever it is moved.
+/// The key of how soon a model's answers begin, streamed ones or whole ones. A model is on one tier only, so its name
+/// identifies the tier, also if that is renamed or moved.
 #[must_use]
 pub fn latency_key(answer: &str, model: &str) -> String {
     format!("bursar/v1/latency/{answer}/{model}")

@@ -25,7 +25,7 @@ pub const SUBJECTS: usize = 256;
 /// Most slots of subjects in a process.
 pub const ALL_SUBJECTS: u32 = 65_536;
 
-/// As long as fewer are there, tenants that are not configured are given some.
+/// Tenants that are not configured get new subjects only while fewer than this exist.
 pub const STRANGERS_SUBJECTS: u32 = ALL_SUBJECTS / 4;
 
 /// Tables of all tenants together that are not configured.

@@ -52,9 +52,9 @@ const FORGOTTEN: Duration = Duration::from_secs(3_600);
 /// Why an upstream refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// More was asked of it than its quota allows.
+    /// More was requested than the quota allows.
     RateLimit,
-    /// It has no room for anybody just now.
+    /// It is overloaded for everybody just now.
     Overloaded,
     /// Another error of the server.
     Failed,

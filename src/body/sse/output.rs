@@ -44,7 +44,7 @@ pub(super) struct EventBuffer {
     pub(super) raw: Vec<u8>,
     /// The event is longer than [`MAX_DROPPED`]; what came of it is forwarded already.
     overlong: bool,
-    /// The verdict on the last event: an LF that follows late shares its fate.
+    /// The verdict on the last event, which also applies to an LF that comes late.
     pub(super) last: Option<Verdict>,
 }
 
