@@ -10,8 +10,10 @@
 //! | [`share`] | what the configuration says about it |
 //! | [`slice`] | a grant beside the account of its budget, as a record has it |
 //! | [`book`] | the shared budgets of a record |
+//! | [`rate`] | the same for a token bucket: the share of its rate that one proxy has |
+//! | [`buckets`] | the shared buckets of a record |
 //! | [`line`] | a line, its answer, and the key of an account |
-//! | `script.lua` | what the store does with a line, in one step |
+//! | `script.lua`, `rates.lua` | what the store does with a line about a budget, and about a bucket, in one step |
 //! | [`call`] | up to 256 lines in one connection |
 //! | [`teller`] | between the records of a process and the store |
 //! | [`resp`] | the store's protocol, read strictly |
@@ -91,16 +93,18 @@
 //! lost. It has to keep what it is told: `maxmemory-policy noeviction`, and an append-only file. Its user needs no more than
 //!
 //! ```text
-//! resetkeys ~bursar:* -@all +auth +quit +time +eval +evalsha +hmget +hset +hrandfield +expireat
+//! resetkeys ~bursar:* -@all +auth +quit +time +eval +evalsha +hmget +hset +hrandfield +hdel +expireat
 //! ```
 //!
 //! Numbers are exact up to 2^53: nine billion dollars, in micros.
 
 pub mod book;
+pub mod buckets;
 pub mod call;
 pub mod clock;
 pub mod grant;
 pub mod line;
+pub mod rate;
 pub mod resp;
 pub mod share;
 pub mod slice;

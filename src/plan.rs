@@ -147,6 +147,22 @@ impl Limits {
         self.budgets().any(|budget| budget.share.is_some())
     }
 
+    /// Whether any budget or bucket is.
+    pub(crate) fn has_shared(&self) -> bool {
+        self.is_shared() || self.has_shared_buckets()
+    }
+
+    /// Whether any bucket is.
+    pub(crate) fn has_shared_buckets(&self) -> bool {
+        let is_shared = |quota: &Quota| quota.share.is_some();
+        let others = &mut self.others.iter();
+        self.bucket.as_ref().is_some_and(is_shared)
+            || others.any(|limit| match &limit.rule {
+                Rule::Tokens(quota) | Rule::Requests(quota) => is_shared(quota),
+                Rule::Budget(_) | Rule::Concurrency(_) => false,
+            })
+    }
+
     /// How long a reservation stays held: the same for all limits.
     pub(crate) fn budget_expiry(&self) -> Duration {
         let others = self.others.iter().filter_map(|limit| limit.rule.budget());

@@ -128,7 +128,7 @@ pub fn may_overdraw(limits: &Limits, request: &Request<'_>, tier: usize, record:
     Reach::of(limits, request, record).may_overdraw(tier)
 }
 
-/// What a request is to reserve at a tier.
+/// What a request is to reserve at a tier, and to take from buckets of tokens.
 #[must_use]
 pub fn cost_at(
     limits: &Limits,
@@ -136,14 +136,15 @@ pub fn cost_at(
     tier: usize,
     record: &Record,
     now: Timestamp,
-) -> Cost {
+) -> (Cost, u64) {
     let case = Case {
         limits,
         request,
         record,
         now,
     };
-    case.usual(tier).2.reserve(limits).cost
+    let (_, estimate, expected) = case.usual(tier);
+    (expected.reserve(limits).cost, estimate.cells())
 }
 
 /// The refusal of a tenant that could not even send an empty request, if it is one.

@@ -34,12 +34,16 @@ mod operators;
 mod overspend;
 #[path = "properties/policy.rs"]
 mod policy;
+#[path = "support/pool.rs"]
+mod pool;
 #[path = "properties/pressure.rs"]
 mod pressure;
 #[path = "properties/price.rs"]
 mod price;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "properties/rates.rs"]
+mod rates;
 #[path = "properties/renamed.rs"]
 mod renamed;
 #[path = "properties/shared.rs"]

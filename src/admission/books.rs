@@ -266,6 +266,10 @@ impl<S: Store> Ledger<'_, S> {
                 cost: need.reserve.cost,
                 before: before.map_or(Cost::ZERO, |before| before.holdings.cost()),
                 is_held,
+                cells: (
+                    admission.estimate.cells(),
+                    before.map_or(0, |before| before.holdings.cells.unwrap_or_default()),
+                ),
             };
             let noted = shared::note(limits, record, need.model, asked, now);
             let writes = if is_held { Writes::Yes } else { noted.writes };

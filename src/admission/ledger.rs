@@ -247,7 +247,7 @@ pub(crate) fn read(
 
 /// Rolls a record's windows over and refills its buckets, as far as the limits have them.
 pub(crate) fn roll_forward(record: &mut Record, limits: &Limits, now: Timestamp) {
-    if let Some(quota) = limits.bucket {
+    if let Some(quota) = &limits.bucket {
         record.bucket = quota.refilled(record.bucket, now);
     }
     if !limits.others.is_empty() || !record.others.is_empty() {

@@ -47,6 +47,13 @@ pub(super) struct Held {
     pub(super) cost: Cost,
 }
 
+impl Held {
+    /// What is taken from buckets of tokens.
+    pub(super) fn cells(&self) -> u64 {
+        self.holdings.cells.unwrap_or_default()
+    }
+}
+
 /// What became of taking from all that an admitted request is charged on.
 enum Taken {
     All(Admission),

@@ -8,6 +8,7 @@ use crate::admission::tenant::Tenant;
 use crate::admission::{Admission, RESERVE_TRIES, Refused};
 use crate::config::Global;
 use crate::lease::book::{Asked, draw, shared_budgets};
+use crate::lease::buckets::{self, shared_buckets};
 use crate::plan::Limits;
 use crate::policy::{Request, cost_at};
 use crate::state::record::Record;
@@ -61,7 +62,7 @@ impl<S: Store> Ledger<'_, S> {
         model: Option<&str>,
     ) -> Option<Timestamp> {
         let limits = payer.limits();
-        if !payer.configured || !limits.is_shared() || limits.shadow {
+        if !payer.configured || !limits.has_shared() || limits.shadow {
             return Some(Timestamp::MAX);
         }
         let (store, now) = (self.store, self.now);
@@ -77,6 +78,7 @@ impl<S: Store> Ledger<'_, S> {
                     cost,
                     before: Cost::ZERO,
                     is_held: false,
+                    cells: (0, 0),
                 };
                 let waits = match model {
                     Some(model) => shared.holds_for(model),
@@ -93,6 +95,11 @@ impl<S: Store> Ledger<'_, S> {
                 }
                 due = due.into_iter().chain(shared.due(now)).min();
             }
+            let of_buckets = ask_buckets(limits, record, cost, (asks, model), now);
+            until = until
+                .zip(of_buckets.0)
+                .map(|(all, buckets)| all.min(buckets));
+            due = due.into_iter().chain(of_buckets.1).min();
             let writes = match until {
                 None if asks => Writes::Yes,
                 _ => Writes::No,
@@ -113,7 +120,7 @@ impl<S: Store> Ledger<'_, S> {
     /// Asks for more, in the shared budgets of those above, for a request that waits for them: what was told of them may be old.
     pub(super) fn parents_lacked(&mut self, request: &Request<'_>, refused: &Refused) {
         let (tenant, now) = (self.tenant, self.now);
-        let cost = cost_at(tenant.limits(), request, refused.tier, &refused.record, now);
+        let (cost, _) = cost_at(tenant.limits(), request, refused.tier, &refused.record, now);
         let model = request.model_at(refused.tier);
         for payer in tenant.payers().skip(1) {
             self.ask(&payer, cost, true, Some(model));
@@ -146,11 +153,46 @@ pub(super) fn join_as(
     store: &impl Store,
     now: Timestamp,
 ) {
-    if limits.is_shared() {
-        for mut shared in shared_budgets(limits, record) {
-            shared.join(|limit| draw(store.slot_seed(), whose.account(), limit, now));
-        }
+    if !limits.has_shared() {
+        return;
     }
+    let drawn = |limit| draw(store.slot_seed(), whose.account(), limit, now);
+    for mut shared in shared_budgets(limits, record) {
+        shared.join(drawn);
+    }
+    if limits.has_shared_buckets() {
+        buckets::join(limits, record, drawn, now);
+    }
+}
+
+/// The part of [`Ledger::ask`] that concerns buckets: until when none of them makes a request wait, and when the store is to hear of them.
+fn ask_buckets(
+    limits: &Limits,
+    record: &mut Record,
+    cost: Cost,
+    (asks, model): (bool, Option<&str>),
+    now: Timestamp,
+) -> (Option<Timestamp>, Option<Timestamp>) {
+    let (mut until, mut due) = (Some(Timestamp::MAX), None);
+    if !limits.has_shared_buckets() {
+        return (until, due);
+    }
+    for mut shared in shared_buckets(limits, record) {
+        let waits = match model {
+            Some(model) => shared.holds_for(model),
+            None => shared.awaits_first(),
+        };
+        if !waits {
+            until = until.map(|until| until.min(shared.warm_until(now)));
+            continue;
+        }
+        until = None;
+        if asks {
+            shared.asked(cost.tokens.0, 0, false, now);
+        }
+        due = due.into_iter().chain(shared.due()).min();
+    }
+    (until, due)
 }
 
 /// What follows for the record and the store from what was decided.
@@ -167,23 +209,24 @@ pub(super) fn decided(
     verdict: &Verdict,
     now: Timestamp,
 ) -> Noted {
-    if !limits.is_shared() {
+    if !limits.has_shared() {
         return Noted {
             writes: Writes::No,
             due: None,
         };
     }
-    let (tier, cost, is_held) = match verdict {
-        Verdict::Hold(held) => (held.tier, held.cost, true),
+    let (tier, (cost, cells), is_held) = match verdict {
+        Verdict::Hold(held) => (held.tier, (held.cost, held.cells()), true),
         Verdict::Refuse { tier, .. } => {
             (*tier, cost_at(limits, request, *tier, record, now), false)
         }
-        Verdict::Corrupt => (0, Cost::ZERO, false),
+        Verdict::Corrupt => (0, (Cost::ZERO, 0), false),
     };
     let asked = Asked {
         cost,
         before: Cost::ZERO,
         is_held,
+        cells: (cells, 0),
     };
     note(limits, record, request.model_at(tier), asked, now)
 }
@@ -197,7 +240,7 @@ pub(super) fn amended(
     is_held: bool,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    if !limits.is_shared() {
+    if !limits.has_shared() {
         return None;
     }
     let tier = before.tier;
@@ -209,6 +252,7 @@ pub(super) fn amended(
             .cost,
         before: before.holdings.cost(),
         is_held,
+        cells: (estimate.cells(), before.holdings.cells.unwrap_or_default()),
     };
     note(limits, record, request.model_at(tier), asked, now).due
 }
@@ -235,5 +279,30 @@ pub(super) fn note(
         }
         noted.due = noted.due.into_iter().chain(shared.due(now)).min();
     }
+    if limits.has_shared_buckets() {
+        note_buckets(limits, record, model, asked, &mut noted, now);
+    }
     noted
+}
+
+#[inline(never)]
+fn note_buckets(
+    limits: &Limits,
+    record: &mut Record,
+    model: &str,
+    asked: Asked,
+    noted: &mut Noted,
+    now: Timestamp,
+) {
+    let (cells, before) = asked.cells;
+    for mut shared in shared_buckets(limits, record) {
+        let known = *shared.rate();
+        if shared.holds_for(model) {
+            shared.asked(cells, before, asked.is_held, now);
+        }
+        if *shared.rate() != known {
+            noted.writes = Writes::Yes;
+        }
+        noted.due = noted.due.into_iter().chain(shared.due()).min();
+    }
 }

@@ -54,5 +54,6 @@ pub(super) fn quota(raw: &RawBucket, path: &Path<'_>) -> Parsed<Quota> {
         window,
         burst,
         low_water_mark: any_mark(raw.low_water_mark, &path.key("low_water_mark"))?,
+        share: None,
     })
 }

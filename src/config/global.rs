@@ -10,7 +10,9 @@ use super::{Parsed, wrong};
 use crate::lease::grant::Unreachable;
 use crate::lease::line::MOST;
 use crate::lease::share::{FirstRequest, Share};
+use crate::limits::bucket::Quota;
 use crate::limits::budget::Budget;
+use crate::limits::stacked::Rule;
 use crate::limits::window::{Period, duration};
 use crate::plan::OnExhausted;
 
@@ -247,15 +249,25 @@ impl Scopes {
         Ok(self.share)
     }
 
-    /// What is no budget is counted in each proxy.
-    pub(super) fn refuse(own: Option<RawScope>, path: &Path<'_>) -> Parsed<()> {
-        match own {
-            Some(RawScope::Global) => wrong(
-                &path.key("scope"),
-                "only budgets can be `global`: buckets are counted in each proxy",
-            ),
-            Some(RawScope::Proxy) | None => Ok(()),
-        }
+    /// A bucket with how it is shared. `own`: the limit's own scope; `path`: the limit's.
+    pub(super) fn share_bucket(
+        &self,
+        rule: Rule,
+        own: Option<RawScope>,
+        path: &Path<'_>,
+    ) -> Parsed<Rule> {
+        let share = match (own, own.or(self.plan).unwrap_or_default()) {
+            (_, RawScope::Proxy) => None,
+            (Some(_), RawScope::Global) if self.share.is_none() => {
+                return wrong(&path.key("scope"), NO_STORE);
+            }
+            (_, RawScope::Global) => self.share,
+        };
+        Ok(match rule {
+            Rule::Tokens(quota) => Rule::Tokens(Quota { share, ..quota }),
+            Rule::Requests(quota) => Rule::Requests(Quota { share, ..quota }),
+            Rule::Budget(_) | Rule::Concurrency(_) => rule,
+        })
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) struct RawConfig<'a> {
         schemars(with = "std::collections::BTreeMap<String, RawLimits>")
     )]
     pub(super) plans: Deferred<'a>,
-    /// The store that proxies share, so that a budget is one for all of them and outlives each. Without it each proxy counts for itself.
+    /// The store that proxies share, so that a budget or a bucket is one for all of them and outlives each. Without it each proxy counts for itself.
     pub(super) global: Option<RawGlobal>,
     /// Fields of the access log that become properties of their own (`wasm.bursar_tenant`), besides `wasm.bursar`, which has all of
     /// them. Each costs a call to the proxy. Default: none.

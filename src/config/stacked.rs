@@ -50,7 +50,10 @@ pub(super) fn stack(
         Ok(Budget { share, ..budget })
     });
     let of_bucket = raw.bucket.as_ref().filter(|_| !is_off(BUCKET));
-    let of_bucket = of_bucket.map(|raw| rule(raw, &path.key(BUCKET)));
+    let of_bucket = of_bucket.map(|raw| {
+        let rule = rule(raw, &path.key(BUCKET))?;
+        scopes.share_bucket(rule, None, path)
+    });
     let mut stack = Stack {
         budget: of_budget.transpose()?,
         bucket: None,
@@ -125,8 +128,14 @@ fn read(
             Rule::Budget(Budget { share, ..budget })
         }
         (None, Some(bucket)) => {
-            Scopes::refuse(raw.scope, path)?;
-            rule(bucket, &path.key(BUCKET))?
+            let rule = rule(bucket, &path.key(BUCKET))?;
+            match &raw.per {
+                Some(_) => {
+                    of_subjects(raw.scope, path)?;
+                    rule
+                }
+                None => scopes.share_bucket(rule, raw.scope, path)?,
+            }
         }
         (Some(_), Some(_)) => {
             return wrong(
@@ -146,12 +155,12 @@ fn read(
     }))
 }
 
-/// No budget of subjects is shared by proxies.
+/// Nothing of subjects is shared by proxies.
 fn of_subjects(scope: Option<RawScope>, path: &Path<'_>) -> Parsed<Option<Share>> {
     match scope {
         Some(RawScope::Global) => wrong(
             &path.key("scope"),
-            "is for tenants' budgets: those of subjects are counted in each proxy",
+            "is for tenants' limits: those of subjects are counted in each proxy",
         ),
         Some(RawScope::Proxy) | None => Ok(None),
     }

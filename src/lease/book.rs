@@ -34,6 +34,8 @@ pub struct Asked {
     pub before: Cost,
     /// Whether it is held now.
     pub is_held: bool,
+    /// What is to be taken from buckets of tokens, and what was for the same request before.
+    pub cells: (u64, u64),
 }
 
 /// All budgets of a record that proxies share. The record must be as of now.

@@ -1,13 +1,56 @@
 //! Lines about several accounts in one call to the store: one connection, one body there, one body back.
 
-use crate::lease::line::{Answer, Line, NoAnswer};
+use crate::lease::line::{Answer, Holder, Line, NoAnswer};
+use crate::lease::rate::RateLine;
 use crate::lease::resp::{Malformed, Refusal, Reply, first, push_command, replies};
 
 /// What the store runs for each line.
-pub const SCRIPT: &str = include_str!("script.lua");
+pub const SCRIPT: &str = text(&BUDGETS);
 
 /// How the store calls it: its SHA-1.
-pub const SCRIPT_SHA: &str = "761b9c4bbcfb99ef33e36334576c001bc81aac86";
+pub const SCRIPT_SHA: &str = "4e1b23cdc75a57e3e2a74ce52e88bfc1b7494fe6";
+
+/// What it runs for a line about a bucket.
+pub const RATES: &str = text(&BUCKETS);
+
+/// How it calls that.
+pub const RATES_SHA: &str = "5b9bad38eb03bc34157e6e94e552aa92d01efb47";
+
+const BUDGETS: [u8; bare::<0>(include_bytes!("script.lua")).0] =
+    bare(include_bytes!("script.lua")).1;
+
+const BUCKETS: [u8; bare::<0>(include_bytes!("rates.lua")).0] = bare(include_bytes!("rates.lua")).1;
+
+/// Lua without comments, which are lines of their own, and without what lines begin with: how long it is, and as much of it as there is
+/// room for. They would be a third of what the module carries.
+const fn bare<const ROOM: usize>(mut code: &[u8]) -> (usize, [u8; ROOM]) {
+    let (mut length, mut bare) = (0_usize, [0; ROOM]);
+    let (mut begins, mut skips) = (true, false);
+    while let [byte, rest @ ..] = code {
+        if begins && *byte != b' ' {
+            skips = *byte == b'-';
+            begins = false;
+        }
+        if !begins && !skips {
+            if let Some((_, to)) = bare.split_at_mut_checked(length)
+                && let [to, ..] = to
+            {
+                *to = *byte;
+            }
+            length = length.saturating_add(1);
+        }
+        begins |= *byte == b'\n';
+        code = rest;
+    }
+    (length, bare)
+}
+
+const fn text(bytes: &'static [u8]) -> &'static str {
+    match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+}
 
 /// Lines in one call, at the most.
 pub const LINES: usize = 256;
@@ -19,6 +62,15 @@ pub struct Login<'a> {
     pub user: &'a str,
     /// The user's password.
     pub password: &'a str,
+}
+
+/// A line about a budget or about a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnyLine {
+    /// About a budget.
+    Budget(Line),
+    /// About a bucket.
+    Bucket(RateLine),
 }
 
 /// A call under way.
@@ -46,12 +98,24 @@ impl Call {
         Self { logs_in, lines }
     }
 
-    /// Writes a call: the login, the lines, and the end, so that the store closes once it has answered. With `script`, the first
-    /// line brings the script along, which the store keeps for the others.
+    /// As [`Call::write_any`], of lines about budgets.
     #[must_use]
     pub fn write<'a>(
         login: Option<Login<'_>>,
         lines: impl IntoIterator<Item = (&'a str, Line)>,
+        script: bool,
+    ) -> (Self, Vec<u8>) {
+        let lines = lines.into_iter();
+        let lines = lines.map(|(key, line)| (key, AnyLine::Budget(line)));
+        Self::write_any(login, lines, script)
+    }
+
+    /// Writes a call: the login, the lines, and the end, so that the store closes once it has answered. With `script`, the first
+    /// line of either kind brings its script along, which the store keeps for the others.
+    #[must_use]
+    pub fn write_any<'a>(
+        login: Option<Login<'_>>,
+        lines: impl IntoIterator<Item = (&'a str, AnyLine)>,
         script: bool,
     ) -> (Self, Vec<u8>) {
         let mut body = Vec::new();
@@ -59,8 +123,9 @@ impl Call {
             push_command(&mut body, &[b"AUTH", user.as_bytes(), password.as_bytes()]);
         }
         let mut count = 0_usize;
+        let mut brings = [script; 2];
         for (key, line) in lines.into_iter().take(LINES) {
-            push_line(&mut body, key, &line, script && count == 0);
+            push_line(&mut body, key, &line, &mut brings);
             count = count.saturating_add(1);
         }
         push_command(&mut body, &[b"QUIT"]);
@@ -111,15 +176,41 @@ fn refused(body: &[u8]) -> Option<Failed> {
     }
 }
 
-fn push_line(body: &mut Vec<u8>, key: &str, line: &Line, script: bool) {
-    let holder = format!("{:016x}", line.holder.0);
-    let mut digits = line.arguments().map(|number| (itoa::Buffer::new(), number));
-    let [verb, code] = if script {
-        ["EVAL", SCRIPT]
-    } else {
-        ["EVALSHA", SCRIPT_SHA]
-    };
+/// `brings`: whether the scripts of the two kinds are to be brought yet.
+fn push_line(body: &mut Vec<u8>, key: &str, line: &AnyLine, brings: &mut [bool; 2]) {
+    let [budgets, buckets] = brings;
+    match line {
+        AnyLine::Budget(line) => {
+            let code = code(budgets, SCRIPT, SCRIPT_SHA);
+            push_words(body, code, key, line.holder, &line.arguments());
+        }
+        AnyLine::Bucket(line) => {
+            let code = code(buckets, RATES, RATES_SHA);
+            push_words(body, code, key, line.holder, &line.arguments());
+        }
+    }
+}
+
+fn code(brings: &mut bool, script: &'static str, sha: &'static str) -> [&'static str; 2] {
+    match std::mem::take(brings) {
+        true => ["EVAL", script],
+        false => ["EVALSHA", sha],
+    }
+}
+
+fn push_words(
+    body: &mut Vec<u8>,
+    [verb, code]: [&str; 2],
+    key: &str,
+    Holder(holder): Holder,
+    numbers: &[u64],
+) {
+    let holder = format!("{holder:016x}");
     let mut words = vec![verb, code, "1", key, holder.as_str()];
+    let mut digits: Vec<_> = numbers
+        .iter()
+        .map(|number| (itoa::Buffer::new(), *number))
+        .collect();
     words.extend(
         digits
             .iter_mut()

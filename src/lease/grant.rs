@@ -472,7 +472,7 @@ impl Grant {
 }
 
 /// The time since then; all of it if the clock was set back.
-fn elapsed(then: Timestamp, now: Timestamp) -> u64 {
+pub(super) fn elapsed(then: Timestamp, now: Timestamp) -> u64 {
     if then.is_set_back(now) {
         u64::MAX
     } else {
@@ -481,7 +481,7 @@ fn elapsed(then: Timestamp, now: Timestamp) -> u64 {
 }
 
 /// A pause that has been doubled so often.
-fn doubled(pause: u64, times: u8, most: u64) -> u64 {
+pub(super) fn doubled(pause: u64, times: u8, most: u64) -> u64 {
     pause
         .saturating_mul(1_u64.checked_shl(times.into()).unwrap_or(u64::MAX))
         .min(most.max(pause))

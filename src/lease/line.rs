@@ -25,16 +25,20 @@ pub struct Account<'a> {
 }
 
 impl Account<'_> {
+    /// The key of the hash of a bucket of this name, whatever it counts.
+    #[must_use]
+    pub fn bucket_key(domain: &str, tenant: &str, limit: &str) -> String {
+        let mut key = name(domain, [tenant, limit].into_iter());
+        key.push_str(":rate");
+        key
+    }
+
     /// The key of its hash. What is in braces says where a cluster keeps it: all windows of a limit are in one place.
     #[must_use]
     pub fn key(&self) -> String {
-        let mut key = String::from("bursar:{");
-        push_part(&mut key, self.domain);
-        for part in self.subject.iter().chain([&self.limit]) {
-            key.push('/');
-            push_part(&mut key, part);
-        }
-        key.push_str("}:");
+        let parts = self.subject.iter().chain([&self.limit]);
+        let mut key = name(self.domain, parts.copied());
+        key.push(':');
         push_part(&mut key, self.unit);
         for number in [self.generation, millis(self.window.start)] {
             key.push(':');
@@ -42,6 +46,18 @@ impl Account<'_> {
         }
         key
     }
+}
+
+/// What all keys of a limit begin with.
+fn name<'a>(domain: &str, parts: impl Iterator<Item = &'a str>) -> String {
+    let mut key = String::from("bursar:{");
+    push_part(&mut key, domain);
+    for part in parts {
+        key.push('/');
+        push_part(&mut key, part);
+    }
+    key.push('}');
+    key
 }
 
 /// A name in a key, so that no name reads as two, and none as another.

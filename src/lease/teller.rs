@@ -12,10 +12,12 @@ use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::tenant::Tenant;
 use crate::config::{FailureMode, Global};
 use crate::lease::book::{SharedBudget, draw, shared_budgets};
-use crate::lease::call::{Call, Failed, LINES, Login};
+use crate::lease::buckets::{self, shared_buckets};
+use crate::lease::call::{AnyLine, Call, Failed, LINES, Login};
 use crate::lease::clock::Skew;
 use crate::lease::grant::Told;
-use crate::lease::line::{Account, Answer, Line, NoAnswer};
+use crate::lease::line::{Account, Answer, Holder, Line, NoAnswer};
+use crate::lease::rate::RateAnswer;
 use crate::lease::resp::Refusal;
 use crate::limits::budget::Unit;
 use crate::limits::stacked::LimitKey;
@@ -62,7 +64,7 @@ struct Said {
     tenant: Tenant,
     limit: LimitKey,
     key: String,
-    line: Line,
+    line: AnyLine,
 }
 
 /// What an answer, or none, has led to.
@@ -280,11 +282,19 @@ impl Message {
             user: &login.user,
             password: password.unwrap_or_default(),
         });
-        Call::write(login, self.lines(), self.has_script).1
+        Call::write_any(login, self.all_lines(), self.has_script).1
     }
 
-    /// Its lines, with the keys of their accounts.
+    /// Its lines about budgets, with the keys of their accounts.
     pub fn lines(&self) -> impl Iterator<Item = (&str, Line)> {
+        self.all_lines().filter_map(|(key, line)| match line {
+            AnyLine::Budget(line) => Some((key, line)),
+            AnyLine::Bucket(_) => None,
+        })
+    }
+
+    /// All its lines.
+    pub fn all_lines(&self) -> impl Iterator<Item = (&str, AnyLine)> {
         self.said.iter().map(|said| (said.key.as_str(), said.line))
     }
 
@@ -331,10 +341,25 @@ fn say<S: Store>(
                     tenant: tenant.clone(),
                     limit: shared.key(),
                     key: account_key(global, tenant, &shared),
-                    line,
+                    line: AnyLine::Budget(line),
                 });
             }
             next = next.into_iter().chain(shared.due(now)).min();
+        }
+        if limits.has_shared_buckets() {
+            buckets::join(limits, record, drawn(store, tenant, now), now);
+            for mut shared in shared_buckets(limits, record) {
+                if let Some(line) = shared.say(restates, now) {
+                    let id = tenant.id.account();
+                    said.push(Said {
+                        tenant: tenant.clone(),
+                        limit: shared.key(),
+                        key: Account::bucket_key(&global.domain, id, shared.name()),
+                        line: AnyLine::Bucket(line),
+                    });
+                }
+                next = next.into_iter().chain(shared.due()).min();
+            }
         }
         let writes = match said.is_empty() {
             true => Writes::No,
@@ -347,6 +372,10 @@ fn say<S: Store>(
         // At the next look.
         Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), Some(now)),
     }
+}
+
+fn drawn<S: Store>(store: &S, tenant: &Tenant, now: Timestamp) -> impl FnMut(LimitKey) -> Holder {
+    move |limit| draw(store.slot_seed(), tenant.id.account(), limit, now)
 }
 
 fn account_key(global: &Global, tenant: &Tenant, shared: &SharedBudget<'_>) -> String {
@@ -390,9 +419,12 @@ fn hear<'a, S: Store>(
                 .enumerate()
                 .filter(|(_, said)| said.limit == limit);
             for (place, said) in about {
-                let Line { holder, seq, .. } = said.line;
+                let AnyLine::Budget(line) = &said.line else {
+                    continue;
+                };
+                let &Line { holder, seq, .. } = line;
                 if let Some(answer) = answer(place) {
-                    shared.follow(&said.line, answer, now);
+                    shared.follow(line, answer, now);
                 }
                 let Some((grant, used)) = shared.grant_of(holder) else {
                     continue;
@@ -410,6 +442,20 @@ fn hear<'a, S: Store>(
                 told.push(meaning);
             }
             next = next.into_iter().chain(shared.due(now)).min();
+        }
+        if limits.has_shared_buckets() {
+            buckets::join(limits, record, drawn(store, tenant, now), now);
+            for mut shared in shared_buckets(limits, record) {
+                for (place, said) in said.iter().enumerate() {
+                    let AnyLine::Bucket(line) = &said.line else {
+                        continue;
+                    };
+                    let answer = answer(place).map(RateAnswer::from);
+                    let drawn = drawn(store, tenant, now);
+                    told.extend(shared.hear(line, answer.as_ref(), drawn, now));
+                }
+                next = next.into_iter().chain(shared.due()).min();
+            }
         }
         (Writes::Yes, (told, next))
     });

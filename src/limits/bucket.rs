@@ -10,6 +10,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::lease::share::Share;
 use crate::units::{Ppm, Timestamp, share, share_up};
 
 /// How much a bucket holds and how fast it refills. One cell stands for one model token.
@@ -23,6 +24,20 @@ pub struct Quota {
     pub burst: NonZeroU64,
     /// Below this fraction of `burst` the bucket asks for the last tier.
     pub low_water_mark: Option<Ppm>,
+    /// How it is shared with other proxies, if it is: then each has a [`Part`] of it.
+    pub share: Option<Share>,
+}
+
+/// What of a quota is this proxy's: so much of its rate, and of its burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All of it: nobody shares it.
+    #[default]
+    Whole,
+    /// So much.
+    Of(Ppm),
+    /// Nothing, and one request may go on credit.
+    Credit,
 }
 
 /// What was taken from a bucket and has not come back yet.
@@ -34,7 +49,12 @@ pub struct Bucket {
     pub since: Timestamp,
     /// When the bucket was last seen full: what was taken before that has come back.
     pub full: Timestamp,
+    /// What of the quota it has, where that is shared.
+    pub part: Part,
 }
+
+/// A request that finds too little of what proxies share comes again after so long at the soonest: by then this one has asked for more.
+const SOON: Duration = Duration::from_millis(250);
 
 /// Why a bucket does not give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,33 +70,35 @@ impl Quota {
     #[must_use]
     pub fn refilled(&self, bucket: Bucket, now: Timestamp) -> Bucket {
         let since = counted_since(bucket, now);
-        let back = self.cells_in(now.nanos_since(since));
+        let part = self.part(bucket);
+        let back = self.cells_in(part, now.nanos_since(since));
         if back >= bucket.used {
             let since = since.max(now);
             return Bucket {
                 used: 0,
                 since,
                 full: since,
+                part: bucket.part,
             };
         }
         Bucket {
             used: bucket.used.saturating_sub(back),
             // Only the time that made whole cells is used up; the rest goes on counting.
-            since: since.plus_nanos(self.time_for(back)),
+            since: since.plus_nanos(self.time_for(part, back)),
             // Of a clock that was set back since, it says nothing of what is taken by the new one.
             full: if bucket.full.is_set_back(now) {
                 since
             } else {
                 bucket.full
             },
+            part: bucket.part,
         }
     }
 
     /// Cells free at `now`.
     #[must_use]
     pub fn available(&self, bucket: Bucket, now: Timestamp) -> u64 {
-        self.burst
-            .get()
+        self.burst_of(bucket)
             .saturating_sub(self.refilled(bucket, now).used)
     }
 
@@ -93,7 +115,7 @@ impl Quota {
     #[must_use]
     pub fn is_low(&self, bucket: Bucket, now: Timestamp) -> bool {
         self.low_water_mark
-            .is_some_and(|mark| mark.is_above(self.available(bucket, now), self.burst.get()))
+            .is_some_and(|mark| mark.is_above(self.available(bucket, now), self.burst_of(bucket)))
     }
 
     /// Whether `cells` fit at `now`.
@@ -104,14 +126,44 @@ impl Quota {
         if cells > self.burst.get() {
             return Err(NotNow::ExceedsBurst);
         }
-        let over = bucket
-            .used
-            .saturating_add(cells)
-            .saturating_sub(self.burst.get());
-        match self.until_back(bucket, over, now) {
-            Duration::ZERO => Ok(()),
-            wait => Err(NotNow::Wait(wait)),
+        let after = bucket.used.saturating_add(cells);
+        let part = self.part(bucket);
+        if part == Part::Whole {
+            let over = after.saturating_sub(self.burst.get());
+            return match self.until_back(part, bucket, over, now) {
+                Duration::ZERO => Ok(()),
+                wait => Err(NotNow::Wait(wait)),
+            };
         }
+        self.check_part(part, bucket, cells, now)
+    }
+
+    /// The same where it has a part.
+    #[inline(never)]
+    fn check_part(
+        &self,
+        part: Part,
+        bucket: Bucket,
+        cells: u64,
+        now: Timestamp,
+    ) -> Result<(), NotNow> {
+        if part == Part::Credit && bucket.used == 0 {
+            return Ok(());
+        }
+        let after = bucket.used.saturating_add(cells);
+        let burst = self.burst_of(bucket);
+        let wait = match self.until_back(part, bucket, after.saturating_sub(burst), now) {
+            Duration::ZERO => return Ok(()),
+            wait => wait,
+        };
+        // No part stays as it is for long where more is asked for.
+        let over = after.saturating_sub(self.burst.get());
+        let of_whole = self.until_back(Part::Whole, bucket, over, now);
+        let refresh = match (cells > burst, &self.share) {
+            (false, Some(share)) => Duration::from_nanos(share.most),
+            (true, _) | (_, None) => SOON,
+        };
+        Err(NotNow::Wait(wait.min(of_whole.max(refresh))))
     }
 
     /// Takes `cells` without asking.
@@ -151,27 +203,141 @@ impl Quota {
     /// The time until a bucket with nothing taken in between is full again.
     #[must_use]
     pub fn until_full(&self, bucket: Bucket, now: Timestamp) -> Duration {
-        self.until_back(bucket, bucket.used, now)
+        let part = match self.part(bucket) {
+            // It will have one again.
+            part if rate_of(part) == 0 => Part::Whole,
+            part => part,
+        };
+        self.until_back(part, bucket, bucket.used, now)
+    }
+
+    /// The bucket with another part of the quota, and so many cells that come with it, free; and the cells that go with what it loses.
+    ///
+    /// What is free of a part goes with it, in proportion. What a part has beyond the cells that came with it has to come back first. So
+    /// no cell is free twice, however often parts change hands.
+    #[must_use]
+    #[inline(never)]
+    pub fn with_part(&self, bucket: Bucket, to: Part, cells: u64, now: Timestamp) -> (Bucket, u64) {
+        let bucket = self.refilled(bucket, now);
+        let (rate, next) = (rate_of(self.part(bucket)), rate_of(to));
+        let (burst, room) = (self.burst_of(bucket), self.burst_in(to));
+        let free = burst.saturating_sub(bucket.used);
+        let debt = bucket.used.saturating_sub(burst);
+        let goes = share(free, rate.saturating_sub(next), rate.max(1));
+        let kept = free.saturating_sub(goes).min(room);
+        let gone = free.saturating_sub(kept);
+        let (free, debt) = match cells.checked_sub(debt) {
+            Some(left) => (kept.saturating_add(left).min(room), 0),
+            None => (kept, debt.saturating_sub(cells)),
+        };
+        let used = room.saturating_sub(free).saturating_add(debt);
+        // What is there of the next cell stays.
+        let rest = now.nanos_since(bucket.since);
+        let rest = if next == 0 {
+            0
+        } else {
+            share(rest, rate, next)
+        };
+        let since = Timestamp::from_nanos(now.as_nanos().saturating_sub(rest));
+        let after = Bucket {
+            used,
+            since: if bucket.since > now {
+                bucket.since
+            } else {
+                since
+            },
+            full: if used == 0 { now } else { bucket.full },
+            part: to,
+        };
+        (after, gone)
+    }
+
+    /// What is used beyond what it holds.
+    #[must_use]
+    pub fn debt(&self, bucket: Bucket) -> u64 {
+        bucket.used.saturating_sub(self.burst_of(bucket))
+    }
+
+    /// The nanoseconds in which an empty bucket fills.
+    #[must_use]
+    pub fn fills_in(&self) -> u64 {
+        self.time_for(Part::Whole, self.burst.get())
+    }
+
+    fn part(&self, bucket: Bucket) -> Part {
+        match self.share {
+            None => Part::Whole,
+            Some(_) => bucket.part,
+        }
+    }
+
+    /// Cells that the bucket holds when it is full.
+    fn burst_of(&self, bucket: Bucket) -> u64 {
+        self.burst_in(self.part(bucket))
+    }
+
+    fn burst_in(&self, part: Part) -> u64 {
+        match part {
+            Part::Whole => self.burst.get(),
+            Part::Of(part) => part.of(self.burst.get()),
+            Part::Credit => 0,
+        }
     }
 
     /// The time until `cells` of those in use have come back.
-    fn until_back(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Duration {
+    fn until_back(&self, part: Part, bucket: Bucket, cells: u64, now: Timestamp) -> Duration {
         if cells == 0 {
             return Duration::ZERO;
         }
         counted_since(bucket, now)
-            .plus_nanos(self.time_for(cells))
+            .plus_nanos(self.time_for(part, cells))
             .since(now)
     }
 
     /// Whole cells that come back in so many nanoseconds, rounded down.
-    fn cells_in(&self, nanos: u64) -> u64 {
+    fn cells_in(&self, part: Part, nanos: u64) -> u64 {
+        let nanos = match part {
+            Part::Whole => nanos,
+            part => worth(nanos, part),
+        };
         share(nanos, self.tokens_per_window.get(), self.window.get())
     }
 
     /// The nanoseconds in which `cells` come back, rounded up: `cells_in(t) >= cells` just when `t >= time_for(cells)`.
-    fn time_for(&self, cells: u64) -> u64 {
-        share_up(cells, self.window.get(), self.tokens_per_window)
+    fn time_for(&self, part: Part, cells: u64) -> u64 {
+        let nanos = share_up(cells, self.window.get(), self.tokens_per_window);
+        match part {
+            Part::Whole => nanos,
+            part => time_with(nanos, part),
+        }
+    }
+}
+
+/// What so many nanoseconds with a part are worth with all of it.
+#[inline(never)]
+fn worth(nanos: u64, part: Part) -> u64 {
+    share(nanos, rate_of(part), WHOLE)
+}
+
+/// The nanoseconds with a part that are worth so many.
+#[inline(never)]
+fn time_with(nanos: u64, part: Part) -> u64 {
+    match NonZeroU64::new(rate_of(part)) {
+        _ if nanos == 0 => 0,
+        None => u64::MAX,
+        Some(rate) => share_up(nanos, WHOLE, rate),
+    }
+}
+
+/// All of a quota, in millionths.
+pub const WHOLE: u64 = 1_000_000;
+
+/// A part, in millionths.
+fn rate_of(part: Part) -> u64 {
+    match part {
+        Part::Whole => WHOLE,
+        Part::Of(part) => part.0,
+        Part::Credit => 0,
     }
 }
 
@@ -197,6 +363,7 @@ mod tests {
             window: NonZeroU64::new(secs * 1_000_000_000).unwrap(),
             burst: tokens,
             low_water_mark: Some(Ppm(100_000)),
+            share: None,
         }
     }
 

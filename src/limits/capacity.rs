@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use crate::bytes::Corrupt;
-use crate::limits::bucket::{Bucket, NotNow, Quota};
+use crate::limits::bucket::{Bucket, NotNow, Part, Quota};
 use crate::units::{Ppm, Timestamp};
 
 /// How much a tenant's requests matter where tenants share a capacity. From the least to the most.
@@ -118,6 +118,7 @@ impl Capacity {
                 used: limit.saturating_sub(left),
                 since: now,
                 full: Timestamp::from_nanos(0),
+                part: Part::Whole,
             },
             ..Taken::default()
         }
@@ -305,7 +306,9 @@ impl Taken {
     /// debts of standard and of best-effort requests.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let Bucket { used, since, full } = self.bucket;
+        let Bucket {
+            used, since, full, ..
+        } = self.bucket;
         let (since, full) = (since.as_nanos(), full.as_nanos());
         let numbers = [used, since, full, self.standard_debt, self.best_effort_debt];
         let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
@@ -329,6 +332,7 @@ impl Taken {
                 used: u64::from_le_bytes(used),
                 since: Timestamp::from_nanos(u64::from_le_bytes(since)),
                 full: Timestamp::from_nanos(u64::from_le_bytes(full)),
+                part: Part::Whole,
             },
             standard_debt: u64::from_le_bytes(standard_debt),
             best_effort_debt: u64::from_le_bytes(best_effort_debt),
@@ -354,6 +358,7 @@ mod tests {
                 window: NonZeroU64::new(100_000_000_000).unwrap(),
                 burst: tokens,
                 low_water_mark: None,
+                share: None,
             },
             critical: 20,
             standard: 30,

@@ -41,6 +41,7 @@ impl Learned {
             window: WINDOW,
             burst: self.limit,
             low_water_mark: None,
+            share: None,
         };
         Capacity::of(quota, reserved).ok()
     }

@@ -43,7 +43,7 @@ pub enum Rule {
 }
 
 /// The hash of a limit's name. Stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitKey(pub u32);
 
 impl LimitKey {

@@ -202,6 +202,7 @@ fn bucket(limits: Limits) -> Limits {
         window: NonZeroU64::new(10_000_000_000).unwrap(),
         burst: hundred,
         low_water_mark: Some(Ppm(500_000)),
+        share: None,
     };
     Limits {
         bucket: Some(quota),
@@ -217,6 +218,7 @@ fn an_emptying_bucket_asks_for_the_last_tier() {
             used,
             since: NOW,
             full: NOW,
+            ..Bucket::default()
         },
         ..Record::default()
     };
@@ -233,6 +235,7 @@ fn where_both_marks_are_crossed_the_lower_tier_wins_and_the_budget_is_told_on_a_
             used: 60,
             since: NOW,
             full: NOW,
+            ..Bucket::default()
         },
         ..spent(spent_tokens)
     };
@@ -306,6 +309,7 @@ fn of_several_refusals_the_strictest_is_told() {
             used: 100,
             since: NOW,
             full: NOW,
+            ..Bucket::default()
         },
         ..spent(1_000)
     };
@@ -334,6 +338,7 @@ fn a_refusal_names_the_tier_that_would_have_served() {
                 used: 51,
                 since: NOW,
                 full: NOW,
+                ..Bucket::default()
             },
             ..spent(0)
         }),

@@ -31,6 +31,10 @@
 //! | | 9 | unit (0 tokens, 1 USD micros; 2 more if an operator has changed something), when its window opened |
 //! | | 24 | if so: generation, set, raise |
 //! | | 112 | grant (see [`Grant`](crate::lease::grant::Grant)) |
+//! | then | 1 | in version 7: number of shares of buckets, at least 1 |
+//! | each | 1 | place of its bucket: 0 for the `bucket`, then the other limits' |
+//! | | 4 | part that the bucket has, in millionths; 2^32 - 1 for one on credit |
+//! | | 120 | share (see [`Rate`](crate::lease::rate::Rate)) |
 //! | each | 1 | at least once: place of an account, as above |
 //! | | 1 | number of children, at least 1 |
 //! | each | 57 | child (see [`ChildKey`](crate::limits::lend::ChildKey)); spent: tokens, USD micros; lent; recent: tokens, USD micros; since |
@@ -38,19 +42,23 @@
 //! | | 40 each | hold: since, tokens, USD micros; what is likely to be used |
 //!
 //! Version 1 ends with the holds, version 2 with the models, version 3 with the ladders, and has no or more models. Version 4 ends
-//! with the other limits, version 5 with the slices, version 6 has all, and no or more slices. A record is written in the oldest version that can hold it: 3 only by the plans that use pace or hysteresis, 4 where
+//! with the other limits, version 5 with the slices, version 6 has no or more slices and then children, and version 7 all, with no or
+//! more slices and children. A record is written in the oldest version that can hold it: 3 only by the plans that use pace or hysteresis, 4 where
 //! there are more limits than one budget and one bucket, and wherever what requests are likely to use differs from what they may
-//! use, 5 where a budget is shared with other proxies, 6 where children have guaranteed shares of a budget.
+//! use, 5 where a budget is shared with other proxies, 6 where children have guaranteed shares of a budget, 7 where a bucket is
+//! shared with other proxies.
 
 mod children;
+mod rates;
 mod slices;
 
 use crate::bytes::{Corrupt, Input};
 use crate::estimate::learn::{
     Answers, BytesPerToken, Figures, Largest, Learned, MODELS, Model, Peak,
 };
+use crate::lease::rate::Rate;
 use crate::limits::account::{Account, HOLDS, Hold, MARKED, Marked};
-use crate::limits::bucket::Bucket;
+use crate::limits::bucket::{Bucket, Part};
 use crate::limits::pace::{Burn, LEVELS};
 use crate::limits::stacked::{ENTRIES, Entry, LimitKey, State};
 use crate::limits::window::Window;
@@ -72,10 +80,12 @@ pub struct Record {
     /// States of the plan's other limits, in the plan's order once it is as of now, and then those that no limit asks for. At most
     /// [`ENTRIES`].
     pub others: Vec<Entry>,
+    /// This proxy's shares of buckets that are shared with other proxies: of those whose bucket has a part.
+    pub rates: Vec<Rate>,
 }
 
 /// Most bytes of a record of which no child has a guaranteed share.
-pub const LONGEST: usize = 37_016;
+pub const LONGEST: usize = 37_142;
 
 const VERSION_1: [u8; 4] = *b"brs\x01";
 const VERSION_2: [u8; 4] = *b"brs\x02";
@@ -83,6 +93,7 @@ const VERSION_3: [u8; 4] = *b"brs\x03";
 const VERSION_4: [u8; 4] = *b"brs\x04";
 const VERSION_5: [u8; 4] = *b"brs\x05";
 const VERSION_6: [u8; 4] = *b"brs\x06";
+const VERSION_7: [u8; 4] = *b"brs\x07";
 
 impl Record {
     /// The bytes of this record, at most [`LONGEST`] and what is known of children.
@@ -132,7 +143,10 @@ impl Record {
         if version >= VERSION_5 {
             slices::put(&mut bytes, self);
         }
-        if version == VERSION_6 {
+        if version == VERSION_7 {
+            rates::put(&mut bytes, self);
+        }
+        if version >= VERSION_6 {
             children::put_all(&mut bytes, self);
         }
         bytes
@@ -141,7 +155,9 @@ impl Record {
     /// The oldest version that can hold it.
     fn version(&self) -> [u8; 4] {
         let is_known = |figures: &Figures| figures.largest != Largest::default();
-        if children::has_any(self) {
+        if rates::has_any(self) {
+            VERSION_7
+        } else if children::has_any(self) {
             VERSION_6
         } else if slices::has_any(self) {
             VERSION_5
@@ -182,7 +198,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut input = Input(bytes);
         let version = input.take()?;
-        if !(VERSION_1..=VERSION_6).contains(&version) {
+        if !(VERSION_1..=VERSION_7).contains(&version) {
             return Err(Corrupt(()));
         }
         let mut record = Self {
@@ -208,7 +224,10 @@ impl Record {
         if version >= VERSION_5 {
             slices::read(&mut input, &mut record)?;
         }
-        if version == VERSION_6 {
+        if version == VERSION_7 {
+            rates::read(&mut input, &mut record)?;
+        }
+        if version >= VERSION_6 {
             children::read(&mut input, &mut record)?;
         }
         input.end()?;
@@ -263,7 +282,9 @@ fn put_cost(bytes: &mut Vec<u8>, cost: Cost) {
 }
 
 fn put_bucket(bytes: &mut Vec<u8>, bucket: Bucket) {
-    let Bucket { used, since, full } = bucket;
+    let Bucket {
+        used, since, full, ..
+    } = bucket;
     for number in [used, since.as_nanos(), full.as_nanos()] {
         bytes.extend(number.to_le_bytes());
     }
@@ -335,6 +356,7 @@ fn bucket(input: &mut Input<'_>) -> Result<Bucket, Corrupt> {
         used: input.u64()?,
         since: input.time()?,
         full: input.time()?,
+        part: Part::Whole,
     })
 }
 

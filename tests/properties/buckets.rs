@@ -19,6 +19,7 @@ fn any_quota() -> impl Strategy<Value = Quota> {
             window: NonZeroU64::new(window).unwrap(),
             burst: NonZeroU64::new(burst).unwrap(),
             low_water_mark: Some(Ppm(500_000)),
+            share: None,
         })
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn capacity(
             window: whole(window),
             burst: whole(burst),
             low_water_mark: None,
+            share: None,
         },
         critical,
         standard,

@@ -157,6 +157,7 @@ fn any_quota() -> impl Strategy<Value = Quota> {
         window: NonZeroU64::new(60_000_000_000).unwrap(),
         burst: NonZeroU64::new(burst).unwrap(),
         low_water_mark,
+        share: None,
     })
 }
 
@@ -239,7 +240,7 @@ prop_compose! {
         let account = Account { spent, ..Account::default().at(&limits.budget.unwrap(), NOW) };
         let mut record = Record {
             account,
-            bucket: Bucket { used, since: NOW, full: NOW },
+            bucket: Bucket { used, since: NOW, full: NOW, ..Bucket::default() },
             burn: Burn { since: NOW, levels },
             ..Record::default()
         };

@@ -5,6 +5,8 @@
     reason = "a failed set-up is a failed test"
 )]
 
+#[path = "../support/pool.rs"]
+mod pool;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/store.rs"]
@@ -29,6 +31,7 @@ mod models;
 mod page;
 mod parents;
 mod plans;
+mod rates;
 mod refusing;
 mod renamed;
 mod self_service;

@@ -14,9 +14,9 @@ objects! { RawGlobal, RawRedis, RawRefresh }
 pub(in crate::config) struct RawGlobal {
     /// A Redis or a Valkey.
     pub(in crate::config) redis: RawRedis,
-    /// The proxies with the same word share their budgets. Default: `default`.
+    /// The proxies with the same word share their limits. Default: `default`.
     pub(in crate::config) domain: Option<String>,
-    /// How often a proxy speaks of a budget in use.
+    /// How often a proxy speaks of a limit in use.
     pub(in crate::config) refresh: Option<RawRefresh>,
     /// When others may have what a proxy was granted and fell silent about: `off`, at the window's end; or after so long, as a duration
     /// of at least one minute. Then a budget may be overspent by what a proxy had used without a word. Default: `off`.
@@ -36,7 +36,7 @@ pub(in crate::config) struct RawRedis {
     pub(in crate::config) password_env: Option<String>,
 }
 
-/// How often a proxy speaks of a budget in use.
+/// How often a proxy speaks of a limit in use.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]

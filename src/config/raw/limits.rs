@@ -178,9 +178,9 @@ limits! {
     concurrency: Option<Number>,
     /// What budgets reserve for a request until it is settled. Default: `ceiling`.
     hold: Option<RawHold>,
-    /// Whether budgets are one for all proxies, or one for each. Default: `global` where the configuration has `global`, else `proxy`.
+    /// Whether budgets and buckets are one for all proxies, or one for each. Default: `global` where the configuration has `global`, else `proxy`.
     scope: Option<RawScope>,
-    /// What may be spent of global budgets while the store does not answer, beside what this proxy has been granted. Default: `deny`.
+    /// What may be spent of global budgets, and of the rates of global buckets, while the store does not answer, beside what this proxy has been granted. Default: `deny`.
     when_unreachable: Option<RawUnreachable>,
     /// What becomes of requests of a tenant that come before the store has granted this proxy anything in the window. Default: `wait`.
     cold: Option<RawCold>,
@@ -299,7 +299,7 @@ pub(in crate::config) struct RawLimit {
     pub(in crate::config) name: String,
     /// Take the plan's limit of this name away; `budget`, `bucket` and `concurrency` are names, too. Default: `false`.
     pub(in crate::config) off: Option<bool>,
-    /// Whether the budget is one for all proxies, or one for each. Buckets are always one for each. Default: the plan's.
+    /// Whether the limit is one for all proxies, or one for each. Default: the plan's.
     pub(in crate::config) scope: Option<RawScope>,
     /// Whom it counts, by a name of `subjects`: each of the tenant's users, say, has such a limit. Default: the tenant.
     pub(in crate::config) per: Option<String>,

@@ -6,6 +6,7 @@ use super::*;
 use crate::config::Login;
 use crate::lease::grant::Unreachable;
 use crate::lease::share::{FirstRequest, Share};
+use crate::limits::stacked::Rule;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -180,10 +181,6 @@ fn what_cannot_be_shared_is_refused_with_its_reason() {
             ),
         ),
         (
-            json!({"limits": [{"name": "rpm", "scope": "global", "bucket": {"requests_per_window": 1, "window": "1s"}}]}),
-            "plans.gold.limits[0].scope: only budgets can be `global`: buckets are counted in each proxy".to_owned(),
-        ),
-        (
             json!({"when_unreachable": {"local": 0}}),
             "plans.gold.when_unreachable.local: must be a fraction above 0 and at most 1, with at most six decimals"
                 .to_owned(),
@@ -216,4 +213,45 @@ fn without_a_store_nothing_can_be_shared() {
     );
     let text = with(|config| config["plans"]["gold"]["scope"] = "proxy".into());
     assert_eq!(acme(&text).budget.unwrap().share, None);
+}
+
+#[test]
+fn buckets_are_shared_as_budgets_are() {
+    let bucket = json!({"requests_per_window": 1, "window": "1s"});
+    let shared_in = |plan: &Value| {
+        let limits = acme(&shared(&json!({}), plan));
+        let others = limits.others.iter().map(|limit| match &limit.rule {
+            Rule::Tokens(quota) | Rule::Requests(quota) => quota.share,
+            Rule::Budget(budget) | Rule::Concurrency(budget) => budget.share,
+        });
+        let own = limits.bucket.map(|quota| quota.share);
+        let all = own.into_iter().chain(others);
+        all.map(|share| share.is_some()).collect::<Vec<_>>()
+    };
+    let of = |scope: &str| json!([{"name": "rpm", "scope": scope, "bucket": bucket}]);
+    let none = json!([{"name": "rpm", "bucket": bucket}]);
+    for (plan, expected) in [
+        (json!({"limits": none}), vec![true, true]),
+        (json!({"limits": of("proxy")}), vec![true, false]),
+        (
+            json!({"scope": "proxy", "limits": none}),
+            vec![false, false],
+        ),
+        (
+            json!({"scope": "proxy", "limits": of("global")}),
+            vec![false, true],
+        ),
+        // Of requests, as the plan's own; slots are each proxy's.
+        (
+            json!({"bucket": bucket, "concurrency": 5}),
+            vec![true, false],
+        ),
+    ] {
+        assert_eq!(shared_in(&plan), expected, "{plan}");
+    }
+    rejects_at(
+        "/plans/gold/limits",
+        of("global"),
+        "plans.gold.limits[0].scope: has a meaning only where `global` names the store that proxies share",
+    );
 }

@@ -88,6 +88,7 @@ fn a_limit_that_becomes_another_kind_begins_anew_and_its_old_state_is_kept_a_whi
         window: hundred,
         burst: hundred,
         low_water_mark: None,
+        share: None,
     };
     let mut entries = Vec::new();
     roll_forward(&[daily("a")], &mut entries, at(0));

@@ -12,6 +12,7 @@ fn room(used: u64) -> Option<Headroom> {
             window: NonZeroU64::new(100_000_000_000).unwrap(),
             burst: tokens,
             low_water_mark: None,
+            share: None,
         },
         critical: 0,
         standard: 0,
@@ -265,6 +266,7 @@ fn of_two_waits_the_longer_is_told() {
             window: NonZeroU64::new(100_000_000_000).unwrap(),
             burst: tokens,
             low_water_mark: None,
+            share: None,
         }),
         ..Limits::default()
     };
@@ -279,6 +281,7 @@ fn of_two_waits_the_longer_is_told() {
                 used: in_bucket,
                 since: NOW,
                 full: NOW,
+                ..Bucket::default()
             },
             ..Record::default()
         };

@@ -77,6 +77,7 @@ fn a_bucket_lowers_by_its_own_mark() {
         window: NonZeroU64::new(60_000_000_000).unwrap(),
         burst: NonZeroU64::new(100).unwrap(),
         low_water_mark: Some(Ppm(250_000)),
+        share: None,
     };
     let limits = Limits {
         bucket: Some(quota),

@@ -47,6 +47,7 @@ impl Scene {
                 window: hour,
                 burst: cells,
                 low_water_mark: Some(Ppm(1_000_000)),
+                share: None,
             }),
             never_downgrade: self.never_downgrade,
             sticky: Some(Sticky {
@@ -68,6 +69,7 @@ impl Scene {
                 used: 1,
                 since: NOW,
                 full: NOW,
+                ..Bucket::default()
             },
             burn: Burn {
                 since: NOW,

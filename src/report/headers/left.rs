@@ -371,6 +371,7 @@ mod tests {
             window: NonZeroU64::new(60_000_000_000).unwrap(),
             burst: NonZeroU64::new(60).unwrap(),
             low_water_mark: None,
+            share: None,
         };
         let budget = Budget {
             initial_budget: 1_000,

@@ -2,10 +2,12 @@ use super::*;
 use crate::estimate::learn::Observation;
 use crate::lease::grant::Grant;
 use crate::lease::line::Holder;
+use crate::lease::rate::Rate;
 use crate::lease::slice::Slice;
 use crate::limits::budget::{Unit, tokens};
 use crate::limits::lend::{Child, ChildKey};
-use crate::units::{Micros, Timestamp, Tokens};
+use crate::limits::stacked::BUCKET;
+use crate::units::{Micros, Ppm, Timestamp, Tokens};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -34,6 +36,7 @@ fn record() -> Record {
             used: 11,
             since: Timestamp::from_secs(12),
             full: Timestamp::from_secs(13),
+            ..Bucket::default()
         },
         account: Account {
             window: Window {
@@ -58,6 +61,7 @@ fn record() -> Record {
             levels: vec![tokens(u64::MAX), tokens(6)],
         },
         others: Vec::new(),
+        rates: Vec::new(),
     }
 }
 
@@ -419,6 +423,89 @@ fn only_a_record_with_children_that_have_guaranteed_shares_is_written_as_version
     assert_eq!(Record::decode(&twice), Err(Corrupt(())));
 }
 
+fn rate(limit: &str) -> Rate {
+    Rate {
+        share: 400_000,
+        seq: 7,
+        failures: 3,
+        lacks: true,
+        ..Rate::new(LimitKey::of(limit), Holder(u64::MAX))
+    }
+}
+
+#[test]
+fn only_a_record_with_a_part_of_a_bucket_is_written_as_version_7() {
+    let bucket = |part| Bucket {
+        part,
+        ..Bucket::default()
+    };
+    let with = |own, other| Record {
+        bucket: bucket(own),
+        others: vec![
+            Entry {
+                key: LimitKey::of("rpd"),
+                state: State::Bucket(bucket(Part::Whole)),
+            },
+            Entry {
+                key: LimitKey::of("rpm"),
+                state: State::Bucket(bucket(other)),
+            },
+        ],
+        ..Record::default()
+    };
+    let without = with(Part::Whole, Part::Whole);
+    // What no bucket has is not kept.
+    let unused = Record {
+        rates: vec![rate("rpm")],
+        ..without.clone()
+    };
+    assert_eq!(unused.encode(), without.encode());
+    let part = Part::Of(Ppm(400_000));
+    for (own, rates) in [
+        (Part::Whole, vec![rate("rpm")]),
+        (Part::Credit, vec![rate(BUCKET), rate("rpm")]),
+    ] {
+        let count = rates.len();
+        let record = Record {
+            rates,
+            ..with(own, part)
+        };
+        let (bytes, start) = (record.encode(), without.encode().len());
+        assert_eq!(&bytes[..4], b"brs\x07");
+        // No slices, and then these.
+        assert_eq!(bytes.len(), start + 1 + 1 + count * 125);
+        assert_eq!(Record::decode(&bytes).as_ref(), Ok(&record));
+        for end in 0..bytes.len() {
+            assert_eq!(Record::decode(&bytes[..end]), Err(Corrupt(())));
+        }
+        let last = bytes.len() - 125;
+        // No share is no version 7; another place is none, or another limit's; a part is at most the whole; flags are flags.
+        for (place, value) in [
+            (start + 1, 0),
+            (last, 3),
+            (last + 3, 0xff),
+            (bytes.len() - 2, 0xff),
+            (bytes.len() - 1, 1),
+        ] {
+            let mut other = bytes.clone();
+            other[place] = value;
+            assert_eq!(Record::decode(&other), Err(Corrupt(())), "{place}");
+        }
+    }
+    // Of two limits of one name, which only another's bytes have, one is kept.
+    let twice = Record {
+        bucket: bucket(part),
+        others: vec![Entry {
+            key: LimitKey::of(BUCKET),
+            state: State::Bucket(bucket(part)),
+        }],
+        rates: vec![rate(BUCKET)],
+        ..Record::default()
+    };
+    let read = Record::decode(&twice.encode()).unwrap();
+    assert_eq!((read.rates.len(), read.bucket.part), (1, part));
+}
+
 #[test]
 fn the_longest_record_is_as_long_as_its_doc_says() {
     let holds = vec![
@@ -459,6 +546,11 @@ fn the_longest_record_is_as_long_as_its_doc_says() {
             };
             ENTRIES
         ],
+        bucket: Bucket {
+            part: Part::Credit,
+            ..Bucket::default()
+        },
+        rates: vec![rate(BUCKET)],
         ..record.clone()
     };
     assert_eq!(full.encode().len(), LONGEST);

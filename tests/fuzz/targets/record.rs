@@ -18,14 +18,15 @@ pub fn run(data: &[u8]) {
         return;
     };
     // Foreign bytes seldom begin as a record does.
-    let head: &[u8] = match [0, 2, 3, 4, 5, 6].map(|flag| input.flag(flag)) {
+    let head: &[u8] = match [0, 2, 3, 4, 5, 6, 7].map(|flag| input.flag(flag)) {
         [true, ..] => b"",
         [_, false, ..] => b"brs\x01",
         [_, _, false, ..] => b"brs\x02",
         [_, _, _, false, ..] => b"brs\x03",
-        [.., false, _] => b"brs\x04",
-        [.., false] => b"brs\x05",
-        [.., true] => b"brs\x06",
+        [.., false, _, _] => b"brs\x04",
+        [.., false, _] => b"brs\x05",
+        [.., false] => b"brs\x06",
+        [.., true] => b"brs\x07",
     };
     for head in [&b"brc\x01"[..], b""] {
         let bytes = [head, input.bytes].concat();

@@ -1,0 +1,230 @@
+//! The token buckets of a record that proxies share: what was asked of each here, what is said about it, and what is heard.
+
+use crate::lease::grant::Told;
+use crate::lease::line::{Holder, Status};
+use crate::lease::rate::{Rate, RateAnswer, RateLine};
+use crate::lease::share::Share;
+use crate::limits::bucket::{Bucket, Part, Quota};
+use crate::limits::stacked::{BUCKET, Limit, LimitKey, Rule, State};
+use crate::plan::Limits;
+use crate::state::record::Record;
+use crate::units::{Ppm, Timestamp};
+
+/// A bucket that proxies share, and this proxy's part of it.
+pub struct SharedBucket<'a> {
+    /// The limit, unless it is the plan's `bucket`.
+    limit: Option<&'a Limit>,
+    quota: &'a Quota,
+    share: &'a Share,
+    bucket: &'a mut Bucket,
+    rate: &'a mut Rate,
+}
+
+/// The shared buckets of a plan, each with the limit that it is, unless it is the plan's `bucket`.
+fn quotas(limits: &Limits) -> impl Iterator<Item = (Option<&Limit>, &Quota)> {
+    let others = limits.others.iter().filter_map(|limit| match &limit.rule {
+        Rule::Tokens(quota) | Rule::Requests(quota) => Some((Some(limit), quota)),
+        Rule::Budget(_) | Rule::Concurrency(_) => None,
+    });
+    let own = limits.bucket.as_ref().map(|quota| (None, quota));
+    let all = own.into_iter().chain(others);
+    all.filter(|(_, quota)| quota.share.is_some())
+}
+
+fn key_of(limit: Option<&Limit>) -> LimitKey {
+    limit.map_or_else(|| LimitKey::of(BUCKET), |limit| limit.key)
+}
+
+/// Makes each a part of what the store has given, as of now; one that is new gets a holder that is drawn. The record must be as of now.
+#[inline(never)]
+pub fn join(
+    limits: &Limits,
+    record: &mut Record,
+    mut draw: impl FnMut(LimitKey) -> Holder,
+    now: Timestamp,
+) {
+    for (limit, _) in quotas(limits) {
+        let key = key_of(limit);
+        if !record.rates.iter().any(|rate| rate.limit == key) {
+            record.rates.push(Rate::new(key, draw(key)));
+        }
+    }
+    for mut shared in shared_buckets(limits, record) {
+        shared.take_part(now);
+    }
+}
+
+/// All that have been [joined](join).
+#[inline(never)]
+pub fn shared_buckets<'a>(limits: &'a Limits, record: &'a mut Record) -> Vec<SharedBucket<'a>> {
+    let mut rates: Vec<&mut Rate> = record.rates.iter_mut().collect();
+    let mut own = Some(&mut record.bucket);
+    let mut others = limits.others.iter().zip(&mut record.others);
+    let mut all = Vec::new();
+    for (limit, quota) in quotas(limits) {
+        let bucket = match limit {
+            None => own.take(),
+            Some(limit) => {
+                others
+                    .find(|(other, _)| other.key == limit.key)
+                    .and_then(|(_, entry)| match &mut entry.state {
+                        State::Bucket(bucket) => Some(bucket),
+                        State::Account(_) => None,
+                    })
+            }
+        };
+        let key = key_of(limit);
+        let at = rates.iter().position(|rate| rate.limit == key);
+        if let (Some(bucket), Some(share), Some(at)) = (bucket, &quota.share, at) {
+            let rate = rates.swap_remove(at);
+            all.push(SharedBucket {
+                limit,
+                quota,
+                share,
+                bucket,
+                rate,
+            });
+        }
+    }
+    all
+}
+
+impl<'a> SharedBucket<'a> {
+    /// The limit's name.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.limit.map_or(BUCKET, |limit| limit.name.as_str())
+    }
+
+    /// As what its state stands in a record.
+    #[must_use]
+    pub fn key(&self) -> LimitKey {
+        self.rate.limit
+    }
+
+    /// What the store has given.
+    #[must_use]
+    pub fn rate(&self) -> &Rate {
+        self.rate
+    }
+
+    /// Whether it holds for requests that this model serves.
+    #[must_use]
+    pub fn holds_for(&self, model: &str) -> bool {
+        self.limit.is_none_or(|limit| limit.holds_for(model))
+    }
+
+    /// Whether a first request waits, and this would be one.
+    #[must_use]
+    pub fn awaits_first(&self) -> bool {
+        self.rate.awaits_first(self.share)
+    }
+
+    /// Until when no request is a first one, if it is none now: an idle proxy keeps its share for so long.
+    #[must_use]
+    pub fn warm_until(&self, now: Timestamp) -> Timestamp {
+        now.plus_nanos(self.share.most)
+    }
+
+    /// Takes note of a request of so many cells, of which so many were asked for before: that it was admitted, or that it was not. What
+    /// does not fit into the whole bucket need not be asked for.
+    pub fn asked(&mut self, cells: u64, before: u64, is_held: bool, now: Timestamp) {
+        let of_requests =
+            matches!(self.limit, Some(limit) if matches!(limit.rule, Rule::Requests(_)));
+        let (cells, before) = match of_requests {
+            true => (1, before.min(1)),
+            false => (cells, before),
+        };
+        if is_held {
+            self.rate.took(before, cells);
+        } else if cells <= self.quota.burst.get()
+            && self.quota.check(*self.bucket, cells, now).is_err()
+        {
+            self.rate.lacked(cells);
+        }
+    }
+
+    /// When a line is due, if nothing happens until then.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.rate.due(self.share)
+    }
+
+    /// The next line, if it is due, or is to be said in any case.
+    pub fn say(&mut self, in_any_case: bool, now: Timestamp) -> Option<RateLine> {
+        if !in_any_case && !self.rate.is_due(self.share, now) {
+            return None;
+        }
+        if self.rate.is_lapsed(self.share, now) {
+            // It may be others' already: what had come back of it as well.
+            self.rate.share = 0;
+            self.rate.rest = 0;
+            self.rate.back = 0;
+        }
+        self.take_part(now);
+        let debt = self.quota.debt(*self.bucket);
+        let demand = self.rate.demand(self.quota, self.share, debt, now);
+        if demand == 0 {
+            self.lower(0, now);
+        }
+        Some(self.rate.say(self.quota, self.share, demand, now))
+    }
+
+    /// Takes up what the store has said to a line, or that there is no answer.
+    pub fn hear(
+        &mut self,
+        line: &RateLine,
+        answer: Option<&RateAnswer>,
+        draw: impl FnOnce(LimitKey) -> Holder,
+        now: Timestamp,
+    ) -> Option<Told> {
+        if line.holder != self.rate.holder {
+            return None;
+        }
+        let Some(answer) = answer else {
+            self.rate.failed(line.seq);
+            self.take_part(now);
+            return None;
+        };
+        // What came back while it had less counts at the rate that it had.
+        let told = self.rate.heard(line.seq, answer);
+        match told {
+            Told::Clash => self.rate.renamed(draw(self.rate.limit)),
+            Told::Counts | Told::StoreLost if answer.status == Status::Granted => {
+                let cells = self.rate.cells(self.quota);
+                self.reshape(cells, now);
+                self.lower(answer.target, now);
+            }
+            Told::Counts | Told::StoreLost | Told::Late | Told::OtherWindow => {}
+        }
+        self.take_part(now);
+        Some(told)
+    }
+
+    /// Gives up what is above a share, with what has come back of it.
+    fn lower(&mut self, to: u64, now: Timestamp) {
+        if to >= self.rate.share {
+            return;
+        }
+        let is_own = self.bucket.part == Part::Of(Ppm(self.rate.share));
+        self.rate.share = to;
+        let gone = self.reshape(0, now);
+        // Of a part that the store has not given nothing goes there.
+        self.rate
+            .gives_back(if is_own { gone } else { 0 }, self.quota);
+    }
+
+    /// Makes the bucket's part what it is to be now; what had come back of one that is lost is lost.
+    fn take_part(&mut self, now: Timestamp) {
+        if self.bucket.part != self.rate.part(self.share, now) {
+            self.reshape(0, now);
+        }
+    }
+
+    fn reshape(&mut self, cells: u64, now: Timestamp) -> u64 {
+        let to = self.rate.part(self.share, now);
+        let gone;
+        (*self.bucket, gone) = self.quota.with_part(*self.bucket, to, cells, now);
+        gone
+    }
+}
