@@ -11,7 +11,7 @@ from harness import stores
 from harness.envoy import ROOT
 
 USER = stores.shipped_user("swordfish", "operator")
-SCRIPT = (ROOT / "src" / "lease" / "script.lua").read_text()
+SCRIPT = stores.script()
 
 
 @pytest.fixture(params=stores.SERVERS)
@@ -132,5 +132,6 @@ def test_who_has_no_password_may_do_nothing(tmp_path):
         store.stop()
 
 
-def test_the_script_is_the_one_that_proxies_call():
-    assert hashlib.sha1(SCRIPT.encode()).hexdigest() in (ROOT / "src" / "lease" / "call.rs").read_text()
+@pytest.mark.parametrize("name", ["script", "rates"])
+def test_the_script_is_the_one_that_proxies_call(name):
+    assert hashlib.sha1(stores.script(name).encode()).hexdigest() in (ROOT / "src" / "lease" / "call.rs").read_text()

@@ -7,11 +7,10 @@ import time
 import pytest
 
 from harness import envoy, stores
-from harness.envoy import ROOT
 from harness.http import Connection, head
 from harness.wait import in_parallel, until
 
-SCRIPT = (ROOT / "src" / "lease" / "script.lua").read_bytes()
+SCRIPT = stores.script().encode()
 SHA = hashlib.sha1(SCRIPT).hexdigest()
 END = b"+OK\r\n"   # what QUIT is answered with
 LINES = 256        # in one call, at the most

@@ -82,3 +82,10 @@ def shipped_user(password, name="bursar"):
     """The words of a user that ships, with this password."""
     (line,) = re.findall(f"^user ({name} .*)$", (ROOT / "envoy" / "redis.conf").read_text(encoding="utf-8"), re.MULTILINE)
     return line.replace(">change-me", f">{password}").split()
+
+
+def script(name="script"):
+    """A script of src/lease as the module has it: without comments, which are lines of their own, and without indentation."""
+    text = (ROOT / "src" / "lease" / f"{name}.lua").read_text()
+    lines = (line.lstrip(" ") for line in text.splitlines(keepends=True))
+    return "".join(line for line in lines if not line.startswith("-"))
