@@ -4,22 +4,21 @@
 //! has come says it, in a compare-and-swap on the record, so that of several workers one does. Nobody is elected, and no list is shared:
 //! what a worker forgets when it dies, the next request brings back.
 
+mod note;
+mod record;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::admission::Watch;
-use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
+use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
 use crate::config::{FailureMode, Global};
-use crate::lease::book::{SharedBudget, draw, shared_budgets};
-use crate::lease::buckets::{self, shared_buckets};
 use crate::lease::call::{AnyLine, Call, Failed, LINES, Login};
 use crate::lease::clock::Skew;
 use crate::lease::grant::Told;
-use crate::lease::line::{Account, Answer, Holder, Line, NoAnswer};
-use crate::lease::rate::RateAnswer;
+use crate::lease::line::{Answer, Line, NoAnswer};
 use crate::lease::resp::Refusal;
-use crate::limits::budget::Unit;
 use crate::limits::stacked::LimitKey;
 use crate::name::NameHashing;
 use crate::report::metrics::{self, Metric};
@@ -27,8 +26,9 @@ use crate::state::store::{StateFaults, Store};
 use crate::tenant::TenantId;
 use crate::units::Timestamp;
 
-/// Tries before a record is left to the next look.
-const TRIES: u32 = 64;
+pub use note::Note;
+use note::{result, words};
+use record::{gauges, hear, say};
 
 /// What one worker has to tell the store.
 #[derive(Debug, Default)]
@@ -78,19 +78,6 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// Faults of bursar's own state.
     pub faults: StateFaults,
-}
-
-/// What an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// The store does not answer, for this reason.
-    Lost(String),
-    /// It answers again.
-    Found,
-    /// It has lost its data.
-    Emptied,
-    /// Its clock is another.
-    Skewed(Skew),
 }
 
 impl Teller {
@@ -316,222 +303,5 @@ fn push(messages: &mut Vec<Message>, global: &Rc<Global>, said: Said, now: Times
             sent: now,
             has_script: false,
         }),
-    }
-}
-
-/// Says the lines of a record that are due, and when the next one is; `None` if there is nothing more to say.
-fn say<S: Store>(
-    ledger: &mut Ledger<'_, S>,
-    global: &Global,
-    restates: bool,
-) -> (Vec<Said>, Option<Timestamp>) {
-    let &mut Ledger {
-        store, tenant, now, ..
-    } = ledger;
-    let limits = tenant.limits();
-    let place = ledger.place();
-    let attempt = ledger.change(&place, limits, TRIES, |record, _| {
-        roll_forward(record, limits, now);
-        let mut said = Vec::new();
-        let mut next: Option<Timestamp> = None;
-        for mut shared in shared_budgets(limits, record) {
-            shared.join(|limit| draw(store.slot_seed(), tenant.id.account(), limit, now));
-            if let Some(line) = shared.say(restates, now) {
-                said.push(Said {
-                    tenant: tenant.clone(),
-                    limit: shared.key(),
-                    key: account_key(global, tenant, &shared),
-                    line: AnyLine::Budget(line),
-                });
-            }
-            next = next.into_iter().chain(shared.due(now)).min();
-        }
-        if limits.has_shared_buckets() {
-            buckets::join(limits, record, drawn(store, tenant, now), now);
-            for mut shared in shared_buckets(limits, record) {
-                if let Some(line) = shared.say(restates, now) {
-                    let id = tenant.id.account();
-                    said.push(Said {
-                        tenant: tenant.clone(),
-                        limit: shared.key(),
-                        key: Account::bucket_key(&global.domain, id, shared.name()),
-                        line: AnyLine::Bucket(line),
-                    });
-                }
-                next = next.into_iter().chain(shared.due()).min();
-            }
-        }
-        let writes = match said.is_empty() {
-            true => Writes::No,
-            false => Writes::Yes,
-        };
-        (writes, (said, next))
-    });
-    match attempt {
-        Attempt::Made(_, said) => said,
-        // At the next look.
-        Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), Some(now)),
-    }
-}
-
-fn drawn<S: Store>(store: &S, tenant: &Tenant, now: Timestamp) -> impl FnMut(LimitKey) -> Holder {
-    move |limit| draw(store.slot_seed(), tenant.id.account(), limit, now)
-}
-
-fn account_key(global: &Global, tenant: &Tenant, shared: &SharedBudget<'_>) -> String {
-    let account = Account {
-        domain: &global.domain,
-        subject: &[tenant.id.account()],
-        limit: shared.name(),
-        unit: unit(shared.budget().unit),
-        generation: shared.generation(),
-        window: shared.account().window,
-    };
-    account.key()
-}
-
-fn unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Tokens => "tokens",
-        Unit::UsdMicros => "usd",
-    }
-}
-
-/// Writes into a record what was answered to its lines. What that meant, and when the next line is due.
-fn hear<'a, S: Store>(
-    ledger: &mut Ledger<'_, S>,
-    said: &[Said],
-    answer: impl Fn(usize) -> Option<&'a Answer>,
-) -> (Vec<Told>, Option<Timestamp>) {
-    let &mut Ledger {
-        store, tenant, now, ..
-    } = ledger;
-    let limits = tenant.limits();
-    let place = ledger.place();
-    let attempt = ledger.change(&place, limits, TRIES, |record, _| {
-        roll_forward(record, limits, now);
-        let mut told = Vec::new();
-        let mut next: Option<Timestamp> = None;
-        for mut shared in shared_budgets(limits, record) {
-            let limit = shared.key();
-            let about = said
-                .iter()
-                .enumerate()
-                .filter(|(_, said)| said.limit == limit);
-            for (place, said) in about {
-                let AnyLine::Budget(line) = &said.line else {
-                    continue;
-                };
-                let &Line { holder, seq, .. } = line;
-                if let Some(answer) = answer(place) {
-                    shared.follow(line, answer, now);
-                }
-                let Some((grant, used)) = shared.grant_of(holder) else {
-                    continue;
-                };
-                let Some(answer) = answer(place) else {
-                    *grant = grant.failed(seq);
-                    continue;
-                };
-                let meaning;
-                (*grant, meaning) = grant.heard(seq, answer);
-                if meaning == Told::Clash {
-                    let other = draw(store.slot_seed(), tenant.id.account(), limit, now);
-                    *grant = grant.renamed(other, used);
-                }
-                told.push(meaning);
-            }
-            next = next.into_iter().chain(shared.due(now)).min();
-        }
-        if limits.has_shared_buckets() {
-            buckets::join(limits, record, drawn(store, tenant, now), now);
-            for mut shared in shared_buckets(limits, record) {
-                for (place, said) in said.iter().enumerate() {
-                    let AnyLine::Bucket(line) = &said.line else {
-                        continue;
-                    };
-                    let answer = answer(place).map(RateAnswer::from);
-                    let drawn = drawn(store, tenant, now);
-                    told.extend(shared.hear(line, answer.as_ref(), drawn, now));
-                }
-                next = next.into_iter().chain(shared.due()).min();
-            }
-        }
-        (Writes::Yes, (told, next))
-    });
-    match attempt {
-        Attempt::Made(_, heard) => heard,
-        // The line counts as lost, and is said anew.
-        Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), None),
-    }
-}
-
-/// The gauges of those limits that lines were about.
-fn gauges<S: Store>(ledger: &mut Ledger<'_, S>, said: &[Said]) -> Vec<Metric> {
-    let tenant = ledger.tenant;
-    let Some(mut record) = ledger.record() else {
-        return Vec::new();
-    };
-    let mut told = Vec::new();
-    for shared in shared_budgets(tenant.limits(), &mut record) {
-        let Some(grant) = shared
-            .grant()
-            .filter(|_| said.iter().any(|said| said.limit == shared.key()))
-        else {
-            continue;
-        };
-        let unit = shared.budget().unit;
-        told.extend(metrics::global(
-            &tenant.label(),
-            &shared.label(),
-            unit,
-            grant,
-        ));
-    }
-    told
-}
-
-/// The word for how a call ended that has failed.
-fn result(refusal: Option<Refusal>) -> &'static str {
-    match refusal {
-        None => "failed",
-        Some(Refusal::NoScript) => "no_script",
-        Some(Refusal::ReadOnly) => "read_only",
-        Some(Refusal::OutOfMemory) => "out_of_memory",
-        Some(Refusal::NotAllowed) => "not_allowed",
-        Some(Refusal::NotNow) => "not_now",
-        Some(Refusal::Elsewhere) => "elsewhere",
-        Some(Refusal::Other) => "refused",
-    }
-}
-
-fn words(failed: &Failed) -> String {
-    match failed {
-        Failed::NoConnection => "no connection, or none in time".to_owned(),
-        Failed::Malformed(_) => "its answer is cut, or none of a Redis".to_owned(),
-        Failed::Refused(_, text) => text.clone(),
-    }
-}
-
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Lost(why) => write!(
-                f,
-                "the store of the budgets that proxies share does not answer ({why}): what this proxy was granted can be spent, and no more \
-                 than `when_unreachable` says"
-            ),
-            Self::Found => f.write_str("the store of the budgets that proxies share answers again"),
-            Self::Emptied => f.write_str(
-                "the store of the budgets that proxies share has lost its data: every proxy tells it anew what it holds. What proxies that \
-                 are gone have spent in this window is forgotten",
-            ),
-            Self::Skewed(Skew::Ahead(nanos) | Skew::Behind(nanos)) => write!(
-                f,
-                "the clock of the store of shared budgets differs from this proxy's by {} s: from 10 s on, windows open late or end early",
-                nanos / 1_000_000_000
-            ),
-            Self::Skewed(Skew::None) => Ok(()),
-        }
     }
 }

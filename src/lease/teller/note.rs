@@ -1,0 +1,64 @@
+//! What an operator should know of the store, in words, and how a call to it ended.
+
+use crate::lease::call::Failed;
+use crate::lease::clock::Skew;
+use crate::lease::resp::Refusal;
+
+/// What an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The store does not answer, for this reason.
+    Lost(String),
+    /// It answers again.
+    Found,
+    /// It has lost its data.
+    Emptied,
+    /// Its clock is another.
+    Skewed(Skew),
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(why) => write!(
+                f,
+                "the store of the budgets that proxies share does not answer ({why}): what this proxy was granted can be spent, and no more \
+                 than `when_unreachable` says"
+            ),
+            Self::Found => f.write_str("the store of the budgets that proxies share answers again"),
+            Self::Emptied => f.write_str(
+                "the store of the budgets that proxies share has lost its data: every proxy tells it anew what it holds. What proxies that \
+                 are gone have spent in this window is forgotten",
+            ),
+            Self::Skewed(Skew::Ahead(nanos) | Skew::Behind(nanos)) => write!(
+                f,
+                "the clock of the store of shared budgets differs from this proxy's by {} s: from 10 s on, windows open late or end early",
+                nanos / 1_000_000_000
+            ),
+            Self::Skewed(Skew::None) => Ok(()),
+        }
+    }
+}
+
+/// The word for how a call ended that has failed.
+pub(super) fn result(refusal: Option<Refusal>) -> &'static str {
+    match refusal {
+        None => "failed",
+        Some(Refusal::NoScript) => "no_script",
+        Some(Refusal::ReadOnly) => "read_only",
+        Some(Refusal::OutOfMemory) => "out_of_memory",
+        Some(Refusal::NotAllowed) => "not_allowed",
+        Some(Refusal::NotNow) => "not_now",
+        Some(Refusal::Elsewhere) => "elsewhere",
+        Some(Refusal::Other) => "refused",
+    }
+}
+
+/// Why a call has failed, as a note says it.
+pub(super) fn words(failed: &Failed) -> String {
+    match failed {
+        Failed::NoConnection => "no connection, or none in time".to_owned(),
+        Failed::Malformed(_) => "its answer is cut, or none of a Redis".to_owned(),
+        Failed::Refused(_, text) => text.clone(),
+    }
+}
