@@ -8,6 +8,12 @@
     reason = "a failed set-up is a failed test"
 )]
 
+#[path = "lease_script/buckets.rs"]
+mod buckets;
+#[path = "lease_script/changes.rs"]
+mod changes;
+#[path = "lease_script/comparison.rs"]
+mod comparison;
 #[path = "lease_script/differential.rs"]
 mod differential;
 #[path = "support/engine.rs"]
@@ -19,11 +25,8 @@ mod rates;
 #[path = "support/redis.rs"]
 mod redis;
 
-use bursar::lease::call::{
-    AnyLine, Call, Failed, LINES, Login, RATES, RATES_SHA, SCRIPT, SCRIPT_SHA,
-};
+use bursar::lease::call::{Call, Failed, LINES, Login, SCRIPT, SCRIPT_SHA};
 use bursar::lease::line::{Account, Answer, Holder, Line, MOST, NoAnswer, Status};
-use bursar::lease::rate::RateLine;
 use bursar::lease::resp::Refusal;
 use bursar::limits::window::Window;
 use bursar::units::Timestamp;
@@ -186,92 +189,6 @@ fn a_user_with_these_rights_can_say_lines_and_nothing_else() {
         assert_eq!(failed(Some(wrong), silent), Refusal::NotAllowed);
         assert_eq!(failed(None, silent), Refusal::NotAllowed);
     });
-}
-
-/// A line of this holder about a bucket.
-fn rate_line(holder: u64, share: u64) -> RateLine {
-    RateLine {
-        holder: Holder(holder),
-        seq: 1,
-        share,
-        demand: 500_000,
-        least: 0,
-        back: 0,
-        fill: 60_000,
-        silence: 0,
-        born: 0,
-        relearn: 20_000,
-    }
-}
-
-fn rate(store: &Store, login: Option<Login<'_>>, line: RateLine) -> Answer {
-    let key = Account::bucket_key("llm", "acme", "bucket");
-    let lines = [(key.as_str(), AnyLine::Bucket(line))];
-    let (call, body) = Call::write_any(login, lines, true);
-    let mut answers = call.read(Some(b"200"), &store.call(&body)).unwrap();
-    answers.remove(0).unwrap()
-}
-
-// Each kind is brought by the first of its lines.
-#[test]
-fn one_call_has_lines_of_both_kinds() {
-    with_stores(|store| {
-        let bucket = Account::bucket_key("llm", "acme", "bucket");
-        let budget = account(today(store)).key();
-        let lines = [1, 2, 3].map(|seq| {
-            let line = RateLine {
-                seq,
-                ..rate_line(7, 0)
-            };
-            [
-                (
-                    budget.as_str(),
-                    AnyLine::Budget(self::line(seq, today(store))),
-                ),
-                (bucket.as_str(), AnyLine::Bucket(line)),
-            ]
-        });
-        let (call, body) = Call::write_any(None, lines.into_iter().flatten(), true);
-        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap();
-        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 6);
-        for sha in [SCRIPT_SHA, RATES_SHA] {
-            assert!(store.run(&["SCRIPT", "EXISTS", sha]).contains(":1"));
-        }
-        for script in [SCRIPT, RATES] {
-            assert!(!script.contains("--") && script.contains("\nreturn {GRANTED, "));
-        }
-        // An account is kept for as long as it takes to be full, and a day.
-        let ttl = store.run(&["TTL", &bucket]);
-        let seconds: u64 = ttl.trim().trim_start_matches(':').parse().unwrap();
-        assert!((86_400..86_400 + 7_200).contains(&seconds), "{seconds}");
-    });
-}
-
-// With the rights of an operator's file that is older than buckets, too.
-#[test]
-fn the_share_of_one_that_is_silent_comes_back() {
-    let older = RULES.replace("+hdel ", "");
-    for (rules, is_kept) in [(RULES, false), (older.as_str(), true)] {
-        with_stores(|store| {
-            let mut words = vec!["ACL", "SETUSER", "bursar", "on", ">secret"];
-            words.extend(rules.split(' '));
-            store.run(&words);
-            let login = Some(Login {
-                user: "bursar",
-                password: "secret",
-            });
-            assert_eq!(rate(store, login, rate_line(1, 900_000)).grant, 0);
-            // It draws two of three fields.
-            let mut line = rate_line(2, 0);
-            while rate(store, login, line).set > 900_000 {
-                line.seq += 1;
-            }
-            let key = Account::bucket_key("llm", "acme", "bucket");
-            let left = store.run(&["HGET", &key, "p:0000000000000001"]);
-            assert_eq!(left.contains("0 0 0 0"), is_kept, "{left}");
-            assert_eq!(left.contains("$-1"), !is_kept, "{left}");
-        });
-    }
 }
 
 // What a refused line would have changed must not be there by half.
@@ -464,9 +381,6 @@ fn numbers_that_later_versions_append_stay() {
     });
 }
 
-/// What an operator's changes of [`account`] are in.
-const LIMIT: &str = "bursar:{llm/acme/day}:usd";
-
 // Accounts of the version before know no budget, and no changes.
 #[test]
 fn an_account_of_the_version_before_is_taken_as_it_is() {
@@ -482,126 +396,5 @@ fn an_account_of_the_version_before_is_taken_as_it_is() {
         let answer = one(store, None, line(2, window)).unwrap();
         assert_eq!((answer.total, answer.generation, answer.raise), (100, 0, 0));
         assert!(store.run(&["HGET", &key, "a"]).contains(&whole));
-    });
-}
-
-#[test]
-fn a_raise_counts_until_it_ends_and_is_told() {
-    with_stores(|store| {
-        let window = today(store);
-        let all = |seq| Line {
-            want: MOST,
-            least: MOST,
-            ..line(seq, window)
-        };
-        let hour = (window.end.as_secs() * 1_000).to_string();
-        store.run(&["HSET", LIMIT, "raise", "500", "until", &hour]);
-        let answer = one(store, None, all(1)).unwrap();
-        assert_eq!((answer.grant, answer.free, answer.raise), (1_500, 0, 500));
-        let kept = |seq| Line {
-            granted: 1_500,
-            ..all(seq)
-        };
-        store.run(&["HSET", LIMIT, "until", "1"]);
-        let answer = one(store, None, kept(2)).unwrap();
-        assert_eq!((answer.grant, answer.total, answer.raise), (0, 1_500, 0));
-        // Without an end it is until told otherwise, and never beyond what the store counts exactly.
-        store.run(&["HSET", LIMIT, "raise", "9007199254740992"]);
-        store.run(&["HDEL", LIMIT, "until"]);
-        let answer = one(store, None, kept(3)).unwrap();
-        assert_eq!(answer.total, MOST);
-    });
-}
-
-#[test]
-fn what_is_set_stands_in_the_place_of_the_budget_of_a_line_and_a_raise_is_beside_it() {
-    with_stores(|store| {
-        let window = today(store);
-        let all = |seq| Line {
-            want: MOST,
-            least: MOST,
-            ..line(seq, window)
-        };
-        store.run(&["HSET", LIMIT, "set", "300", "raise", "50"]);
-        let answer = one(store, None, all(1)).unwrap();
-        let told = (answer.grant, answer.free, answer.set, answer.raise);
-        assert_eq!(told, (350, 0, 300, 50));
-        // Lowered below what is granted: nothing more is.
-        store.run(&["HSET", LIMIT, "set", "100"]);
-        let kept = Line {
-            granted: 350,
-            ..all(2)
-        };
-        let answer = one(store, None, kept).unwrap();
-        assert_eq!((answer.grant, answer.total), (0, 350));
-    });
-}
-
-// The line is about what was spent before; of the new account its sender has only what the answer says.
-#[test]
-fn after_a_reset_a_line_about_the_account_before_counts_in_the_new_one_from_nothing() {
-    with_stores(|store| {
-        let window = today(store);
-        let before = Line {
-            want: MOST,
-            least: MOST,
-            ..line(1, window)
-        };
-        assert_eq!(one(store, None, before).unwrap().free, 0);
-        let old = store.run(&["HGETALL", &account(window).key()]);
-        store.run(&["HSET", LIMIT, "generation", "1700000000000"]);
-        let spent = Line {
-            granted: 1_000,
-            used: 1_000,
-            born: 5,
-            ..line(2, window)
-        };
-        let answer = one(store, None, spent).unwrap();
-        assert_eq!((answer.status, answer.grant), (Status::Granted, 100));
-        assert_eq!((answer.total, answer.free), (100, 900));
-        assert_eq!(answer.generation, 1_700_000_000_000);
-        // Nobody has heard that: it is granted once.
-        let again = Line { seq: 3, ..spent };
-        assert_eq!(one(store, None, again).unwrap().total, 100);
-        // What is late is late there too, and the old account stays as it was.
-        let late = one(store, None, spent).unwrap();
-        assert_eq!(late.status, Status::Stale { latest: 3 });
-        assert_eq!(store.run(&["HGETALL", &account(window).key()]), old);
-    });
-}
-
-#[test]
-fn a_store_that_forgot_a_reset_hears_of_it() {
-    with_stores(|store| {
-        let window = today(store);
-        let later = Account {
-            generation: 7,
-            ..account(window)
-        };
-        let (call, body) = Call::write(None, [(later.key().as_str(), line(1, window))], true);
-        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap();
-        let answer = answers[0].as_ref().unwrap();
-        assert_eq!((answer.grant, answer.generation), (100, 7));
-        assert!(
-            store
-                .run(&["HGET", LIMIT, "generation"])
-                .contains("\r\n7\r\n")
-        );
-        assert_eq!(one(store, None, line(2, window)).unwrap().generation, 7);
-    });
-}
-
-#[test]
-fn changes_that_are_no_numbers_are_refused_and_nothing_is_granted() {
-    with_stores(|store| {
-        let window = today(store);
-        for field in ["generation", "set", "raise", "until"] {
-            for wrong in ["", "-1", "1.5", "1e3", "99999999999999999"] {
-                store.run(&["HSET", LIMIT, field, wrong]);
-                assert_eq!(refusal(one(store, None, line(1, window))), Refusal::Other);
-                store.run(&["DEL", LIMIT]);
-            }
-        }
-        assert_eq!(store.run(&["DBSIZE"]), ":0\r\n");
     });
 }

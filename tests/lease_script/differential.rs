@@ -8,17 +8,10 @@ use bursar::lease::resp::{Reply, push_command, replies};
 use bursar::limits::window::Window;
 use bursar::units::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 
+use crate::comparison::{agree, array, hash, say, with_clock};
 use crate::engine::{self, Account, Changes, Entry};
-use crate::redis::{SERVERS, Store};
-
-/// The script with the test's clock in the place of the store's.
-fn script() -> String {
-    let clock = "redis.call('TIME')";
-    assert_eq!(SCRIPT.matches(clock).count(), 1);
-    SCRIPT.replace(clock, "{ARGV[13], ARGV[14]}")
-}
+use crate::redis::Store;
 
 /// Times are from here on, in milliseconds. Later than any store's clock: an account that expires in the past is gone.
 const START: u64 = 4_000_000_000_000;
@@ -124,32 +117,6 @@ fn around(which: u64) -> Window {
     }
 }
 
-/// One line in the script's own words, with the time.
-fn push(body: &mut Vec<u8>, script: &str, line: Line, said: &Said) {
-    let now = said.now;
-    let key = key(line.window, said.generation);
-    let (_, written) = Call::write(None, [(key.as_str(), line)], true);
-    // A command is written as a reply is: the line, and the end.
-    let read = replies(&written, 2).unwrap();
-    let Reply::Array(Some(words)) = &read[0] else {
-        panic!("no command")
-    };
-    let mut words: Vec<_> = words
-        .iter()
-        .map(|word| {
-            if let Reply::Bulk(Some(word)) = word {
-                *word
-            } else {
-                panic!("no word")
-            }
-        })
-        .collect();
-    words[1] = script.as_bytes();
-    let time = [(now / 1_000).to_string(), (now % 1_000 * 1_000).to_string()];
-    words.extend(time.iter().map(String::as_bytes));
-    push_command(body, &words);
-}
-
 /// Asks for what an account and the operator's hash are.
 fn look(store: &Store, key: &str) -> (Option<Account>, Changes) {
     let mut body = Vec::new();
@@ -165,10 +132,7 @@ fn look(store: &Store, key: &str) -> (Option<Account>, Changes) {
     push_command(&mut body, &fields);
     let told = store.call(&body);
     let told = replies(&told, 2).unwrap();
-    let Reply::Array(Some(changes)) = &told[1] else {
-        panic!("{told:?}")
-    };
-    let changes = changes.iter().map(|reply| match reply {
+    let changes = array(&told[1]).iter().map(|reply| match reply {
         Reply::Bulk(Some(text)) => std::str::from_utf8(text).unwrap().parse().unwrap(),
         _ => 0,
     });
@@ -193,17 +157,7 @@ fn key(window: Window, generation: u64) -> String {
     account.key()
 }
 
-fn number(reply: &Reply<'_>) -> u64 {
-    let Reply::Integer(number) = reply else {
-        panic!("{reply:?}")
-    };
-    u64::try_from(*number).unwrap()
-}
-
-fn answer(reply: &Reply<'_>) -> Answer {
-    let Reply::Array(Some(fields)) = reply else {
-        panic!("{reply:?}")
-    };
+fn answer(numbers: [u64; 10]) -> Answer {
     let [
         status,
         first,
@@ -215,7 +169,7 @@ fn answer(reply: &Reply<'_>) -> Answer {
         generation,
         set,
         raise,
-    ] = <[u64; 10]>::try_from(fields.iter().map(number).collect::<Vec<_>>()).unwrap();
+    ] = numbers;
     let status = match status {
         0 => Status::Granted,
         1 => Status::Stale { latest: first },
@@ -238,45 +192,18 @@ fn answer(reply: &Reply<'_>) -> Answer {
 }
 
 fn account(reply: &Reply<'_>) -> Option<Account> {
-    let Reply::Array(Some(fields)) = reply else {
-        panic!("{reply:?}")
-    };
-    let texts: Vec<_> = fields
-        .iter()
-        .map(|field| {
-            if let Reply::Bulk(Some(text)) = field {
-                std::str::from_utf8(text).unwrap()
-            } else {
-                panic!("{field:?}")
-            }
-        })
-        .collect();
-    let numbers = |text: &str| {
-        text.split(' ')
-            .map(|number| number.parse().unwrap())
-            .collect::<Vec<u64>>()
-    };
-    let mut account = None;
-    let mut entries = BTreeMap::new();
-    for pair in texts.chunks(2) {
-        let told = numbers(pair[1]);
-        if pair[0] == "a" {
-            account = Some(told);
-        } else {
-            let holder = u64::from_str_radix(pair[0].strip_prefix("p:").unwrap(), 16).unwrap();
-            entries.insert(
-                holder,
-                Entry {
-                    seq: told[0],
-                    granted: told[1],
-                    used: told[2],
-                    epoch: told[3],
-                },
-            );
-        }
-    }
-    let [total, epoch, present, before, born, learning, _, budget] =
-        <[u64; 8]>::try_from(account?).unwrap();
+    let (whole, entries) = hash(reply)?;
+    let [total, epoch, present, before, born, learning, _, budget] = whole;
+    let entries = entries.into_iter();
+    let entries = entries.map(|(holder, [seq, granted, used, epoch])| {
+        let entry = Entry {
+            seq,
+            granted,
+            used,
+            epoch,
+        };
+        (holder, entry)
+    });
     Some(Account {
         total,
         epoch,
@@ -285,7 +212,7 @@ fn account(reply: &Reply<'_>) -> Option<Account> {
         born,
         learning,
         budget,
-        entries,
+        entries: entries.collect(),
     })
 }
 
@@ -345,15 +272,11 @@ fn compare(store: &Store, script: &str, said: &[Said]) -> Result<(), TestCaseErr
             said.line.born
         };
         let line = Line { born, ..said.line };
-        let mut body = Vec::new();
-        push(&mut body, script, line, said);
-        let told = store.call(&body);
-        let told = replies(&told, 1).unwrap();
-        if let Reply::Error(_, text) = &told[0] {
-            prop_assert!(false, "{}", String::from_utf8_lossy(text));
-        }
+        let key = key(line.window, said.generation);
+        let (_, written) = Call::write(None, [(key.as_str(), line)], true);
+        let told = say(store, &written, script, said.now)?;
         let (stored, changed) = look(store, &counts);
-        let found = (answer(&told[0]), stored, changed);
+        let found = (answer(told), stored, changed);
         let outcomes = outcomes(account.as_ref(), changes, &line, said);
         prop_assert!(
             outcomes.contains(&found),
@@ -366,13 +289,6 @@ fn compare(store: &Store, script: &str, said: &[Said]) -> Result<(), TestCaseErr
 
 #[test]
 fn script_and_model_agree() {
-    let script = script();
-    for server in SERVERS {
-        let store = Store::start(server);
-        let mut runner = TestRunner::default();
-        let ran = runner.run(&any_said(), |said| compare(&store, &script, &said));
-        if let Err(error) = ran {
-            panic!("{server}: {error}");
-        }
-    }
+    let script = with_clock(SCRIPT, 13);
+    agree(any_said(), |store, said| compare(store, &script, said));
 }

@@ -1,24 +1,15 @@
 //! The same of lines about buckets: random ones at random times, to the script and to the model.
 
-use std::collections::BTreeMap;
-
 use bursar::lease::call::{AnyLine, Call, RATES};
 use bursar::lease::line::{self, Holder, Status};
 use bursar::lease::rate::{RateAnswer, RateLine};
-use bursar::lease::resp::{Reply, push_command, replies};
+use bursar::lease::resp::{push_command, replies};
 use bursar::limits::bucket::WHOLE;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 
+use crate::comparison::{agree, hash, say, with_clock};
 use crate::pool::{self, Entry, Pool};
-use crate::redis::{SERVERS, Store};
-
-/// The script with the test's clock in the place of the store's.
-fn script() -> String {
-    let clock = "redis.call('TIME')";
-    assert_eq!(RATES.matches(clock).count(), 1);
-    RATES.replace(clock, "{ARGV[11], ARGV[12]}")
-}
+use crate::redis::Store;
 
 /// Later than any store's clock: what expires in the past is gone.
 const START: u64 = 4_000_000_000_000;
@@ -75,36 +66,8 @@ fn any_said() -> impl Strategy<Value = Vec<(RateLine, u64)>> {
     })
 }
 
-/// One line in the script's own words, with the time.
-fn push(body: &mut Vec<u8>, script: &str, line: RateLine, now: u64) {
-    let key = key();
-    let (_, written) = Call::write_any(None, [(key.as_str(), AnyLine::Bucket(line))], true);
-    // A command is written as a reply is: the line, and the end.
-    let read = replies(&written, 2).unwrap();
-    let Reply::Array(Some(words)) = &read[0] else {
-        panic!("no command")
-    };
-    let words = words.iter().map(|word| match word {
-        Reply::Bulk(Some(word)) => *word,
-        other => panic!("no word: {other:?}"),
-    });
-    let mut words: Vec<_> = words.collect();
-    words[1] = script.as_bytes();
-    let time = [(now / 1_000).to_string(), (now % 1_000 * 1_000).to_string()];
-    words.extend(time.iter().map(String::as_bytes));
-    push_command(body, &words);
-}
-
-fn answer(reply: &Reply<'_>) -> RateAnswer {
-    let Reply::Array(Some(fields)) = reply else {
-        panic!("{reply:?}")
-    };
-    let numbers = fields.iter().map(|field| match field {
-        Reply::Integer(number) => u64::try_from(*number).unwrap(),
-        other => panic!("{other:?}"),
-    });
-    let [status, first, target, level, holders, _, born, asked, _, _] =
-        <[u64; 10]>::try_from(numbers.collect::<Vec<_>>()).unwrap();
+fn answer(numbers: [u64; 10]) -> RateAnswer {
+    let [status, first, target, level, holders, _, born, asked, _, _] = numbers;
     let (status, grant) = match status {
         0 => (Status::Granted, first),
         _ => (Status::Stale { latest: first }, 0),
@@ -125,35 +88,18 @@ fn look(store: &Store) -> Option<Pool> {
     push_command(&mut body, &[b"HGETALL", key().as_bytes()]);
     let told = store.call(&body);
     let told = replies(&told, 1).unwrap();
-    let Reply::Array(Some(fields)) = &told[0] else {
-        panic!("{told:?}")
-    };
-    let texts = fields.iter().map(|field| match field {
-        Reply::Bulk(Some(text)) => std::str::from_utf8(text).unwrap(),
-        other => panic!("{other:?}"),
+    let (whole, entries) = hash(&told[0])?;
+    let [total, asked, holders, level, since, born, learning, _] = whole;
+    let entries = entries.into_iter();
+    let entries = entries.map(|(holder, [seq, share, demand, heard])| {
+        let entry = Entry {
+            seq,
+            share,
+            demand,
+            heard,
+        };
+        (holder, entry)
     });
-    let texts: Vec<_> = texts.collect();
-    let mut pool = None;
-    let mut entries = BTreeMap::new();
-    for pair in texts.chunks(2) {
-        let numbers = pair[1].split(' ').map(|number| number.parse().unwrap());
-        let told: Vec<u64> = numbers.collect();
-        if pair[0] == "a" {
-            pool = Some(told);
-        } else {
-            let holder = u64::from_str_radix(pair[0].strip_prefix("p:").unwrap(), 16).unwrap();
-            let [seq, share, demand, heard] = <[u64; 4]>::try_from(told).unwrap();
-            let entry = Entry {
-                seq,
-                share,
-                demand,
-                heard,
-            };
-            entries.insert(holder, entry);
-        }
-    }
-    let [total, asked, holders, level, since, born, learning, _] =
-        <[u64; 8]>::try_from(pool?).unwrap();
     Some(Pool {
         total,
         asked,
@@ -162,7 +108,7 @@ fn look(store: &Store) -> Option<Pool> {
         since,
         born,
         learning,
-        entries,
+        entries: entries.collect(),
     })
 }
 
@@ -192,14 +138,10 @@ fn compare(store: &Store, script: &str, said: &[(RateLine, u64)]) -> Result<(), 
             (born, _) => born,
         };
         let line = RateLine { born, ..line };
-        let mut body = Vec::new();
-        push(&mut body, script, line, now);
-        let told = store.call(&body);
-        let told = replies(&told, 1).unwrap();
-        if let Reply::Error(_, text) = &told[0] {
-            prop_assert!(false, "{}", String::from_utf8_lossy(text));
-        }
-        let found = (answer(&told[0]), look(store));
+        let key = key();
+        let lines = [(key.as_str(), AnyLine::Bucket(line))];
+        let (_, written) = Call::write_any(None, lines, true);
+        let found = (answer(say(store, &written, script, now)?), look(store));
         let outcomes = outcomes(pool.as_ref(), &line, now);
         prop_assert!(
             outcomes.contains(&found),
@@ -212,13 +154,6 @@ fn compare(store: &Store, script: &str, said: &[(RateLine, u64)]) -> Result<(), 
 
 #[test]
 fn script_and_model_agree_about_buckets() {
-    let script = script();
-    for server in SERVERS {
-        let store = Store::start(server);
-        let mut runner = TestRunner::default();
-        let ran = runner.run(&any_said(), |said| compare(&store, &script, &said));
-        if let Err(error) = ran {
-            panic!("{server}: {error}");
-        }
-    }
+    let script = with_clock(RATES, 11);
+    agree(any_said(), |store, said| compare(store, &script, said));
 }
