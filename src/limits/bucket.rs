@@ -353,6 +353,8 @@ fn counted_since(bucket: Bucket, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::grant::Unreachable;
+    use crate::lease::share::FirstRequest;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -486,5 +488,58 @@ mod tests {
         let quota = quota(100, 60);
         assert!(!quota.is_low(quota.charge(Bucket::default(), 90, at(0)), at(0)));
         assert!(quota.is_low(quota.charge(Bucket::default(), 91, at(0)), at(0)));
+    }
+
+    /// A minute's 60 cells, of which proxies have parts.
+    fn shared() -> Quota {
+        let share = Share {
+            least: 1_000_000_000,
+            most: 10_000_000_000,
+            reclaim: None,
+            unreachable: Unreachable::Deny,
+            first: FirstRequest::Waits,
+        };
+        Quota {
+            share: Some(share),
+            ..quota(60, 60)
+        }
+    }
+
+    /// A bucket with half of it, of which so many cells are used.
+    fn half(used: u64) -> Bucket {
+        let part = Part::Of(Ppm(500_000));
+        let (bucket, _) = shared().with_part(Bucket::default(), part, 30, at(0));
+        shared().charge(bucket, used, at(0))
+    }
+
+    // A part that changed hands often would else never give a cell, or give one early.
+    #[test]
+    fn what_is_there_of_the_next_cell_stays_when_the_part_changes() {
+        let quota = shared();
+        // Half of a part's cell came back in a second, and what is left of it takes another, or half of one, or two.
+        for (part, millis) in [(500_000, 2_000), (1_000_000, 1_500), (250_000, 3_000)] {
+            let (bucket, gone) = quota.with_part(half(30), Part::Of(Ppm(part)), 0, at(1_000));
+            assert_eq!(gone, 0);
+            assert_eq!(quota.available(bucket, at(millis - 1)), 0, "{part}");
+            assert_eq!(quota.available(bucket, at(millis)), 1, "{part}");
+        }
+    }
+
+    #[test]
+    fn what_is_free_goes_with_a_part_and_a_greater_one_brings_only_what_came_with_it() {
+        let quota = shared();
+        let (bucket, gone) = quota.with_part(half(10), Part::Of(Ppm(250_000)), 0, at(0));
+        assert_eq!((quota.available(bucket, at(0)), gone), (10, 10));
+        let (bucket, gone) = quota.with_part(half(10), Part::Of(Ppm(0)), 0, at(0));
+        assert_eq!((quota.available(bucket, at(0)), gone), (0, 20));
+        let whole = Part::Of(Ppm(WHOLE));
+        let (bucket, gone) = quota.with_part(half(10), whole, 7, at(0));
+        assert_eq!((quota.available(bucket, at(0)), gone), (27, 0));
+        // More than it holds is never there.
+        let (bucket, _) = quota.with_part(half(10), whole, 1_000, at(0));
+        assert_eq!(quota.available(bucket, at(0)), 60);
+        // What was used beyond it is paid first.
+        let (bucket, _) = quota.with_part(half(35), whole, 7, at(0));
+        assert_eq!((quota.available(bucket, at(0)), quota.debt(bucket)), (2, 0));
     }
 }
