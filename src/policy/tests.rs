@@ -99,21 +99,21 @@ fn output(tokens: u64) -> Estimate {
     }
 }
 
-/// Decides about a request for the `asked`-th tier that may cost `cost` tokens.
-fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decision {
-    let ladder = ladder();
-    let request = Request {
+/// A request for the `asked`-th tier that may cost `cost` tokens.
+fn request(ladder: &Ladder, asked: usize, cost: u64) -> Request<'_> {
+    Request {
         model: "model-default",
-        place: Some(LadderPlace {
-            ladder: &ladder,
-            asked,
-        }),
+        place: Some(LadderPlace { ladder, asked }),
         estimate: output(cost),
         unlisted_price: None,
         scope: Scope::default(),
         conditions: Conditions::default(),
-    };
-    decide(limits, &request, record, NOW)
+    }
+}
+
+/// Decides about it.
+fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decision {
+    decide(limits, &request(&ladder(), asked, cost), record, NOW)
 }
 
 /// Tier and reason of an admission.

@@ -35,20 +35,8 @@ fn decision(
 ) -> Decision {
     let ladder = ladder();
     let rooms = taken.map(|taken| taken.and_then(room));
-    let request = Request {
-        model: "model-default",
-        place: Some(LadderPlace {
-            ladder: &ladder,
-            asked,
-        }),
-        estimate: output(cost),
-        unlisted_price: None,
-        scope: Scope::default(),
-        conditions: Conditions {
-            rooms: &rooms,
-            ..Conditions::default()
-        },
-    };
+    let mut request = request(&ladder, asked, cost);
+    request.conditions.rooms = &rooms;
     decide(limits, &request, record, NOW)
 }
 

@@ -6,20 +6,8 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 /// By which limit, if by any, a request that may cost so much is served lower than it asked for.
 fn by(limits: &Limits, books: &[Book<'_>], cost: u64, record: &Record) -> Option<LoweredBy> {
     let ladder = ladder();
-    let request = Request {
-        model: "model-default",
-        place: Some(LadderPlace {
-            ladder: &ladder,
-            asked: 0,
-        }),
-        estimate: output(cost),
-        unlisted_price: None,
-        scope: Scope::default(),
-        conditions: Conditions {
-            books,
-            ..Conditions::default()
-        },
-    };
+    let mut request = request(&ladder, 0, cost);
+    request.conditions.books = books;
     match decide(limits, &request, record, NOW) {
         Decision::Admit { tier, reason, .. } => {
             lowered_by(limits, &request, tier, reason?, record, NOW)

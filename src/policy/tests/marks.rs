@@ -69,17 +69,7 @@ fn pace_looks_at_the_time_left_and_forgets_with_it() {
     let record = burning(300_000, [6, 100]);
     let at = |secs| {
         let ladder = ladder();
-        let request = Request {
-            model: "model-default",
-            place: Some(LadderPlace {
-                ladder: &ladder,
-                asked: 0,
-            }),
-            estimate: output(1),
-            unlisted_price: None,
-            scope: Scope::default(),
-            conditions: Conditions::default(),
-        };
+        let request = request(&ladder, 0, 1);
         match decide(
             &limits,
             &request,
@@ -137,14 +127,7 @@ fn what_the_marks_gave_is_remembered_for_each_ladder_until_the_window_ends() {
     };
     let mut other = ladder();
     other.tiers[0].model = "another".into();
-    let request = |ladder| Request {
-        model: "model-default",
-        place: Some(LadderPlace { ladder, asked: 2 }),
-        estimate: output(1),
-        unlisted_price: None,
-        scope: Scope::default(),
-        conditions: Conditions::default(),
-    };
+    let request = |ladder| request(ladder, 2, 1);
     let (first, mut record) = (ladder(), spent(850));
     // Whatever is asked for: it is where the marks are.
     remember(&limits, &request(&first), &mut record, NOW);

@@ -81,21 +81,9 @@ impl Scene {
 
     fn told(&self) -> Result<(usize, Option<Reason>), Refusal> {
         let ladder = ladder();
-        let mut request = Request {
-            model: "model-default",
-            place: Some(LadderPlace {
-                ladder: &ladder,
-                asked: self.asked,
-            }),
-            estimate: output(self.cost),
-            unlisted_price: None,
-            scope: Scope {
-                unfit: self.unfit.iter().copied().collect(),
-                reason: Some(Unsupported),
-                least_output: None,
-            },
-            conditions: Conditions::default(),
-        };
+        let mut request = request(&ladder, self.asked, self.cost);
+        request.scope.unfit = self.unfit.iter().copied().collect();
+        request.scope.reason = Some(Unsupported);
         let talk = |(tier, is_lower)| ConversationPlacement { tier, is_lower };
         request.conditions.conversation = self.talk.map(talk);
         request.conditions.pressed = self.pressed.iter().copied().collect();

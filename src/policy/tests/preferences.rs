@@ -112,21 +112,9 @@ fn never_downgrade_goes_before_all_preferences() {
 /// As [`tier`], of a request that these tiers cannot serve.
 fn tier_of_unfit(limits: &Limits, unfit: &[usize], record: &Record) -> (usize, Option<Reason>) {
     let ladder = ladder();
-    let request = Request {
-        model: "model-default",
-        place: Some(LadderPlace {
-            ladder: &ladder,
-            asked: 0,
-        }),
-        estimate: output(1),
-        unlisted_price: None,
-        scope: Scope {
-            unfit: unfit.iter().copied().collect(),
-            reason: Some(Reason::Unsupported),
-            least_output: None,
-        },
-        conditions: Conditions::default(),
-    };
+    let mut request = request(&ladder, 0, 1);
+    request.scope.unfit = unfit.iter().copied().collect();
+    request.scope.reason = Some(Reason::Unsupported);
     match decide(limits, &request, record, NOW) {
         Decision::Admit { tier, reason, .. } => (tier, reason),
         Decision::Refuse { refusal, .. } => panic!("refused: {refusal:?}"),

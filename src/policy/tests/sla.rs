@@ -16,24 +16,9 @@ fn tier_of(
     record: &Record,
 ) -> (usize, Option<Reason>) {
     let ladder = ladder();
-    let request = Request {
-        model: "model-default",
-        place: Some(LadderPlace {
-            ladder: &ladder,
-            asked,
-        }),
-        estimate: output(1),
-        unlisted_price: None,
-        scope: Scope {
-            unfit,
-            reason: Some(Reason::Unsupported),
-            least_output: None,
-        },
-        conditions: Conditions {
-            slow,
-            ..Conditions::default()
-        },
-    };
+    let mut request = request(&ladder, asked, 1);
+    (request.scope.unfit, request.conditions.slow) = (unfit, slow);
+    request.scope.reason = Some(Reason::Unsupported);
     match decide(limits, &request, record, NOW) {
         Decision::Admit { tier, reason, .. } => (tier, reason),
         Decision::Refuse { refusal, .. } => panic!("refused: {refusal:?}"),
