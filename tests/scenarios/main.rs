@@ -14,6 +14,7 @@ mod store;
 
 mod opening;
 
+mod agents;
 mod calendar;
 mod capacity;
 mod conversation;
@@ -46,3 +47,4 @@ mod trim;
 mod upstream;
 mod usage;
 mod weights;
+mod windows;

@@ -1,18 +1,18 @@
 //! Limits that stack: several budgets and buckets of one tenant, all of them or none.
 
-use crate::proxy::{Call, Proxy, usage};
+use crate::proxy::{Proxy, usage};
 use bursar::limits::stacked::{LimitKey, State};
 use bursar::units::Tokens;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const BODY: &str = r#"{"model":"gpt-4o","messages":[],"max_tokens":10}"#;
+pub(crate) const BODY: &str = r#"{"model":"gpt-4o","messages":[],"max_tokens":10}"#;
 
 /// What [`BODY`] reserves: a token a byte, and the answer's limit.
 const RESERVED: u64 = 48 + 10;
 
-fn with(limits: Value) -> Value {
+pub(crate) fn with(limits: Value) -> Value {
     json!({
         "hold_headers": true,
         "tiers": [
@@ -23,12 +23,12 @@ fn with(limits: Value) -> Value {
     })
 }
 
-fn day(tokens: u64) -> Value {
+pub(crate) fn day(tokens: u64) -> Value {
     json!({"initial_budget": tokens, "window": "day"})
 }
 
 /// What was spent and what is held of a limit, in tokens.
-fn account(proxy: &Proxy, name: &str) -> (u64, u64) {
+pub(crate) fn account(proxy: &Proxy, name: &str) -> (u64, u64) {
     let record = proxy.record("acme");
     let key = LimitKey::of(name);
     let account = record
@@ -265,271 +265,4 @@ fn a_tenants_limit_changes_its_plans_key_by_key_and_off_removes_one() {
     let refused = proxy.chat("acme", BODY);
     assert_eq!(refused.reply_header("x-bursar-limit"), Some("day"));
     assert_eq!(refused.reply_header("x-ratelimit-limit-tokens"), Some("70"));
-}
-
-#[test]
-fn what_a_request_uses_beyond_its_hold_is_owed_by_the_next_window() {
-    let proxy = Proxy::new(&with(
-        json!({"limits": [{"name": "day", "budget": day(1_000)}]}),
-    ));
-    // Ten tokens were reserved, and a thousand more are reported than there are.
-    proxy.served("acme", BODY, 1_900, 100);
-    assert_eq!(account(&proxy, "day").0, 2_000);
-    proxy.pass_millis(43_200_000);
-    // One budget at the most.
-    assert_eq!(
-        proxy.chat("acme", BODY).refused(),
-        Some((429, "budget_exhausted"))
-    );
-    proxy.pass_millis(86_400_000);
-    let mut late = proxy.chat("acme", BODY);
-    assert_eq!(late.refused(), None);
-    proxy.pass_millis(86_400_000);
-    late.answer_json(&usage(58, 300));
-    late.end();
-    let next = proxy.chat("acme", r#"{"model":"gpt-4o","max_tokens":700}"#);
-    assert_eq!(next.refused(), Some((429, "budget_exhausted")));
-    drop(proxy.chat("acme", BODY));
-    // What it had held was the day before's.
-    assert_eq!(account(&proxy, "day").0, 300);
-}
-
-#[test]
-fn what_a_window_leaves_is_carried_over_up_to_a_share() {
-    let limits = json!([{"name": "day", "budget": {"initial_budget": 1_000, "window": "day", "rollover": 0.5}}]);
-    let proxy = Proxy::new(&with(json!({"limits": limits})));
-    // Whether a request fits that may use so many, which then comes to nothing.
-    let fits = |tokens: usize| {
-        let body = |output: usize| format!(r#"{{"model":"gpt-4o-mini","max_tokens":{output}}}"#);
-        let length = body(if tokens < 1_040 { 100 } else { 1_000 }).len();
-        let mut call = proxy.chat("acme", &body(tokens - length));
-        let is_admitted = call.reply.is_none();
-        if is_admitted {
-            call.answer_headers("503", &[]);
-            call.end();
-        }
-        is_admitted
-    };
-    assert!(!fits(1_001));
-    proxy.served("acme", BODY, 700, 0);
-    proxy.pass_millis(43_200_000);
-    assert!(fits(1_300) && !fits(1_301), "300 were left");
-    proxy.pass_millis(86_400_000);
-    assert!(fits(1_500) && !fits(1_501), "more than half was left");
-    proxy.pass_millis(10 * 86_400_000);
-    assert!(fits(1_500) && !fits(1_501), "of a day that nobody used");
-}
-
-// It is spent in the window that it was reserved in, when it comes back in the next one.
-#[test]
-fn what_is_in_flight_over_a_windows_end_is_not_left_for_the_next_one() {
-    let limits = json!([{"name": "day", "budget": {"initial_budget": 1_000, "window": "day", "rollover": 1}}]);
-    let proxy = Proxy::new(&with(json!({"limits": limits})));
-    let body = |output: u64| format!(r#"{{"model":"gpt-4o-mini","max_tokens":{output}}}"#);
-    proxy.pass_millis(43_200_000 - 1);
-    let mut late = proxy.chat("acme", &body(560));
-    assert_eq!(account(&proxy, "day"), (0, 600));
-    proxy.pass_millis(1);
-    let fits = |tokens: u64| proxy.chat("acme", &body(tokens - 41)).refused().is_none();
-    assert!(!fits(1_401));
-    late.answer_json(&usage(40, 560));
-    late.end();
-    assert!(!fits(1_401) && fits(1_400));
-}
-
-// A request that used more than was held for it, and what the budget still held then for another one, do not both fit.
-#[test]
-fn what_is_owed_is_reckoned_with_what_is_in_flight_over_a_windows_end() {
-    let limits = json!([{"name": "day", "budget": {"initial_budget": 1_000, "window": "day"}}]);
-    let proxy = Proxy::new(&with(json!({"limits": limits})));
-    let body = |output: u64| format!(r#"{{"model":"gpt-4o-mini","max_tokens":{output}}}"#);
-    proxy.pass_millis(43_200_000 - 1);
-    // It uses all that was held for it, in the next window; or half of it, in this one.
-    for (tokens, owed) in [(400, 200), (200, 0)] {
-        let mut first = proxy.chat("acme", &body(360));
-        let mut long = proxy.chat("acme", &body(560));
-        assert_eq!((first.refused(), long.refused()), (None, None));
-        // 200 beyond its hold.
-        long.answer_json(&usage(40, 760));
-        long.end();
-        if tokens == 400 {
-            proxy.pass_millis(1);
-        }
-        first.answer_json(&usage(40, tokens - 40));
-        first.end();
-        if tokens == 200 {
-            proxy.pass_millis(1);
-        }
-        proxy.served("acme", &body(100), 0, 0);
-        assert_eq!(account(&proxy, "day"), (owed, 0));
-        proxy.pass_millis(2 * 86_400_000 - 1);
-    }
-}
-
-#[test]
-fn a_raise_ends_by_itself() {
-    let extra = json!({"amount": 500, "until": "2024-02-29T18:00:00Z"});
-    let limits = json!([{"name": "day", "budget": {"initial_budget": 1_000, "window": "day", "extra": extra}}]);
-    let proxy = Proxy::new(&with(json!({"limits": limits})));
-    proxy.served("acme", BODY, 1_200, 0);
-    assert_eq!(proxy.chat("acme", BODY).refused(), None);
-    proxy.pass_millis(6 * 3_600_000);
-    assert_eq!(
-        proxy.chat("acme", BODY).refused(),
-        Some((429, "budget_exhausted"))
-    );
-}
-
-#[test]
-fn an_idle_window_ends_so_long_after_its_last_request() {
-    let limits =
-        json!([{"name": "run", "budget": {"initial_budget": 1_000, "window": {"idle": "2h"}}}]);
-    let proxy = Proxy::new(&with(json!({"limits": limits})));
-    for _ in 0..4 {
-        proxy.served("acme", BODY, 240, 0);
-        proxy.pass_millis(7_000_000);
-    }
-    let refused = proxy.chat("acme", BODY);
-    assert_eq!(refused.refused(), Some((429, "budget_exhausted")));
-    assert_eq!(refused.reply_header("retry-after"), Some("7200"));
-    proxy.pass_millis(7_200_000);
-    assert_eq!(proxy.chat("acme", BODY).refused(), None);
-    assert_eq!(account(&proxy, "run").0, 0);
-}
-
-/// Coding agents: bodies of 500 KB, an output limit of 64,000 tokens, 125,000 tokens of input, nine tenths of them cached, and 2,000
-/// of output. A request may cost $2.46, and does cost $0.10.
-struct Agents {
-    proxy: Proxy,
-    body: String,
-}
-
-impl Agents {
-    fn new() -> Self {
-        let price = json!({"input": 3, "cached_input": 0.3, "output": 15});
-        let mut config = with(json!({
-            "budget": {"initial_budget": 25, "unit": "usd", "window": "day"}, "hold": "likely"
-        }));
-        config["tiers"] = json!([
-            {"name": "big", "model": "gpt-4o", "price": price},
-            {"name": "small", "model": "gpt-4o-mini", "price": {"input": 0.15, "cached_input": 0.075, "output": 0.6}, "below": 0.1}
-        ]);
-        let head = r#"{"model":"gpt-4o","max_tokens":64000,"x":""#;
-        Self {
-            proxy: Proxy::new(&config),
-            body: format!("{head}{}\"}}", "x".repeat(500_000 - head.len() - 2)),
-        }
-    }
-
-    fn ask(&self) -> Call<'_> {
-        self.proxy.chat("acme", &self.body)
-    }
-
-    fn answer(mut call: Call<'_>, input: u64, cached: u64, output: u64) {
-        let model = match call.upstream_text().contains("gpt-4o-mini") {
-            true => "gpt-4o-mini",
-            false => "gpt-4o",
-        };
-        let used = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
-                          "prompt_tokens_details": {"cached_tokens": cached}});
-        let answer = json!({"id": "x", "object": "chat.completion", "model": model, "choices": [], "usage": used});
-        call.answer_json(&answer.to_string());
-        call.end();
-    }
-
-    fn spent(&self) -> u64 {
-        self.proxy.record("acme").account.spent.usd.0
-    }
-}
-
-#[track_caller]
-fn is_served_as_asked(call: &Call<'_>) {
-    let is_lowered = call.upstream_text().contains("gpt-4o-mini");
-    assert_eq!((call.refused(), is_lowered), (None, false));
-}
-
-#[test]
-fn ten_agents_at_a_time_are_not_lowered_for_what_they_might_have_cost() {
-    let agents = Agents::new();
-    // Eight of them say what such requests use.
-    for _ in 0..8 {
-        Agents::answer(agents.ask(), 125_000, 112_500, 2_000);
-    }
-    assert_eq!(agents.spent(), 8 * 101_250);
-    while agents.spent() < 20_000_000 {
-        let calls: Vec<_> = (0..10).map(|_| agents.ask()).collect();
-        for call in calls {
-            is_served_as_asked(&call);
-            Agents::answer(call, 125_000, 112_500, 2_000);
-        }
-    }
-}
-
-/// What came of ten agents, each of which begins another request as soon as it has an answer, until all were refused, in USD micros.
-#[derive(Debug, PartialEq, Eq)]
-struct Spent {
-    /// When the first request was lowered.
-    lowered: u64,
-    /// In the end.
-    all: u64,
-    /// What requests used beyond what was held for them.
-    over: u64,
-}
-
-/// Inputs of 100,000 to 150,000 tokens, outputs of 1,000 to 3,000. `uncached`: of so many requests one finds nothing cached.
-fn ten_agents(uncached: u64) -> Spent {
-    let agents = Agents::new();
-    let mut draw = 1_u64;
-    let mut answer = |call| {
-        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let part = draw >> 33;
-        let input = 100_000 + part % 50_000;
-        let cached = match part % uncached {
-            0 => 0,
-            _ => input / 10 * 9,
-        };
-        Agents::answer(call, input, cached, 1_000 + part % 2_000);
-    };
-    // The first ones are held at what they may cost, until eight have told what such requests use.
-    let first: Vec<_> = (0..10).map(|_| agents.ask()).collect();
-    for call in first {
-        is_served_as_asked(&call);
-        answer(call);
-    }
-    let mut lowered = None;
-    let mut flight: std::collections::VecDeque<_> = (0..10).map(|_| agents.ask()).collect();
-    while let Some(call) = flight.pop_front() {
-        if call.refused().is_some() {
-            continue;
-        }
-        let is_lowered = call.upstream_text().contains("gpt-4o-mini");
-        lowered = lowered.or_else(|| is_lowered.then(|| agents.spent()));
-        answer(call);
-        let next = agents.ask();
-        assert!(next.refused().is_none() || agents.spent() > 20_000_000);
-        flight.push_back(next);
-    }
-    let over = "bursar_over_hold_total.tenant=.=acme;.;unit=.=usd_micros;.;";
-    Spent {
-        lowered: lowered.unwrap(),
-        all: agents.spent(),
-        over: agents.proxy.metric(over),
-    }
-}
-
-#[test]
-fn ten_agents_that_never_wait_are_lowered_by_what_they_are_likely_to_use_and_overspend_nothing() {
-    let alike = Spent {
-        lowered: 21_911_386,
-        all: 24_984_473,
-        over: 0,
-    };
-    assert_eq!(ten_agents(u64::MAX), alike);
-    // The dearest of the last hundred is held for all ten.
-    let with_misses = Spent {
-        lowered: 18_184_750,
-        all: 24_981_806,
-        over: 279_120,
-    };
-    assert_eq!(ten_agents(40), with_misses);
 }
