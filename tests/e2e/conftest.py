@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from harness.fleet import Fleet, lasting_store  # noqa: E402
 from harness.rig import Rig  # noqa: E402
 
 
@@ -28,3 +29,25 @@ def start_rig(tmp_path_factory):
         except AssertionError as fault:
             faults.append(str(fault))
     assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store that keeps what it is told over a restart."""
+    store = lasting_store(tmp_path)
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def fleet(tmp_path, store):
+    """fleet(plans, ...) -> Envoys that share that store, stopped after the test."""
+    fleets = []
+
+    def start(plans, **how):
+        fleets.append(Fleet(tmp_path, store, plans, **how))
+        return fleets[-1]
+
+    yield start
+    for fleet in fleets:
+        fleet.stop()

@@ -10,30 +10,9 @@ import pytest
 
 from harness import envoy, stores
 from harness.config import budget
-from harness.fleet import BIG, PASSWORD, USER, Fleet, ask, granted, lasting_store, served, spend
+from harness.fleet import BIG, PASSWORD, USER, ask, granted, served, spend
 from harness.rig import MODES, chat_body
 from harness.wait import in_parallel, let_pass, until
-
-
-@pytest.fixture
-def store(tmp_path):
-    # What is kept outlives a restart.
-    store = lasting_store(tmp_path)
-    yield store
-    store.stop()
-
-
-@pytest.fixture
-def fleet(tmp_path, store):
-    fleets = []
-
-    def start(plans, **how):
-        fleets.append(Fleet(tmp_path, store, plans, **how))
-        return fleets[-1]
-
-    yield start
-    for fleet in fleets:
-        fleet.stop()
 
 
 def gold(budget_tokens, **more):

@@ -2,35 +2,13 @@
 
 import time
 
-import pytest
-
 from harness import stores
 from harness.config import bucket
-from harness.fleet import Fleet, ask, lasting_store, served
+from harness.fleet import ask, served
 from harness.wait import in_parallel, until
 
 BIG = 1_000
 KEY = "bursar:{llm/gold-0/bucket}:rate"
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = lasting_store(tmp_path)
-    yield store
-    store.stop()
-
-
-@pytest.fixture
-def fleet(tmp_path, store):
-    fleets = []
-
-    def start(plan, **how):
-        fleets.append(Fleet(tmp_path, store, {"gold": plan}, **how))
-        return fleets[-1]
-
-    yield start
-    for fleet in fleets:
-        fleet.stop()
 
 
 def shares(store):
@@ -46,7 +24,7 @@ def largest(store):
 
 # A rate at which half an hour brings back less than a request.
 def test_a_burst_on_all_proxies_is_no_more_than_one_bucket_holds(fleet, store):
-    fleet = fleet({"bucket": bucket(20 * BIG, "10h")}, proxies=3)
+    fleet = fleet({"gold": {"bucket": bucket(20 * BIG, "10h")}}, proxies=3)
     start = time.monotonic()
     burst = in_parallel(12, lambda at: ask(fleet.rigs[at % 3], "gold-0"), range(90))
     assert {response.status for response in burst} <= {200, 429}, burst
@@ -56,7 +34,7 @@ def test_a_burst_on_all_proxies_is_no_more_than_one_bucket_holds(fleet, store):
 
 
 def test_what_one_proxy_does_not_ask_for_another_has_and_it_moves_with_what_is_asked(fleet, store):
-    fleet = fleet({"bucket": bucket(60 * BIG, "1m")})
+    fleet = fleet({"gold": {"bucket": bucket(60 * BIG, "1m")}})
     for rig in fleet.rigs:
         # This one asks for all there is, and the other for nothing.
         names = []
@@ -73,7 +51,7 @@ def test_what_one_proxy_does_not_ask_for_another_has_and_it_moves_with_what_is_a
 
 
 def test_the_share_of_a_proxy_that_was_killed_comes_back(fleet, store):
-    fleet = fleet({"bucket": bucket(60 * BIG, "1m")})
+    fleet = fleet({"gold": {"bucket": bucket(60 * BIG, "1m")}})
     first, second = fleet.rigs
     until(lambda: ask(first, "gold-0", used=2 * BIG) and largest(store) > 900_000, "most of it to be the first one's", seconds=60)
     dead = max(shares(store), key=shares(store).get)
@@ -85,7 +63,7 @@ def test_the_share_of_a_proxy_that_was_killed_comes_back(fleet, store):
 
 
 def test_while_the_store_is_frozen_a_share_stands_for_a_while_and_no_longer(fleet, store):
-    fleet = fleet({"bucket": bucket(600 * BIG, "1m")})
+    fleet = fleet({"gold": {"bucket": bucket(600 * BIG, "1m")}})
     rig = fleet.rigs[0]
     until(lambda: ask(rig, "gold-0").status == 200, "a share")
     store.freeze()
@@ -100,7 +78,7 @@ def test_while_the_store_is_frozen_a_share_stands_for_a_while_and_no_longer(flee
 
 
 def test_a_bucket_of_local_scope_asks_nobody(fleet, store):
-    fleet = fleet({"bucket": bucket(20 * BIG, "10h"), "scope": "proxy"})
+    fleet = fleet({"gold": {"bucket": bucket(20 * BIG, "10h"), "scope": "proxy"}})
     # More than one bucket of them holds.
     assert served([ask(rig, "gold-0") for rig in fleet.rigs for _ in range(15)]) == 30
     assert store.call(stores.command("DBSIZE")) == b":0\r\n"
