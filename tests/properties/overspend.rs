@@ -50,6 +50,55 @@ fn budget(tokens: u64) -> Value {
     })
 }
 
+/// Requests in flight: each with the tokens that it may produce, and when it was admitted.
+#[derive(Default)]
+struct Flight<'a>(Vec<(Call<'a>, u64, u64)>);
+
+/// What a request used; and that once more, if its reservation had expired before.
+#[derive(Default)]
+struct Answered {
+    used: u64,
+    late: u64,
+}
+
+impl<'a> Flight<'a> {
+    fn ask(&mut self, proxy: &'a Proxy, output: u64, clock: u64) {
+        let call = proxy.chat("acme", &format!(r#"{{"model":"m","max_tokens":{output}}}"#));
+        if call.reply.is_none() {
+            self.0.push((call, output, clock));
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<(Call<'a>, u64, u64)> {
+        let at = at.checked_rem(self.0.len())?;
+        Some(self.0.swap_remove(at))
+    }
+
+    fn answer(&mut self, at: usize, share: u64, clock: u64) -> Answered {
+        let Some((mut call, output, since)) = self.take(at) else {
+            return Answered::default();
+        };
+        let output = output * share / 100;
+        call.answer_json(&usage(20, output));
+        call.end();
+        let used = 20 + output;
+        let late = if is_late(since, clock) { used } else { 0 };
+        Answered { used, late }
+    }
+
+    fn fail(&mut self, at: usize) {
+        if let Some((mut call, ..)) = self.take(at) {
+            call.answer_headers("503", &[]);
+            call.end();
+        }
+    }
+}
+
+/// Whether a reservation may have expired.
+fn is_late(since: u64, clock: u64) -> bool {
+    clock - since >= EXPIRY / 30 * 29
+}
+
 proptest! {
     // Requests at a time, leaks, slow answers, changed limits, windows that end and upstreams that fail, in
     // any order.
@@ -62,38 +111,22 @@ proptest! {
         let mut most = 1_000;
         // What requests used that were answered after their reservation had expired: the one way past the bound.
         let mut late = 0;
-        let mut flight: Vec<(Call<'_>, u64, u64)> = Vec::new();
+        let mut flight = Flight::default();
         let mut clock = 0;
         for happening in happenings {
             match happening {
                 Happening::Ask(output) => {
-                    let call = proxy.chat("acme", &format!(r#"{{"model":"m","max_tokens":{output}}}"#));
-                    if call.reply.is_none() {
-                        flight.push((call, output, clock));
+                    flight.ask(&proxy, output, clock);
+                }
+                Happening::Answer(at, share) => late += flight.answer(at, share, clock).late,
+                Happening::Fail(at) => flight.fail(at),
+                Happening::Leave(at) => {
+                    if let Some((mut call, _, since)) = flight.take(at) {
+                        late += if is_late(since, clock) { 20 } else { 0 };
+                        call.end();
                     }
                 }
-                Happening::Answer(at, share) if !flight.is_empty() => {
-                    let (mut call, output, since) = flight.swap_remove(at % flight.len());
-                    let output = output * share / 100;
-                    if clock - since >= EXPIRY / 30 * 29 {
-                        late += 20 + output;
-                    }
-                    call.answer_json(&usage(20, output));
-                    call.end();
-                }
-                Happening::Fail(at) if !flight.is_empty() => {
-                    let (mut call, ..) = flight.swap_remove(at % flight.len());
-                    call.answer_headers("503", &[]);
-                    call.end();
-                }
-                Happening::Leave(at) if !flight.is_empty() => {
-                    let (mut call, _, since) = flight.swap_remove(at % flight.len());
-                    if clock - since >= EXPIRY / 30 * 29 {
-                        late += 20;
-                    }
-                    call.end();
-                }
-                Happening::Trap(at) if !flight.is_empty() => drop(flight.swap_remove(at % flight.len())),
+                Happening::Trap(at) => drop(flight.take(at)),
                 Happening::Lose(times) => proxy.store.lose(times),
                 Happening::Pass(millis) => {
                     clock += millis;
@@ -103,13 +136,12 @@ proptest! {
                     proxy.configure(&budget(tokens));
                     most = most.max(tokens);
                 }
-                Happening::Answer(..) | Happening::Fail(_) | Happening::Leave(_) | Happening::Trap(_) => {}
             }
             if let Some(record) = proxy.try_record("acme") {
                 prop_assert!(record.account.spent.tokens.0 <= most + late);
             }
         }
-        for (mut call, ..) in flight {
+        for (mut call, ..) in flight.0 {
             call.end();
         }
         proxy.store.lose(0);
@@ -144,31 +176,19 @@ proptest! {
         let mut config = budget(1_000);
         config["tenants"]["acme"]["budget"]["rollover"] = rollover.into();
         let proxy = Proxy::new(&config);
-        let mut flight: Vec<(Call<'_>, u64, u64)> = Vec::new();
+        let mut flight = Flight::default();
         let (mut clock, mut used, mut late) = (0, 0, 0);
         for happening in happenings {
             match happening {
                 Happening::Ask(output) => {
-                    let call = proxy.chat("acme", &format!(r#"{{"model":"m","max_tokens":{output}}}"#));
-                    if call.reply.is_none() {
-                        flight.push((call, output, clock));
-                    }
+                    flight.ask(&proxy, output, clock);
                 }
-                Happening::Answer(at, share) if !flight.is_empty() => {
-                    let (mut call, output, since) = flight.swap_remove(at % flight.len());
-                    let output = output * share / 100;
-                    used += 20 + output;
-                    if clock - since >= EXPIRY / 30 * 29 {
-                        late += 20 + output;
-                    }
-                    call.answer_json(&usage(20, output));
-                    call.end();
+                Happening::Answer(at, share) => {
+                    let answered = flight.answer(at, share, clock);
+                    used += answered.used;
+                    late += answered.late;
                 }
-                Happening::Fail(at) if !flight.is_empty() => {
-                    let (mut call, ..) = flight.swap_remove(at % flight.len());
-                    call.answer_headers("503", &[]);
-                    call.end();
-                }
+                Happening::Fail(at) => flight.fail(at),
                 // To just about a window's end, or further.
                 Happening::Pass(millis) => {
                     let left = WINDOW - clock % WINDOW;
