@@ -1,4 +1,4 @@
-//! The first request of a window on a shared budget of which this proxy holds no slice yet: it waits for a moment.
+//! The first request on a budget or a bucket that proxies share, of which this proxy has nothing yet: it waits for a moment.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
