@@ -250,9 +250,9 @@ schema: | $(RUST) ## regenerate the JSON Schema of the plugin configuration, and
 	@BURSAR_WRITE_SCHEMA=1 $(CARGO) test --lib schema
 	@$(PYTHON) docs/reference.py
 
-zones: | $(ENVIRONMENT) ## regenerate src/limits/zone/table.rs from the time zones that PyPI's tzdata carries
+zones: | $(ENVIRONMENT) ## regenerate src/calendar/zone/table.rs from the time zones that PyPI's tzdata carries
 	@$(PY) -m pip install --quiet --upgrade --target target/tzdata tzdata==$(TZDATA_VERSION)
-	@PYTHONPATH=target/tzdata $(PY) src/limits/zone/table.py
+	@PYTHONPATH=target/tzdata $(PY) src/calendar/zone/table.py
 
 dashboard: ## regenerate Grafana's dashboard: envoy/grafana-dashboard.json
 	@$(PYTHON) envoy/dashboard.py

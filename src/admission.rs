@@ -12,17 +12,17 @@
 use crate::admission::books::BookHold;
 use crate::admission::hold::LimitHold;
 use crate::admission::ledger::Place;
+use crate::base::units::Unit;
+use crate::base::units::{Cost, Ppm, Timestamp};
 use crate::estimate::Estimate;
 use crate::estimate::learn::Model;
 use crate::limits::account::Reservation;
-use crate::limits::budget::Unit;
 use crate::limits::capacity::Headroom;
 use crate::limits::lend::ChildKey;
-use crate::metric::Label;
 use crate::plan::Limits;
 use crate::policy::{Expected, Reason, Refusal, ShadowDecision};
+use crate::published::metric::Label;
 use crate::state::record::Record;
-use crate::units::{Cost, Ppm, Timestamp};
 
 mod amend;
 mod books;

@@ -28,10 +28,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::header_group::HeaderGroups;
-use crate::log_field::LogFields;
-use crate::name::{Name, NameHashing};
+use crate::base::name::{Name, NameHashing};
 use crate::plan::Limits;
+use crate::published::header_group::HeaderGroups;
+use crate::published::log_field::LogFields;
 use crate::tenant::{Source, TenantId};
 use crate::tier::{Ladder, Price};
 use checks::{any_whole, whole};

@@ -17,11 +17,11 @@
 pub mod messages;
 pub mod trim;
 
+use crate::base::hash;
+use crate::base::units::Timestamp;
+use crate::calendar::window::Window;
 use crate::estimate::learn::Model;
-use crate::hash;
-use crate::limits::window::Window;
 use crate::state::store::{StateFaults, Store, Write, update};
-use crate::units::Timestamp;
 
 /// Conversations in a table. Enough for a person, or for an agent with its helpers, and so few that reading the table costs about
 /// as much as reading the tenant's record. A service with more should give each its own tenant, or accept that some are forgotten.

@@ -16,9 +16,9 @@
 
 pub mod learn;
 
+use crate::base::units::{Cost, Micros, Tokens};
 use crate::estimate::learn::BytesPerToken;
 use crate::tier::{Price, RequestWeights};
-use crate::units::{Cost, Micros, Tokens};
 
 /// What a request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,15 +10,15 @@
 use std::rc::Rc;
 
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
 use crate::config::Config;
 use crate::exchange::admitted::Admitted;
 use crate::exchange::request_body::RequestBody;
+use crate::health::pressed::PressureView;
 use crate::http::Properties;
-use crate::pressed::PressureView;
 use crate::report::decision::Shadow;
 use crate::report::settlement::Exit;
 use crate::state::store::Store;
-use crate::units::Timestamp;
 
 mod admit;
 mod admitted;

@@ -2,20 +2,20 @@
 //!
 //! No request waits for the store. A proxy holds a part of each budget that it needs, its *slice*, and serves from that; between
 //! requests it tells the store what it used, and asks for more. This room is that agreement as a pure core: what is said, what an
-//! answer means, how both are written. It makes no calls.
+//! answer means, how both are written. It makes no calls, and knows no records: the shared limits of a record are in
+//! [`state::shared_budgets`](crate::state::shared_budgets) and [`state::shared_buckets`](crate::state::shared_buckets), and
+//! [`teller`](crate::teller) is between them and the store.
 //!
 //! | part | what |
 //! |---|---|
 //! | [`grant`] | the state of one holder of one account: what may be spent here, when a line is due, what it says, what an answer does |
 //! | [`share`] | what the configuration says about it |
 //! | [`slice`] | a grant beside the account of its budget, as a record has it |
-//! | [`book`] | the shared budgets of a record |
 //! | [`rate`] | the same for a token bucket: the share of its rate that one proxy has |
-//! | [`buckets`] | the shared buckets of a record |
+//! | [`quota`] | how fast a bucket refills, and which part of it is this proxy's |
 //! | [`line`] | a line, its answer, and the key of an account |
 //! | `script.lua`, `rates.lua` | what the store does with a line about a budget, and about a bucket, in one step |
 //! | [`call`] | up to 256 lines in one connection |
-//! | [`teller`] | between the records of a process and the store |
 //! | [`resp`] | the store's protocol, read strictly |
 //! | [`clock`] | how far the store's clock is from ours |
 //!
@@ -98,14 +98,12 @@
 //!
 //! Numbers are exact up to 2^53: nine billion dollars, in micros.
 
-pub mod book;
-pub mod buckets;
 pub mod call;
 pub mod clock;
 pub mod grant;
 pub mod line;
+pub mod quota;
 pub mod rate;
 pub mod resp;
 pub mod share;
 pub mod slice;
-pub mod teller;

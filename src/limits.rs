@@ -1,5 +1,4 @@
-//! What a tenant may use: how fast ([`bucket`]), how much ([`budget`]; an [`account`] has what was used of it) and for how long
-//! ([`window`], by the clocks of a [`zone`]); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); how much is
+//! What a tenant may use: how fast ([`bucket`]), how much ([`budget`]; an [`account`] has what was used of it); what tenants share ([`capacity`]); whether a budget will last ([`pace`]); how much is
 //! kept for which child ([`lend`]); and any number of such limits beside each other ([`stacked`]).
 //!
 //! All of it is arithmetic on values: time is an argument, and nothing here is stored.
@@ -8,10 +7,7 @@ pub mod account;
 pub mod bucket;
 pub mod budget;
 pub mod capacity;
-pub(crate) mod civil;
 pub mod learned;
 pub mod lend;
 pub mod pace;
 pub mod stacked;
-pub mod window;
-pub mod zone;

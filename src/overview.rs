@@ -11,22 +11,22 @@ pub use counted::{Counters, note};
 use std::rc::Rc;
 
 use crate::admission::ledger::roll_forward;
+use crate::base::hash::stable;
+use crate::base::units::Timestamp;
 use crate::config::{Config, Plan};
-use crate::hash::stable;
+use crate::health::pressed::PressureView;
+use crate::health::sla::{Answer, misses};
 use crate::http::Headers;
-use crate::lease::book::shared_budgets;
-use crate::metric::Label;
-use crate::pressed::PressureView;
 use crate::provider::parameter;
+use crate::published::metric::Label;
 use crate::report::metrics::{Metric, UNCONFIGURED, faults};
 use crate::report::overview::{Health, Row, Shared, Told, Troubled, json, page};
 use crate::report::refusal::Reply;
 use crate::report::standing::standings;
-use crate::sla::{Answer, misses};
 use crate::state::record::Record;
+use crate::state::shared_budgets::shared_budgets;
 use crate::state::store::{StateFaults, Store, tenant_key};
 use crate::tenant::TenantId;
-use crate::units::Timestamp;
 
 /// Tenants on a page.
 const ROWS: usize = 1_000;
@@ -200,14 +200,14 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::units::Micros;
     use crate::limits::budget::tokens;
-    use crate::metric::Series;
+    use crate::published::metric::Series;
     use crate::report::metrics::{build, request as request_of, settled as settled_as, throttled};
     use crate::report::settlement::{Exit, SettledBy, Settlement};
     use crate::state::slots::SlotSeed;
     use crate::state::store::fake::FakeStore;
     use crate::state::store::{PutError, Version};
-    use crate::units::Micros;
     use crate::usage::Usage;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -374,7 +374,7 @@ mod tests {
         );
         for _ in 0..20 {
             let late = std::time::Duration::from_secs(2);
-            crate::sla::record(&store, "m", Answer::Whole, late, NOON);
+            crate::health::sla::record(&store, "m", Answer::Whole, late, NOON);
         }
         let lost = StateFaults {
             given_up: 3,

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use crate::glob::matches;
+use crate::base::glob::matches;
+use crate::base::name::Name;
+use crate::base::units::Unit;
+use crate::base::units::{Ppm, Tokens};
+use crate::lease::quota::Quota;
 use crate::limits::account::{Account, DEFAULT_EXPIRY};
-use crate::limits::bucket::Quota;
-use crate::limits::budget::{Budget, Unit};
+use crate::limits::budget::Budget;
 use crate::limits::capacity::Priority;
 use crate::limits::lend::Guarantee;
 use crate::limits::pace::Pace;
 use crate::limits::stacked::{BUCKET, BUDGET, Limit, MAX_REQUEST, Rule};
-use crate::metric::Label;
-use crate::name::Name;
+use crate::published::metric::Label;
 use crate::tier::{Ladder, Weights};
-use crate::units::{Ppm, Tokens};
 use crate::usage::Usage;
 
 /// What a plan grants, with a tenant's own settings applied.

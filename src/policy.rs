@@ -50,12 +50,12 @@ pub use marks::remember;
 pub use request::{Conditions, Request, Scope};
 pub use shadow::{ShadowDecision, let_through};
 
+use crate::base::units::{Cost, Timestamp};
 use crate::estimate::Estimate;
 use crate::limits::budget::Budget;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::TierSet;
-use crate::units::{Cost, Timestamp};
 use preferences::{Choice, Reach};
 use room::{Case, check_rates};
 use standing::{check_slices, standings, strictest};

@@ -9,16 +9,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::admission::ledger::roll_forward;
+use crate::base::units::Timestamp;
 use crate::config::{Config, Plan};
-use crate::metric::{Label, Series};
 use crate::plan::Limits;
+use crate::published::metric::{Label, Series};
 use crate::report::metrics::{self, GAUGES};
 use crate::report::standing::{counted, standings};
 use crate::state::duty::Duty;
 use crate::state::record::Record;
 use crate::state::store::{Store, Version, tenant_key};
 use crate::tenant::TenantId;
-use crate::units::Timestamp;
 
 /// Ticks a second. So many, since Envoy takes some 0.2 ms for each gauge that it did not know: it matches the name with every one of
 /// its `stats_tags` (Envoy 1.40, those of `envoy/envoy.yaml`).

@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use crate::base::name::Name;
 use crate::http::{Headers, Properties};
-use crate::name::Name;
 
 /// Longest tenant id in bytes. Enough for a SPIFFE id of ordinary length; the bound keeps keys and logs small.
 pub const MAX_ID: usize = 256;

@@ -7,11 +7,11 @@ mod price;
 mod served;
 mod weights;
 
-use crate::glob;
+use crate::base::glob;
+use crate::base::name::Name;
+use crate::base::units::{Cost, Micros, Ppm};
 use crate::limits::capacity::CapacitySource;
 use crate::limits::pace;
-use crate::name::Name;
-use crate::units::{Cost, Micros, Ppm};
 use crate::usage::Usage;
 pub use needs::Needs;
 pub use price::{Price, Rates, Step};

@@ -1,6 +1,6 @@
 //! What a provider says a request used: the numbers alone. [`crate::provider::usage`] reads them from an answer.
 
-use crate::units::Tokens;
+use crate::base::units::Tokens;
 
 /// Tokens of one request as reported. Absent is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

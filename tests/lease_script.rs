@@ -25,11 +25,11 @@ mod rates;
 #[path = "support/redis.rs"]
 mod redis;
 
+use bursar::base::units::Timestamp;
+use bursar::calendar::window::Window;
 use bursar::lease::call::{Call, Failed, LINES, Login, SCRIPT, SCRIPT_SHA};
 use bursar::lease::line::{Account, Answer, Holder, Line, MOST, NoAnswer, Status};
 use bursar::lease::resp::Refusal;
-use bursar::limits::window::Window;
-use bursar::units::Timestamp;
 use redis::{SERVERS, Store};
 
 /// What the user of the store needs, as the documentation has it.

@@ -14,12 +14,12 @@ mod store;
 
 use std::path::Path;
 
+use bursar::base::units::Tokens;
 use bursar::body::json::{Repeats, Scanner};
 use bursar::http::Headers;
 use bursar::provider::usage::UsageReader;
 use bursar::provider::{Endpoint, Facts};
 use bursar::tier::Needs;
-use bursar::units::Tokens;
 use bursar::usage::{ServiceTier, Usage};
 use proxy::{Call, Proxy};
 use serde_json::{Value, json};

@@ -6,9 +6,9 @@ use crate::admission::hold::{Need, Spent, cells, close, hold};
 use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::shared;
 use crate::admission::{Admission, Holdings, RESERVE_TRIES, Refused};
+use crate::base::units::Tokens;
 use crate::policy::{Request, recheck};
 use crate::state::store::Store;
-use crate::units::Tokens;
 
 /// What became of a request whose cost is known better now.
 #[derive(Debug)]

@@ -14,16 +14,16 @@ use crate::admission::shared;
 use crate::admission::subjects;
 use crate::admission::tenant::{BookOf, Tenant, Whose};
 use crate::admission::{Admission, Holdings, RESERVE_TRIES, SETTLE_TRIES, Used};
+use crate::base::units::Cost;
 use crate::config::FailureMode;
-use crate::lease::book::Asked;
 use crate::plan::Limits;
 use crate::policy::{Admitted, Book, LimitRefusal, Request, check_book, may_overdraw};
 use crate::report::metrics;
 use crate::state::record::Record;
+use crate::state::shared_budgets::Asked;
 use crate::state::slots::owner_of;
 use crate::state::store::{Known, Store, tenant_key};
 use crate::state::subjects::Seat;
-use crate::units::Cost;
 
 /// What is held on a book, and where.
 #[derive(Debug)]

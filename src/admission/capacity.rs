@@ -13,10 +13,11 @@
 use crate::admission::Admission;
 use crate::admission::ledger::Ledger;
 use crate::admission::{RESERVE_TRIES, SETTLE_TRIES};
+use crate::base::name::Name;
+use crate::base::units::Timestamp;
 use crate::limits::bucket::NotNow;
 use crate::limits::capacity::{Capacity, CapacitySource, Headroom, Priority, Reserved, Taken};
 use crate::limits::learned::Learned;
-use crate::name::Name;
 use crate::plan::Limits;
 use crate::policy::Request;
 use crate::report::metrics;
@@ -25,7 +26,6 @@ use crate::state::store::{
     Contended, StateFaults, Store, Updated, Write, capacity_key, learned_key, update,
 };
 use crate::tier::Tier;
-use crate::units::Timestamp;
 
 /// What a request has taken of its tier's capacity.
 #[derive(Clone, Debug)]

@@ -1,16 +1,18 @@
 //! What a request holds on its tenant's record: taken in one step, replaced by what was used in another.
 
 use crate::admission::Holdings;
+use crate::base::name::LimitKey;
+use crate::base::units::Unit;
+use crate::base::units::{Cost, Timestamp};
 use crate::estimate::Estimate;
+use crate::lease::quota::Quota;
 use crate::limits::account::{Reservation, Reserve};
-use crate::limits::bucket::Quota;
-use crate::limits::budget::{Budget, Unit, tokens};
+use crate::limits::budget::{Budget, tokens};
 use crate::limits::lend::{self, ChildKey};
-use crate::limits::stacked::{BUDGET, Entry, Limit, LimitKey, Rule, State, renew, settle};
+use crate::limits::stacked::{BUDGET, Entry, Limit, Rule, State, renew, settle};
 use crate::plan::Limits;
 use crate::policy::ShadowDecision;
 use crate::state::record::Record;
-use crate::units::{Cost, Timestamp};
 
 /// What is held on one of a plan's other limits.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,16 +2,16 @@
 
 use crate::admission::hold::balance;
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
 use crate::config::FailureMode;
 use crate::limits::stacked::{self, Entry, State};
-use crate::metric::Series;
 use crate::plan::Limits;
+use crate::published::metric::Series;
 use crate::state::record::Record;
 use crate::state::slots::{OVERFLOW_KEY, owner_of, slot_keys};
 use crate::state::store::{
     Contended, Known, StateFaults, Store, Updated, Write, tenant_key, update_known,
 };
-use crate::units::Timestamp;
 
 /// A tenant's record, as one callback of the proxy reads and changes it.
 #[derive(Debug)]

@@ -9,18 +9,18 @@ use crate::admission::tenant::Tenant;
 use crate::admission::{
     Admission, BOOK_TRIES, Holdings, KEY_TRIES, Outcome, RESERVE_TRIES, Refused,
 };
+use crate::base::units::{Cost, Ppm, Timestamp};
 use crate::config::FailureMode;
 use crate::estimate::Estimate;
 use crate::estimate::learn::Model;
 use crate::limits::capacity::Headroom;
-use crate::metric::Label;
 use crate::policy::{
     Book, Decision, Expected, LimitRefusal, Reason, Refusal, Request, ShadowDecision, decide,
     let_through, lowered_by, remember, spent_out,
 };
+use crate::published::metric::Label;
 use crate::state::record::Record;
 use crate::state::store::{StateFaults, Store};
-use crate::units::{Cost, Ppm, Timestamp};
 
 /// What a step on the record decides.
 #[expect(

@@ -3,12 +3,12 @@
 use crate::admission::hold::{Spent, close};
 use crate::admission::ledger::{Attempt, Ledger, Place, Writes, roll_forward};
 use crate::admission::{Admission, Holdings, RESERVE_TRIES, SETTLE_TRIES};
+use crate::base::units::{Cost, Timestamp, Tokens};
 use crate::estimate::learn::Observation;
 use crate::plan::Limits;
 use crate::report::metrics;
 use crate::state::record::Record;
 use crate::state::store::{StateFaults, Store};
-use crate::units::{Cost, Timestamp, Tokens};
 
 /// What a settled request has used, and what follows from that.
 #[derive(Clone, Copy, Debug)]

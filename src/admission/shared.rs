@@ -6,15 +6,15 @@ use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::reserve::Verdict;
 use crate::admission::tenant::Tenant;
 use crate::admission::{Admission, RESERVE_TRIES, Refused};
+use crate::base::units::{Cost, Timestamp};
 use crate::config::Global;
-use crate::lease::book::{Asked, draw, shared_budgets};
-use crate::lease::buckets::{self, shared_buckets};
 use crate::plan::Limits;
 use crate::policy::{Request, cost_at};
 use crate::state::record::Record;
+use crate::state::shared_buckets::{self, shared_buckets};
+use crate::state::shared_budgets::{Asked, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::tenant::TenantId;
-use crate::units::{Cost, Timestamp};
 
 /// A record whose shared budgets the store is to hear of.
 #[derive(Clone, Debug)]
@@ -161,7 +161,7 @@ pub(super) fn join_as(
         shared.join(drawn);
     }
     if limits.has_shared_buckets() {
-        buckets::join(limits, record, drawn, now);
+        shared_buckets::join(limits, record, drawn, now);
     }
 }
 

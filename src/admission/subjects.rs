@@ -8,13 +8,14 @@
 use std::time::Duration;
 
 use crate::admission::ledger::{Place, is_idle};
-use crate::limits::bucket::{Bucket, Quota};
+use crate::base::units::Timestamp;
+use crate::lease::quota::Quota;
+use crate::limits::bucket::Bucket;
 use crate::limits::stacked::Rule;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::state::store::{Store, Write, update};
 use crate::state::subjects::{ALL_SUBJECTS, COUNT_KEY, STRANGERS_SUBJECTS, Seat, Table};
-use crate::units::Timestamp;
 
 /// Tries to give a subject a slot, and slots that are looked at to find one that is free.
 const TRIES: u32 = 4;
@@ -174,9 +175,11 @@ fn counted(bytes: Option<&[u8]>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::budget::{Budget, Unit};
-    use crate::limits::stacked::{Limit, LimitKey};
-    use crate::limits::window::Period;
+    use crate::base::name::LimitKey;
+    use crate::base::units::Unit;
+    use crate::calendar::window::Period;
+    use crate::limits::budget::Budget;
+    use crate::limits::stacked::Limit;
     use crate::state::store::fake::{FakeStore, SLOT_SEED};
     use crate::state::subjects::SubjectId;
     use crate::tenant::TenantId;

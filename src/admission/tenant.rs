@@ -3,13 +3,13 @@
 use std::iter::{once, successors};
 use std::rc::Rc;
 
+use crate::base::name::Name;
 use crate::config::{Parent, Plan};
 use crate::limits::budget::Budget;
 use crate::limits::lend::ChildKey;
-use crate::metric::Label;
-use crate::name::Name;
 use crate::plan::{Limits, SubjectLimits};
 use crate::policy::{Book, Payer};
+use crate::published::metric::Label;
 use crate::report::log_fields;
 use crate::report::log_fields::Field;
 use crate::report::metrics;

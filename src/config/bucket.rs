@@ -4,9 +4,9 @@ use super::checks::{any_mark, required, whole};
 use super::path::Path;
 use super::raw::RawBucket;
 use super::{Parsed, wrong};
-use crate::limits::bucket::Quota;
+use crate::calendar::window::duration;
+use crate::lease::quota::Quota;
 use crate::limits::stacked::Rule;
-use crate::limits::window::duration;
 
 pub(super) fn rule(raw: &RawBucket, path: &Path<'_>) -> Parsed<Rule> {
     let Some(requests) = raw.requests_per_window else {

@@ -4,9 +4,9 @@ use super::bucket::quota;
 use super::path::Path;
 use super::raw::{RawBucket, RawCapacity, RawCapacityFrom, RawPriority};
 use super::{Parsed, wrong};
+use crate::base::units::Ppm;
 use crate::body::number::Number;
 use crate::limits::capacity::{Capacity, CapacitySource, Priority, Reserved};
-use crate::units::Ppm;
 
 /// Enough to serve critical requests at once until requests in flight have made room: up to a fifth of the window.
 const CRITICAL: Ppm = Ppm(200_000);

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use super::path::Path;
 use super::{Parsed, wrong};
+use crate::base::units::Ppm;
 use crate::body::number::Number;
-use crate::units::Ppm;
 
 /// A key that has to be there once plan and tenant are put together.
 pub(super) fn required<T>(value: Option<T>, path: &Path<'_>) -> Parsed<T> {

@@ -7,13 +7,13 @@ use super::limits::Given;
 use super::path::Path;
 use super::raw::{RawCold, RawGlobal, RawLimits, RawRedis, RawRefresh, RawScope, RawUnreachable};
 use super::{Parsed, wrong};
+use crate::calendar::window::{Period, duration};
 use crate::lease::grant::Unreachable;
 use crate::lease::line::MOST;
+use crate::lease::quota::Quota;
 use crate::lease::share::{FirstRequest, Share};
-use crate::limits::bucket::Quota;
 use crate::limits::budget::Budget;
 use crate::limits::stacked::Rule;
-use crate::limits::window::{Period, duration};
 use crate::plan::OnExhausted;
 
 /// The store that proxies share, and how they speak to it.

@@ -6,9 +6,9 @@ use super::path::Path;
 use super::price::price;
 use super::raw::{RawCredentials, RawLadder, RawNeed, RawTier};
 use super::{Parsed, wrong};
-use crate::name::Name;
+use crate::base::name::Name;
+use crate::base::units::Ppm;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
-use crate::units::Ppm;
 
 /// Names of tiers appear in headers and labels.
 const TIER_NAME: &str =

@@ -16,16 +16,17 @@ use super::raw::{
 use super::stacked::{Stack, stack};
 use super::subjects::by_kind;
 use super::{Parsed, SubjectRules, wrong};
+use crate::base::units::Unit;
+use crate::base::units::{Ppm, Timestamp, nanos};
 use crate::body::number::Number;
+use crate::calendar::window::{Period, duration};
 use crate::limits::account::DEFAULT_EXPIRY;
-use crate::limits::budget::{Budget, Extra, Unit};
+use crate::limits::budget::{Budget, Extra};
 use crate::limits::pace::Pace;
 use crate::limits::stacked::Rule;
-use crate::limits::window::{Period, duration};
 use crate::plan::{Limits, Maximum, OnExhausted, Sla, Sticky};
 use crate::tier::latency::LONGEST_MILLIS;
 use crate::tier::{Ladder, Rates, Weights};
-use crate::units::{Ppm, Timestamp, nanos};
 
 /// The parts of the configuration that limits are checked against.
 pub(super) struct Given<'a> {

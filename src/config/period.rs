@@ -4,8 +4,8 @@ use super::checks::required;
 use super::path::Path;
 use super::raw::{RawBudget, RawWeekday, RawWindow};
 use super::{Parsed, wrong};
-use crate::limits::window::{Calendar, Period, Weekday, duration};
-use crate::limits::zone::Zone;
+use crate::calendar::window::{Calendar, Period, Weekday, duration};
+use crate::calendar::zone::Zone;
 
 /// `path`: of the budget.
 pub(super) fn period(raw: &RawBudget, path: &Path<'_>) -> Parsed<Period> {

@@ -4,9 +4,9 @@ use super::checks::mark;
 use super::path::Path;
 use super::raw::RawLimits;
 use super::{Parsed, wrong};
+use crate::base::units::Ppm;
 use crate::plan::Preferences;
 use crate::tier::Ladder;
-use crate::units::Ppm;
 
 /// `path`: of the plan or the tenant.
 pub(super) fn preferences(

@@ -6,9 +6,9 @@ use super::checks::whole;
 use super::path::Path;
 use super::raw::{RawPrice, RawStep};
 use super::{Parsed, wrong};
+use crate::base::units::{Ppm, Tokens};
 use crate::body::number::Number;
 use crate::tier::{Price, Rates, Step};
-use crate::units::{Ppm, Tokens};
 use crate::usage::ServiceTier;
 
 /// More of them are no price list any more.

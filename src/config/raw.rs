@@ -22,8 +22,8 @@ pub(super) use limits::{
 
 use super::read::{Deferred, objects, unique};
 use crate::body::number::Number;
-use crate::header_group::HeaderGroup;
-use crate::log_field::LogField;
+use crate::published::header_group::HeaderGroup;
+use crate::published::log_field::LogField;
 
 objects! { RawTenantRules, RawSubject, RawMetrics }
 

@@ -8,13 +8,13 @@ use super::path::Path;
 use super::raw::{RawLimit, RawLimits, RawScope};
 use super::subjects::{NOT_A_NAME, index as index_of, is_name};
 use super::{Parsed, wrong};
+use crate::base::name::LimitKey;
+use crate::base::units::Unit;
+use crate::calendar::window::Period;
+use crate::lease::quota::Quota;
 use crate::lease::share::Share;
-use crate::limits::bucket::Quota;
-use crate::limits::budget::{Budget, Unit};
-use crate::limits::stacked::{
-    BUCKET, BUDGET, CONCURRENCY, LIMITS, Limit, LimitKey, MAX_REQUEST, Rule,
-};
-use crate::limits::window::Period;
+use crate::limits::budget::Budget;
+use crate::limits::stacked::{BUCKET, BUDGET, CONCURRENCY, LIMITS, Limit, MAX_REQUEST, Rule};
 use crate::plan::OnExhausted;
 
 /// Names that other keys of a plan have taken.

@@ -10,7 +10,7 @@ use super::path::Path;
 use super::raw::{self, RawLimits, RawTenant};
 use super::read::Deferred;
 use super::{Member, Missing, Parsed, Plan, wrong};
-use crate::name::{Name, NameHashing};
+use crate::base::name::{Name, NameHashing};
 use crate::tenant::{Source, TenantId};
 
 /// The plans of a configuration, raw and parsed.

@@ -10,12 +10,12 @@ mod schema;
 use std::num::NonZeroU64;
 
 use super::*;
-use crate::limits::budget::Unit;
+use crate::base::units::Unit;
+use crate::base::units::{Ppm, Tokens};
+use crate::calendar::window::Period;
 use crate::limits::stacked::Rule;
-use crate::limits::window::Period;
 use crate::plan::Preferences;
 use crate::tier::{Rates, Step};
-use crate::units::{Ppm, Tokens};
 use crate::usage::ServiceTier;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 
 use memchr::memchr2;
 
+use crate::base::hash;
 use crate::body::json::unescape;
 use crate::conversation::ConversationId;
-use crate::hash;
 use context::{Context, Key};
 use identity::Identity;
 

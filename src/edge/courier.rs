@@ -10,8 +10,8 @@ use proxy_wasm::types::{BufferType, MapType};
 use crate::config::Global;
 use crate::edge::filter::complain;
 use crate::edge::host::Host;
-use crate::lease::teller::{Message, Note, Outcome};
 use crate::state::store::StateFaults;
+use crate::teller::{Message, Note, Outcome};
 
 /// How long a store may take. Less than a line is waited for ([`CLAIM`](crate::lease::grant::CLAIM)).
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,17 +5,17 @@ use std::rc::Rc;
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
 use crate::body::rewrite::{BodyPrefix, Edit, splice};
 use crate::config::Config;
 use crate::edge::host::Host;
 use crate::edge::imports;
 use crate::exchange::{BodyChange, Exchange, HeaderChange, Next, Step};
-use crate::log_field::{LogField, LogFields};
+use crate::published::log_field::{LogField, LogFields};
 use crate::report::log_fields::{self, Entry, Field};
 use crate::report::metrics;
 use crate::report::metrics::Metric;
 use crate::state::store::StateFaults;
-use crate::units::Timestamp;
 
 /// One request and its response. It may wait for what only another callback brings.
 pub(crate) struct Stream {

@@ -9,25 +9,25 @@ use std::time::Duration;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, MetricType};
 
+use crate::base::name::NameHashing;
+use crate::base::text::Text;
+use crate::base::units::Timestamp;
 use crate::config::{Config, Plan};
 use crate::edge::filter::Stream;
 use crate::edge::imports::{self, CAS_MISMATCH, NOT_FOUND, Status};
 use crate::exchange::{HeldBytes, Warm};
+use crate::health::pressed::PressureView;
 use crate::http::{Headers, Properties};
-use crate::lease::teller::Teller;
-use crate::metric::Series;
-use crate::metric::tally::Tally;
-use crate::name::NameHashing;
 use crate::overview::{Counters, note};
-use crate::pressed::PressureView;
+use crate::published::metric::Series;
+use crate::published::metric::tally::Tally;
 use crate::report::headers::Header;
 use crate::report::metrics::Metric;
 use crate::state::slots::SlotSeed;
 use crate::state::store::{PutError, Store, Version};
 use crate::sweep::Gauges;
+use crate::teller::Teller;
 use crate::tenant::TenantId;
-use crate::text::Text;
-use crate::units::Timestamp;
 
 /// A version that no write has, so that a put with it succeeds only where there is no value.
 ///

@@ -6,12 +6,12 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel};
 
+use crate::base::hash::stable;
 use crate::config::{Config, Missing};
 use crate::edge::context::Filter;
 use crate::edge::courier::{Courier, password};
 use crate::edge::host::Host;
 use crate::edge::page::Page;
-use crate::hash::stable;
 use crate::report::metrics;
 use crate::state::duty::Duty;
 use crate::state::store::StateFaults;

@@ -10,8 +10,8 @@ mod answers;
 mod largest;
 mod prompts;
 
-use crate::hash;
-use crate::units::{Timestamp, Tokens};
+use crate::base::hash;
+use crate::base::units::{Timestamp, Tokens};
 pub use answers::{Answers, LEAST_ANSWER, PRIOR_ANSWER};
 pub use largest::{Largest, Peak};
 pub use prompts::BytesPerToken;

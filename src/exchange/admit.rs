@@ -2,6 +2,7 @@
 
 use crate::admission::ledger::Ledger;
 use crate::admission::{Amended, Outcome, Refused};
+use crate::base::units::{Timestamp, Tokens};
 use crate::config::Config;
 use crate::conversation::ConversationId;
 use crate::conversation::trim::CutPoints;
@@ -17,14 +18,13 @@ use crate::exchange::step::Step;
 use crate::exchange::upstream::Outlook;
 use crate::exchange::wait::Wait;
 use crate::exchange::{placement, shadow};
+use crate::health::sla;
 use crate::policy::{Conditions, Reason, Request, ShadowDecision};
 use crate::provider::{Facts, alternatives};
 use crate::report::refusal::Denial;
 use crate::report::settlement::Exit;
-use crate::sla;
 use crate::state::store::{StateFaults, Store};
 use crate::tier::{MAX_TIERS, place};
-use crate::units::{Timestamp, Tokens};
 
 impl RequestBody {
     /// Chooses a tier and reserves what the request may cost.

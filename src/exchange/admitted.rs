@@ -2,6 +2,7 @@
 
 use crate::admission::Admission;
 use crate::admission::tenant::Tenant;
+use crate::base::name::Name;
 use crate::body::json::{Scanner, quoted};
 use crate::body::rewrite::Edit;
 use crate::exchange::scope::tier_name;
@@ -9,11 +10,10 @@ use crate::exchange::shadow;
 use crate::exchange::step::Step;
 use crate::exchange::upstream::Upstream;
 use crate::exchange::wait::Wait;
-use crate::metric::Label;
-use crate::name::Name;
 use crate::policy::{Reason, Request};
 use crate::provider::usage::UsageReader;
 use crate::provider::{Endpoint, Facts, leave_alternatives_out, limit_output};
+use crate::published::metric::Label;
 use crate::report::decision::{Decided, Shadow, plain_name};
 use crate::report::log_fields;
 use crate::report::metrics;

@@ -6,17 +6,17 @@
 
 use std::time::Duration;
 
+use crate::base::units::Timestamp;
 use crate::config::Config;
 use crate::exchange::admitted::Admitted;
 use crate::exchange::step::Step;
 use crate::exchange::wait::Wait;
-use crate::metric::Label;
+use crate::health::sla;
+use crate::health::sla::Answer;
 use crate::provider::Endpoint;
+use crate::published::metric::Label;
 use crate::report::metrics;
-use crate::sla;
-use crate::sla::Answer;
 use crate::state::store::Store;
-use crate::units::Timestamp;
 
 impl Admitted {
     /// All of the request is here.

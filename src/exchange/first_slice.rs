@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::admission::Watch;
 use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
+use crate::base::name::NameHashing;
+use crate::base::units::{Timestamp, Tokens};
 use crate::config::Config;
 use crate::estimate::Estimate;
 use crate::estimate::learn::{BytesPerToken, PRIOR_ANSWER};
-use crate::name::NameHashing;
 use crate::state::store::Store;
 use crate::tenant::TenantId;
-use crate::units::{Timestamp, Tokens};
 
 /// How long a request waits at the most.
 pub const LONGEST: Duration = Duration::from_millis(250);

@@ -1,5 +1,6 @@
 //! A body that is not what its path promises: refused, or in shadow mode forwarded as it is.
 
+use crate::base::units::Timestamp;
 use crate::config::Config;
 use crate::exchange::refusal::refuse;
 use crate::exchange::request_body::{Body, RequestBody};
@@ -10,7 +11,6 @@ use crate::report::log_fields;
 use crate::report::refusal::Denial;
 use crate::report::settlement::Exit;
 use crate::state::store::Store;
-use crate::units::Timestamp;
 
 impl RequestBody {
     /// Refuses an invalid body. Its reservation is released, unless the upstream has the whole object and may answer already. In shadow

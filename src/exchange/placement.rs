@@ -3,15 +3,15 @@
 use crate::admission::Admission;
 use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
+use crate::calendar::window::Window;
 use crate::conversation;
 use crate::conversation::{ConversationId, Served};
 use crate::estimate::learn::Model;
 use crate::http::Headers;
-use crate::limits::window::Window;
 use crate::plan::Sticky;
 use crate::policy::{ConversationPlacement, Request, ShadowDecision};
 use crate::state::store::{Store, conversations_key};
-use crate::units::Timestamp;
 
 /// How a tenant's conversations stay at their tier, within a window of the budget; `None` if they do not. Nothing is kept for
 /// tenants that are not configured: made-up ones would share that memory.

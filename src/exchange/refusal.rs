@@ -2,11 +2,12 @@
 
 use crate::admission::Refused;
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
 use crate::exchange::step::{Next, Step};
-use crate::header_group::HeaderGroups;
 use crate::limits::capacity::Headroom;
-use crate::metric::Label;
 use crate::provider::Wire;
+use crate::published::header_group::HeaderGroups;
+use crate::published::metric::Label;
 use crate::report::decision::{Decided, plain};
 use crate::report::headers;
 use crate::report::log_fields;
@@ -14,7 +15,6 @@ use crate::report::log_fields::Field;
 use crate::report::metrics;
 use crate::report::refusal::Denial;
 use crate::state::record::Record;
-use crate::units::Timestamp;
 
 /// What is known about a refused request.
 pub(super) struct About<'a> {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
 use crate::body::json::Malformed;
 use crate::config::{Config, Missing};
 use crate::exchange::first_slice::awaited;
@@ -19,7 +20,6 @@ use crate::report::refusal::Denial;
 use crate::state::store::Store;
 use crate::state::subjects::SubjectId;
 use crate::tenant::{TenantId, principal};
-use crate::units::Timestamp;
 
 /// The request's tenant, or why there is none.
 pub(super) enum Identified<'a> {

@@ -1,6 +1,7 @@
 //! A request whose body is being read: tier → rewrite.
 
 use crate::admission::tenant::Tenant;
+use crate::base::units::Timestamp;
 use crate::body::json::{Malformed, Repeats, Scanner};
 use crate::body::rewrite::StreamRewriter;
 use crate::config::Config;
@@ -11,13 +12,12 @@ use crate::exchange::admitted::Admitted;
 use crate::exchange::held_bytes::Share;
 use crate::exchange::placement;
 use crate::exchange::step::{HeaderChange, Step};
+use crate::health::pressed::PressureView;
 use crate::http::Headers;
-use crate::pressed::PressureView;
 use crate::provider::{Endpoint, Facts, Fault, body_model};
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
 use crate::tier::Ladder;
-use crate::units::Timestamp;
 
 /// A request whose body is being read.
 #[derive(Debug)]

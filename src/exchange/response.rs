@@ -2,17 +2,17 @@
 
 use std::rc::Rc;
 
+use crate::base::units::Timestamp;
 use crate::exchange::admitted::Admitted;
 use crate::exchange::step::{BodyChange, HeaderChange, Step, foreign};
 use crate::exchange::{Exchange, Stage, shadow};
-use crate::header_group::{HeaderGroup, HeaderGroups};
 use crate::http::{Headers, Properties};
 use crate::provider::usage::UsageReader;
 use crate::provider::{LimitNames, limits_left};
+use crate::published::header_group::{HeaderGroup, HeaderGroups};
 use crate::report::headers;
 use crate::report::settlement::Exit;
 use crate::state::store::Store;
-use crate::units::Timestamp;
 
 impl Exchange {
     /// The response's headers arrived, from the upstream or the proxy itself. `is_end`: nothing follows them.

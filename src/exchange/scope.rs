@@ -1,8 +1,8 @@
 //! How far a request can be changed: which tiers can serve it, and whether its output can be limited.
 
-use crate::metric::Label;
 use crate::policy::{Reason, Request, Scope};
 use crate::provider::{Endpoint, Facts};
+use crate::published::metric::Label;
 use crate::report::metrics;
 use crate::tier::{LadderPlace, Needs};
 

@@ -2,6 +2,7 @@
 
 use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
+use crate::base::units::{Timestamp, Tokens};
 use crate::estimate::Estimate;
 use crate::estimate::learn::{BytesPerToken, Model, PRIOR_ANSWER};
 use crate::exchange::Exchange;
@@ -9,6 +10,7 @@ use crate::exchange::refusal::refuse;
 use crate::exchange::request::{Identified, subjects};
 use crate::exchange::scope::tier_name;
 use crate::exchange::step::{Next, Step};
+use crate::health::{pressed, sla};
 use crate::http::{Headers, Properties};
 use crate::policy::{Book, Conditions, Decision, LimitRefusal, Payer, Refusal, Request, Scope};
 use crate::provider::{Problem, credential, parameter, speaker};
@@ -19,8 +21,6 @@ use crate::report::standing::standings;
 use crate::state::record::Record;
 use crate::state::store::Store;
 use crate::tier::place;
-use crate::units::{Timestamp, Tokens};
-use crate::{pressed, sla};
 
 /// A request that its caller thinks of.
 struct Thought {
@@ -202,7 +202,7 @@ impl Exchange {
             },
             reason: "",
             limit: None,
-            holds: crate::units::Cost::ZERO,
+            holds: crate::base::units::Cost::ZERO,
             cells: 0,
             most_output: None,
             retry_after_ms: None,

@@ -2,18 +2,18 @@
 
 use crate::admission::Used;
 use crate::admission::ledger::Ledger;
+use crate::base::units::{Cost, Timestamp, Tokens};
 use crate::config::Config;
 use crate::estimate::learn::{BytesPerToken, Observation, Peak};
 use crate::exchange::admitted::Admitted;
 use crate::exchange::step::Step;
-use crate::metric::Label;
 use crate::provider::usage::UsageReader;
+use crate::published::metric::Label;
 use crate::report::log_fields;
 use crate::report::metrics;
 use crate::report::settlement::{Exit, SettledBy, Settlement};
 use crate::state::store::{StateFaults, Store};
 use crate::tier::{self, Ladder, LadderPlace, Needs, Price, place};
-use crate::units::{Cost, Timestamp, Tokens};
 use crate::usage::{ServiceTier, Usage};
 
 impl Admitted {

@@ -1,6 +1,7 @@
 //! What the proxy is to do: changes of the message at hand, and what is to be counted and logged.
 
 use crate::admission::{CapacityHold, Watch};
+use crate::base::text::Text;
 use crate::body::rewrite::Edit;
 use crate::http::Headers;
 use crate::report::headers;
@@ -8,7 +9,6 @@ use crate::report::log_fields::Field;
 use crate::report::metrics::Metric;
 use crate::report::refusal::Reply;
 use crate::state::store::StateFaults;
-use crate::text::Text;
 
 /// What the proxy is to do now.
 #[must_use]

@@ -1,7 +1,7 @@
 //! Requests that bursar does not meter: those to other hosts pass, those to unmetered endpoints pass or are refused.
 
+use crate::base::glob::matches;
 use crate::config::Config;
-use crate::glob::matches;
 use crate::http::Headers;
 use crate::provider::plain;
 

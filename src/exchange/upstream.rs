@@ -4,28 +4,28 @@ use std::num::NonZeroU64;
 
 use crate::admission::learn;
 use crate::admission::ledger::Ledger;
+use crate::base::name::Name;
+use crate::base::units::Timestamp;
 use crate::config::Config;
 use crate::estimate::Estimate;
 use crate::exchange::admitted::Admitted;
 use crate::exchange::settle::model_label;
 use crate::exchange::step::{HeaderChange, Step};
+use crate::health::pressed;
+use crate::health::pressed::PressureView;
 use crate::http::{Headers, Properties};
 use crate::limits::capacity::CapacitySource;
 use crate::limits::learned::Learned;
-use crate::metric::{Label, Series};
-use crate::name::Name;
 use crate::policy::{Conditions, Decision, Reason, Request, Scope, decide};
-use crate::pressed;
-use crate::pressed::PressureView;
 use crate::provider::UpstreamLimit;
 use crate::provider::refused::{RefusalReader, refusal_in_answer};
+use crate::published::metric::{Label, Series};
 use crate::report::headers;
 use crate::report::log_fields;
 use crate::report::metrics;
 use crate::state::store::Store;
 use crate::tier::place;
 use crate::tier::pressure::{PressureKey, RefusalKind, UpstreamRefusal};
-use crate::units::Timestamp;
 
 /// An admitted request, as its upstream is concerned.
 #[derive(Debug)]

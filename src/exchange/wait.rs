@@ -1,9 +1,9 @@
 //! A wait for the first byte of an answer, where it is measured.
 
+use crate::base::name::Name;
+use crate::base::units::Timestamp;
 use crate::config::Config;
-use crate::name::Name;
 use crate::policy::Request;
-use crate::units::Timestamp;
 
 /// A wait for the first byte of an answer.
 #[derive(Debug)]

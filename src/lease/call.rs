@@ -223,8 +223,8 @@ fn push_words(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::window::Window;
     use crate::lease::line::{Holder, Status};
-    use crate::limits::window::Window;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

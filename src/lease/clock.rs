@@ -1,6 +1,6 @@
 //! The store's clock, as it is seen from here.
 
-use crate::units::Timestamp;
+use crate::base::units::Timestamp;
 
 /// Clocks that differ by less are the same: one that is set by the network's time is closer.
 const SAME: u64 = 1_000_000_000;

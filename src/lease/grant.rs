@@ -6,9 +6,9 @@ pub use bytes::BYTES;
 
 use std::num::NonZeroU64;
 
+use crate::base::units::{Ppm, Timestamp, share};
+use crate::calendar::window::Window;
 use crate::lease::line::{Answer, Holder, Line, MOST, Status};
-use crate::limits::window::Window;
-use crate::units::{Ppm, Timestamp, share};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;

@@ -1,8 +1,8 @@
 //! One line, what a proxy says about one account, and the answer to it, as the script takes and gives them.
 
+use crate::base::units::Timestamp;
+use crate::calendar::window::Window;
 use crate::lease::resp::{Refusal, Reply};
-use crate::limits::window::Window;
-use crate::units::Timestamp;
 
 /// The largest number that the store counts with exactly: its numbers are doubles.
 pub const MOST: u64 = 1 << 53;

@@ -20,12 +20,12 @@
 
 mod bytes;
 
+use crate::base::name::LimitKey;
+use crate::base::units::{Ppm, Timestamp, share, share_up};
 use crate::lease::grant::{CLAIM, Told, Unreachable, doubled, elapsed};
 use crate::lease::line::{Answer, Holder, MOST, Status};
+use crate::lease::quota::{Part, Quota, WHOLE};
 use crate::lease::share::{FirstRequest, Share};
-use crate::limits::bucket::{Part, Quota, WHOLE};
-use crate::limits::stacked::LimitKey;
-use crate::units::{Ppm, Timestamp, share, share_up};
 
 const MILLI: u64 = 1_000_000;
 

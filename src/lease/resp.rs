@@ -3,7 +3,7 @@
 //! A body is what came until the store closed the connection. It may be cut anywhere, and it may be the proxy's own text that says why
 //! there was no connection: such a body is an error, never a part of an answer.
 
-use crate::text::push_number;
+use crate::base::text::push_number;
 
 /// Arrays in arrays, at the most: our replies have one level.
 const DEPTH: u32 = 4;

@@ -2,8 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use crate::calendar::window::Window;
 use crate::lease::grant::{Cold, Terms, Unreachable};
-use crate::limits::window::Window;
 
 /// How a budget is shared with other proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! A grant beside the account of the budget that it is of.
 
+use crate::base::units::Timestamp;
+use crate::base::units::Unit;
+use crate::calendar::window::Window;
 use crate::lease::grant::Grant;
 use crate::lease::line::Holder;
-use crate::limits::budget::Unit;
-use crate::limits::window::Window;
-use crate::units::Timestamp;
 
 /// A grant, and of which of the store's accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

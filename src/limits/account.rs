@@ -15,11 +15,11 @@
 
 use std::time::Duration;
 
+use crate::base::units::{Cost, Timestamp};
+use crate::calendar::window::{Period, Window};
 use crate::lease::slice::Slice;
 use crate::limits::budget::Budget;
 use crate::limits::lend::{Child, ChildKey};
-use crate::limits::window::{Period, Window};
-use crate::units::{Cost, Timestamp};
 
 /// What was spent and what is held in the current window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

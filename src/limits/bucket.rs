@@ -10,35 +10,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::lease::share::Share;
-use crate::units::{Ppm, Timestamp, share, share_up};
-
-/// How much a bucket holds and how fast it refills. One cell stands for one model token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// Cells that come back in one window.
-    pub tokens_per_window: NonZeroU64,
-    /// The window's length in nanoseconds; the refill rate is `tokens_per_window / window`.
-    pub window: NonZeroU64,
-    /// Cells that a full bucket holds.
-    pub burst: NonZeroU64,
-    /// Below this fraction of `burst` the bucket asks for the last tier.
-    pub low_water_mark: Option<Ppm>,
-    /// How it is shared with other proxies, if it is: then each has a [`Part`] of it.
-    pub share: Option<Share>,
-}
-
-/// What of a quota is this proxy's: so much of its rate, and of its burst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Part {
-    /// All of it: nobody shares it.
-    #[default]
-    Whole,
-    /// So much.
-    Of(Ppm),
-    /// Nothing, and one request may go on credit.
-    Credit,
-}
+use crate::base::units::{Ppm, Timestamp, share, share_up};
+use crate::lease::quota::{Part, Quota, WHOLE};
 
 /// What was taken from a bucket and has not come back yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -329,9 +302,6 @@ fn time_with(nanos: u64, part: Part) -> u64 {
     }
 }
 
-/// All of a quota, in millionths.
-pub const WHOLE: u64 = 1_000_000;
-
 /// A part, in millionths.
 fn rate_of(part: Part) -> u64 {
     match part {
@@ -354,7 +324,7 @@ fn counted_since(bucket: Bucket, now: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
     use crate::lease::grant::Unreachable;
-    use crate::lease::share::FirstRequest;
+    use crate::lease::share::{FirstRequest, Share};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

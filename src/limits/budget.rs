@@ -2,32 +2,12 @@
 
 use std::time::Duration;
 
+use crate::base::units::{Cost, Micros, Ppm, Timestamp, Tokens, Unit};
+use crate::calendar::window::Period;
 use crate::lease::grant::Grant;
 use crate::lease::share::Share;
 use crate::lease::slice::Slice;
 use crate::limits::account::Account;
-use crate::limits::window::Period;
-use crate::units::{Cost, Micros, Ppm, Timestamp, Tokens};
-
-/// What a budget counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Model tokens.
-    Tokens,
-    /// Millionths of a US dollar.
-    UsdMicros,
-}
-
-impl Unit {
-    /// The part of a cost that is counted in this unit.
-    #[must_use]
-    pub fn of(self, cost: Cost) -> u64 {
-        match self {
-            Self::Tokens => cost.tokens.0,
-            Self::UsdMicros => cost.usd.0,
-        }
-    }
-}
 
 /// What may be spent in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,9 +22,10 @@
 
 use std::time::Duration;
 
-use crate::bytes::Corrupt;
-use crate::limits::bucket::{Bucket, NotNow, Part, Quota};
-use crate::units::{Ppm, Timestamp};
+use crate::base::bytes::Corrupt;
+use crate::base::units::{Ppm, Timestamp};
+use crate::lease::quota::{Part, Quota};
+use crate::limits::bucket::{Bucket, NotNow};
 
 /// How much a tenant's requests matter where tenants share a capacity. From the least to the most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

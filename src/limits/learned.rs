@@ -6,10 +6,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::bytes::{Corrupt, Input};
-use crate::limits::bucket::Quota;
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::units::Timestamp;
+use crate::lease::quota::Quota;
 use crate::limits::capacity::{Capacity, Reserved};
-use crate::units::Timestamp;
 
 /// What providers count by: tokens a minute.
 const WINDOW: NonZeroU64 = NonZeroU64::new(60_000_000_000).unwrap();
@@ -80,8 +80,8 @@ const VERSION: [u8; 4] = *b"brl\x01";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::units::Ppm;
     use crate::limits::capacity::Priority;
-    use crate::units::Ppm;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

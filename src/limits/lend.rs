@@ -24,13 +24,13 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::hash::stable;
+use crate::base::hash::stable;
+use crate::base::units::{Cost, Ppm, Timestamp, nanos, share, share_up};
+use crate::calendar::window::Period;
 use crate::limits::account::{Account, Hold};
 use crate::limits::budget::Budget;
 use crate::limits::pace::{decayed, steps};
-use crate::limits::window::Period;
 use crate::tenant::TenantId;
-use crate::units::{Cost, Ppm, Timestamp, nanos, share, share_up};
 
 /// A child's guaranteed share of each of its parent's budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,8 +26,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::limits::budget::Unit;
-use crate::units::{Cost, Micros, Ppm, Timestamp, Tokens};
+use crate::base::units::Unit;
+use crate::base::units::{Cost, Micros, Ppm, Timestamp, Tokens};
 
 /// How marks move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

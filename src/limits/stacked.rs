@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use crate::glob::matches;
-use crate::hash::stable;
+use crate::base::glob::matches;
+use crate::base::name::{LimitKey, Name};
+use crate::base::units::{Cost, Timestamp};
+use crate::lease::quota::Quota;
 use crate::limits::account::{Account, Reservation};
-use crate::limits::bucket::{Bucket, Quota};
+use crate::limits::bucket::Bucket;
 use crate::limits::budget::Budget;
-use crate::name::Name;
-use crate::units::{Cost, Timestamp};
 
 /// A limit with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,19 +40,6 @@ pub enum Rule {
     /// How many requests may be in flight at a time: a budget of slots that never starts anew, of which each request holds one
     /// and spends none.
     Concurrency(Budget),
-}
-
-/// The hash of a limit's name. Stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitKey(pub u32);
-
-impl LimitKey {
-    /// The key of the limit of this name.
-    #[must_use]
-    pub fn of(name: &str) -> Self {
-        let hash = stable(name);
-        Self(u32::try_from(hash >> 32).unwrap_or_default())
-    }
 }
 
 /// The name of a plan's `budget`.

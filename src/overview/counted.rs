@@ -4,7 +4,7 @@
 //! that counts a series for the first time notes its name in shared data: in one value for each configured tenant, and one for all others.
 //! The report reads only the counters that are noted. That costs one write for each series and worker.
 
-use crate::metric::{Label, Series};
+use crate::published::metric::{Label, Series};
 use crate::report::metrics::{REFUSED, SAVES, SPENT, report_of, reported};
 use crate::report::overview::Counted;
 use crate::state::store::{Store, counted_key};

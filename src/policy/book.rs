@@ -2,12 +2,12 @@
 
 use super::standing::{of_book, strictest};
 use super::{LimitRefusal, Request};
+use crate::base::units::{Cost, Timestamp};
 use crate::estimate::Estimate;
 use crate::limits::account::Reserve;
 use crate::limits::lend::ChildKey;
 use crate::plan::Limits;
 use crate::state::record::Record;
-use crate::units::{Cost, Timestamp};
 
 /// Whose limits they are. Where several refuse for equally long, the first in this order is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

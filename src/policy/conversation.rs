@@ -6,9 +6,9 @@
 
 use super::preferences::Choice;
 use super::{Reason, Request, marks};
+use crate::base::units::Timestamp;
 use crate::plan::Limits;
 use crate::state::record::Record;
-use crate::units::Timestamp;
 
 /// Where a request's conversation was served last in this window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Book, Expected, Payer};
 use crate::estimate::Estimate;
 use crate::limits::bucket::NotNow;
-use crate::metric::Label;
 use crate::plan::Limits;
+use crate::published::metric::Label;
 
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use super::marks::{WHOLE, by_budget};
 use super::room::Case;
 use super::standing::{Stand, Standing, standings};
 use super::{Reason, Request};
+use crate::base::units::{Ppm, Timestamp};
 use crate::plan::Limits;
 use crate::state::record::Record;
-use crate::units::{Ppm, Timestamp};
 
 /// What lowered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use super::preferences::Choice;
 use super::standing::{Stand, Standing, standings};
 use super::{Reason, Request};
+use crate::base::units::{Ppm, Timestamp};
 use crate::estimate::learn::Model;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::Ladder;
-use crate::units::{Ppm, Timestamp};
 
 /// All of a mark.
 pub(super) const WHOLE: Ppm = Ppm(1_000_000);

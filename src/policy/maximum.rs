@@ -1,10 +1,10 @@
 //! The most that one request may cost: what is likely of its prompt, and the whole of its output limit.
 
 use super::{LimitIndex, LimitRefusal, Payer, Refusal, Request};
+use crate::base::units::Unit;
+use crate::base::units::share;
 use crate::estimate::Estimate;
-use crate::limits::budget::Unit;
 use crate::plan::{Limits, Maximum};
-use crate::units::share;
 
 /// Whether the request may cost no more at a tier than a single one may.
 ///

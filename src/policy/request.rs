@@ -2,15 +2,15 @@
 
 use super::standing::{Stand, standings};
 use super::{Book, ConversationPlacement, Expected, Reason};
+use crate::base::units::Unit;
+use crate::base::units::{Timestamp, Tokens, share};
 use crate::conversation::trim::CutPoints;
 use crate::estimate::Estimate;
 use crate::estimate::learn::{Figures, Model, PRIOR_ANSWER};
-use crate::limits::budget::Unit;
 use crate::limits::capacity::Headroom;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::{LadderPlace, Price, TierSet};
-use crate::units::{Timestamp, Tokens, share};
 
 /// A request as the decision sees it.
 #[derive(Clone, Copy, Debug)]

@@ -3,11 +3,11 @@
 use super::preferences::{Choice, Reach};
 use super::standing::{standings, strictest};
 use super::{Decision, Expected, LimitRefusal, Reason, Refusal, Request, maximum};
+use crate::base::units::Timestamp;
 use crate::estimate::Estimate;
 use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::TierSet;
-use crate::units::Timestamp;
 
 /// A request, and what there is for it.
 pub(super) struct Case<'a> {

@@ -1,9 +1,9 @@
 //! Shadow mode: what would have been done with a request that is forwarded as it came, whatever the limits say.
 
 use super::{Decision, Reason, Refusal, Request, recheck};
+use crate::base::units::Timestamp;
 use crate::plan::Limits;
 use crate::state::record::Record;
-use crate::units::Timestamp;
 
 /// What would have been done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,17 +2,18 @@
 
 use super::decision::{LimitIndex, LimitRefusal};
 use super::{Book, Expected, Payer, Refusal, Request};
+use crate::base::units::{Cost, Timestamp};
 use crate::estimate::Estimate;
-use crate::lease::book;
 use crate::lease::grant::NoRoom;
+use crate::lease::quota::Quota;
 use crate::limits::account::Account;
-use crate::limits::bucket::{Bucket, NotNow, Quota};
+use crate::limits::bucket::{Bucket, NotNow};
 use crate::limits::budget::Budget;
 use crate::limits::lend::{self, ChildKey};
 use crate::limits::stacked::{Entry, Limit, Rule, State};
 use crate::plan::Limits;
 use crate::state::record::Record;
-use crate::units::{Cost, Timestamp};
+use crate::state::shared_budgets;
 
 /// A limit and where it stands.
 #[derive(Clone, Copy)]
@@ -222,7 +223,7 @@ impl<'a> Standing<'a> {
         let Some((budget, account)) = self.budget() else {
             return Ok(());
         };
-        let room = book::check(budget, account, cost, now);
+        let room = shared_budgets::check(budget, account, cost, now);
         room.map_err(|no_room| {
             self.refuses(match no_room {
                 NoRoom::Cold | NoRoom::Slice => Refusal::Pending,

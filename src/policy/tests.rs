@@ -9,16 +9,18 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::*;
+use crate::base::units::Unit;
+use crate::base::units::{Cost, Micros, Ppm, Tokens};
+use crate::calendar::window::Period;
 use crate::estimate::Estimate;
 use crate::estimate::learn::BytesPerToken;
+use crate::lease::quota::Quota;
 use crate::limits::account::Account;
-use crate::limits::bucket::{Bucket, Quota};
-use crate::limits::budget::{Budget, Unit, tokens};
+use crate::limits::bucket::Bucket;
+use crate::limits::budget::{Budget, tokens};
 use crate::limits::capacity::Priority;
-use crate::limits::window::Period;
 use crate::plan::{OnExhausted, Preferences, Sticky};
 use crate::tier::{Ladder, LadderPlace, Needs, Price, Rates, Tier};
-use crate::units::{Cost, Micros, Ppm, Tokens};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -9,11 +9,11 @@ mod invoke;
 pub(super) use self::converse::Converse;
 pub(super) use self::invoke::Invoke;
 
+use crate::base::units::Tokens;
 use crate::body::json::{entries, members, quoted};
 use crate::http::Headers;
 use crate::provider::read::count_of;
 use crate::provider::wire::{ErrorReply, Problem};
-use crate::units::Tokens;
 use crate::usage::{ServiceTier, Usage};
 
 /// The tier that was requested or that has served, by the header that requests and answers may have.

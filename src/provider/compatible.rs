@@ -2,8 +2,8 @@
 //! their sources.
 
 use super::read::{count_of, tokens};
+use crate::base::units::Tokens;
 use crate::body::json::members;
-use crate::units::Tokens;
 use crate::usage::Usage;
 
 /// The numbers of a `usage` object, before it is known which of them include others.

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use super::endpoint::parameters;
-use crate::hash::StableHasher;
+use crate::base::hash::StableHasher;
 use crate::http::Headers;
 
 /// A hash of all that the provider may know the caller by: keys, tokens, and for which of its projects it asks. It cannot be

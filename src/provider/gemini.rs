@@ -7,10 +7,10 @@
 use super::answer::{self, ERROR_KEY, SERVICE_TIER, USAGE, model_key, usage_key};
 use super::read::{count_or_text, is_beyond, is_given, key, output_limit, over_all, tokens, value};
 use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use crate::base::units::Tokens;
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, quoted, text};
 use crate::http::Headers;
 use crate::tier::Needs;
-use crate::units::Tokens;
 use crate::usage::{EventFacts, EventKind, ServiceTier, Usage};
 
 /// The methods that generate content.

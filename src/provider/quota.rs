@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::refused::until;
+use crate::base::units::Timestamp;
 use crate::http::Headers;
-use crate::units::Timestamp;
 
 /// A limit of an upstream's, as it stands after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::wire::{Alternatives, Fault, OutputLimits, Wire};
+use crate::base::units::Tokens;
 use crate::body::json::{Field, Key, Scanner, entries, members, quoted, string, text};
 use crate::body::number::Number;
 use crate::body::rewrite::Edit;
 use crate::estimate::learn::PRIOR_ANSWER;
-use crate::units::Tokens;
 
 /// Longest number that is read, in bytes.
 const NUMBER: usize = 32;

@@ -14,10 +14,10 @@ mod resets;
 
 use std::time::Duration;
 
+use crate::base::units::Timestamp;
 use crate::body::json::{members, string};
 use crate::http::Headers;
 use crate::tier::pressure::{RefusalKind, UpstreamRefusal};
-use crate::units::Timestamp;
 
 use clock::{count, date, go_duration};
 pub(super) use resets::until;

@@ -6,12 +6,12 @@ mod reported;
 #[cfg(test)]
 mod tests;
 
+use crate::base::units::Tokens;
 use crate::body::eventstream::Frames;
 use crate::body::json::{Repeats, Scanner};
 use crate::body::sse::Events;
 use crate::http::Headers;
 use crate::provider::Wire;
-use crate::units::Tokens;
 use crate::usage::{ServiceTier, Usage};
 use array::Array;
 use kind::{Declared, Kind, blank};

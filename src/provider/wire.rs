@@ -2,13 +2,13 @@
 
 use super::answer;
 use super::read::value;
+use crate::base::text::Text;
+use crate::base::units::Tokens;
 use crate::body::json::{Malformed, Scanner, Shape};
 use crate::body::rewrite::Edit;
 use crate::conversation::messages::Dialect;
 use crate::http::Headers;
-use crate::text::Text;
 use crate::tier::Needs;
-use crate::units::Tokens;
 use crate::usage::{CacheCount, EventFacts, ServiceTier, Usage};
 
 /// A provider's wire format.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::name::Name;
-use crate::text::Text;
+use crate::base::name::Name;
+use crate::base::text::Text;
 
 /// A decision's fields. What a client chose is [`plain`].
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@
 mod left;
 mod wait;
 
-use crate::header_group::{HeaderGroup, HeaderGroups};
-use crate::metric::Label;
+use crate::base::text::Text;
+use crate::published::header_group::{HeaderGroup, HeaderGroups};
+use crate::published::metric::Label;
 use crate::report::decision::{Decided, Shadow, plain};
-use crate::text::Text;
 pub use left::{LIMITS, limits, stricter};
 pub use wait::{come_back, do_not_retry, millis_up, retry_after};
 

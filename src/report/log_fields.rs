@@ -1,17 +1,17 @@
 //! What the access log records of a request: fields as they become known, and in the end one JSON text.
 
+use crate::base::name::Name;
+use crate::base::text::Text;
+use crate::base::units::Unit;
+use crate::base::units::{Ppm, Tokens};
 use crate::body::json::quoted;
-use crate::limits::budget::Unit;
-use crate::log_field::LogField;
-use crate::metric::Label;
-use crate::name::Name;
 use crate::plan::Limits;
 use crate::policy::Reason;
+use crate::published::log_field::LogField;
+use crate::published::metric::Label;
 use crate::report::decision::{Decided, Shadow, plain};
 use crate::report::settlement::Settlement;
 use crate::state::record::Record;
-use crate::text::Text;
-use crate::units::{Ppm, Tokens};
 
 /// A field of the access log and its value.
 pub type Field = (LogField, Text);
@@ -135,7 +135,7 @@ pub fn charged(settlement: &Settlement, limits: &Limits, record: Option<&Record>
     let usage = &settlement.usage;
     let first = limits.budgets().next();
     let unit = first.map_or(Unit::Tokens, |budget| budget.unit);
-    let cost = crate::units::Cost {
+    let cost = crate::base::units::Cost {
         tokens: limits.counted(usage),
         usd: settlement.spend,
     };

@@ -3,17 +3,17 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
+use crate::base::units::Tokens;
+use crate::base::units::Unit;
 use crate::lease::grant::Grant;
-use crate::limits::budget::Unit;
-use crate::metric::{Family, LABELS, Label, Series};
 use crate::plan::Limits;
+use crate::published::metric::{Family, LABELS, Label, Series};
 use crate::report::decision::Shadow;
 use crate::report::settlement::Settlement;
 use crate::report::standing::{Counted, Standing};
 use crate::state::record::Record;
 use crate::state::store::StateFaults;
 use crate::tier::latency::LONGEST_MILLIS;
-use crate::units::Tokens;
 
 /// A change of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! The operators' report as JSON, and as a page that needs nothing besides itself: its table stands there without script.
 
+use crate::base::name::Name;
+use crate::base::units::{Timestamp, share};
 use crate::body::json::quoted;
-use crate::name::Name;
 use crate::policy::Payer;
 use crate::report::metrics::{UNCONFIGURED, VERSION};
 use crate::report::self_service::{Object, amount, dollars, exhausted, some, span, standing, time};
 use crate::report::standing::{self, Standing};
-use crate::units::{Timestamp, share};
 
 /// One page of the report.
 pub(crate) struct Told {

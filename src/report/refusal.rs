@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::base::units::Timestamp;
 use crate::policy::Refusal;
 use crate::provider::{Fault, Problem, Wire};
 use crate::report::headers::{self, Header};
 use crate::tenant::Source;
-use crate::units::Timestamp;
 
 /// Why a request is answered by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

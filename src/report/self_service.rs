@@ -1,11 +1,11 @@
 //! A caller's own limits as JSON: where each stands, and what would become of a request.
 
+use crate::base::text::Text;
+use crate::base::units::{Cost, Ppm, Timestamp, share};
 use crate::body::json::quoted;
-use crate::limits::window::{Calendar, Period};
+use crate::calendar::window::{Calendar, Period};
 use crate::policy::Payer;
 use crate::report::standing::{Counted, Span, Standing};
-use crate::text::Text;
-use crate::units::{Cost, Ppm, Timestamp, share};
 
 /// What would become of a request.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::limits::window::Window;
+    use crate::calendar::window::Window;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -252,7 +252,7 @@ mod tests {
         let nanos = |nanos| NonZeroU64::new(nanos).unwrap();
         for (period, text) in [
             (
-                Period::Week(crate::limits::window::Weekday::Sunday),
+                Period::Week(crate::calendar::window::Weekday::Sunday),
                 r#""week""#,
             ),
             (Period::Every(nanos(90_000_000_000)), r#""90s""#),

@@ -1,7 +1,7 @@
 //! The end of a request, as operators read it: what was used, by whose word, and how it ended.
 
-use crate::metric::Label;
-use crate::units::Micros;
+use crate::base::units::Micros;
+use crate::published::metric::Label;
 use crate::usage::Usage;
 
 /// By what a request was settled.

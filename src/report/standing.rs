@@ -3,15 +3,17 @@
 //! What is left counts what requests in flight are *likely* to use as gone, as marks and headers do; what is held is all that
 //! they may use.
 
+use crate::base::units::Timestamp;
+use crate::base::units::Unit;
+use crate::calendar::window::{Period, Window};
+use crate::lease::quota::Quota;
 use crate::limits::account::Account;
-use crate::limits::bucket::{Bucket, Quota};
-use crate::limits::budget::{Budget, Unit};
+use crate::limits::bucket::Bucket;
+use crate::limits::budget::Budget;
 use crate::limits::stacked::{BUCKET, BUDGET, Entry, Limit, Rule, State};
-use crate::limits::window::{Period, Window};
-use crate::metric::Label;
 use crate::plan::Limits;
+use crate::published::metric::Label;
 use crate::state::record::Record;
-use crate::units::Timestamp;
 
 /// Where one limit stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,7 +272,7 @@ mod tests {
         };
         assert_eq!(resets(&record), []);
         let run = record.others.iter_mut().find_map(|entry| {
-            let key = crate::limits::stacked::LimitKey::of("run");
+            let key = crate::base::name::LimitKey::of("run");
             entry.account_mut(key)
         });
         run.unwrap().spent = tokens(1);

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use crate::bytes::{Corrupt, Input};
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::units::Timestamp;
 use crate::state::store::{Store, Write, update};
-use crate::units::Timestamp;
 
 /// Where the terms stand, those of all configurations in one value: keys cannot be deleted, and configurations come and go.
 const KEY: &str = "bursar/v1/duty";

@@ -52,17 +52,19 @@ mod children;
 mod rates;
 mod slices;
 
-use crate::bytes::{Corrupt, Input};
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::name::LimitKey;
+use crate::base::units::Cost;
+use crate::calendar::window::Window;
 use crate::estimate::learn::{
     Answers, BytesPerToken, Figures, Largest, Learned, MODELS, Model, Peak,
 };
+use crate::lease::quota::Part;
 use crate::lease::rate::Rate;
 use crate::limits::account::{Account, HOLDS, Hold, MARKED, Marked};
-use crate::limits::bucket::{Bucket, Part};
+use crate::limits::bucket::Bucket;
 use crate::limits::pace::{Burn, LEVELS};
-use crate::limits::stacked::{ENTRIES, Entry, LimitKey, State};
-use crate::limits::window::Window;
-use crate::units::Cost;
+use crate::limits::stacked::{ENTRIES, Entry, State};
 
 /// State of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::hash::{StableHasher, stable};
+use crate::base::hash::{StableHasher, stable};
 use crate::state::store::{Store, Write, update};
 
 /// Keys that all tenants which are not configured share, besides the one for the overflow.

@@ -6,7 +6,7 @@
 //! [`ALL_SUBJECTS`](crate::state::subjects::ALL_SUBJECTS) (and two for each tenant and kind of them) for all subjects, one for each
 //! capacity that tenants share, and, where there is a report, one more for each configured tenant and one for all others.
 
-use crate::metric::Series;
+use crate::published::metric::Series;
 use crate::state::slots::SlotSeed;
 
 /// The version of a stored value, known only to the store that gave it.
@@ -208,7 +208,7 @@ pub(crate) mod fake;
 mod tests {
     use super::fake::FakeStore;
     use super::*;
-    use crate::metric::{Family, Label};
+    use crate::published::metric::{Family, Label};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -12,12 +12,12 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::bytes::Corrupt;
-use crate::hash::StableHasher;
-use crate::name::Name;
+use crate::base::bytes::Corrupt;
+use crate::base::hash::StableHasher;
+use crate::base::name::Name;
+use crate::base::units::Timestamp;
 use crate::state::slots::SlotSeed;
 use crate::tenant::TenantId;
-use crate::units::Timestamp;
 
 /// Most subjects of a kind that a tenant has at a time.
 pub const SUBJECTS: usize = 256;

@@ -25,10 +25,10 @@
 
 use std::time::Duration;
 
-use crate::bytes::{Corrupt, Input};
-use crate::units::{Timestamp, nanos};
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::units::{Timestamp, nanos};
 
-/// Length of a half-window. It is also [`crate::units::CLOCK_STEP`]: of workers that race, none is further behind.
+/// Length of a half-window. It is also [`crate::base::units::CLOCK_STEP`]: of workers that race, none is further behind.
 pub const HALF: Duration = Duration::from_secs(60);
 
 /// Times from which a p95 is one: with fewer it is the longest of them.

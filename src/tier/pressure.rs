@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use crate::units::Timestamp;
+use crate::base::units::Timestamp;
 
 /// How long an upstream is left alone that does not say how long.
 pub const FIRST: Duration = Duration::from_secs(5);

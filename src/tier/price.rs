@@ -1,6 +1,6 @@
 //! What a model's tokens cost: by kind, by the length of the prompt, and by the service tier that served.
 
-use crate::units::{Micros, Ppm, Tokens, product, share_up};
+use crate::base::units::{Micros, Ppm, Tokens, product, share_up};
 use crate::usage::{ServiceTier, Usage};
 use std::num::NonZeroU64;
 

@@ -1,7 +1,7 @@
 //! How much tokens count in budgets and buckets, by their kind.
 
 use super::Rates;
-use crate::units::{Tokens, share};
+use crate::base::units::{Tokens, share};
 use crate::usage::Usage;
 
 /// What a token counts by its kind, in millionths, below 2³²: the rates of a price whose money are tokens.

@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bursar::base::name::LimitKey;
+use bursar::base::units::Unit;
+use bursar::base::units::{Cost, Micros, Timestamp, Tokens};
 use bursar::lease::line::Holder;
 use bursar::lease::slice::Slice;
 use bursar::limits::account::{Account, HOLDS, Hold};
-use bursar::limits::budget::{Unit, tokens};
+use bursar::limits::budget::tokens;
 use bursar::limits::lend::{Child, ChildKey};
-use bursar::limits::stacked::{Entry, LimitKey, State};
+use bursar::limits::stacked::{Entry, State};
 use bursar::state::record::Record;
 use bursar::tenant::TenantId;
 use bursar::tier::latency::Latency;
-use bursar::units::{Cost, Micros, Timestamp, Tokens};
 use serde_json::{Value, json};
 
 use crate::frames::frame;

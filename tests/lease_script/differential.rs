@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bursar::base::units::Timestamp;
+use bursar::calendar::window::Window;
 use bursar::lease::call::{Call, SCRIPT};
 use bursar::lease::line::{self, Answer, Holder, Line, Status};
 use bursar::lease::resp::{Reply, push_command, replies};
-use bursar::limits::window::Window;
-use bursar::units::Timestamp;
 use proptest::prelude::*;
 
 use crate::comparison::{agree, array, hash, say, with_clock};

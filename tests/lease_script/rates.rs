@@ -2,9 +2,9 @@
 
 use bursar::lease::call::{AnyLine, Call, RATES};
 use bursar::lease::line::{self, Holder, Status};
+use bursar::lease::quota::WHOLE;
 use bursar::lease::rate::{RateAnswer, RateLine};
 use bursar::lease::resp::{push_command, replies};
-use bursar::limits::bucket::WHOLE;
 use proptest::prelude::*;
 
 use crate::comparison::{agree, hash, say, with_clock};

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::proxy::{Call, Proxy, usage};
+use bursar::base::name::LimitKey;
 use bursar::limits::account::Account;
-use bursar::limits::stacked::{CONCURRENCY, LimitKey};
+use bursar::limits::stacked::CONCURRENCY;
 use bursar::state::record::Record;
 use proptest::prelude::*;
 use serde_json::{Value, json};

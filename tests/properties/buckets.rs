@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU64;
 
-use bursar::limits::bucket::{Bucket, NotNow, Quota};
-use bursar::units::{Ppm, Timestamp};
+use bursar::base::units::{Ppm, Timestamp};
+use bursar::lease::quota::Quota;
+use bursar::limits::bucket::{Bucket, NotNow};
 use proptest::prelude::*;
 
 /// A quota with more and with less than a cell a nanosecond.

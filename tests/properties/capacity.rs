@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU64;
 
-use bursar::limits::bucket::{NotNow, Quota};
+use bursar::base::units::Timestamp;
+use bursar::lease::quota::Quota;
+use bursar::limits::bucket::NotNow;
 use bursar::limits::capacity::{Capacity, Priority, Taken};
-use bursar::units::Timestamp;
 use proptest::prelude::*;
 
 pub(crate) const PRIORITIES: [Priority; 3] =

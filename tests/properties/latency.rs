@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bursar::base::units::Timestamp;
 use bursar::tier::latency::{ENOUGH, FEW, HALF, LONGEST, Latency, Standing};
-use bursar::units::Timestamp;
 use proptest::prelude::*;
 
 /// An answer: when it was heard, and after how long, in milliseconds.

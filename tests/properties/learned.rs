@@ -1,8 +1,8 @@
 //! What is learned of prompts and answers, and the record that keeps it.
 
+use bursar::base::units::{Timestamp, Tokens};
 use bursar::estimate::learn::{BytesPerToken, Learned, Model, Observation};
 use bursar::state::record::Record;
-use bursar::units::{Timestamp, Tokens};
 use proptest::prelude::*;
 
 /// Figures of a report, absurd ones among them.

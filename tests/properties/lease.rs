@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
+use bursar::base::units::Timestamp;
+use bursar::calendar::window::{Period, Window};
 use bursar::lease::grant::{Cold, Grant, Terms, Told, Unreachable};
 use bursar::lease::line::{Answer, Holder, Line};
-use bursar::limits::window::{Period, Window};
-use bursar::units::Timestamp;
 use proptest::prelude::*;
 
 use crate::engine::{self, Account};

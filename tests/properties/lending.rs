@@ -5,9 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use crate::proxy::{Call, Proxy, usage};
+use bursar::base::name::LimitKey;
 use bursar::limits::account::Account;
 use bursar::limits::lend::ChildKey;
-use bursar::limits::stacked::LimitKey;
 use bursar::state::store::tenant_key;
 use bursar::tenant::TenantId;
 use proptest::prelude::*;

@@ -2,21 +2,23 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use bursar::base::units::Unit;
+use bursar::base::units::{Cost, Micros, Ppm, Timestamp, Tokens};
+use bursar::calendar::window::Period;
 use bursar::estimate::Estimate;
 use bursar::estimate::learn::BytesPerToken;
+use bursar::lease::quota::Quota;
 use bursar::limits::account::{Account, DEFAULT_EXPIRY};
-use bursar::limits::bucket::{Bucket, NotNow, Quota};
-use bursar::limits::budget::{Budget, Unit};
+use bursar::limits::bucket::{Bucket, NotNow};
+use bursar::limits::budget::Budget;
 use bursar::limits::capacity::{Capacity, Headroom, Priority, Taken};
 use bursar::limits::pace::{Burn, Pace};
-use bursar::limits::window::Period;
 use bursar::plan::{Limits, OnExhausted, Preferences, Sticky};
 use bursar::policy::{
     Conditions, ConversationPlacement, Decision, Reason, Refusal, Request, Scope, decide, remember,
 };
 use bursar::state::record::Record;
 use bursar::tier::{Ladder, LadderPlace, Needs, Price, Rates, Tier, TierSet};
-use bursar::units::{Cost, Micros, Ppm, Timestamp, Tokens};
 use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp::from_secs(1_709_208_000);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bursar::base::units::Timestamp;
 use bursar::tier::pressure::{
     GUESTS, JITTER, LONGEST, PROBE, PressureKey, Pressures, RefusalKind, UpstreamRefusal,
 };
-use bursar::units::Timestamp;
 use proptest::prelude::*;
 
 const CONFIGURED: u64 = 3;

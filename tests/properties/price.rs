@@ -1,7 +1,7 @@
 //! What holds of every price and every usage.
 
+use bursar::base::units::{Ppm, Tokens};
 use bursar::tier::{Price, Rates, Step};
-use bursar::units::{Ppm, Tokens};
 use bursar::usage::{ServiceTier, Usage};
 use proptest::prelude::*;
 

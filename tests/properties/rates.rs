@@ -3,15 +3,16 @@
 
 use std::num::NonZeroU64;
 
-use bursar::lease::buckets::{join, shared_buckets};
+use bursar::base::units::{Ppm, Timestamp};
 use bursar::lease::grant::Unreachable;
 use bursar::lease::line::Holder;
+use bursar::lease::quota::{Part, Quota, WHOLE};
 use bursar::lease::rate::{RateAnswer, RateLine};
 use bursar::lease::share::{FirstRequest, Share};
-use bursar::limits::bucket::{Bucket, Part, Quota, WHOLE};
+use bursar::limits::bucket::Bucket;
 use bursar::plan::Limits;
 use bursar::state::record::Record;
-use bursar::units::{Ppm, Timestamp};
+use bursar::state::shared_buckets::{join, shared_buckets};
 use proptest::prelude::*;
 
 use crate::pool::{self, Pool};

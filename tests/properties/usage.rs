@@ -1,10 +1,10 @@
 //! Usage is read from an answer as from its tree.
 
+use bursar::base::units::Tokens;
 use bursar::body::json::{Field, text};
 use bursar::http::Headers;
 use bursar::provider::Endpoint;
 use bursar::provider::usage::UsageReader;
-use bursar::units::Tokens;
 use bursar::usage::Usage;
 use proptest::prelude::*;
 use serde_json::Value;

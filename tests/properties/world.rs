@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bursar::lease::line::{Answer, Line, Status};
-use bursar::lease::teller::{Message, Teller};
 use bursar::state::slots::SlotSeed;
+use bursar::teller::{Message, Teller};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use crate::opening::{BODY, RESERVED, STREAMED, USAGE_EVENT, config, held, spent, stream, with};
 use crate::proxy::{Proxy, usage};
+use bursar::base::units::Cost;
 use bursar::http::Properties;
-use bursar::units::Cost;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

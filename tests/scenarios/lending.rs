@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use crate::proxy::{Proxy, usage};
+use bursar::base::name::LimitKey;
 use bursar::limits::account::Account;
 use bursar::limits::lend::ChildKey;
-use bursar::limits::stacked::LimitKey;
 use bursar::state::store::tenant_key;
 use bursar::tenant::TenantId;
 use serde_json::{Value, json};

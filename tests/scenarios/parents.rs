@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::proxy::{Proxy, usage};
-use bursar::limits::stacked::LimitKey;
+use bursar::base::name::LimitKey;
 use bursar::state::store::tenant_key;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]

@@ -1,13 +1,13 @@
 //! Token buckets that proxies share: what requests see of them, what the store hears, and how a share follows what is asked.
 #![allow(clippy::panic, reason = "a failed set-up is a failed test")]
 
+use bursar::base::units::Ppm;
 use bursar::lease::call::AnyLine;
 use bursar::lease::line::Status;
+use bursar::lease::quota::{Part, WHOLE};
 use bursar::lease::rate::RateAnswer;
-use bursar::lease::teller::{Message, Teller};
-use bursar::limits::bucket::{Part, WHOLE};
 use bursar::state::slots::SlotSeed;
-use bursar::units::Ppm;
+use bursar::teller::{Message, Teller};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -2,8 +2,8 @@
 
 use crate::opening::{BODY, RESERVED, config, held, spent, with};
 use crate::proxy::{Proxy, usage};
+use bursar::base::units::Cost;
 use bursar::state::store::tenant_key;
-use bursar::units::Cost;
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::proxy::{Call, Proxy, usage};
-use bursar::lease::teller::Teller;
-use bursar::limits::stacked::LimitKey;
+use bursar::base::name::LimitKey;
+use bursar::teller::Teller;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -1,7 +1,7 @@
 //! Budgets that proxies share: what a request sees of it, and what the store hears.
 
 use crate::proxy::{Call, Proxy, usage};
-use bursar::lease::teller::{Message, Note, Outcome, Teller};
+use bursar::teller::{Message, Note, Outcome, Teller};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

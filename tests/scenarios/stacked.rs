@@ -1,8 +1,9 @@
 //! Limits that stack: several budgets and buckets of one tenant, all of them or none.
 
 use crate::proxy::{Proxy, usage};
-use bursar::limits::stacked::{LimitKey, State};
-use bursar::units::Tokens;
+use bursar::base::name::LimitKey;
+use bursar::base::units::Tokens;
+use bursar::limits::stacked::State;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

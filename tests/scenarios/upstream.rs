@@ -3,7 +3,7 @@
 mod left;
 
 use crate::proxy::{Call, Proxy, usage};
-use bursar::pressed::PressureView;
+use bursar::health::pressed::PressureView;
 use bursar::state::store::PRESSURE_KEY;
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]

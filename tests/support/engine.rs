@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use bursar::base::units::Timestamp;
 use bursar::lease::line::{Answer, Line, MOST, Status};
-use bursar::units::Timestamp;
 
 const EPOCH: u64 = 10_000;
 const EARLY: u64 = 10_000;

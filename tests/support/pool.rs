@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bursar::lease::line::Status;
+use bursar::lease::quota::WHOLE;
 use bursar::lease::rate::{RateAnswer, RateLine};
-use bursar::limits::bucket::WHOLE;
 
 /// Less than this is not worth going down.
 const WORTH: u64 = 30_000;

@@ -15,17 +15,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bursar::admission::Watch;
+use bursar::base::text::Text;
+use bursar::base::units::Timestamp;
 use bursar::body::rewrite::splice;
 use bursar::config::Config;
 use bursar::exchange::{BodyChange, Exchange, HeaderChange, HeldBytes, Next, Step, Warm};
+use bursar::health::pressed::PressureView;
 use bursar::http::{Headers, Properties};
-use bursar::pressed::PressureView;
 use bursar::report::metrics::Metric;
 use bursar::report::refusal::Reply;
 use bursar::state::record::Record;
 use bursar::state::store::tenant_key;
-use bursar::text::Text;
-use bursar::units::Timestamp;
 
 use crate::store::FakeStore;
 

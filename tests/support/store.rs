@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 
-use bursar::metric::Series;
+use bursar::published::metric::Series;
 use bursar::state::slots::SlotSeed;
 use bursar::state::store::{PutError, Store, Version};
 

@@ -1,6 +1,6 @@
+use crate::calendar::window::{Calendar, Period, Weekday};
+use crate::calendar::zone::Zone;
 use crate::config::tests::{acme, rejects_at, with};
-use crate::limits::window::{Calendar, Period, Weekday};
-use crate::limits::zone::Zone;
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

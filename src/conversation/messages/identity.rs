@@ -3,8 +3,8 @@
 use std::hash::{Hash, Hasher};
 
 use super::Role;
+use crate::base::hash::{StableHasher, stable};
 use crate::conversation::ConversationId;
-use crate::hash::{StableHasher, stable};
 
 /// What distinguishes a conversation from others, as far as it was read. Only raw texts count: attributes such as `cache_control`
 /// move from turn to turn, and a text may stand alone or in a block.

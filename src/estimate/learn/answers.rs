@@ -4,7 +4,7 @@
 //! and a quarter. The reservation is the mean plus twice the deviation. (A retransmission timer takes four times, since a single
 //! timer that is too short is a mistake; here long and short answers of many requests balance.) Nine in ten chat answers are shorter.
 
-use crate::units::Tokens;
+use crate::base::units::Tokens;
 
 /// Output tokens to reserve for an answer of unknown length.
 ///

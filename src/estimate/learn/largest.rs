@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use crate::base::units::{Cost, Micros, Timestamp, Tokens, share, share_up};
 use crate::estimate::Estimate;
 use crate::tier::Price;
-use crate::units::{Cost, Micros, Timestamp, Tokens, share, share_up};
 
 /// Requests in a full generation.
 const FULL: u8 = 100;

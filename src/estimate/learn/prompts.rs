@@ -6,7 +6,7 @@
 
 use std::num::NonZeroU64;
 
-use crate::units::{Tokens, share, share_up};
+use crate::base::units::{Tokens, share, share_up};
 
 /// Bytes of a body for each of its prompt tokens, with the JSON around them. In 1/65,536, so that short prompts count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,8 @@
 //! A grant as the bytes of a record.
 
 use super::Grant;
+use crate::base::units::Timestamp;
 use crate::lease::line::Holder;
-use crate::units::Timestamp;
 
 const WORDS: usize = 14;
 

@@ -1,9 +1,9 @@
 //! A share of a rate as the bytes of a record.
 
 use super::Rate;
+use crate::base::name::LimitKey;
+use crate::base::units::Timestamp;
 use crate::lease::line::Holder;
-use crate::limits::stacked::LimitKey;
-use crate::units::Timestamp;
 
 /// The length of a [`Rate`] in a record, without its limit.
 const BYTES: usize = 8 * WORDS;

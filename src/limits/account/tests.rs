@@ -1,5 +1,6 @@
 use super::*;
-use crate::limits::budget::{Unit, tokens};
+use crate::base::units::Unit;
+use crate::limits::budget::tokens;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

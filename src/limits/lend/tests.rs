@@ -1,6 +1,7 @@
 use super::*;
+use crate::base::units::Unit;
 use crate::limits::account::{DEFAULT_EXPIRY, Reservation};
-use crate::limits::budget::{Unit, tokens};
+use crate::limits::budget::tokens;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

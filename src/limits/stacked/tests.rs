@@ -1,9 +1,10 @@
 use std::num::NonZeroU64;
 
 use super::*;
+use crate::base::units::Unit;
+use crate::calendar::window::Period;
 use crate::limits::account::DEFAULT_EXPIRY;
-use crate::limits::budget::{Unit, tokens};
-use crate::limits::window::Period;
+use crate::limits::budget::tokens;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

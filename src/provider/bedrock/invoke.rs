@@ -2,6 +2,7 @@
 //! the last event of a stream.
 
 use super::{beside, error, tier_header};
+use crate::base::units::Tokens;
 use crate::body::base64::decode;
 use crate::body::json::{Repeats, Scanner, Shape, members, text};
 use crate::http::Headers;
@@ -13,7 +14,6 @@ use crate::provider::read::{
 use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::provider::{answer, anthropic, compatible};
 use crate::tier::Needs;
-use crate::units::Tokens;
 use crate::usage::{CacheCount, EventFacts, EventKind, ServiceTier, Usage};
 
 /// The model's own body.

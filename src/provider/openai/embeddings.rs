@@ -2,12 +2,12 @@
 
 use super::request::EMBEDDINGS;
 use super::{Chat, chunk, error};
+use crate::base::units::Tokens;
 use crate::body::json::{Scanner, Shape};
 use crate::provider::answer::USAGE;
 use crate::provider::read::{tokens, value};
 use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::tier::Needs;
-use crate::units::Tokens;
 use crate::usage::{EventFacts, Usage};
 
 /// Embeddings.

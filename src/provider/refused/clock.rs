@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::units::{Timestamp, nanos};
+use crate::base::units::{Timestamp, nanos};
 
 /// A number of units, with a fraction or without one.
 pub(super) fn count(digits: &[u8], unit: Duration) -> Option<Duration> {

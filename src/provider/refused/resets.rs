@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::clock::{count, date, go_duration};
+use crate::base::units::Timestamp;
 use crate::http::Headers;
-use crate::units::Timestamp;
 
 /// What a limit counts, and the headers that say what is left of it and when it is full again.
 ///

@@ -6,19 +6,20 @@
 use std::time::Duration;
 
 use super::Header;
-use crate::header_group::{HeaderGroup, HeaderGroups};
+use crate::base::text::{Text, push_number};
+use crate::base::units::Timestamp;
+use crate::lease::quota::Quota;
 use crate::limits::account::Account;
-use crate::limits::bucket::{Bucket, Quota};
+use crate::limits::bucket::Bucket;
 use crate::limits::budget::Budget;
 use crate::limits::capacity::Headroom;
 use crate::limits::stacked::{BUCKET, BUDGET, Limit, Rule, State};
 use crate::plan::Limits;
 use crate::policy::{Book, Payer};
 use crate::provider::{LimitNames, UpstreamLimit};
+use crate::published::header_group::{HeaderGroup, HeaderGroups};
 use crate::report::standing::Counted;
 use crate::state::record::Record;
-use crate::text::{Text, push_number};
-use crate::units::Timestamp;
 
 /// What the tenant's limits are and how much of them is left, reservations counted as gone. `books`: limits of others that it is
 /// charged on; a parent's are reported only where they are visible. `room`: the capacity, if that refuses the request; otherwise it
@@ -334,8 +335,9 @@ fn go_duration(time: Duration) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::budget::{Unit, tokens};
-    use crate::limits::window::Period;
+    use crate::base::units::Unit;
+    use crate::calendar::window::Period;
+    use crate::limits::budget::tokens;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -1,10 +1,10 @@
 //! What version 6 adds: children with guaranteed shares of budgets, by the places of their accounts.
 
 use super::{PLACES, Record, account_at, account_mut, put_count};
-use crate::bytes::{Corrupt, Input};
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::units::{Cost, Micros, Timestamp, Tokens};
 use crate::limits::account::{HOLDS, Hold};
 use crate::limits::lend::{CHILDREN, Child, ChildKey};
-use crate::units::{Cost, Micros, Timestamp, Tokens};
 
 /// Whether there are any.
 pub(super) fn has_any(record: &Record) -> bool {

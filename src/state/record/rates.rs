@@ -1,11 +1,13 @@
 //! What version 7 adds: shares of buckets that proxies share, each by the place of its bucket, and what part that has.
 
 use super::{PLACES, Record};
-use crate::bytes::{Corrupt, Input};
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::name::LimitKey;
+use crate::base::units::Ppm;
+use crate::lease::quota::{Part, WHOLE};
 use crate::lease::rate::Rate;
-use crate::limits::bucket::{Bucket, Part, WHOLE};
-use crate::limits::stacked::{BUCKET, Entry, LimitKey, State};
-use crate::units::Ppm;
+use crate::limits::bucket::Bucket;
+use crate::limits::stacked::{BUCKET, Entry, State};
 
 /// In the place of a part: one on credit.
 const CREDIT: u32 = u32::MAX;

@@ -1,10 +1,10 @@
 //! What version 5 adds: the slices of shared budgets, each by the place of its account.
 
 use super::{PLACES, Record, account_at, account_mut};
-use crate::bytes::{Corrupt, Input};
+use crate::base::bytes::{Corrupt, Input};
+use crate::base::units::Unit;
 use crate::lease::grant::{BYTES, Grant};
 use crate::lease::slice::Slice;
-use crate::limits::budget::Unit;
 
 /// Beside the unit: an operator's changes follow.
 const CHANGED: u8 = 2;

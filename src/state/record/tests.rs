@@ -1,15 +1,16 @@
 mod versions;
 
 use super::*;
+use crate::base::units::Unit;
+use crate::base::units::{Micros, Ppm, Timestamp, Tokens};
 use crate::estimate::learn::Observation;
 use crate::lease::grant::Grant;
 use crate::lease::line::Holder;
 use crate::lease::rate::Rate;
 use crate::lease::slice::Slice;
-use crate::limits::budget::{Unit, tokens};
+use crate::limits::budget::tokens;
 use crate::limits::lend::{Child, ChildKey};
 use crate::limits::stacked::BUCKET;
-use crate::units::{Micros, Ppm, Timestamp, Tokens};
 use versions::{changed_slice, rate};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

@@ -7,9 +7,9 @@
 use std::io;
 use std::path::Path;
 
+use bursar::base::units::Tokens;
 use bursar::estimate::Estimate;
 use bursar::estimate::learn::BytesPerToken;
-use bursar::units::Tokens;
 use tiktoken_rs::{ChatCompletionRequestMessage, num_tokens_from_messages};
 
 const TEXTS: [(&str, &str); 10] = [

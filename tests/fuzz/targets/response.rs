@@ -1,8 +1,8 @@
 //! [`bursar::provider::usage`]: an answer of any type and any wire says the same, and goes on as the same bytes, in any chunking.
 
+use bursar::base::units::Tokens;
 use bursar::provider::usage::UsageReader;
 use bursar::tier::{self, Price, Rates};
-use bursar::units::Tokens;
 use bursar::usage::Usage;
 
 use super::input::Input;

@@ -4,16 +4,16 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 
+use bursar::base::units::Timestamp;
 use bursar::config::Config;
 use bursar::exchange::{Exchange, HeldBytes, Next, Step, Warm};
+use bursar::health::pressed::PressureView;
 use bursar::http::{Headers, Properties};
 use bursar::limits::account::Account;
-use bursar::pressed::PressureView;
 use bursar::report::log_fields::Field;
 use bursar::report::metrics::Metric;
 use bursar::state::record::Record;
 use bursar::state::store::tenant_key;
-use bursar::units::Timestamp;
 use serde_json::{Value, json};
 
 use crate::store::FakeStore;

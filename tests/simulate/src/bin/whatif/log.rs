@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bursar::units::Timestamp;
+use bursar::base::units::Timestamp;
 use serde_json::Value;
 
 /// A request, as it was.

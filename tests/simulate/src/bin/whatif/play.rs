@@ -5,13 +5,13 @@ use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bursar::base::units::{Timestamp, Tokens};
 use bursar::config::Config;
 use bursar::exchange::{Exchange, HeldBytes, Next, Step, Warm};
+use bursar::health::pressed::PressureView;
 use bursar::http::{Headers, Properties};
-use bursar::pressed::PressureView;
 use bursar::report::metrics::Metric;
 use bursar::tier::place;
-use bursar::units::{Timestamp, Tokens};
 use bursar::usage::Usage;
 use serde_json::{Value, json};
 

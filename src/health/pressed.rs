@@ -10,16 +10,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::admission::ledger::Ledger;
-use crate::hash::stable;
-use crate::metric::Series;
+use crate::base::hash::stable;
+use crate::base::units::Timestamp;
+use crate::health::sla::served_at;
 use crate::policy::Request;
-use crate::sla::served_at;
+use crate::published::metric::Series;
 use crate::state::store::{
     Contended, PRESSURE_KEY, StateFaults, Store, Updated, Write, update_telling,
 };
 use crate::tier::pressure::{PressureKey, Pressures, UpstreamRefusal};
 use crate::tier::{LadderPlace, TierSet};
-use crate::units::Timestamp;
 
 /// How old what a worker knows may be.
 pub const REFRESH: Duration = Duration::from_millis(50);

@@ -10,12 +10,12 @@
 use std::time::Duration;
 
 use crate::admission::ledger::Ledger;
+use crate::base::units::Timestamp;
 use crate::plan::Sla;
 use crate::policy::{Decision, Request, decide};
 use crate::state::store::{Contended, StateFaults, Store, Updated, Write, latency_key, update};
 use crate::tier::latency::{Latency, Standing};
 use crate::tier::{Ladder, TierSet};
-use crate::units::Timestamp;
 
 /// Kinds of answers that are measured apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::metric::Series;
-use crate::name::NameHashing;
+use crate::base::name::NameHashing;
+use crate::published::metric::Series;
 
 /// What was counted. Bounded, as the series are.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::metric::{Family, Label};
+    use crate::published::metric::{Family, Label};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

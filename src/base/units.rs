@@ -14,6 +14,26 @@ pub struct Tokens(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);
 
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Model tokens.
+    Tokens,
+    /// Millionths of a US dollar.
+    UsdMicros,
+}
+
+impl Unit {
+    /// The part of a cost that is counted in this unit.
+    #[must_use]
+    pub fn of(self, cost: Cost) -> u64 {
+        match self {
+            Self::Tokens => cost.tokens.0,
+            Self::UsdMicros => cost.usd.0,
+        }
+    }
+}
+
 /// What a request costs, in both units that a budget can be kept in.
 ///
 /// Both are always counted, so that changing a budget's unit keeps what was spent.

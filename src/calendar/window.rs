@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::civil::{DAY, HOUR, month};
 use super::zone::Zone;
-use crate::units::{Timestamp, nanos, times};
+use crate::base::units::{Timestamp, nanos, times};
 
 /// How often a budget starts anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ const LAST_MONTH: u32 = 11;
 const ERA_SHIFT: u32 = 719_468;
 const DAYS_PER_ERA: u32 = 146_097;
 
-/// The first day of the month that a day is in, and of the next one. Days fit into 32 bits: a [`crate::units::Timestamp`] has no
+/// The first day of the month that a day is in, and of the next one. Days fit into 32 bits: a [`crate::base::units::Timestamp`] has no
 /// more than 213,503, and calculating with those is quick.
 pub(super) fn month(day: u32) -> (u32, u32) {
     let (year, month) = civil(day);

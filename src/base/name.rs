@@ -1,5 +1,6 @@
 //! Names of tenants, plans, tiers and models, which every request hands on: shared, and hashed once.
 
+use crate::base::hash::stable;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -132,6 +133,19 @@ impl Hasher for NameHasher {
     fn finish(&self) -> u64 {
         // The table looks at the lowest bits, the product is best in its highest.
         self.0.rotate_left(20)
+    }
+}
+
+/// The hash of a limit's name. Stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitKey(pub u32);
+
+impl LimitKey {
+    /// The key of the limit of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let hash = stable(name);
+        Self(u32::try_from(hash >> 32).unwrap_or_default())
     }
 }
 

@@ -2,19 +2,20 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::hash::StableHasher;
+use crate::base::hash::StableHasher;
+use crate::base::name::LimitKey;
+use crate::base::units::{Cost, Timestamp};
 use crate::lease::grant::{Grant, NoRoom, Terms};
 use crate::lease::line::{Answer, Holder, Line, Status};
 use crate::lease::share::{FirstRequest, Share};
 use crate::lease::slice::Slice;
 use crate::limits::account::Account;
 use crate::limits::budget::Budget;
-use crate::limits::stacked::{BUDGET, Limit, LimitKey, Rule, State};
-use crate::metric::Label;
+use crate::limits::stacked::{BUDGET, Limit, Rule, State};
 use crate::plan::Limits;
+use crate::published::metric::Label;
 use crate::state::record::Record;
 use crate::state::slots::SlotSeed;
-use crate::units::{Cost, Timestamp};
 
 /// A budget that proxies share, and its account.
 pub struct SharedBudget<'a> {

@@ -1,14 +1,16 @@
 //! The token buckets of a record that proxies share: what was asked of each here, what is said about it, and what is heard.
 
+use crate::base::name::LimitKey;
+use crate::base::units::{Ppm, Timestamp};
 use crate::lease::grant::Told;
 use crate::lease::line::{Holder, Status};
+use crate::lease::quota::{Part, Quota};
 use crate::lease::rate::{Rate, RateAnswer, RateLine};
 use crate::lease::share::Share;
-use crate::limits::bucket::{Bucket, Part, Quota};
-use crate::limits::stacked::{BUCKET, Limit, LimitKey, Rule, State};
+use crate::limits::bucket::Bucket;
+use crate::limits::stacked::{BUCKET, Limit, Rule, State};
 use crate::plan::Limits;
 use crate::state::record::Record;
-use crate::units::{Ppm, Timestamp};
 
 /// A bucket that proxies share, and this proxy's part of it.
 pub struct SharedBucket<'a> {

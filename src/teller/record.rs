@@ -2,19 +2,19 @@
 
 use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::tenant::Tenant;
+use crate::base::name::LimitKey;
+use crate::base::units::Timestamp;
+use crate::base::units::Unit;
 use crate::config::Global;
-use crate::lease::book::{SharedBudget, draw, shared_budgets};
-use crate::lease::buckets::{self, shared_buckets};
 use crate::lease::call::AnyLine;
 use crate::lease::grant::Told;
 use crate::lease::line::{Account, Answer, Holder, Line};
 use crate::lease::rate::{RateAnswer, RateLine};
-use crate::lease::teller::Said;
-use crate::limits::budget::Unit;
-use crate::limits::stacked::LimitKey;
 use crate::report::metrics::{self, Metric};
+use crate::state::shared_buckets::{self, shared_buckets};
+use crate::state::shared_budgets::{SharedBudget, draw, shared_budgets};
 use crate::state::store::Store;
-use crate::units::Timestamp;
+use crate::teller::Said;
 
 /// Tries before a record is left to the next look.
 const TRIES: u32 = 64;
@@ -47,7 +47,7 @@ pub(super) fn say<S: Store>(
             next = next.into_iter().chain(shared.due(now)).min();
         }
         if limits.has_shared_buckets() {
-            buckets::join(limits, record, drawn(store, tenant, now), now);
+            shared_buckets::join(limits, record, drawn(store, tenant, now), now);
             for mut shared in shared_buckets(limits, record) {
                 if let Some(line) = shared.say(restates, now) {
                     let id = tenant.id.account();
@@ -120,7 +120,7 @@ pub(super) fn hear<'a, S: Store>(
             next = next.into_iter().chain(shared.due(now)).min();
         }
         if limits.has_shared_buckets() {
-            buckets::join(limits, record, drawn(store, tenant, now), now);
+            shared_buckets::join(limits, record, drawn(store, tenant, now), now);
             for mut shared in shared_buckets(limits, record) {
                 for (at, line) in bucket_lines(said, shared.key()) {
                     let answer = answer(at).map(RateAnswer::from);

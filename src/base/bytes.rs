@@ -1,6 +1,6 @@
 //! Reading stored bytes back: little-endian numbers, one after the other.
 
-use crate::units::{Cost, Micros, Timestamp, Tokens};
+use crate::base::units::{Cost, Micros, Timestamp, Tokens};
 
 /// Bytes that are none of ours: truncated, newer, or another plugin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ pub mod tally;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use crate::name::Name;
+use crate::base::name::Name;
+use crate::base::text::Text;
 
 /// One of the series of a metric. Its name is written out once, when it is defined in the proxy; from then on
 /// it is identified by its parts.
@@ -181,12 +182,21 @@ fn push_label(name: &mut String, value: &str) {
     }));
 }
 
+impl From<&Label> for Text {
+    fn from(label: &Label) -> Self {
+        match label {
+            Label::Word(word) => Self::Word(word),
+            Label::Name(name) => Self::Name(name.clone()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    use crate::name::NameHashing;
+    use crate::base::name::NameHashing;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

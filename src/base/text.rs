@@ -3,9 +3,8 @@
 
 use std::fmt;
 
-use crate::metric::Label;
-use crate::name::Name;
-use crate::units::Ppm;
+use crate::base::name::Name;
+use crate::base::units::Ppm;
 
 /// A text, cheap to hand on.
 #[derive(Clone, Debug)]
@@ -72,15 +71,6 @@ impl From<u64> for Text {
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self::Own(text)
-    }
-}
-
-impl From<&Label> for Text {
-    fn from(label: &Label) -> Self {
-        match label {
-            Label::Word(word) => Self::Word(word),
-            Label::Name(name) => Self::Name(name.clone()),
-        }
     }
 }
 

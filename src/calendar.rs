@@ -1,0 +1,5 @@
+//! When a limit starts anew: its [`window`], by the clocks of a [`zone`].
+
+pub(crate) mod civil;
+pub mod window;
+pub mod zone;
