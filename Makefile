@@ -50,6 +50,7 @@ BINARYEN := $(STAMPS)/binaryen-$(BINARYEN_VERSION)
 CARGO_CYCLONEDX := $(STAMPS)/cargo-cyclonedx-$(CARGO_CYCLONEDX_VERSION)
 CRANE := $(STAMPS)/crane-$(CRANE_VERSION)
 PROMETHEUS := $(TOOLS)/prometheus/promtool
+CLIENTS := $(TOOLS)/clients/fetched
 STORES := $(TOOLS)/stores/redis-server $(TOOLS)/stores/valkey-server
 COSIGN := $(STAMPS)/cosign-$(COSIGN_VERSION)
 WASM_BINDGEN = $(STAMPS)/wasm-bindgen-$(WASM_BINDGEN_VERSION)
@@ -170,7 +171,7 @@ test-e2e: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) 
 	@$(WITH_NODE) $(PY) -m pytest tests/e2e
 
 # Outside `make test`: it builds the module a second time, and needs Go for the registry and cosign.
-test-image: image $(CRANE) $(COSIGN) ## the image: built twice, pushed to a registry, pulled, signed and verified (needs Go)
+test-image: image $(CRANE) $(COSIGN) | $(CLIENTS) ## the image: built twice, pushed to a registry, pulled, signed and verified (needs Go)
 	$(call say,the image)
 	@$(PY) -m pip install --quiet -r tests/image/requirements.txt
 	@$(WITH_NODE) $(PY) -m pytest -q -p no:cacheprovider tests/image
@@ -389,6 +390,19 @@ $(PROMETHEUS): | $(STAMPS)
 	  && { apt-get download -qq prometheus || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus; }; } 2> fetch.log; } \
 	  || { echo '==> without the tests in a real Prometheus: it is neither on PATH nor to be had (Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus)'; exit 0; }; \
 	dpkg-deb -x *.deb package; mv package/usr/bin/prometheus package/usr/bin/promtool .; rm -rf *.deb package; touch promtool prometheus
+
+# Docker, containerd and a registry from Debian's packages, of which nothing but the files is taken; where they are not to be had, the
+# tests take what is on PATH, or are left out.
+CLIENT_PACKAGES := docker.io containerd runc docker-registry
+
+$(CLIENTS):
+	@mkdir -p $(@D)
+	@echo '==> fetching Docker and containerd'; cd $(@D); rm -rf *.deb package; \
+	{ command -v dpkg-deb > /dev/null \
+	  && { apt-get download -qq $(CLIENT_PACKAGES) || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq $(CLIENT_PACKAGES); }; } 2> fetch.log; } \
+	  || { echo '==> not to be had (Debian, Ubuntu: apt-get install $(CLIENT_PACKAGES))'; exit 0; }; \
+	for package in *.deb; do dpkg-deb -x $$package package; done; \
+	find package/usr/bin package/usr/sbin -type f -exec mv {} . ';'; rm -rf *.deb package; touch fetched
 
 stores: $(STORES) ## the Redis and the Valkey that global budgets are tested against
 
