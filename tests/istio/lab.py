@@ -42,6 +42,11 @@ outboundTrafficPolicy: {mode: ALLOW_ANY}
 """
 
 
+WEB = "http://127.0.0.1:26600/bursar.wasm"
+# Of the pods that fetch an image: the tests' registry has no TLS.
+REGISTRY = {"WASM_INSECURE_REGISTRIES": "registry.local:26500"}
+
+
 def shipped_mesh_config():
     (document,) = load(ROOT / "istio/mesh-config.yaml")
     return document["spec"]["meshConfig"]

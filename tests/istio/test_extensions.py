@@ -1,17 +1,12 @@
 """TrafficExtension and WasmPlugin: the module by file, over HTTP and from a registry."""
 
-import hashlib
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import lab
 import pytest
 from lab import ask
 
 FILE = "file:///var/local/bursar/bursar.wasm"
-HTTP = "http://127.0.0.1:26600/bursar.wasm"
 IMAGE = lab.ROOT / "target/image"   # of `make image`
 OCI = "oci://registry.local:26500/bursar"
 TAGGED = f"{OCI}:1"
@@ -20,9 +15,6 @@ TAGGED = f"{OCI}:1"
 def pinned():
     """The image by its digest: what a signature is about."""
     return f"{OCI}@{(IMAGE / 'digest').read_text(encoding='utf-8').strip()}"
-
-
-REGISTRY = {"WASM_INSECURE_REGISTRIES": "registry.local:26500"}
 
 
 def configuration():
@@ -42,49 +34,12 @@ def wasm_plugin(url, plugin_configuration=None, **more):
 
 
 @pytest.fixture(scope="module")
-def mesh():
-    with lab.Mesh() as mesh:
-        mesh.start(lab.other_host(), *lab.load(lab.EGRESS))
-        mesh.add_pod()
-        yield mesh
-
-
-@pytest.fixture(scope="module")
-def web(mesh):
-    """A server of files with the module; the module's checksum."""
-    folder = lab.LAB / "web"
-    folder.mkdir(exist_ok=True)
-    module = Path(os.environ["WASM"]).read_bytes()
-    (folder / "bursar.wasm").write_bytes(module)
-    mesh.processes.start("web", [sys.executable, "-m", "http.server", "26600", "--bind", "127.0.0.1", "--directory", folder])
-    lab.until(lambda: lab.answers("http://127.0.0.1:26600/"), "the web server")
-    return hashlib.sha256(module).hexdigest()
-
-
-@pytest.fixture(scope="module")
 def registry(mesh):
     """A registry with the module's image."""
     (lab.LAB / "registry").mkdir(exist_ok=True)
     mesh.processes.start("registry", ["crane", "registry", "serve", "--address", "127.0.0.1:26500", "--disk", lab.LAB / "registry"])
     lab.until(lambda: lab.answers("http://127.0.0.1:26500/v2/"), "the registry")
     subprocess.run(["crane", "push", IMAGE / "oci", "127.0.0.1:26500/bursar:1"], check=True, capture_output=True)
-
-
-@pytest.fixture
-def pod(mesh):
-    """start(document): a pod that starts with it; afterwards it is taken away again."""
-    documents = []
-
-    def start(document):
-        documents.append(document)
-        lab.apply(document)
-        mesh.start_proxy(environment=REGISTRY)
-        return mesh
-
-    yield start
-    mesh.stop_proxy()
-    for document in documents:
-        lab.delete(document)
 
 
 def meters_updates_and_lets_go(mesh, make, url, **more):
@@ -117,8 +72,8 @@ def test_by_file(pod, make):
 
 
 def test_over_http_with_a_checksum(pod, web):
-    document = traffic_extension(HTTP, sha256=web)
-    meters_updates_and_lets_go(pod(document), traffic_extension, HTTP, sha256=web)
+    document = traffic_extension(lab.WEB, sha256=web)
+    meters_updates_and_lets_go(pod(document), traffic_extension, lab.WEB, sha256=web)
 
 
 @pytest.mark.parametrize("make", [traffic_extension, wasm_plugin])

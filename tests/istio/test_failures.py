@@ -9,31 +9,6 @@ from lab import ask
 NOTHING = "oci://registry.local:26500/nothing:1"
 
 
-@pytest.fixture(scope="module")
-def mesh():
-    with lab.Mesh() as mesh:
-        mesh.start(lab.other_host(), *lab.load(lab.EGRESS))
-        mesh.add_pod()
-        yield mesh
-
-
-@pytest.fixture
-def pod(mesh):
-    """start(document, is_awaited): a pod that starts with it; afterwards it is taken away again."""
-    documents = []
-
-    def start(document, is_awaited=True):
-        documents.append(document)
-        lab.apply(document)
-        mesh.start_proxy(is_awaited=is_awaited)
-        return mesh
-
-    yield start
-    mesh.stop_proxy()
-    for document in documents:
-        lab.delete(document)
-
-
 def extension(change):
     (document,) = lab.load(lab.ROOT / "istio/traffic-extension.yaml")
     change(document["spec"]["wasm"])
