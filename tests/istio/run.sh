@@ -4,6 +4,8 @@
 set -euo pipefail
 # The newest that the Go module proxy serves: Istio's branch release-1.31, after 1.31.0-rc.0.
 version=v0.0.0-20260827124520-eed52ebb66ad
+# As kubectl's `apply -k` has it built in.
+kustomize_version=v5.8.1
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(realpath -m "$1") python=$2 envoy=$(realpath "$3") module=$(realpath "$4")
 shift 4
@@ -26,6 +28,13 @@ for at in "${!commands[@]}"; do
   fi
 done
 
+kustomize=$GOBIN/kustomize-$kustomize_version
+if [ ! -x "$kustomize" ]; then
+  echo '==> building kustomize'
+  go install -ldflags='-s -w' "sigs.k8s.io/kustomize/kustomize/v5@$kustomize_version"
+  mv "$GOBIN/kustomize" "$kustomize"
+fi
+
 # What istio-init does by iptables; without the command.
 redirect=$GOBIN/redirect
 [ "$redirect" -nt "$here/redirect/main.go" ] || (cd "$here/redirect" && go build -o "$redirect" .)
@@ -33,7 +42,7 @@ redirect=$GOBIN/redirect
 modules=$GOPATH/pkg/mod
 source=$modules/istio.io/istio@$version
 gateway_api=$(awk '$1 == "sigs.k8s.io/gateway-api" {print $2}' "$source/go.mod")
-export ISTIO_LAB=$folder/lab ISTIO_BIN=$GOBIN ISTIO_SOURCE=$source ENVOY=$envoy WASM=$module REDIRECT=$redirect
+export ISTIO_LAB=$folder/lab ISTIO_BIN=$GOBIN ISTIO_SOURCE=$source ENVOY=$envoy WASM=$module REDIRECT=$redirect KUSTOMIZE=$kustomize
 export GATEWAY_API_SOURCE=$modules/sigs.k8s.io/gateway-api@$gateway_api/config/crd/standard
 mkdir -p "$ISTIO_LAB"
 echo "==> tests in $("$envoy" --version | grep -o 'version: [^ ]*') under Istio $version"
