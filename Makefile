@@ -219,7 +219,7 @@ fuzz: $(CARGO_FUZZ) | $(RUST) ## search the parsers for faults, guided by covera
 	    -print_final_stats=1 2>&1 | grep --line-buffered -avE '(NEW|REDUCE) '; done
 
 # Outside `make test`: the first time it builds Istio. ARGS goes to pytest, ARGS=--help lists what it takes.
-istio: image $(CRANE) ## bursar under a real istiod, in a network namespace (Linux, root, Go): ARGS="-k gateway"
+istio: image $(CRANE) | $(STORES) ## bursar under a real istiod, in a network namespace (Linux, root, Go): ARGS="-k gateway"
 	$(call say,bursar under a real istiod)
 	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" exec tests/istio/run.sh target/istio "$(CURDIR)/$(PY)" "$$($(PY) -c 'import sys; sys.path.insert(0, "envoy"); import render; print(render.envoy_binary())')" target/bursar.wasm $(ARGS)
 

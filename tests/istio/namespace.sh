@@ -12,7 +12,7 @@ fi
 ip link set lo up
 mkdir -p "$ISTIO_LAB/tls"
 cat > "$ISTIO_LAB/hosts" <<'HOSTS'
-127.0.0.1 localhost registry.local istiod.istio-system.svc
+127.0.0.1 localhost registry.local istiod.istio-system.svc redis.team-a.svc
 127.0.0.2 api.openai.com other.example
 HOSTS
 mount --bind "$ISTIO_LAB/hosts" /etc/hosts
