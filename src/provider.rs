@@ -22,7 +22,7 @@ pub use credential::credential;
 pub use endpoint::{Endpoint, is_encoded, parameter, speaker};
 pub use path::{PathModel, plain};
 pub use quota::{LimitNames, UpstreamLimit, limits_left};
-pub use read::{alternatives, body_model, leave_alternatives_out, limit_output};
+pub use read::{alternatives, body_model, leave_alternatives_out, limit_output, named_again};
 pub use wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 
 #[cfg(test)]

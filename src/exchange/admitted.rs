@@ -125,11 +125,11 @@ impl Admitted {
     /// models are removed, since a dearer one could answer.
     pub(super) fn model_edits(&self, body: &Scanner) -> Vec<Edit> {
         let wire = self.endpoint.wire;
-        if !self.is_changed() || !wire.names_model() {
+        let Some(key) = wire.model_key().filter(|_| self.is_changed()) else {
             return Vec::new();
-        }
+        };
         let mut edits = leave_alternatives_out(wire, body, &self.model);
-        let field = body.value(0);
+        let field = body.value(key);
         edits.extend(field.and_then(|field| {
             Some(Edit {
                 start: field.start,

@@ -14,7 +14,7 @@ use crate::exchange::placement;
 use crate::exchange::step::{HeaderChange, Step};
 use crate::health::pressed::PressureView;
 use crate::http::Headers;
-use crate::provider::{Endpoint, Facts, Fault, body_model};
+use crate::provider::{Endpoint, Facts, Fault, body_model, named_again};
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
 use crate::tier::Ladder;
@@ -296,7 +296,10 @@ impl RequestBody {
     /// What was read of the request; `None` while the model is not known.
     pub(super) fn parsed(&self) -> Result<Option<Parsed>, Fault> {
         let model = match &self.endpoint.model {
-            Some(model) => Some(model.name.clone()),
+            Some(model) => {
+                named_again(self.endpoint.wire, &self.scanner, &model.name)?;
+                Some(model.name.clone())
+            }
             None if self.endpoint.wire.may_omit_model(&self.scanner)
                 && self.scanner.value(0).is_none() =>
             {
@@ -317,7 +320,9 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
     const LIMITS: u64 = 128;
     let ladders = config.ladders.iter();
     let model = ladders.map(Ladder::longest_model).max();
-    let model = model.filter(|_| endpoint.wire.names_model()).unwrap_or(0);
+    let model = model
+        .filter(|_| endpoint.wire.model_key().is_some())
+        .unwrap_or(0);
     // Each list of names becomes a list of that one.
     let names = endpoint.wire.alternatives().iter();
     let names = names.fold(model, |sum, _| sum.saturating_add(model).saturating_add(2));

@@ -4,8 +4,8 @@
 
 use super::answer::{self, ERROR_KEY, USAGE, is_error, model_key, usage_key};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
-    output_limit, over_all, tokens, value,
+    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, count, flag, is_beyond, is_given, key, long_key,
+    no_overlong, output_limit, over_all, tokens, value,
 };
 use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{
@@ -36,6 +36,9 @@ const REQUEST: Shape = Shape::new(
         key(&["output_config", "task_budget"]),
         key(&["speed"]),
         key(&["service_tier"]),
+        MORE_ALTERNATIVES[0],
+        MORE_ALTERNATIVES[1],
+        MORE_ALTERNATIVES[2],
     ],
     PATTERNS,
 );
@@ -49,8 +52,13 @@ const OUTPUT_FORMAT: usize = 7;
 const CONFIG_FORMAT: usize = 8;
 /// OpenRouter's list, and Anthropic's own
 /// (<https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback>, read 2026-11-29).
-const ALTERNATIVES: [(usize, Alternatives); 2] =
-    [(9, Alternatives::Names), (10, Alternatives::Entries)];
+const ALTERNATIVES: [(usize, Alternatives); 5] = [
+    (9, Alternatives::Names),
+    (10, Alternatives::Entries),
+    (15, Alternatives::Entries),
+    (16, Alternatives::Entries),
+    (17, Alternatives::Names),
+];
 /// Most models refuse each of these.
 const EFFORTS: [usize; 3] = [11, 12, SPEED];
 const SPEED: usize = 13;

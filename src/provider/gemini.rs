@@ -5,8 +5,11 @@
 //! 0. Each chunk of a stream reports running totals.
 
 use super::answer::{self, ERROR_KEY, SERVICE_TIER, USAGE, model_key, usage_key};
-use super::read::{count_or_text, is_beyond, is_given, key, output_limit, over_all, tokens, value};
-use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use super::read::{
+    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, count_or_text, is_beyond, is_given, key, long_key,
+    no_overlong, output_limit, over_all, tokens, value,
+};
+use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::base::units::Tokens;
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, quoted, text};
 use crate::http::Headers;
@@ -40,6 +43,10 @@ const REQUEST: Shape = Shape::new(
         key(&[CONFIG_NAME, "imageConfig|image_config"]),
         key(&[CONFIG_NAME, "responseFormat|response_format"]),
         key(&["serviceTier|service_tier"]),
+        MODEL,
+        long_key(&["fallbacks"], MAX_ALTERNATIVES),
+        MORE_ALTERNATIVES[0],
+        MORE_ALTERNATIVES[1],
     ],
     &[
         pattern("inlineData", Needs::IMAGES),
@@ -72,6 +79,14 @@ const SPEECH: usize = 11;
 const PICTURES: usize = 12;
 const FORMAT: usize = 13;
 const ASKED_TIER: usize = 14;
+/// The path's, once more: LiteLLM's proxy prefers it to the path's (<https://github.com/BerriAI/litellm>,
+/// `google_endpoints/endpoints.py`, read 2026-11-30), and takes its lists of other models here, too.
+const NAMED_AGAIN: usize = 15;
+const ALTERNATIVES: [(usize, Alternatives); 3] = [
+    (16, Alternatives::Entries),
+    (17, Alternatives::Entries),
+    (18, Alternatives::Entries),
+];
 
 const RESPONSE: Shape = Shape::new(
     &[
@@ -97,13 +112,18 @@ impl Wire for Gemini {
         REQUEST
     }
 
-    fn names_model(&self) -> bool {
+    fn model_key(&self) -> Option<usize> {
+        Some(NAMED_AGAIN)
+    }
+
+    fn may_differ_from_path(&self) -> bool {
         false
     }
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
         let choices = count_or_text(body, CANDIDATES, "candidateCount")?.unwrap_or(1);
         let limit = output_limit(body, self.output_limits(), REQUEST.keys)?;
+        no_overlong(body, &ALTERNATIVES)?;
         let is_typed = is_given(body, MIME_TYPE)
             && body
                 .value(MIME_TYPE)
@@ -137,6 +157,10 @@ impl Wire for Gemini {
             name: Some("maxOutputTokens"),
             have_floor: false,
         }
+    }
+
+    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
+        &ALTERNATIVES
     }
 
     fn response(&self) -> Shape {

@@ -31,6 +31,15 @@ pub(super) const MODEL: Key = long_key(&["model"], 6 * MAX_MODEL + 2);
 /// Longest list of other models that makes sense, in bytes.
 pub(super) const MAX_ALTERNATIVES: usize = 4 * 1_024;
 
+/// Two more lists of LiteLLM's router, which takes them from a request's body as it does `fallbacks`
+/// (<https://github.com/BerriAI/litellm>, `async_function_with_fallbacks` in `router.py`), and the list of Vercel's AI Gateway
+/// (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
+pub(super) const MORE_ALTERNATIVES: [Key; 3] = [
+    long_key(&["context_window_fallbacks"], MAX_ALTERNATIVES),
+    long_key(&["content_policy_fallbacks"], MAX_ALTERNATIVES),
+    long_key(&["providerOptions", "gateway", "models"], MAX_ALTERNATIVES),
+];
+
 /// Lists of other models must be short enough to be changed.
 pub(super) fn no_overlong(body: &Scanner, lists: &[(usize, Alternatives)]) -> Result<(), Fault> {
     let is_overlong = |index| body.begun(index).is_some_and(|field| field.overlong);
@@ -54,6 +63,25 @@ pub fn body_model(body: &Scanner) -> Result<Option<(String, &Field)>, Fault> {
     let name = text(field).filter(|name| name.len() <= MAX_MODEL);
     name.map(|name| Some((name, field)))
         .ok_or(Fault::ModelNotText)
+}
+
+/// Looks at the model that the body names although the path has named this one already: which of them an upstream takes is not known.
+/// A name may have a path of its own, `models/…`.
+///
+/// # Errors
+/// [`Fault::OtherModel`] if it is another one.
+pub fn named_again(wire: &dyn Wire, body: &Scanner, model: &str) -> Result<(), Fault> {
+    let index = wire.model_key().filter(|_| !wire.may_differ_from_path());
+    let field = index.and_then(|index| body.value(index));
+    let Some(field) = field.filter(|field| field.raw != b"null") else {
+        return Ok(());
+    };
+    let name = text(field);
+    let last = |name: &str| name.rsplit('/').next().map(str::to_owned);
+    match name.is_some_and(|name| last(&name) == last(model)) {
+        true => Ok(()),
+        false => Err(Fault::OtherModel),
+    }
 }
 
 /// A whole number of at least 1; `None` if it is absent or `null`.

@@ -8,8 +8,8 @@ use super::answer::{
 use super::compatible;
 use super::openai::{error, is_structured};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, flag, is_beyond, is_given, key, long_key, no_overlong, output_limit,
-    over_all, value,
+    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, flag, is_beyond, is_given, key, long_key,
+    no_overlong, output_limit, over_all, value,
 };
 use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, may_have};
@@ -39,6 +39,9 @@ const REQUEST: Shape = Shape::new(
         long_key(&["include"], 1_024),
         key(&["plugins"]),
         key(&["service_tier"]),
+        MORE_ALTERNATIVES[0],
+        MORE_ALTERNATIVES[1],
+        MORE_ALTERNATIVES[2],
     ],
     &[
         pattern(PatternKind::Type("input_image"), Needs::IMAGES),
@@ -75,8 +78,13 @@ const TOOLS: usize = 4;
 const FORMAT: usize = 5;
 const REASONING: usize = 6;
 const PROMPT: usize = 7;
-const ALTERNATIVES: [(usize, Alternatives); 2] =
-    [(8, Alternatives::Names), (9, Alternatives::Entries)];
+const ALTERNATIVES: [(usize, Alternatives); 5] = [
+    (8, Alternatives::Names),
+    (9, Alternatives::Entries),
+    (14, Alternatives::Entries),
+    (15, Alternatives::Entries),
+    (16, Alternatives::Names),
+];
 const VERBOSITY: usize = 10;
 const INCLUDE: usize = 11;
 const PLUGINS: usize = 12;

@@ -13,11 +13,17 @@ use crate::usage::{CacheCount, EventFacts, ServiceTier, Usage};
 
 /// A provider's wire format.
 pub trait Wire: std::fmt::Debug + Sync {
-    /// What to look for in a request's body. If the body names the model, that is the first key.
+    /// What to look for in a request's body.
     fn request(&self) -> Shape;
 
-    /// Whether the first key of a request's body is the model's name.
-    fn names_model(&self) -> bool {
+    /// The key of the model's name in a request's body; `None` where only the path names it. The first one, unless the path always
+    /// names it.
+    fn model_key(&self) -> Option<usize> {
+        Some(0)
+    }
+
+    /// Whether a model that the body names may be another one than the path's.
+    fn may_differ_from_path(&self) -> bool {
         true
     }
 
@@ -226,6 +232,8 @@ pub enum Fault {
     HidesUsage(&'static str),
     /// A list of other models is too long.
     LongAlternatives,
+    /// The body names another model than the path.
+    OtherModel,
     /// Its length differs from `content-length`.
     WrongLength,
 }
@@ -243,8 +251,9 @@ impl std::fmt::Display for Fault {
             }
             Self::HidesUsage(name) => write!(f, "`{name}` would hide what it used"),
             Self::LongAlternatives => {
-                f.write_str("`models` and `fallbacks` must be no longer than 4096 bytes")
+                f.write_str("lists of other models, such as `models` and `fallbacks`, must be no longer than 4096 bytes")
             }
+            Self::OtherModel => f.write_str("`model` must be the model that the path names"),
             Self::WrongLength => {
                 f.write_str("the body is not as long as its `content-length` says")
             }

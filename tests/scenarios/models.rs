@@ -20,7 +20,7 @@ fn config(hold: bool) -> Value {
 }
 
 /// Every way to name a model; `MODEL` stands for its name.
-const REQUESTS: [(&str, &str); 13] = [
+const REQUESTS: [(&str, &str); 18] = [
     (CHAT, r#"{"model":"MODEL","max_tokens":5,"messages":[]}"#),
     (CHAT, r#"{"messages":[],"max_tokens":5,"model":"MODEL"}"#),
     (
@@ -57,6 +57,26 @@ const REQUESTS: [(&str, &str); 13] = [
     (
         CHAT,
         r#"{"model":"best","max_tokens":5,"fallbacks":[{"model":"MODEL"}]}"#,
+    ),
+    (
+        CHAT,
+        r#"{"model":"best","max_tokens":5,"context_window_fallbacks":["MODEL"]}"#,
+    ),
+    (
+        "/v1/messages",
+        r#"{"model":"best","max_tokens":5,"content_policy_fallbacks":["MODEL"]}"#,
+    ),
+    (
+        "/v1/responses",
+        r#"{"model":"best","max_output_tokens":16,"providerOptions":{"gateway":{"models":["MODEL"]}}}"#,
+    ),
+    (
+        "/v1/embeddings",
+        r#"{"model":"embed-1","input":"a","fallbacks":["MODEL"]}"#,
+    ),
+    (
+        "/v1beta/models/best:generateContent",
+        r#"{"contents":[],"fallbacks":["MODEL"]}"#,
     ),
 ];
 

@@ -91,8 +91,8 @@ impl Wire for Converse {
         CONVERSE
     }
 
-    fn names_model(&self) -> bool {
-        false
+    fn model_key(&self) -> Option<usize> {
+        None
     }
 
     fn possible_needs(&self, _model: &str) -> Needs {

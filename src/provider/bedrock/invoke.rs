@@ -97,8 +97,8 @@ impl Wire for Invoke {
         INVOKE
     }
 
-    fn names_model(&self) -> bool {
-        false
+    fn model_key(&self) -> Option<usize> {
+        None
     }
 
     fn possible_needs(&self, _model: &str) -> Needs {

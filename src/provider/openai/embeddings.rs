@@ -1,12 +1,12 @@
 //! Embeddings: all their usage is input.
 
-use super::request::EMBEDDINGS;
+use super::request::{EMBEDDING_ALTERNATIVES, EMBEDDINGS};
 use super::{Chat, chunk, error};
 use crate::base::units::Tokens;
 use crate::body::json::{Scanner, Shape};
 use crate::provider::answer::USAGE;
-use crate::provider::read::{tokens, value};
-use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use crate::provider::read::{no_overlong, tokens, value};
+use crate::provider::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
 
@@ -23,7 +23,8 @@ impl Wire for Embeddings {
         Needs::NONE
     }
 
-    fn facts(&self, _: &Scanner) -> Result<Facts, Fault> {
+    fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
+        no_overlong(body, &EMBEDDING_ALTERNATIVES)?;
         Ok(Facts {
             output_limit: Some(Tokens(0)),
             ..Facts::default()
@@ -38,6 +39,10 @@ impl Wire for Embeddings {
             name: None,
             have_floor: false,
         }
+    }
+
+    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
+        &EMBEDDING_ALTERNATIVES
     }
 
     fn response(&self) -> Shape {

@@ -4,8 +4,8 @@ use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text,
 use crate::body::rewrite::Edit;
 use crate::provider::answer;
 use crate::provider::read::{
-    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
-    output_limit, over_all, value,
+    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, count, flag, is_beyond, is_given, key, long_key,
+    no_overlong, output_limit, over_all, value,
 };
 use crate::provider::wire::{Alternatives, Facts, Fault, OutputLimits};
 use crate::tier::Needs;
@@ -55,6 +55,9 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["service_tier"]),
         key(&["verbosity"]),
         key(&["output_config", "effort"]),
+        MORE_ALTERNATIVES[0],
+        MORE_ALTERNATIVES[1],
+        MORE_ALTERNATIVES[2],
     ],
     &[
         pattern(PatternKind::Type("image_url"), Needs::IMAGES),
@@ -89,8 +92,13 @@ const DATA_SOURCES: [usize; 2] = [11, 12];
 const DEFERRED: usize = 13;
 /// Other models that may answer: OpenRouter's list and LiteLLM's (<https://openrouter.ai/docs/features/model-routing>,
 /// <https://docs.litellm.ai/docs/proxy/reliability>, read 2026-11-29).
-pub(super) const ALTERNATIVES: [(usize, Alternatives); 2] =
-    [(14, Alternatives::Names), (15, Alternatives::Entries)];
+pub(super) const ALTERNATIVES: [(usize, Alternatives); 5] = [
+    (14, Alternatives::Names),
+    (15, Alternatives::Entries),
+    (34, Alternatives::Entries),
+    (35, Alternatives::Entries),
+    (36, Alternatives::Names),
+];
 /// Thinking, as DeepSeek and Z.ai, OpenRouter, DashScope, vLLM and Gemini's compatible API call it.
 const THINKING_TYPE: usize = 16;
 const REASONING: usize = 17;
@@ -127,18 +135,44 @@ pub(super) const COMPLETIONS: Shape = Shape::new(
         key(&["grammar|json_schema|regex|ebnf"]),
         long_key(&["models"], MAX_ALTERNATIVES),
         long_key(&["fallbacks"], MAX_ALTERNATIVES),
+        MORE_ALTERNATIVES[0],
+        MORE_ALTERNATIVES[1],
+        MORE_ALTERNATIVES[2],
     ],
     &[],
 );
 const PLAIN_FORMAT: usize = 8;
 const PLAIN_SHAPES: [usize; 3] = [9, 10, 11];
-pub(super) const PLAIN_ALTERNATIVES: [(usize, Alternatives); 2] =
-    [(12, Alternatives::Names), (13, Alternatives::Entries)];
+pub(super) const PLAIN_ALTERNATIVES: [(usize, Alternatives); 5] = [
+    (12, Alternatives::Names),
+    (13, Alternatives::Entries),
+    (14, Alternatives::Entries),
+    (15, Alternatives::Entries),
+    (16, Alternatives::Names),
+];
 const BEST_OF: usize = 5;
 const PROMPT: usize = 6;
 pub(super) const PLAIN_N_PREDICT: usize = 7;
 
-pub(super) const EMBEDDINGS: Shape = Shape::new(&[MODEL], &[]);
+pub(super) const EMBEDDINGS: Shape = Shape::new(
+    &[
+        MODEL,
+        long_key(&["models"], MAX_ALTERNATIVES),
+        long_key(&["fallbacks"], MAX_ALTERNATIVES),
+        MORE_ALTERNATIVES[0],
+        MORE_ALTERNATIVES[1],
+        MORE_ALTERNATIVES[2],
+    ],
+    &[],
+);
+/// They are never lowered, but may name a model that their plan does not allow.
+pub(super) const EMBEDDING_ALTERNATIVES: [(usize, Alternatives); 5] = [
+    (1, Alternatives::Names),
+    (2, Alternatives::Entries),
+    (3, Alternatives::Entries),
+    (4, Alternatives::Entries),
+    (5, Alternatives::Names),
+];
 
 const INCLUDE_USAGE: &str = "include_usage";
 

@@ -202,17 +202,13 @@ impl Case {
             };
             assert_eq!(path, expected);
         }
-        let names_model = wire.names_model() && asked.value(0).is_some();
-        if names_model && outcome.is_lower {
-            assert_eq!(
-                scan(wire, &outcome.body).value(0).and_then(text).as_deref(),
-                Some(LOWER)
-            );
-        } else if names_model {
-            assert_eq!(
-                scan(wire, &outcome.body).value(0).unwrap().raw,
-                asked.value(0).unwrap().raw
-            );
+        let key = wire.model_key();
+        let named = |scanner: &Scanner| scanner.value(key?).cloned();
+        let (before, after) = (named(&asked), named(&scan(wire, &outcome.body)));
+        if before.is_some() && outcome.is_lower {
+            assert_eq!(after.as_ref().and_then(text).as_deref(), Some(LOWER));
+        } else {
+            assert_eq!(after.map(|field| field.raw), before.map(|field| field.raw));
         }
     }
 
@@ -248,9 +244,10 @@ impl Case {
         if raw(&asked, "stream").as_deref() != Some(b"true") {
             assert_eq!(raw(&asked, "stream_options"), raw(&sent, "stream_options"));
         }
-        let is_changed = outcome.is_lower && wire.names_model();
-        for name in ["models", "fallbacks"] {
-            let left = raw(&sent, name).unwrap_or_default();
+        let is_changed = outcome.is_lower && wire.model_key().is_some();
+        for (index, _) in wire.alternatives() {
+            let left = sent.value(*index).map(|field| field.raw.clone());
+            let left = left.unwrap_or_default();
             let text = String::from_utf8_lossy(&left).into_owned();
             let is_empty = ["", "null", "[]", "{}", "\"\""]
                 .contains(&text.replace([' ', '\t', '\n', '\r'], "").as_str());
@@ -312,7 +309,7 @@ fn masked(wire: &'static dyn Wire, body: &[u8]) -> Vec<u8> {
     let scanner = scan(wire, body);
     let keys = wire.request().keys;
     let mut changeable: Vec<usize> = wire.output_limits().keys.to_vec();
-    changeable.extend(wire.names_model().then_some(0));
+    changeable.extend(wire.model_key());
     changeable.extend(keys.iter().position(|key| key.path == ["stream_options"]));
     changeable.extend(wire.alternatives().iter().map(|&(index, _)| index));
     let mut spans: Vec<(usize, usize)> = changeable

@@ -214,7 +214,8 @@ fn lowered(path: &str, body: &str, room: u64) -> (String, String) {
     all.remove(0)
 }
 
-// A dearer model would answer at the light one's price. (issue 13: Anthropic's `fallbacks`, OpenRouter's `models`)
+// A dearer model would answer at the light one's price. (issue 13: Anthropic's `fallbacks`, OpenRouter's `models`; LiteLLM's router, which
+// takes two more lists from a request's body, and Vercel's AI Gateway)
 #[test]
 fn what_is_lowered_keeps_no_list_of_other_models() {
     for path in [
@@ -233,6 +234,14 @@ fn what_is_lowered_keeps_no_list_of_other_models() {
             ),
             (r#""fallbacks":"default""#, r#""fallbacks":null"#),
             (
+                r#""context_window_fallbacks":[{"light":["best"]}],"content_policy_fallbacks":["best"]"#,
+                r#""context_window_fallbacks":null,"content_policy_fallbacks":null"#,
+            ),
+            (
+                r#""providerOptions":{"gateway":{"order":["a"],"models":["best","b"]}}"#,
+                r#""providerOptions":{"gateway":{"order":["a"],"models":["light"]}}"#,
+            ),
+            (
                 r#""models":[],"fallbacks":null"#,
                 r#""models":[],"fallbacks":null"#,
             ),
@@ -249,6 +258,69 @@ fn what_is_lowered_keeps_no_list_of_other_models() {
                 let (tier, sent) = lowered(path, &body, 9_000);
                 assert_eq!((tier.as_str(), sent), ("light", expected), "{path}");
             }
+        }
+    }
+}
+
+// LiteLLM's router prefers the body's name on Google's paths, and takes its lists there, too.
+#[test]
+fn a_model_that_is_named_in_the_path_and_again_in_the_body_is_lowered_in_both() {
+    for verb in ["generateContent", "streamGenerateContent"] {
+        for named in ["best", "models/best", "publishers/google/models/best"] {
+            for (body, sent) in [
+                (
+                    format!(r#"{{"contents":[],"model":"{named}"}}"#),
+                    r#"{"contents":[],"model":"light"}"#,
+                ),
+                (
+                    format!(r#"{{"model" : "{named}","fallbacks":["best"],"contents":[]}}"#),
+                    r#"{"model" : "light","fallbacks":null,"contents":[]}"#,
+                ),
+            ] {
+                let path = format!("/v1beta/models/best:{verb}");
+                for (hold, size) in [(true, 9_000), (true, 7), (false, 9_000), (false, 7)] {
+                    let proxy = with(hold, |config| {
+                        config["ladders"][0]["tiers"][1]["supports"] = everything();
+                    });
+                    spend(&proxy, 6_000);
+                    let chunks: Vec<&str> = body
+                        .as_bytes()
+                        .chunks(size)
+                        .map(|chunk| std::str::from_utf8(chunk).unwrap())
+                        .collect();
+                    let call = post(&proxy, &path, &chunks);
+                    assert_eq!(
+                        call.upstream_header(":path").unwrap(),
+                        path.replace("best", "light")
+                    );
+                    assert_eq!(call.upstream_text(), sent, "{body} {hold} {size}");
+                }
+            }
+        }
+    }
+}
+
+// Whichever of them the upstream takes, what is metered would be another one.
+#[test]
+fn a_body_that_names_another_model_than_its_path_is_refused() {
+    let path = "/v1beta/models/light:generateContent";
+    for body in [
+        r#"{"model":"best","contents":[]}"#,
+        r#"{"contents":[],"model":"models/best"}"#,
+        r#"{"contents":[],"model":"b\u0065st"}"#,
+        r#"{"contents":[],"model":["light"]}"#,
+    ] {
+        for (hold, size) in [(true, 9_000), (false, 9_000), (false, 7)] {
+            let proxy = with(hold, |_| {});
+            let chunks: Vec<&str> = body
+                .as_bytes()
+                .chunks(size)
+                .map(|chunk| std::str::from_utf8(chunk).unwrap())
+                .collect();
+            let call = post(&proxy, path, &chunks);
+            let invalid = Some((400, "invalid_request_body"));
+            assert_eq!(call.refused(), invalid, "{body} {hold} {size}");
+            assert_eq!(held(&proxy, "acme"), 0);
         }
     }
 }
