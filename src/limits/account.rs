@@ -162,6 +162,11 @@ impl Account {
             }
             return;
         }
+        // What is owed is spent in the next window, though nobody asked in it, and leaves so much less for the one after it.
+        let next = budget.period.at(self.window.end);
+        if self.debt != Cost::ZERO && next.start == self.window.end && next.end <= current.start {
+            self.advance_into(next, budget, self.window.end);
+        }
         let (carried, spent) = match self.is_new() {
             true => (0, Cost::ZERO),
             false => budget.inheritance(self, self.window.end == current.start),

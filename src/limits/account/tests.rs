@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::units::Unit;
+use crate::base::units::{Ppm, Unit};
 use crate::limits::budget::tokens;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -63,6 +63,28 @@ fn a_reservation_from_an_ended_window_charges_nothing_to_the_next() {
     assert_eq!(budget(1_000).remaining(&account), 1_000);
     assert!(!account.settle(&reservation, tokens(300), at(0)));
     assert_eq!(account.spent, Cost::ZERO);
+}
+
+// What is owed is spent in the next window, and that leaves so much less for the one after it.
+#[test]
+fn whether_anybody_asked_in_a_window_says_nothing_of_what_it_leaves() {
+    let budget = Budget {
+        rollover: Some(Ppm(500_000)),
+        ..budget(1_000)
+    };
+    for (used, days) in [100, 900, 1_000, 1_700, 1_900, 2_500]
+        .into_iter()
+        .flat_map(|used| (2..5).map(move |days| (used, days)))
+    {
+        let mut account = account(at(0));
+        let reservation = account.reserve(tokens(100), &budget, at(0));
+        account.settle_any(&reservation, tokens(used), Some(&budget), at(1));
+        let unseen = account.clone().at(&budget, at(days * DAY));
+        let seen = (1..=days).fold(account, |account, day| account.at(&budget, at(day * DAY)));
+        let told =
+            |account: &Account| (account.window, account.carried, account.spent, account.debt);
+        assert_eq!(told(&unseen), told(&seen), "{used} {days}");
+    }
 }
 
 // A hold that leaks becomes a refusal that nobody can explain. Local models need a minute and more for an
