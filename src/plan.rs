@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::glob::matches;
+use crate::base::glob::{matches, models};
 use crate::base::name::Name;
 use crate::base::units::Unit;
 use crate::base::units::{Ppm, Tokens};
@@ -178,10 +178,12 @@ impl Limits {
         weights.map_or_else(|| usage.total(), |weights| weights.of(usage))
     }
 
-    /// Whether a model may be requested. Which ones serve is up to the ladder.
+    /// Whether a model may be requested, or each of several. Which ones serve is up to the ladder.
     pub(crate) fn allows(&self, model: &str) -> bool {
-        let models = self.models.as_ref();
-        models.is_none_or(|globs| globs.iter().any(|glob| matches(glob, model)))
+        let allowed = self.models.as_ref();
+        allowed.is_none_or(|globs| {
+            models(model).all(|model| globs.iter().any(|glob| matches(glob, model)))
+        })
     }
 
     /// The budget with its overdraft, for the last tier of a ladder.

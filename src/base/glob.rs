@@ -1,5 +1,11 @@
 //! Globs: patterns of models, hosts and paths, in which `*` stands for any text.
 
+/// The models that a name stands for: several with commas between them are asked at once by LiteLLM's proxy
+/// (<https://github.com/BerriAI/litellm>, `route_llm_request.py`, read 2026-11-30).
+pub fn models(name: &str) -> impl Iterator<Item = &str> {
+    name.split(',').map(str::trim)
+}
+
 /// Whether `glob` matches all of `text`. Time is bounded by the product of their lengths.
 #[must_use]
 pub fn matches(glob: &str, text: &str) -> bool {

@@ -323,8 +323,8 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
     let model = model
         .filter(|_| endpoint.wire.model_key().is_some())
         .unwrap_or(0);
-    // Each list of names becomes a list of that one.
-    let names = endpoint.wire.alternatives().iter();
+    // Each list of names becomes a list of that one, in what is lowered.
+    let names = endpoint.wire.alternatives().iter().filter(|_| model > 0);
     let names = names.fold(model, |sum, _| sum.saturating_add(model).saturating_add(2));
     let asking = endpoint.wire.most_added_to_ask();
     let asking = if endpoint.may_be_asked() { asking } else { 0 };

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::base::glob::matches;
+use crate::base::glob::{matches, models};
 use crate::base::name::{LimitKey, Name};
 use crate::base::units::{Cost, Timestamp};
 use crate::lease::quota::Quota;
@@ -84,7 +84,9 @@ impl Limit {
     #[must_use]
     pub fn holds_for(&self, model: &str) -> bool {
         let globs = self.models.as_ref();
-        globs.is_none_or(|globs| globs.iter().any(|glob| matches(glob, model)))
+        globs.is_none_or(|globs| {
+            models(model).any(|model| globs.iter().any(|glob| matches(glob, model)))
+        })
     }
 }
 
