@@ -163,6 +163,10 @@ impl Wire for Gemini {
         &ALTERNATIVES
     }
 
+    fn streams_arrays(&self) -> bool {
+        true
+    }
+
     fn response(&self) -> Shape {
         RESPONSE
     }

@@ -15,7 +15,7 @@ use crate::provider::Wire;
 use crate::usage::{ServiceTier, Usage};
 use array::Array;
 use kind::{Declared, Kind, blank};
-use reported::{Content, Reported, length};
+use reported::{Reported, length};
 
 /// Reads one response.
 #[derive(Clone, Debug)]
@@ -226,23 +226,12 @@ impl UsageReader {
         is_error.then_some(self.reported.error.as_slice())
     }
 
-    /// An estimate of the output tokens that arrived.
-    ///
-    /// A stream has about one token in each event; an event with more is longer than the shortest event by the additional text. A
-    /// whole body is mostly text.
+    /// An estimate of the output tokens that arrived. A whole body is mostly text.
     #[must_use]
     pub fn estimated_output(&self) -> Tokens {
-        let Content {
-            events,
-            bytes,
-            shortest,
-        } = self.reported.content;
         match &self.body {
             _ if self.is_no_answer() => Tokens(0),
-            Body::Events(_) | Body::Array(_) | Body::Frames(_) => {
-                let overhead = shortest.unwrap_or(0).saturating_mul(events);
-                Tokens(events.max(bytes.saturating_sub(overhead) / 4))
-            }
+            Body::Events(_) | Body::Array(_) | Body::Frames(_) => self.reported.content.estimate(),
             Body::Json(_) | Body::Opaque | Body::Page => Tokens(self.bytes.div_ceil(4)),
             Body::Blank(_) => Tokens(0),
         }

@@ -126,6 +126,11 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// What an event of a stream reports.
     fn event(&self, event: &Scanner) -> EventFacts;
 
+    /// Whether a stream may be a JSON array of events; else an array is several whole answers.
+    fn streams_arrays(&self) -> bool {
+        false
+    }
+
     /// A quick check whether [`Wire::event`] may find anything in the event with this text.
     fn may_report(&self, _event: &[u8]) -> bool {
         true

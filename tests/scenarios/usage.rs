@@ -193,6 +193,118 @@ fn the_latest_report_settles_wherever_it_stands_in_the_stream() {
     }
 }
 
+// A report covers all that came before it, whatever of it is no text: a picture, pages that were searched.
+#[test]
+fn what_a_stream_has_reported_before_it_is_cut_is_not_estimated_once_more() {
+    let more = format!(r#","x":"{}""#, "A".repeat(4_000));
+    let google = |output: u64, more: &str| {
+        format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"x"}}]}}{more}}}],"usageMetadata":{{"promptTokenCount":30,"candidatesTokenCount":{output}}}}}"#
+        )
+    };
+    let usage =
+        |output: u64| format!(r#""usage":{{"prompt_tokens":30,"completion_tokens":{output}}}"#);
+    let chat = |output: u64, more: &str| {
+        format!(
+            r#"{{"choices":[{{"delta":{{"content":"x"}}{more}}}],{}}}"#,
+            usage(output)
+        )
+    };
+    let choice = |output: u64, more: &str| {
+        format!(
+            r#"{{"choices":[{{"delta":{{"content":"x"}}{more},{}}}]}}"#,
+            usage(output)
+        )
+    };
+    type Event<'a> = &'a dyn Fn(u64, &str) -> String;
+    let path = "/v1beta/models/gemini:streamGenerateContent";
+    let asked = r#"{"contents":[],"generationConfig":{"maxOutputTokens":8000}}"#;
+    let chats =
+        r#"{"model":"m","max_tokens":8000,"stream":true,"stream_options":{"include_usage":true}}"#;
+    let cases: [(&str, &str, Event<'_>, [&str; 2]); 4] = [
+        (path, asked, &google, ["data: ", "\n\n"]),
+        (path, asked, &google, ["", ""]),
+        (CHAT, chats, &chat, ["data: ", "\n\n"]),
+        (CHAT, chats, &choice, ["data: ", "\n\n"]),
+    ];
+    for (path, body, event, [before, after]) in cases {
+        let words = [(3, ""), (7, more.as_str()), (9, "")];
+        let events = words.map(|(output, more)| format!("{before}{}{after}", event(output, more)));
+        let separator = if before.is_empty() { "," } else { "" };
+        for (cut, output) in [(1, 3), (2, 7), (3, 9)] {
+            let start = if before.is_empty() { "[" } else { "" };
+            let answer = format!("{start}{}", events[..cut].join(separator));
+            for (hold, chunk) in [(true, 50), (true, 90_000), (false, 90_000)] {
+                let proxy = Proxy::new(&with(|config| {
+                    config["hold_headers"] = hold.into();
+                    config["plans"]["small"]["budget"]["initial_budget"] = 100_000.into();
+                }));
+                let headers = [
+                    (":method", "POST"),
+                    (":path", path),
+                    ("x-tenant-id", "acme"),
+                ];
+                let mut call = proxy.request(&headers, false);
+                call.send(&[body.as_bytes()]);
+                call.answer_headers("200", &[]);
+                for part in answer.as_bytes().chunks(chunk) {
+                    call.answer_chunk(part, false);
+                }
+                call.end();
+                assert_eq!(spent(&proxy, "acme"), 30 + output, "{path} {cut} {chunk}");
+            }
+        }
+    }
+}
+
+// What comes after a report is in none yet.
+#[test]
+fn what_comes_after_a_report_is_estimated_and_added_to_it() {
+    let words =
+        |count: usize| "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n".repeat(count);
+    let report = |output: u64| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{}}}}],\"usage\":{{\"prompt_tokens\":30,\"completion_tokens\":{output}}}}}\n\n"
+        )
+    };
+    for (answer, output) in [
+        (format!("{}{}{}", words(4), report(40), words(5)), 45),
+        // There are at least as many tokens as events.
+        (format!("{}{}{}", words(4), report(1), words(5)), 10),
+        (format!("{}{}{}", words(4), report(0), words(5)), 10),
+    ] {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", &STREAMED.replace("10", "99"));
+        call.answer_headers("200", &[("content-type", "text/event-stream")]);
+        call.answer_chunk(answer.as_bytes(), false);
+        call.end();
+        assert_eq!(call.fields["bursar_settled_by"], "estimate");
+        assert_eq!(
+            call.fields["bursar_output_tokens"],
+            output.to_string(),
+            "{answer}"
+        );
+    }
+}
+
+// LiteLLM asks each of several models that a request names, with commas between them, and answers all of their answers.
+#[test]
+fn several_whole_answers_are_charged_together() {
+    let answers = [(30, 6), (40, 8)].map(|(input, output)| usage(input, output));
+    let answer = format!("[{}]", answers.join(", "));
+    for (hold, chunk) in [(true, 900), (true, 1), (false, 7)] {
+        let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+        let mut call = proxy.chat("acme", r#"{"model":"gpt-4o,claude","max_tokens":10}"#);
+        call.answer_headers("200", &[("content-type", "application/json")]);
+        for part in answer.as_bytes().chunks(chunk) {
+            call.answer_chunk(part, false);
+        }
+        call.answer_chunk(b"", true);
+        assert_eq!(spent(&proxy, "acme"), 84);
+        assert_eq!(call.fields["bursar_settled_by"], "usage");
+    }
+}
+
 // A report with which a stream begins says nothing of what a client that leaves has got.
 #[test]
 fn a_report_before_the_words_is_no_last_word() {

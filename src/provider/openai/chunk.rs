@@ -5,7 +5,7 @@ use crate::provider::answer::{
     ERROR, MAX_ERROR, MAX_USAGE, USAGE, is_said, model, model_key, usage_key,
 };
 use crate::provider::compatible;
-use crate::provider::read::{key, long_key, value};
+use crate::provider::read::{is_given, key, long_key, value};
 use crate::usage::{EventFacts, EventKind, Usage};
 
 /// An error, by the keys of servers that report one with the status 200. MiniMax's stands in good answers, too
@@ -71,9 +71,9 @@ pub(super) fn may_fail(event: &[u8]) -> bool {
         && may_have(event, &SIGNS, |value| !value.starts_with(b":null"))
 }
 
-/// Whether it is an error and no answer.
+/// Whether it is an error and no answer, not even the beginning of one: some servers' answers begin with a `code` of 0.
 pub(super) fn is_error(answer: &Scanner) -> bool {
-    is_said(answer, ERROR) && !is_said(answer, CHOICES)
+    is_said(answer, ERROR) && !is_given(answer, CHOICES)
 }
 
 /// Reads a `usage`. Google's compatible API counts thoughts only in the total

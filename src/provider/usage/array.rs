@@ -1,10 +1,11 @@
-//! A JSON array of events, as Gemini streams without `alt=sse`.
+//! A JSON array: of events, as Gemini streams without `alt=sse`, or of whole answers, as LiteLLM's proxy makes for a request that names
+//! several models with commas between them (<https://github.com/BerriAI/litellm>, `route_llm_request.py`, read 2026-11-30).
 
 use super::reported::Reported;
 use crate::body::json::{Repeats, Scanner};
 use crate::body::sse::EventFilter;
 
-/// A JSON array of events, as Gemini streams without `alt=sse`.
+/// A JSON array of events or answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Array {
     has_begun: bool,
@@ -18,7 +19,10 @@ impl Array {
         while let Some((&byte, tail)) = rest.split_first() {
             match byte {
                 _ if self.is_in_event => {}
-                b'[' if !self.has_begun => self.has_begun = true,
+                b'[' if !self.has_begun => {
+                    self.has_begun = true;
+                    reported.adds_up = !reported.wire.streams_arrays();
+                }
                 b'{' if self.has_begun => self.is_in_event = true,
                 b',' | b']' if self.has_begun => {}
                 _ if byte.is_ascii_whitespace() => {}

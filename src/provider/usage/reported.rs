@@ -1,5 +1,6 @@
 //! What a response has reported so far.
 
+use crate::base::units::Tokens;
 use crate::body::eventstream::{FramePart, Kind};
 use crate::body::json::{Repeats, Scanner};
 use crate::body::sse::{EventFilter, Verdict};
@@ -27,6 +28,8 @@ pub(super) struct Reported {
     pub(super) model: Option<String>,
     pub(super) service_tier: Option<ServiceTier>,
     pub(super) content: Content,
+    /// Its events are whole answers, which add up, and each may be another model's.
+    pub(super) adds_up: bool,
 }
 
 /// The event that is being read.
@@ -46,12 +49,15 @@ pub(super) struct Event {
 /// The last event of OpenAI's streams: not JSON.
 const DONE: &[u8] = b"[DONE]";
 
-/// What a stream's events reveal about the output's length, if no usage is reported.
+/// What a stream's events reveal about the output's length, as far as no usage is reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Content {
     pub(super) events: u64,
-    pub(super) bytes: u64,
-    pub(super) shortest: Option<u64>,
+    bytes: u64,
+    shortest: Option<u64>,
+    /// The output that was reported last, and the events and bytes until then.
+    reported: Tokens,
+    covered: (u64, u64),
 }
 
 impl Reported {
@@ -68,6 +74,7 @@ impl Reported {
             model: None,
             service_tier: None,
             content: Content::default(),
+            adds_up: false,
         }
     }
 
@@ -110,6 +117,7 @@ impl Reported {
         if let Some(usage) = facts.usage.filter(Usage::has_tokens) {
             let cache = self.wire.cache_count();
             self.usage = Some(match self.usage {
+                Some(earlier) if self.adds_up => earlier.and(usage),
                 Some(earlier) => usage.after(earlier, cache),
                 None => usage,
             });
@@ -118,6 +126,12 @@ impl Reported {
             EventKind::Content => self.content(length),
             EventKind::Error => self.has_error = true,
             EventKind::Frame | EventKind::UsageOnly => {}
+        }
+        // After the event was counted: a report covers its own.
+        let output = facts.usage.and_then(|usage| usage.output);
+        if output.is_some_and(|output| output > Tokens(0)) {
+            let all = self.usage.and_then(|usage| usage.output);
+            self.content.cover(all.unwrap_or_default());
         }
         self.is_final |= facts.is_last;
         match facts.kind {
@@ -138,7 +152,7 @@ impl Reported {
             self.error = self.wire.error_in(scanner).unwrap_or_default().to_vec();
         }
         // Each event of some streams names them: those that matter are enough.
-        if facts.usage.is_some() || self.content.events == 0 {
+        if (facts.usage.is_some() || self.content.events == 0) && !self.adds_up {
             let model = self.wire.served_model(scanner);
             self.model = model.or_else(|| self.model.take());
             self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
@@ -198,6 +212,24 @@ impl EventFilter for Reported {
 }
 
 impl Content {
+    /// All until here is in a report of so much.
+    fn cover(&mut self, reported: Tokens) {
+        (self.reported, self.covered) = (reported, (self.events, self.bytes));
+    }
+
+    /// An estimate of the output: what was reported, and about one token in each event after that; an event with more is longer than the
+    /// shortest event by the additional text.
+    pub(super) fn estimate(&self) -> Tokens {
+        let (events, bytes) = self.covered;
+        let (events, bytes) = (
+            self.events.saturating_sub(events),
+            self.bytes.saturating_sub(bytes),
+        );
+        let overhead = self.shortest.unwrap_or(0).saturating_mul(events);
+        let after = events.max(bytes.saturating_sub(overhead) / 4);
+        Tokens(self.events).max(self.reported + Tokens(after))
+    }
+
     fn add(&mut self, length: u64) {
         self.events = self.events.saturating_add(1);
         self.bytes = self.bytes.saturating_add(length);

@@ -90,6 +90,48 @@ fn an_error_of_another_name_with_the_status_of_an_answer_costs_nothing() {
     assert_eq!(call.fields["bursar_settled_by"], "estimate");
 }
 
+// Some servers begin an answer with a sign that all is well (iFlytek's `code`, MiniMax's `base_resp`), and their client may leave in its
+// midst.
+#[test]
+fn an_answer_that_is_cut_is_one_whatever_stands_before_it() {
+    let words = "word ".repeat(8);
+    for sign in [
+        r#""code":0,"message":"Success""#,
+        r#""base_resp":{"status_code":0}"#,
+        r#""error_code":0"#,
+        r#""code":"ok""#,
+    ] {
+        let answer = format!(r#"{{{sign},"choices":[{{"message":{{"content":"{words}"#);
+        for (hold, chunk) in [(true, 900), (true, 1), (false, 900), (false, 7)] {
+            let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+            let mut call = proxy.chat("acme", &BODY.replace("10", "99"));
+            call.answer_headers("200", &[("content-type", "application/json")]);
+            for part in answer.as_bytes().chunks(chunk) {
+                call.answer_chunk(part, false);
+            }
+            call.end();
+            assert_eq!(call.fields["bursar_settled_by"], "estimate", "{sign}");
+            let output = (answer.len() as u64).div_ceil(4);
+            assert_eq!(spent(&proxy, "acme"), 14 + output, "{sign}");
+        }
+    }
+    // Where no answer has begun, it is an error.
+    for rest in [
+        "",
+        ",",
+        r#","choices":null"#,
+        r#","choices":[]"#,
+        r#","choices":[]}"#,
+    ] {
+        let proxy = Proxy::new(&config());
+        let mut call = proxy.chat("acme", BODY);
+        call.answer_headers("200", &[("content-type", "application/json")]);
+        call.answer_chunk(format!(r#"{{"code":"Arrears"{rest}"#).as_bytes(), false);
+        call.end();
+        assert_eq!(spent(&proxy, "acme"), 0, "{rest}");
+    }
+}
+
 // Events are looked at quickly where they come as a whole, and that must find the same.
 #[test]
 fn what_an_event_is_follows_from_its_own_keys_in_any_chunking() {
