@@ -150,11 +150,8 @@ impl Account {
         self.holds.retain(is_fresh);
         if self.window.is_open(now) || self.window.start >= current.start {
             self.window = match budget.period {
-                // Each request puts its end off.
-                Period::Idle(_) if self.window.is_open(now) => Window {
-                    start: self.window.start,
-                    end: current.end.max(self.window.end),
-                },
+                // Its next reservation puts its end off.
+                Period::Idle(_) if self.window.is_open(now) => self.window,
                 _ => current,
             };
             for child in &mut self.children {
@@ -255,6 +252,9 @@ impl Account {
         budget: &Budget,
         now: Timestamp,
     ) -> Reservation {
+        if let Period::Idle(length) = budget.period {
+            self.window.end = self.window.end.max(now.plus_nanos(length.get()));
+        }
         let slice = budget
             .reservation_expiry
             .checked_div(SLICES)

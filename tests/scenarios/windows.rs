@@ -128,10 +128,33 @@ fn an_idle_window_ends_so_long_after_its_last_request() {
         proxy.served("acme", BODY, 240, 0);
         proxy.pass_millis(7_000_000);
     }
-    let refused = proxy.chat("acme", BODY);
-    assert_eq!(refused.refused(), Some((429, "budget_exhausted")));
-    assert_eq!(refused.reply_header("retry-after"), Some("7200"));
-    proxy.pass_millis(7_200_000);
+    // A request that is refused does not put the end off, and is told when that is.
+    for left in [200, 140, 80, 20] {
+        let refused = proxy.chat("acme", BODY);
+        assert_eq!(refused.refused(), Some((429, "budget_exhausted")));
+        let told = left.to_string();
+        assert_eq!(refused.reply_header("retry-after"), Some(told.as_str()));
+        proxy.pass_millis(60_000.min(left * 1_000));
+    }
     assert_eq!(proxy.chat("acme", BODY).refused(), None);
     assert_eq!(account(&proxy, "run").0, 0);
+}
+
+#[test]
+fn an_idle_window_is_put_off_only_by_requests_that_it_counts() {
+    let window = json!({"idle": "2h"});
+    let limits = json!([{"name": "run", "models": ["gpt-4o"], "budget": {"initial_budget": 1_000, "window": window}}]);
+    let proxy = Proxy::new(&with(
+        json!({"limits": limits, "budget": {"initial_budget": 9_000_000, "window": "none"}}),
+    ));
+    proxy.served("acme", BODY, 990, 0);
+    for _ in 0..3 {
+        proxy.pass_millis(2_000_000);
+        let other = proxy.served("acme", r#"{"model":"gpt-4","max_tokens":9}"#, 1, 0);
+        assert_eq!(other.refused(), None);
+    }
+    assert_eq!(account(&proxy, "run").0, 990);
+    proxy.pass_millis(1_200_000);
+    assert_eq!(proxy.served("acme", BODY, 1, 0).refused(), None);
+    assert_eq!(account(&proxy, "run").0, 1);
 }
