@@ -39,6 +39,9 @@ const REQUEST: Shape = Shape::new(
         MORE_ALTERNATIVES[0],
         MORE_ALTERNATIVES[1],
         MORE_ALTERNATIVES[2],
+        MORE_ALTERNATIVES[3],
+        MORE_ALTERNATIVES[4],
+        MORE_ALTERNATIVES[5],
     ],
     PATTERNS,
 );
@@ -52,12 +55,15 @@ const OUTPUT_FORMAT: usize = 7;
 const CONFIG_FORMAT: usize = 8;
 /// OpenRouter's list, and Anthropic's own
 /// (<https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback>, read 2026-11-29).
-const ALTERNATIVES: [(usize, Alternatives); 5] = [
+const ALTERNATIVES: [(usize, Alternatives); 8] = [
     (9, Alternatives::Names),
     (10, Alternatives::Entries),
     (15, Alternatives::Entries),
     (16, Alternatives::Entries),
-    (17, Alternatives::Names),
+    (17, Alternatives::Entries),
+    (18, Alternatives::Entries),
+    (19, Alternatives::Entries),
+    (20, Alternatives::Names),
 ];
 /// Most models refuse each of these.
 const EFFORTS: [usize; 3] = [11, 12, SPEED];

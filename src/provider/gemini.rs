@@ -47,6 +47,9 @@ const REQUEST: Shape = Shape::new(
         long_key(&["fallbacks"], MAX_ALTERNATIVES),
         MORE_ALTERNATIVES[0],
         MORE_ALTERNATIVES[1],
+        MORE_ALTERNATIVES[2],
+        MORE_ALTERNATIVES[3],
+        MORE_ALTERNATIVES[4],
     ],
     &[
         pattern("inlineData", Needs::IMAGES),
@@ -82,10 +85,13 @@ const ASKED_TIER: usize = 14;
 /// The path's, once more: LiteLLM's proxy prefers it to the path's (<https://github.com/BerriAI/litellm>,
 /// `google_endpoints/endpoints.py`, read 2026-11-30), and takes its lists of other models here, too.
 const NAMED_AGAIN: usize = 15;
-const ALTERNATIVES: [(usize, Alternatives); 3] = [
+const ALTERNATIVES: [(usize, Alternatives); 6] = [
     (16, Alternatives::Entries),
     (17, Alternatives::Entries),
     (18, Alternatives::Entries),
+    (19, Alternatives::Entries),
+    (20, Alternatives::Entries),
+    (21, Alternatives::Entries),
 ];
 
 const RESPONSE: Shape = Shape::new(

@@ -31,12 +31,21 @@ pub(super) const MODEL: Key = long_key(&["model"], 6 * MAX_MODEL + 2);
 /// Longest list of other models that makes sense, in bytes.
 pub(super) const MAX_ALTERNATIVES: usize = 4 * 1_024;
 
-/// Two more lists of LiteLLM's router, which takes them from a request's body as it does `fallbacks`
-/// (<https://github.com/BerriAI/litellm>, `async_function_with_fallbacks` in `router.py`), and the list of Vercel's AI Gateway
-/// (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
-pub(super) const MORE_ALTERNATIVES: [Key; 3] = [
+/// More lists of LiteLLM's router, which takes them from a request's body as it does `fallbacks`, also out of an object
+/// (<https://github.com/BerriAI/litellm>, `async_function_with_fallbacks` in `router.py`, `route_llm_request.py`), and the list of
+/// Vercel's AI Gateway (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
+pub(super) const MORE_ALTERNATIVES: [Key; 6] = [
     long_key(&["context_window_fallbacks"], MAX_ALTERNATIVES),
     long_key(&["content_policy_fallbacks"], MAX_ALTERNATIVES),
+    long_key(&["router_settings_override", "fallbacks"], MAX_ALTERNATIVES),
+    long_key(
+        &["router_settings_override", "context_window_fallbacks"],
+        MAX_ALTERNATIVES,
+    ),
+    long_key(
+        &["router_settings_override", "content_policy_fallbacks"],
+        MAX_ALTERNATIVES,
+    ),
     long_key(&["providerOptions", "gateway", "models"], MAX_ALTERNATIVES),
 ];
 

@@ -42,6 +42,9 @@ const REQUEST: Shape = Shape::new(
         MORE_ALTERNATIVES[0],
         MORE_ALTERNATIVES[1],
         MORE_ALTERNATIVES[2],
+        MORE_ALTERNATIVES[3],
+        MORE_ALTERNATIVES[4],
+        MORE_ALTERNATIVES[5],
     ],
     &[
         pattern(PatternKind::Type("input_image"), Needs::IMAGES),
@@ -78,12 +81,15 @@ const TOOLS: usize = 4;
 const FORMAT: usize = 5;
 const REASONING: usize = 6;
 const PROMPT: usize = 7;
-const ALTERNATIVES: [(usize, Alternatives); 5] = [
+const ALTERNATIVES: [(usize, Alternatives); 8] = [
     (8, Alternatives::Names),
     (9, Alternatives::Entries),
     (14, Alternatives::Entries),
     (15, Alternatives::Entries),
-    (16, Alternatives::Names),
+    (16, Alternatives::Entries),
+    (17, Alternatives::Entries),
+    (18, Alternatives::Entries),
+    (19, Alternatives::Names),
 ];
 const VERBOSITY: usize = 10;
 const INCLUDE: usize = 11;

@@ -20,7 +20,7 @@ fn config(hold: bool) -> Value {
 }
 
 /// Every way to name a model; `MODEL` stands for its name.
-const REQUESTS: [(&str, &str); 19] = [
+const REQUESTS: [(&str, &str); 20] = [
     (CHAT, r#"{"model":"MODEL","max_tokens":5,"messages":[]}"#),
     (CHAT, r#"{"messages":[],"max_tokens":5,"model":"MODEL"}"#),
     (
@@ -63,6 +63,10 @@ const REQUESTS: [(&str, &str); 19] = [
         r#"{"model":"best","max_tokens":5,"context_window_fallbacks":["MODEL"]}"#,
     ),
     (CHAT, r#"{"model":"best-2, MODEL","max_tokens":5}"#),
+    (
+        CHAT,
+        r#"{"model":"best","max_tokens":5,"router_settings_override":{"fallbacks":["MODEL"]}}"#,
+    ),
     (
         "/v1/messages",
         r#"{"model":"best","max_tokens":5,"content_policy_fallbacks":["MODEL"]}"#,

@@ -58,6 +58,9 @@ pub(super) const CHAT: Shape = Shape::new(
         MORE_ALTERNATIVES[0],
         MORE_ALTERNATIVES[1],
         MORE_ALTERNATIVES[2],
+        MORE_ALTERNATIVES[3],
+        MORE_ALTERNATIVES[4],
+        MORE_ALTERNATIVES[5],
     ],
     &[
         pattern(PatternKind::Type("image_url"), Needs::IMAGES),
@@ -92,12 +95,15 @@ const DATA_SOURCES: [usize; 2] = [11, 12];
 const DEFERRED: usize = 13;
 /// Other models that may answer: OpenRouter's list and LiteLLM's (<https://openrouter.ai/docs/features/model-routing>,
 /// <https://docs.litellm.ai/docs/proxy/reliability>, read 2026-11-29).
-pub(super) const ALTERNATIVES: [(usize, Alternatives); 5] = [
+pub(super) const ALTERNATIVES: [(usize, Alternatives); 8] = [
     (14, Alternatives::Names),
     (15, Alternatives::Entries),
     (34, Alternatives::Entries),
     (35, Alternatives::Entries),
-    (36, Alternatives::Names),
+    (36, Alternatives::Entries),
+    (37, Alternatives::Entries),
+    (38, Alternatives::Entries),
+    (39, Alternatives::Names),
 ];
 /// Thinking, as DeepSeek and Z.ai, OpenRouter, DashScope, vLLM and Gemini's compatible API call it.
 const THINKING_TYPE: usize = 16;
@@ -138,17 +144,23 @@ pub(super) const COMPLETIONS: Shape = Shape::new(
         MORE_ALTERNATIVES[0],
         MORE_ALTERNATIVES[1],
         MORE_ALTERNATIVES[2],
+        MORE_ALTERNATIVES[3],
+        MORE_ALTERNATIVES[4],
+        MORE_ALTERNATIVES[5],
     ],
     &[],
 );
 const PLAIN_FORMAT: usize = 8;
 const PLAIN_SHAPES: [usize; 3] = [9, 10, 11];
-pub(super) const PLAIN_ALTERNATIVES: [(usize, Alternatives); 5] = [
+pub(super) const PLAIN_ALTERNATIVES: [(usize, Alternatives); 8] = [
     (12, Alternatives::Names),
     (13, Alternatives::Entries),
     (14, Alternatives::Entries),
     (15, Alternatives::Entries),
-    (16, Alternatives::Names),
+    (16, Alternatives::Entries),
+    (17, Alternatives::Entries),
+    (18, Alternatives::Entries),
+    (19, Alternatives::Names),
 ];
 const BEST_OF: usize = 5;
 const PROMPT: usize = 6;
@@ -162,16 +174,22 @@ pub(super) const EMBEDDINGS: Shape = Shape::new(
         MORE_ALTERNATIVES[0],
         MORE_ALTERNATIVES[1],
         MORE_ALTERNATIVES[2],
+        MORE_ALTERNATIVES[3],
+        MORE_ALTERNATIVES[4],
+        MORE_ALTERNATIVES[5],
     ],
     &[],
 );
 /// They are never lowered, but may name a model that their plan does not allow.
-pub(super) const EMBEDDING_ALTERNATIVES: [(usize, Alternatives); 5] = [
+pub(super) const EMBEDDING_ALTERNATIVES: [(usize, Alternatives); 8] = [
     (1, Alternatives::Names),
     (2, Alternatives::Entries),
     (3, Alternatives::Entries),
     (4, Alternatives::Entries),
-    (5, Alternatives::Names),
+    (5, Alternatives::Entries),
+    (6, Alternatives::Entries),
+    (7, Alternatives::Entries),
+    (8, Alternatives::Names),
 ];
 
 const INCLUDE_USAGE: &str = "include_usage";

@@ -238,6 +238,10 @@ fn what_is_lowered_keeps_no_list_of_other_models() {
                 r#""context_window_fallbacks":null,"content_policy_fallbacks":null"#,
             ),
             (
+                r#""router_settings_override":{"fallbacks":[{"light":["best"]}]}"#,
+                r#""router_settings_override":{"fallbacks":null}"#,
+            ),
+            (
                 r#""providerOptions":{"gateway":{"order":["a"],"models":["best","b"]}}"#,
                 r#""providerOptions":{"gateway":{"order":["a"],"models":["light"]}}"#,
             ),
@@ -273,8 +277,10 @@ fn a_model_that_is_named_in_the_path_and_again_in_the_body_is_lowered_in_both() 
                     r#"{"contents":[],"model":"light"}"#,
                 ),
                 (
-                    format!(r#"{{"model" : "{named}","fallbacks":["best"],"contents":[]}}"#),
-                    r#"{"model" : "light","fallbacks":null,"contents":[]}"#,
+                    format!(
+                        r#"{{"model" : "{named}","fallbacks":["best"],"router_settings_override":{{"a":1,"context_window_fallbacks":[1]}}}}"#
+                    ),
+                    r#"{"model" : "light","fallbacks":null,"router_settings_override":{"a":1,"context_window_fallbacks":null}}"#,
                 ),
             ] {
                 let path = format!("/v1beta/models/best:{verb}");
