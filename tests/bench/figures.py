@@ -43,10 +43,9 @@ class Figures:
         return figure([(sample.cpu() / others[number].cpu(), sample.disturbed or others[number].disturbed, {**sample.failed(), **others[number].failed()})
                        for number, sample in rounds.items() if number in others])
 
-    def ratio(self, variant, other, workload, of_extra=True):
-        """How many times as much the first costs as the second: of medians, since a small difference is a poor divisor."""
-        take = self.extra if of_extra else self.absolute
-        above, below = take(variant, workload), take(other, workload)
+    def ratio(self, variant, other, workload):
+        """How many times as much the part of the first costs as that of the second: of medians, since a small difference is a poor divisor."""
+        above, below = self.extra(variant, workload), self.extra(other, workload)
         return above.middle / below.middle if above and below and below.middle > 0 else None
 
 

@@ -1,9 +1,10 @@
 """Samples: rounds in which every variant takes its turn at every workload, in an order that chance decides."""
 
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from stage import Stage, busy_nanos
+from workloads import BY_NAME
 
 WARM = 4        # a quarter of a sample's requests come before it, uncounted
 TRIES = 2       # of a sample that was disturbed
@@ -43,6 +44,8 @@ def play(variants, workloads, generations, rounds, share=1.0, seed=None):
     for generation in range(generations):
         with Stage(variants) as stage:
             asked = {variant.name: Asked() for variant in variants}
+            if generation == 0:
+                workloads = paced_by_alone(stage, variants, workloads, share, asked)
             for number in range(rounds):
                 for workload in shuffled(chance, workloads):
                     for variant in shuffled(chance, variants):
@@ -52,6 +55,16 @@ def play(variants, workloads, generations, rounds, share=1.0, seed=None):
                 print(f"round {generation * rounds + number + 1} of {generations * rounds}", flush=True)
             witnesses += [witness(stage, variant, asked[variant.name]) for variant in variants]
     return samples, witnesses
+
+
+def paced_by_alone(stage, variants, workloads, share, asked):
+    """What comes at a rate comes at half of that which Envoy alone bears here."""
+    alone = next((variant for variant in variants if variant.name == "none"), None)
+    if alone is None or not any(workload.rate for workload in workloads):
+        return workloads
+    rate = max(int(take(stage, alone, BY_NAME["2k"], share, asked[alone.name]).throughput() / 2), 1)
+    print(f"half of what Envoy alone bears: {rate:,} requests a second", flush=True)
+    return [replace(workload, rate=rate) if workload.rate else workload for workload in workloads]
 
 
 def shuffled(chance, items):

@@ -78,7 +78,8 @@ def test_the_report_has_every_row_and_the_picture_every_number(folder, told):
         assert report.count(f"| {variant.says}") >= 3, variant.says
     for target in targets.TARGETS:
         row = next(line for line in report.splitlines() if line.startswith(f"| {target.says} |"))
-        assert row.count("met") + row.count("missed") == 2, row
+        # Without the module before there is nothing to measure by.
+        assert row.count("met") + row.count("missed") == 2 or "before" in row and row.count("not measured") == 2, row
     assert picture.count("<rect") > 6 * 7 and picture.count(">413<") >= len(BUFFERING)   # a time may be 413, too
     assert f"commit {commit()}" in report
 
@@ -97,8 +98,8 @@ def test_the_module_of_an_earlier_commit_runs_in_the_same_rounds(tmp_path):
 
 def test_what_is_lost_in_the_noise_is_a_target_missed_and_said():
     targets, figures, rounds = modules("targets", "figures", "rounds")
-    one = next(one for one in targets.TARGETS if one.says == "1 MB: cheaper than the DOM way")
-    figures = figures.Figures([rounds.Sample(0, 0, variant, "1m", 10, cpu, 0, 0, False, {"status.200": 10})
+    one = next(one for one in targets.TARGETS if one.says == "128 KB: cheaper than the DOM way")
+    figures = figures.Figures([rounds.Sample(0, 0, variant, "128k", 10, cpu, 0, 0, False, {"status.200": 10})
                                for variant, cpu in (("none", 500), ("held", 499), ("dom", 900))])
     assert one.verdict(one.value(figures, "held")) == "**missed**: the module's part is lost in the noise"
     assert one.value(figures, "passing") is None and one.verdict(None) == "not measured"
