@@ -21,6 +21,7 @@ mod read;
 mod stacked;
 mod subjects;
 mod tenants;
+mod trials;
 mod warnings;
 
 use std::borrow::Cow;
@@ -133,6 +134,8 @@ pub struct Plan {
     pub name: Name,
     /// What it grants.
     pub limits: Limits,
+    /// Plans that are tried on its requests beside it. At most [`TRIALS`](trials::TRIALS), which try none themselves.
+    pub trials: Vec<Rc<Self>>,
 }
 
 /// A configured tenant.

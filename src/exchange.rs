@@ -38,6 +38,7 @@ mod self_service;
 mod settle;
 mod shadow;
 mod step;
+mod trial;
 mod unmetered;
 mod upstream;
 mod wait;

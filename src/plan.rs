@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::base::glob::{matches, models};
 use crate::base::name::Name;
-use crate::base::units::Unit;
-use crate::base::units::{Ppm, Tokens};
+use crate::base::units::{Ppm, Tokens, Unit};
 use crate::lease::quota::Quota;
 use crate::limits::account::{Account, DEFAULT_EXPIRY};
 use crate::limits::budget::Budget;

@@ -16,6 +16,8 @@ pub struct TenantId {
     name: Name,
     /// The name under which its account was opened, where that is another one.
     was: Option<Name>,
+    /// The account is that of a plan which is tried on its requests.
+    is_trial: bool,
 }
 
 impl TenantId {
@@ -27,6 +29,7 @@ impl TenantId {
         (fits && !text.chars().any(char::is_control)).then(|| Self {
             name: text.into(),
             was: None,
+            is_trial: false,
         })
     }
 
@@ -37,6 +40,21 @@ impl TenantId {
             was: Some(was.name.clone()),
             ..self
         }
+    }
+
+    /// The same, with the account of a plan which is tried on its requests. No tenant's id has the control character in it.
+    #[must_use]
+    pub(crate) fn trying(&self, plan: &str) -> Self {
+        Self {
+            name: self.name.clone(),
+            was: Some([self.account(), "\u{1f}", plan].concat().into()),
+            is_trial: true,
+        }
+    }
+
+    /// Whether the account is that of a plan which is tried, so that nothing is published of it as the tenant's.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.is_trial
     }
 
     /// The id as text.

@@ -124,6 +124,11 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
+    /// Takes from the tenant's own limits alone, or from none: for a plan that is only tried.
+    pub fn admit_alone(&mut self, request: &Request<'_>) -> Outcome {
+        self.reserve(&request.alone(), None, &Shelf::default())
+    }
+
     /// Takes from the books and from the tier's capacity, after the tenant's own record.
     fn take_all(
         &mut self,

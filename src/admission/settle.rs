@@ -25,7 +25,7 @@ pub struct Used<'a> {
 
 impl Used<'_> {
     /// By a request that is not sent.
-    pub(super) const NOTHING: Self = Self {
+    pub(crate) const NOTHING: Self = Self {
         cost: Cost::ZERO,
         is_sent: false,
         demand: &[],
@@ -78,7 +78,7 @@ impl<S: Store> Ledger<'_, S> {
         };
         // Only tenants that are configured, and have a budget, have a gauge.
         let left = |record: &Record| {
-            tenant.configured.then_some(())?;
+            (tenant.configured && !tenant.id.is_trial()).then_some(())?;
             metrics::remaining(tenant.id.name().into(), limits, record)
         };
         match self.change_publishing(&admission.place, limits, SETTLE_TRIES, step, left) {

@@ -166,6 +166,17 @@ impl Tenant {
         }))
     }
 
+    /// The tenant as a plan sees it that is tried on its requests: with an account of its own, and nobody above or below it.
+    pub(crate) fn trying(&self, plan: &Rc<Plan>) -> Self {
+        Self {
+            id: self.id.trying(&plan.name),
+            plan: Rc::clone(plan),
+            configured: self.configured,
+            parent: None,
+            subjects: Vec::new(),
+        }
+    }
+
     /// All who pay, as tenants, its own first.
     pub(crate) fn payers(&self) -> impl Iterator<Item = Self> {
         let above = self.books().filter_map(|book| match book.whose {

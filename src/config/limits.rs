@@ -10,14 +10,13 @@ use super::path::Path;
 use super::period::period;
 use super::preferences::preferences;
 use super::raw::{
-    RawBudget, RawExtra, RawHold, RawLimits, RawMaximum, RawOnExhausted, RawPace, RawSla,
-    RawSticky, RawUnit, RawWeights,
+    RawBudget, RawExtra, RawHold, RawLimits, RawMaximum, RawOnExhausted, RawPace, RawShadow,
+    RawSla, RawSticky, RawUnit, RawWeights,
 };
 use super::stacked::{Stack, stack};
 use super::subjects::by_kind;
 use super::{Parsed, SubjectRules, wrong};
-use crate::base::units::Unit;
-use crate::base::units::{Ppm, Timestamp, nanos};
+use crate::base::units::{Ppm, Timestamp, Unit, nanos};
 use crate::body::number::Number;
 use crate::calendar::window::{Period, duration};
 use crate::limits::account::DEFAULT_EXPIRY;
@@ -111,7 +110,7 @@ impl RawLimits {
                 .map(|raw| maximum(raw, &path.key("max_request"), given))
                 .transpose()?,
             models: models(self.models.as_ref(), &path.key("models"))?,
-            shadow: self.shadow.unwrap_or(false),
+            shadow: self.shadow == Some(RawShadow::Itself(true)),
             never_downgrade: self.never_downgrade.unwrap_or(false),
             low_water_mark: any_mark(self.low_water_mark, &path.key("low_water_mark"))?,
             min_output_tokens: any_whole(self.min_output_tokens, &path.key("min_output_tokens"))?,

@@ -85,6 +85,7 @@ fn guarantee(members: &mut Members, child: &RawChild, path: &Path<'_>) -> Parsed
     member.plan = Rc::new(Plan {
         name: member.plan.name.clone(),
         limits,
+        trials: member.plan.trials.clone(),
     });
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod global;
 mod ladders;
 mod limits;
+mod tenant;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,8 @@ pub(super) use ladders::{
 };
 pub(super) use limits::{
     RawBucket, RawBudget, RawExtra, RawHold, RawLimit, RawLimits, RawMaximum, RawOnExhausted,
-    RawPace, RawPriority, RawSla, RawSticky, RawTenant, RawUnit, RawWeekday, RawWeights, RawWindow,
+    RawPace, RawPriority, RawShadow, RawSla, RawSticky, RawTenant, RawUnit, RawWeekday, RawWeights,
+    RawWindow,
 };
 
 use super::read::{Deferred, objects, unique};
@@ -101,7 +103,7 @@ pub(super) struct RawConfig<'a> {
     #[serde(default, borrow)]
     #[cfg_attr(
         all(test, not(target_arch = "wasm32")),
-        schemars(with = "std::collections::BTreeMap<String, RawTenant>")
+        schemars(with = "std::collections::BTreeMap<String, limits::TenantSchema>")
     )]
     pub(super) tenants: Deferred<'a>,
 }

@@ -9,6 +9,7 @@ use super::parents::{RawChild, link};
 use super::path::Path;
 use super::raw::{self, RawLimits, RawTenant};
 use super::read::Deferred;
+use super::trials::trials;
 use super::{Member, Missing, Parsed, Plan, wrong};
 use crate::base::name::{Name, NameHashing};
 use crate::tenant::{Source, TenantId};
@@ -25,16 +26,39 @@ impl Plans {
             let plan = Rc::new(Plan {
                 name: name.into(),
                 limits: raw.check(path, given)?,
+                trials: Vec::new(),
             });
             match all.insert(name.into(), Rc::new((raw, plan))) {
                 None => Ok(()),
                 Some(_) => twice(plans, name),
             }
         })?;
-        Ok(Self(all))
+        let mut plans = Self(all);
+        plans.link_trials()?;
+        Ok(plans)
     }
 
-    fn find(&self, name: &str, path: &Path<'_>) -> Parsed<&(RawLimits, Rc<Plan>)> {
+    /// Gives each plan those that it tries.
+    fn link_trials(&mut self) -> Parsed<()> {
+        let path = &Path::Top.key("plans");
+        let mut tried = Vec::new();
+        for (name, plan) in &self.0 {
+            let trials = trials(&plan.0, &path.key(name), self)?;
+            if !trials.is_empty() {
+                tried.push((name.clone(), trials));
+            }
+        }
+        for (name, trials) in tried {
+            // Nobody else has it yet.
+            let entry = self.0.get_mut(&*name).and_then(Rc::get_mut);
+            if let Some(plan) = entry.and_then(|(_, plan)| Rc::get_mut(plan)) {
+                plan.trials = trials;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn find(&self, name: &str, path: &Path<'_>) -> Parsed<&(RawLimits, Rc<Plan>)> {
         match self.0.get(name) {
             Some(plan) => Ok(plan),
             None => wrong(path, format!("no plan is called `{name}`")),
@@ -70,6 +94,7 @@ impl Plans {
         let Some(name) = name else {
             return Ok(Rc::new(Plan {
                 limits: own.check(path, given)?,
+                trials: trials(&own, path, self)?,
                 name: "".into(),
             }));
         };
@@ -77,8 +102,10 @@ impl Plans {
         if own == RawLimits::default() {
             return Ok(Rc::clone(plan));
         }
+        let own = own.or(raw);
         Ok(Rc::new(Plan {
-            limits: own.or(raw).check(path, given)?,
+            limits: own.check(path, given)?,
+            trials: trials(&own, path, self)?,
             name: plan.name.clone(),
         }))
     }
@@ -101,7 +128,7 @@ pub(super) fn tenants(
     let (mut children, mut renamed) = (Vec::new(), Vec::new());
     raw.entries(text, tenants, |id, raw: RawTenant| {
         let path = &tenants.key(id);
-        let (names, own) = raw.split();
+        let RawTenant { names, own } = raw;
         let mut tenant = tenant_id(id, path)?;
         if let Some(was) = &names.was {
             let was = tenant_id(was, &path.key("was"))?;

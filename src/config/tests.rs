@@ -10,8 +10,7 @@ mod schema;
 use std::num::NonZeroU64;
 
 use super::*;
-use crate::base::units::Unit;
-use crate::base::units::{Ppm, Tokens};
+use crate::base::units::{Ppm, Tokens, Unit};
 use crate::calendar::window::Period;
 use crate::limits::stacked::Rule;
 use crate::plan::Preferences;

@@ -17,7 +17,7 @@ use crate::exchange::scope::{scope, tier_name};
 use crate::exchange::step::Step;
 use crate::exchange::upstream::Outlook;
 use crate::exchange::wait::Wait;
-use crate::exchange::{placement, shadow};
+use crate::exchange::{placement, shadow, trial};
 use crate::health::sla;
 use crate::policy::{Conditions, Reason, Request, ShadowDecision};
 use crate::provider::{Facts, alternatives};
@@ -64,16 +64,23 @@ impl RequestBody {
         outlook.try_one(&mut ledger, &mut request);
         let outcome = ledger.admit(&request, &shelf);
         let watches = ledger.take_watches(config.global.as_ref());
+        let (mut trials, tried) = trial::decide(&self.tenant, config, &request, store, now);
+        ledger.count(tried);
         let mut admission = match outcome {
             Outcome::Admitted(admission) => admission,
             Outcome::Refused(refusal) => {
                 outlook.give_up(&mut ledger, &request);
                 let refused = self.refused(&request, &refusal, ledger.faults, now);
+                let tried = trial::reported(&trials);
+                let returned = trial::give_back(&mut trials, config, store, now);
+                let refused = refused.reporting(tried).reporting(returned);
                 return Err(Box::new(refused.watching(watches)));
             }
             Outcome::Unavailable => {
                 outlook.give_up(&mut ledger, &request);
-                return Err(self.unavailable(ledger.faults, now));
+                let returned = trial::give_back(&mut trials, config, store, now);
+                let refused = self.unavailable(ledger.faults, now);
+                return Err(Box::new(refused.reporting(returned)));
             }
         };
         let is_unlisted = request.place.is_none() && !request.model.is_empty();
@@ -99,6 +106,7 @@ impl RequestBody {
             &parsed.facts,
         );
         admitted.wait = wait;
+        admitted.trials = trials;
         let answered = self.take_early(&mut admitted, config, store, now);
         self.sent = Some(Box::new(admitted));
         Ok(Step::of(faults).watching(watches).reporting(answered))
@@ -139,6 +147,7 @@ impl RequestBody {
                 Ok(Step::of(faults).watching(watches))
             }
             Amended::Refused(refused) => {
+                let returned = trial::give_back(&mut sent.trials, config, store, now);
                 let about = About {
                     record: Some(&refused.record),
                     books: &refused.books,
@@ -150,7 +159,7 @@ impl RequestBody {
                 };
                 let denial = Denial::Limit(refused.refusal);
                 let denied = self.deny(denial, Some(about), faults, now);
-                Err(Box::new(denied.watching(watches)))
+                Err(Box::new(denied.reporting(returned).watching(watches)))
             }
             Amended::Unavailable => {
                 let returned = sent.settle(config, store, Exit::Unsent, now);

@@ -8,6 +8,7 @@ use crate::body::rewrite::Edit;
 use crate::exchange::scope::tier_name;
 use crate::exchange::shadow;
 use crate::exchange::step::Step;
+use crate::exchange::trial::{self, Trial};
 use crate::exchange::upstream::Upstream;
 use crate::exchange::wait::Wait;
 use crate::policy::{Reason, Request};
@@ -15,9 +16,8 @@ use crate::provider::usage::UsageReader;
 use crate::provider::{Endpoint, Facts, leave_alternatives_out, limit_output};
 use crate::published::metric::Label;
 use crate::report::decision::{Decided, Shadow, plain_name};
-use crate::report::log_fields;
-use crate::report::metrics;
 use crate::report::refusal::Denial;
+use crate::report::{log_fields, metrics};
 use crate::tier::Price;
 
 /// An admitted request, from its admission to its settlement.
@@ -46,6 +46,8 @@ pub(super) struct Admitted {
     pub(super) drops_usage: bool,
     /// What would have been done with it, in shadow mode.
     pub(super) shadow: Option<Shadow>,
+    /// The same by each of the plans that are tried on it.
+    pub(super) trials: Vec<Trial>,
     /// The messages that are trimmed from its conversation, and the edits of the body that remove them.
     pub(super) trimmed: Option<Trimmed>,
     /// The response, once its headers were seen.
@@ -108,6 +110,7 @@ impl Admitted {
             limited_to: None,
             is_unasked: false,
             shadow,
+            trials: Vec::new(),
             trimmed,
             reader: None,
             wait: None,
@@ -204,10 +207,11 @@ impl Admitted {
         }
         let held = self.admission.capacity.as_ref();
         metrics.extend(held.and_then(|held| held.taken()));
-        Step {
+        let step = Step {
             metrics,
             fields,
             ..Step::default()
-        }
+        };
+        step.reporting(trial::reported(&self.trials))
     }
 }

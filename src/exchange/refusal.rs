@@ -9,11 +9,10 @@ use crate::provider::Wire;
 use crate::published::header_group::HeaderGroups;
 use crate::published::metric::Label;
 use crate::report::decision::{Decided, plain};
-use crate::report::headers;
-use crate::report::log_fields;
 use crate::report::log_fields::Field;
 use crate::report::metrics;
 use crate::report::refusal::Denial;
+use crate::report::{headers, log_fields};
 use crate::state::record::Record;
 
 /// What is known about a refused request.

@@ -141,7 +141,7 @@ impl Exchange {
         now: Timestamp,
     ) -> Option<Step> {
         let is_read = self.config.hold_headers && is_short(length);
-        if is_read || tenant.plan.limits.shadow {
+        if is_read || tenant.plan.limits.shadow || !tenant.plan.trials.is_empty() {
             return None;
         }
         let ledger = Ledger::new(store, tenant, self.config.failure_mode, now);

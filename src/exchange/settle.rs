@@ -7,11 +7,11 @@ use crate::config::Config;
 use crate::estimate::learn::{BytesPerToken, Observation, Peak};
 use crate::exchange::admitted::Admitted;
 use crate::exchange::step::Step;
+use crate::exchange::trial::{self, Outturn, Trial};
 use crate::provider::usage::UsageReader;
 use crate::published::metric::Label;
-use crate::report::log_fields;
-use crate::report::metrics;
 use crate::report::settlement::{Exit, SettledBy, Settlement};
+use crate::report::{log_fields, metrics};
 use crate::state::store::{StateFaults, Store};
 use crate::tier::{self, Ladder, LadderPlace, Needs, Price, place};
 use crate::usage::{ServiceTier, Usage};
@@ -98,13 +98,25 @@ impl Admitted {
         let exceeded = self.admission.exceeded(limits, used.cost);
         let label = || self.tenant.label();
         metrics.extend(exceeded.map(|(unit, by)| metrics::over_hold(label(), unit, by)));
-        Step {
+        let tried = match self.trials.is_empty() {
+            true => Step::default(),
+            false => {
+                let outturn = Outturn {
+                    used,
+                    usage: &settlement.usage,
+                    price: self.price.as_ref(),
+                };
+                trial::settle(&mut self.trials, config, &outturn, store, now)
+            }
+        };
+        let step = Step {
             metrics,
             fields: log_fields::charged(&settlement, limits, record),
             capacity: self.admission.capacity.clone(),
             faults: ledger.faults,
             ..Step::default()
-        }
+        };
+        step.reporting(tried)
     }
 
     /// What was used, what it cost, and what was saved.
@@ -200,7 +212,8 @@ impl Admitted {
     /// What it would have cost had nothing been served better than by the first tier of its ladder, by the second, …,
     /// if a plan has pace.
     fn demand(&self, config: &Config, usage: Usage) -> Vec<Cost> {
-        if !self.tenant.has_pace() {
+        let mut trials = self.trials.iter();
+        if !self.tenant.has_pace() && !trials.any(Trial::has_pace) {
             return Vec::new();
         }
         let levels = config.ladders.iter().map(Ladder::last).max();
@@ -260,7 +273,9 @@ impl Admitted {
         }
         let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
         ledger.renew(&mut self.admission);
-        Step::of(ledger.faults)
+        let faults = ledger.faults;
+        trial::renew(&mut self.trials, config, store, now);
+        Step::of(faults)
     }
 }
 

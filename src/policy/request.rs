@@ -2,8 +2,7 @@
 
 use super::standing::{Stand, standings};
 use super::{Book, ConversationPlacement, Expected, Reason};
-use crate::base::units::Unit;
-use crate::base::units::{Timestamp, Tokens, share};
+use crate::base::units::{Timestamp, Tokens, Unit, share};
 use crate::conversation::trim::CutPoints;
 use crate::estimate::Estimate;
 use crate::estimate::learn::{Figures, Model, PRIOR_ANSWER};
@@ -71,6 +70,21 @@ impl<'a> Request<'a> {
         let mut request: Request<'b> = *self;
         request.conditions.rooms = rooms;
         request.conditions.books = books;
+        request
+    }
+
+    /// The same by itself: without what its tenant's plan, parents and other tenants add to it.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        let mut request = *self;
+        request.conditions = Conditions {
+            books: &[],
+            rooms: &[],
+            slow: TierSet::default(),
+            conversation: None,
+            barred: false,
+            ..self.conditions
+        };
         request
     }
 

@@ -2,8 +2,7 @@
 
 use crate::base::name::Name;
 use crate::base::text::Text;
-use crate::base::units::Unit;
-use crate::base::units::{Ppm, Tokens};
+use crate::base::units::{Ppm, Tokens, Unit};
 use crate::body::json::quoted;
 use crate::plan::Limits;
 use crate::policy::Reason;
@@ -121,6 +120,16 @@ pub fn upstream_refusal(kind: &'static str) -> Field {
 #[must_use]
 pub fn shadow(shadow: &Shadow) -> Field {
     (LogField::Shadow, plain(&shadow.to_string()).into())
+}
+
+/// What plans that are tried would have done: `strict=throttle;reason=budget_exhausted, generous=admit`.
+#[must_use]
+pub fn tried<'a>(all: impl Iterator<Item = (&'a Name, &'a Shadow)>) -> Field {
+    let all = all.map(|(plan, would)| format!("{plan}={would}"));
+    (
+        LogField::Shadow,
+        plain(&all.collect::<Vec<_>>().join(", ")).into(),
+    )
 }
 
 /// Messages that were left out of the conversation.

@@ -3,8 +3,7 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
-use crate::base::units::Tokens;
-use crate::base::units::Unit;
+use crate::base::units::{Cost, Tokens, Unit};
 use crate::lease::grant::Grant;
 use crate::plan::Limits;
 use crate::published::metric::{Family, LABELS, Label, Series};
@@ -34,6 +33,10 @@ static REQUESTS: Family = Family::new("bursar_requests_total", ["tenant", "tier"
 static DOWNGRADED: Family = Family::new("bursar_downgraded_total", ["tenant", "tier", "reason"]);
 static KEPT: Family = Family::new("bursar_kept_total", ["tenant", "tier", "reason"]);
 static SHADOW: Family = Family::new("bursar_shadow_total", ["tenant", "decision", "reason"]);
+static TRIED: Family = Family::new("bursar_shadow_plan_total", ["tenant", "plan", "decision"]);
+static TRIED_TOKENS: Family =
+    Family::new("bursar_shadow_plan_tokens_total", ["tenant", "plan", ""]);
+static TRIED_SPEND: Family = Family::new("bursar_shadow_plan_spend_total", ["tenant", "plan", ""]);
 static TRIMMED: Family = Family::new("bursar_trimmed_messages_total", ["tenant", "", ""]);
 static THROTTLED: Family = Family::new("bursar_throttled_total", ["tenant", "reason", ""]);
 static LIMITED: Family = Family::new("bursar_limited_total", ["tenant", "limit", "reason"]);
@@ -135,6 +138,22 @@ pub fn kept(tenant: Label, tier: Label, reason: &'static str) -> Metric {
 pub fn shadow(shadow: &Shadow, tenant: Label) -> Metric {
     let labels = [tenant, shadow.decision.into(), shadow.reason.into()];
     Metric::Add(SHADOW.of(labels), 1)
+}
+
+/// What a plan that is tried would have done with a request.
+#[must_use]
+pub fn tried(tenant: Label, plan: Label, decision: &'static str) -> Metric {
+    Metric::Add(TRIED.of([tenant, plan, decision.into()]), 1)
+}
+
+/// What a request would have cost by a plan that is tried, as far as that would have served it.
+#[must_use]
+pub fn tried_cost(tenant: &Label, plan: &Label, cost: Cost) -> [Metric; 2] {
+    let series = |family: &'static Family| family.of([tenant.clone(), plan.clone(), NONE]);
+    [
+        Metric::Add(series(&TRIED_TOKENS), cost.tokens.0),
+        Metric::Add(series(&TRIED_SPEND), cost.usd.0),
+    ]
 }
 
 /// Messages were left out of a conversation.

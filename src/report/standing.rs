@@ -3,8 +3,7 @@
 //! What is left counts what requests in flight are *likely* to use as gone, as marks and headers do; what is held is all that
 //! they may use.
 
-use crate::base::units::Timestamp;
-use crate::base::units::Unit;
+use crate::base::units::{Timestamp, Unit};
 use crate::calendar::window::{Period, Window};
 use crate::lease::quota::Quota;
 use crate::limits::account::Account;

@@ -43,6 +43,7 @@ mod stacked;
 mod state;
 mod steering;
 mod subjects;
+mod trials;
 mod trim;
 mod upstream;
 mod usage;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::super::read::{objects, unique};
+use super::tenant::{GUARANTEED, PARENT, PLAN, WAS};
 use super::{RawCold, RawScope, RawUnreachable};
 use crate::body::number::Number;
 
-/// The keys that both a plan and a tenant may set. They are generated twice, since serde's `flatten` and `deny_unknown_fields` exclude
-/// each other.
+/// The keys that both a plan and a tenant may set.
 macro_rules! limits {
     ($($(#[doc = $about:literal])* $(#[serde($($how:tt)*)])? $key:ident: $type:ty,)*) => {
         /// What a plan or a tenant may use.
@@ -21,10 +21,11 @@ macro_rules! limits {
         }
 
         /// A tenant's plan, and its own settings, which replace the plan's.
-        #[derive(Debug, Deserialize)]
-        #[serde(deny_unknown_fields, remote = "Self")]
-        #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
-        pub(in crate::config) struct RawTenant {
+        #[cfg(all(test, not(target_arch = "wasm32")))]
+        #[derive(Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, rename = "RawTenant")]
+        #[expect(dead_code, reason = "it is there for the schema")]
+        pub(in crate::config) struct TenantSchema {
             /// The plan that it is on.
             plan: Option<String>,
             /// The tenant whose limits count this one's requests, too. Up to four stand above each other.
@@ -38,13 +39,11 @@ macro_rules! limits {
             $($(#[doc = $about])* $(#[serde($($how)*)])? $key: $type,)*
         }
 
-        impl RawTenant {
-            /// What it has to do with other tenants and plans, and the tenant's own settings.
-            pub(in crate::config) fn split(self) -> (Names, RawLimits) {
-                let Self { plan, parent, guaranteed, was, $($key,)* } = self;
-                (Names { plan, parent, guaranteed, was }, RawLimits { $($key,)* })
-            }
-        }
+        /// A plan's keys.
+        pub(super) const OF_PLANS: &[&str] = &[$(stringify!($key)),*];
+
+        /// A tenant's.
+        pub(super) const OF_TENANTS: &[&str] = &[PLAN, PARENT, WAS, GUARANTEED, $(stringify!($key)),*];
 
         impl RawLimits {
             /// These settings, with the plan's where a value is missing.
@@ -55,7 +54,15 @@ macro_rules! limits {
     };
 }
 
+/// A tenant's plan, and its own settings, which replace the plan's.
+#[derive(Debug, Default)]
+pub(in crate::config) struct RawTenant {
+    pub(in crate::config) names: Names,
+    pub(in crate::config) own: RawLimits,
+}
+
 /// What a tenant has to do with others.
+#[derive(Debug, Default)]
 pub(in crate::config) struct Names {
     /// Its plan's.
     pub(in crate::config) plan: Option<String>,
@@ -107,6 +114,7 @@ whole!(
     RawOnExhausted,
     RawPriority,
     RawScope,
+    RawShadow,
     RawUnreachable,
     RawWeekday,
     RawWindow,
@@ -164,7 +172,7 @@ impl OrOf for Marks {
     }
 }
 
-objects! { RawLimits, RawTenant, RawIdle, RawExtra, RawBudget, RawSla, RawSticky, RawLimit, RawBucket, RawPace, RawWeights, RawDegrade }
+objects! { RawIdle, RawExtra, RawBudget, RawSla, RawSticky, RawLimit, RawBucket, RawPace, RawWeights, RawDegrade }
 
 limits! {
     /// What may be spent in a window.
@@ -209,8 +217,9 @@ limits! {
     hysteresis: Option<Number>,
     /// Conversations stay at the tier where they are, within a window of the budget.
     sticky: Option<RawSticky>,
-    /// Decide, meter and report, but change and refuse nothing. Default: `false`.
-    shadow: Option<bool>,
+    /// Decide, meter and report, but change and refuse nothing. Or names of up to four plans that are tried on the requests beside
+    /// this one, which decides: what each of them would have done is reported. Default: `false`.
+    shadow: Option<RawShadow>,
     /// Names of the tiers that requests may be sent to. Default: all.
     tiers: Option<Vec<String>>,
     /// Name of the last tier that requests may be sent to.
@@ -220,6 +229,17 @@ limits! {
     below: Marks,
     /// Priority of the requests when a tier's `capacity` is short. Default: `standard`.
     priority: Option<RawPriority>,
+}
+
+/// What is only tried.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "true, false, or the names of plans")]
+#[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
+pub(in crate::config) enum RawShadow {
+    /// The plan itself, or nothing.
+    Itself(bool),
+    /// Other plans, by their names.
+    Plans(Vec<String>),
 }
 
 /// What may be spent in a window.

@@ -221,6 +221,30 @@ fn each_key_stands_once_and_is_known() {
 }
 
 #[test]
+fn a_tenant_has_keys_that_a_plan_has_not() {
+    for key in ["plan", "parent", "was", "guaranteed"] {
+        let told = |text: &str| {
+            Config::parse(text.as_bytes())
+                .map(|_| ())
+                .unwrap_err()
+                .to_string()
+        };
+        let plan = told(&format!(r#"{{"plans": {{"a": {{"{key}": null}}}}}}"#));
+        let start = format!("plans.a.{key}: unknown field `{key}`, expected one of `budget`,");
+        assert!(plan.starts_with(&start), "{plan}");
+        let twice = told(&format!(
+            r#"{{"tenants": {{"t": {{"{key}": null, "{key}": null}}}}}}"#
+        ));
+        let start = format!("tenants.t.{key}: duplicate field `{key}` at line 1");
+        assert!(twice.starts_with(&start), "{twice}");
+    }
+    rejects(
+        "{\"tenants\": {\"t\": {\"x\": 1}}}",
+        "tenants.t.x: unknown field `x`, expected one of `plan`, `parent`, `was`, `guaranteed`, `budget`, `bucket`, `limits`, `concurrency`, `hold`, `scope`, `when_unreachable`, `cold`, `on_exhausted`, `models`, `never_downgrade`, `low_water_mark`, `min_output_tokens`, `weights`, `max_request`, `sla`, `pace`, `hysteresis`, `sticky`, `shadow`, `tiers`, `floor`, `below`, `priority` at line 1 column 22",
+    );
+}
+
+#[test]
 fn keys_and_texts_are_unicode() {
     rejects(
         b"{\"plans\":\n{\"a\xff\": {}}}",

@@ -354,3 +354,41 @@ fn an_account_is_one_tenants_alone() {
         rejects_at("/tenants", tenants, error);
     }
 }
+
+#[test]
+fn plans_can_be_tried_beside_the_one_that_decides() {
+    let tries = |names: serde_json::Value| {
+        with(|config| {
+            config["plans"]["gold"]["shadow"] = names.clone();
+            config["plans"]["strict"] = serde_json::json!({"shadow": true});
+        })
+    };
+    let config = Config::parse(tries(serde_json::json!(["strict", "gold"])).as_bytes()).unwrap();
+    let plan = config.plan(&TenantId::parse(b"acme").unwrap()).unwrap();
+    assert!(!plan.limits.shadow);
+    let names: Vec<&str> = plan.trials.iter().map(|plan| &*plan.name).collect();
+    assert_eq!(names, ["strict", "gold"]);
+    // What is tried decides, and tries nothing itself.
+    assert!(
+        plan.trials
+            .iter()
+            .all(|plan| !plan.limits.shadow && plan.trials.is_empty())
+    );
+    for (names, error) in [
+        (serde_json::json!([]), "plans.gold.shadow: names no plan"),
+        (
+            serde_json::json!(["none"]),
+            "plans.gold.shadow[0]: no plan is called `none`",
+        ),
+        (
+            serde_json::json!(["strict", "strict"]),
+            "plans.gold.shadow[1]: `strict` stands twice",
+        ),
+        (
+            serde_json::json!(["a", "b", "c", "d", "e"]),
+            "plans.gold.shadow: names more than 4 plans",
+        ),
+    ] {
+        rejects(&tries(names), error);
+    }
+}
