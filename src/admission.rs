@@ -12,8 +12,7 @@
 use crate::admission::books::BookHold;
 use crate::admission::hold::LimitHold;
 use crate::admission::ledger::Place;
-use crate::base::units::Unit;
-use crate::base::units::{Cost, Ppm, Timestamp};
+use crate::base::units::{Cost, Ppm, Timestamp, Unit};
 use crate::estimate::Estimate;
 use crate::estimate::learn::Model;
 use crate::limits::account::Reservation;

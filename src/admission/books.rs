@@ -10,10 +10,9 @@
 
 use crate::admission::hold::{Need, Spent, cells, close, hold, unreserved};
 use crate::admission::ledger::{Attempt, Found, Ledger, Place, Tries, Writes, read, roll_forward};
-use crate::admission::shared;
-use crate::admission::subjects;
 use crate::admission::tenant::{BookOf, Tenant, Whose};
 use crate::admission::{Admission, Holdings, RESERVE_TRIES, SETTLE_TRIES, Used};
+use crate::admission::{shared, subjects};
 use crate::base::units::Cost;
 use crate::config::FailureMode;
 use crate::plan::Limits;

@@ -2,8 +2,7 @@
 
 use crate::admission::Holdings;
 use crate::base::name::LimitKey;
-use crate::base::units::Unit;
-use crate::base::units::{Cost, Timestamp};
+use crate::base::units::{Cost, Timestamp, Unit};
 use crate::estimate::Estimate;
 use crate::lease::quota::Quota;
 use crate::limits::account::{Reservation, Reserve};

@@ -1,7 +1,6 @@
 //! A grant beside the account of the budget that it is of.
 
-use crate::base::units::Timestamp;
-use crate::base::units::Unit;
+use crate::base::units::{Timestamp, Unit};
 use crate::calendar::window::Window;
 use crate::lease::grant::Grant;
 use crate::lease::line::Holder;

@@ -26,8 +26,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::base::units::Unit;
-use crate::base::units::{Cost, Micros, Ppm, Timestamp, Tokens};
+use crate::base::units::{Cost, Micros, Ppm, Timestamp, Tokens, Unit};
 
 /// How marks move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

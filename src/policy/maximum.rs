@@ -1,8 +1,7 @@
 //! The most that one request may cost: what is likely of its prompt, and the whole of its output limit.
 
 use super::{LimitIndex, LimitRefusal, Payer, Refusal, Request};
-use crate::base::units::Unit;
-use crate::base::units::share;
+use crate::base::units::{Unit, share};
 use crate::estimate::Estimate;
 use crate::plan::{Limits, Maximum};
 

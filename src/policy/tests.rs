@@ -9,8 +9,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::*;
-use crate::base::units::Unit;
-use crate::base::units::{Cost, Micros, Ppm, Tokens};
+use crate::base::units::{Cost, Micros, Ppm, Tokens, Unit};
 use crate::calendar::window::Period;
 use crate::estimate::Estimate;
 use crate::estimate::learn::BytesPerToken;

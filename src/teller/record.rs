@@ -3,8 +3,7 @@
 use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::tenant::Tenant;
 use crate::base::name::LimitKey;
-use crate::base::units::Timestamp;
-use crate::base::units::Unit;
+use crate::base::units::{Timestamp, Unit};
 use crate::config::Global;
 use crate::lease::call::AnyLine;
 use crate::lease::grant::Told;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bursar::base::name::LimitKey;
-use bursar::base::units::Unit;
-use bursar::base::units::{Cost, Micros, Timestamp, Tokens};
+use bursar::base::units::{Cost, Micros, Timestamp, Tokens, Unit};
 use bursar::lease::line::Holder;
 use bursar::lease::slice::Slice;
 use bursar::limits::account::{Account, HOLDS, Hold};

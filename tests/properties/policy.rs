@@ -2,8 +2,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use bursar::base::units::Unit;
-use bursar::base::units::{Cost, Micros, Ppm, Timestamp, Tokens};
+use bursar::base::units::{Cost, Micros, Ppm, Timestamp, Tokens, Unit};
 use bursar::calendar::window::Period;
 use bursar::estimate::Estimate;
 use bursar::estimate::learn::BytesPerToken;

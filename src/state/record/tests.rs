@@ -1,8 +1,7 @@
 mod versions;
 
 use super::*;
-use crate::base::units::Unit;
-use crate::base::units::{Micros, Ppm, Timestamp, Tokens};
+use crate::base::units::{Micros, Ppm, Timestamp, Tokens, Unit};
 use crate::estimate::learn::Observation;
 use crate::lease::grant::Grant;
 use crate::lease::line::Holder;
