@@ -51,6 +51,7 @@ CARGO_CYCLONEDX := $(STAMPS)/cargo-cyclonedx-$(CARGO_CYCLONEDX_VERSION)
 CRANE := $(STAMPS)/crane-$(CRANE_VERSION)
 PROMETHEUS := $(TOOLS)/prometheus/promtool
 CLIENTS := $(TOOLS)/clients/fetched
+CHROMIUM := $(TOOLS)/chromium/headless
 STORES := $(TOOLS)/stores/redis-server $(TOOLS)/stores/valkey-server
 COSIGN := $(STAMPS)/cosign-$(COSIGN_VERSION)
 WASM_BINDGEN = $(STAMPS)/wasm-bindgen-$(WASM_BINDGEN_VERSION)
@@ -74,7 +75,7 @@ SUBMAKE := $(MAKE)
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets chaos report dashboard bench bench-built estimates setup stores clean
+.PHONY: help pictures run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets chaos report dashboard bench bench-built estimates setup stores clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -166,7 +167,7 @@ budget: optimised | $(RUST) ## what a request costs in instructions and host cal
 	$(call say,instructions and host calls of the module (the first time about two minutes))
 	@$(CARGO) run --release --locked --manifest-path tests/budget/Cargo.toml -- $(if $(ACCEPT),--accept) $(if $(ONLY),--calls $(ONLY))
 
-test-e2e: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) $(STORES) $(PROMETHEUS) ## end to end in a real Envoy
+test-e2e: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) $(STORES) $(PROMETHEUS) $(CHROMIUM) ## end to end in a real Envoy
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
 	@$(WITH_NODE) $(PY) -m pytest tests/e2e
 
@@ -403,6 +404,23 @@ $(CLIENTS):
 	  || { echo '==> not to be had (Debian, Ubuntu: apt-get install $(CLIENT_PACKAGES))'; exit 0; }; \
 	for package in *.deb; do dpkg-deb -x $$package package; done; \
 	find package/usr/bin package/usr/sbin -type f -exec mv {} . ';'; rm -rf *.deb package; touch fetched
+
+# As a user without rights: Debian's package and what it needs are unpacked here. What is at work is Chromium's own shell without windows.
+$(CHROMIUM): | $(STAMPS)
+	@mkdir -p $(@D)
+	@for program in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	  if command -v $$program > /dev/null; then ln -sf "$$(command -v $$program)" $@; exit 0; fi; done; \
+	echo '==> fetching Chromium'; cd $(@D); rm -rf *.deb root; \
+	{ command -v dpkg-deb > /dev/null \
+	  && names=$$(apt-get -s install --no-install-recommends chromium-headless-shell | sed -n 's/^Inst \([^ ]*\) .*/\1/p') \
+	  && { apt-get download -qq $$names || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq $$names; }; } 2> fetch.log; } \
+	  || { echo '==> without the tests in a real Chromium: it is neither on PATH nor to be had (Debian, Ubuntu: apt-get install chromium)'; exit 0; }; \
+	for package in *.deb; do dpkg-deb -x $$package root; done; rm *.deb; \
+	libraries=$$(find "$$PWD/root/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:); \
+	printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/root/usr/lib/chromium/chromium-headless-shell "$$@"\n' "$$libraries" "$$PWD" > headless; chmod +x headless
+
+pictures: optimised $(PACKAGES) | $(CHROMIUM) ## draw the operators' report again, as docs/ shows it: needs Chromium, or Debian's package of it
+	@PICTURES="$(CURDIR)/docs" $(PY) -m pytest -q -p no:cacheprovider tests/e2e/test_page.py -k light_or_dark
 
 stores: $(STORES) ## the Redis and the Valkey that global budgets are tested against
 
