@@ -39,10 +39,7 @@ macro_rules! limits {
             $($(#[doc = $about])* $(#[serde($($how)*)])? $key: $type,)*
         }
 
-        /// A plan's keys.
-        pub(super) const OF_PLANS: &[&str] = &[$(stringify!($key)),*];
-
-        /// A tenant's.
+        /// The keys of a tenant.
         pub(super) const OF_TENANTS: &[&str] = &[PLAN, PARENT, WAS, GUARANTEED, $(stringify!($key)),*];
 
         impl RawLimits {

@@ -6,12 +6,15 @@ use serde::de::{
 };
 use std::fmt::{self, Formatter};
 
-use super::limits::{Names, OF_PLANS, OF_TENANTS, RawLimits, RawTenant};
+use super::limits::{Names, OF_TENANTS, RawLimits, RawTenant};
 
 pub(super) const PLAN: &str = "plan";
 pub(super) const PARENT: &str = "parent";
 pub(super) const WAS: &str = "was";
 pub(super) const GUARANTEED: &str = "guaranteed";
+
+/// The keys that a tenant has and a plan has not.
+const NAMES: [&str; 4] = [PLAN, PARENT, WAS, GUARANTEED];
 
 impl<'de> Deserialize<'de> for RawLimits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -42,9 +45,9 @@ impl<'de> Visitor<'de> for Object {
         let mut names = Names::default();
         let limits = Limits {
             map,
-            known: if self.is_tenant { OF_TENANTS } else { OF_PLANS },
+            is_tenant: self.is_tenant,
             names: &mut names,
-            seen: 0,
+            seen: [false; NAMES.len()],
         };
         let own = RawLimits::deserialize(MapAccessDeserializer::new(limits))?;
         Ok(RawTenant { names, own })
@@ -54,10 +57,10 @@ impl<'de> Visitor<'de> for Object {
 /// The keys of the limits in an object, what else a tenant has being read beside them.
 struct Limits<'a, A> {
     map: A,
-    known: &'static [&'static str],
+    is_tenant: bool,
     names: &'a mut Names,
-    /// Which of the names came already, a bit each.
-    seen: u8,
+    /// Which of the names came already.
+    seen: [bool; NAMES.len()],
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limits<'_, A> {
@@ -67,28 +70,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limits<'_, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        while let Some(key) = self.map.next_key_seed(Key(self.known))? {
-            match key {
-                PLAN => {
-                    self.once(PLAN, 1)?;
-                    self.names.plan = self.map.next_value()?;
-                }
-                PARENT => {
-                    self.once(PARENT, 2)?;
-                    self.names.parent = self.map.next_value()?;
-                }
-                WAS => {
-                    self.once(WAS, 4)?;
-                    self.names.was = self.map.next_value()?;
-                }
-                GUARANTEED => {
-                    self.once(GUARANTEED, 8)?;
-                    self.names.guaranteed = self.map.next_value()?;
-                }
-                key => return seed.deserialize(key.into_deserializer()).map(Some),
-            }
+        let is_tenant = self.is_tenant;
+        let mut key = Key { seed, is_tenant };
+        loop {
+            let (name, seed) = match self.map.next_key_seed(key)? {
+                None => return Ok(None),
+                Some(Found::Limit(key)) => return Ok(Some(key)),
+                Some(Found::Name(name, seed)) => (name, seed),
+            };
+            self.name(name)?;
+            key = Key { seed, is_tenant };
         }
-        Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
@@ -97,38 +89,62 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limits<'_, A> {
 }
 
 impl<'de, A: MapAccess<'de>> Limits<'_, A> {
-    /// Refuses a key that came before.
-    fn once(&mut self, key: &'static str, bit: u8) -> Result<(), A::Error> {
-        if self.seen & bit != 0 {
-            return Err(A::Error::duplicate_field(key));
+    /// Reads the value of one of the [`NAMES`], which may stand once.
+    fn name(&mut self, place: usize) -> Result<(), A::Error> {
+        let seen = self.seen.get_mut(place);
+        if seen.is_none_or(|seen| std::mem::replace(seen, true)) {
+            let name = NAMES.get(place).copied();
+            return Err(A::Error::duplicate_field(name.unwrap_or_default()));
         }
-        self.seen |= bit;
+        match place {
+            0 => self.names.plan = self.map.next_value()?,
+            1 => self.names.parent = self.map.next_value()?,
+            2 => self.names.was = self.map.next_value()?,
+            _ => self.names.guaranteed = self.map.next_value()?,
+        }
         Ok(())
     }
 }
 
-/// One of the keys that may stand in an object.
-struct Key(&'static [&'static str]);
+/// A key: a place in [`NAMES`], or whatever the limits make of it.
+enum Found<K, T> {
+    Name(usize, K),
+    Limit(T),
+}
 
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = &'static str;
+/// Reads a key.
+struct Key<K> {
+    seed: K,
+    is_tenant: bool,
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<K> {
+    type Value = Found<K, K::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_identifier(self)
     }
 }
 
-impl Visitor<'_> for Key {
-    type Value = &'static str;
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for Key<K> {
+    type Value = Found<K, K::Value>;
 
     fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("field identifier")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<&'static str, E> {
-        let mut all = self.0.iter();
-        all.find(|key| **key == text)
-            .copied()
-            .ok_or_else(|| E::unknown_field(text, self.0))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        if !self.is_tenant {
+            return self
+                .seed
+                .deserialize(text.into_deserializer())
+                .map(Found::Limit);
+        }
+        if let Some(place) = NAMES.iter().position(|name| *name == text) {
+            return Ok(Found::Name(place, self.seed));
+        }
+        let key: Result<_, E> = self.seed.deserialize(text.into_deserializer());
+        key.map(Found::Limit)
+            .map_err(|_| E::unknown_field(text, OF_TENANTS))
     }
 }
