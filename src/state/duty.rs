@@ -101,7 +101,7 @@ fn encode(terms: &[Term]) -> Vec<u8> {
     bytes.push(u8::try_from(terms.len().min(MOST)).unwrap_or_default());
     for term in terms.iter().take(MOST) {
         for number in [term.duty.what, term.duty.who, term.end.as_nanos()] {
-            bytes.extend(number.to_le_bytes());
+            bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.push(term.serves.into());
     }

@@ -110,8 +110,8 @@ impl Record {
         } = self;
         let version = self.version();
         let mut bytes = Vec::with_capacity(self.length());
-        bytes.extend(version);
-        bytes.extend(self.owner.to_le_bytes());
+        bytes.extend_from_slice(&version);
+        bytes.extend_from_slice(&self.owner.to_le_bytes());
         put_bucket(&mut bytes, self.bucket);
         put_account(&mut bytes, &self.account);
         if version != VERSION_1 {
@@ -121,14 +121,14 @@ impl Record {
             }
         }
         if version >= VERSION_3 {
-            bytes.extend(since.as_nanos().to_le_bytes());
+            bytes.extend_from_slice(&since.as_nanos().to_le_bytes());
             let count = put_count(&mut bytes, levels.len(), LEVELS);
             for &level in levels.iter().take(count) {
                 put_cost(&mut bytes, level);
             }
             let count = put_count(&mut bytes, marked.len(), MARKED);
             for marked in marked.iter().take(count) {
-                bytes.extend(marked.ladder.to_le_bytes());
+                bytes.extend_from_slice(&marked.ladder.to_le_bytes());
                 bytes.push(marked.tier);
             }
         }
@@ -279,8 +279,8 @@ fn put_count(bytes: &mut Vec<u8>, length: usize, most: usize) -> usize {
 }
 
 fn put_cost(bytes: &mut Vec<u8>, cost: Cost) {
-    bytes.extend(cost.tokens.0.to_le_bytes());
-    bytes.extend(cost.usd.0.to_le_bytes());
+    bytes.extend_from_slice(&cost.tokens.0.to_le_bytes());
+    bytes.extend_from_slice(&cost.usd.0.to_le_bytes());
 }
 
 fn put_bucket(bytes: &mut Vec<u8>, bucket: Bucket) {
@@ -288,7 +288,7 @@ fn put_bucket(bytes: &mut Vec<u8>, bucket: Bucket) {
         used, since, full, ..
     } = bucket;
     for number in [used, since.as_nanos(), full.as_nanos()] {
-        bytes.extend(number.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
     }
 }
 
@@ -301,19 +301,19 @@ fn put_account(bytes: &mut Vec<u8>, account: &Account) {
         ..
     } = account;
     for moment in [window.start, window.end] {
-        bytes.extend(moment.as_nanos().to_le_bytes());
+        bytes.extend_from_slice(&moment.as_nanos().to_le_bytes());
     }
-    bytes.extend(generation.to_le_bytes());
+    bytes.extend_from_slice(&generation.to_le_bytes());
     put_cost(bytes, *spent);
     let count = put_count(bytes, holds.len(), HOLDS);
     for hold in holds.iter().take(count) {
-        bytes.extend(hold.since.as_nanos().to_le_bytes());
+        bytes.extend_from_slice(&hold.since.as_nanos().to_le_bytes());
         put_cost(bytes, hold.cost);
     }
 }
 
 fn put_addition(bytes: &mut Vec<u8>, account: &Account) {
-    bytes.extend(account.carried.to_le_bytes());
+    bytes.extend_from_slice(&account.carried.to_le_bytes());
     put_cost(bytes, account.debt);
     for hold in account.holds.iter().take(HOLDS) {
         put_cost(bytes, hold.likely);
@@ -321,11 +321,11 @@ fn put_addition(bytes: &mut Vec<u8>, account: &Account) {
 }
 
 fn put_largest(bytes: &mut Vec<u8>, largest: Largest) {
-    bytes.extend(largest.since.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&largest.since.as_nanos().to_le_bytes());
     bytes.push(largest.count);
     for peak in [largest.younger, largest.older] {
         for number in [peak.input, peak.input_price, peak.output] {
-            bytes.extend(number.to_le_bytes());
+            bytes.extend_from_slice(&number.to_le_bytes());
         }
     }
 }
@@ -334,12 +334,12 @@ fn put_figures(bytes: &mut Vec<u8>, figures: &Figures) {
     let Answers { mean, deviation } = figures.answers;
     let density = figures.bytes_per_token.in_65536ths();
     for part in [figures.model.0, density, mean, deviation] {
-        bytes.extend(part.to_le_bytes());
+        bytes.extend_from_slice(&part.to_le_bytes());
     }
 }
 
 fn put_entry(bytes: &mut Vec<u8>, entry: &Entry) {
-    bytes.extend(entry.key.0.to_le_bytes());
+    bytes.extend_from_slice(&entry.key.0.to_le_bytes());
     match &entry.state {
         State::Bucket(bucket) => {
             bytes.push(0);

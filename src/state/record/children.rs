@@ -106,7 +106,7 @@ fn child(input: &mut Input<'_>) -> Result<Child, Corrupt> {
 #[inline(never)]
 fn put(bytes: &mut Vec<u8>, numbers: &[u64]) {
     for number in numbers {
-        bytes.extend(number.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
     let count = super::put_count(bytes, all(record).count(), PLACES);
     for (place, part, rate) in all(record).take(count) {
         bytes.push(place);
-        bytes.extend(part.to_le_bytes());
+        bytes.extend_from_slice(&part.to_le_bytes());
         bytes.extend(rate.to_bytes());
     }
 }

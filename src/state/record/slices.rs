@@ -26,7 +26,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
         let changes = [slice.generation, slice.set, slice.raise];
         let is_changed = changes != [0; 3];
         bytes.push(unit | if is_changed { CHANGED } else { 0 });
-        bytes.extend(slice.opens.as_nanos().to_le_bytes());
+        bytes.extend_from_slice(&slice.opens.as_nanos().to_le_bytes());
         if is_changed {
             bytes.extend(changes.map(u64::to_le_bytes).as_flattened());
         }
