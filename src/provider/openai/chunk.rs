@@ -5,7 +5,7 @@ use crate::provider::answer::{
     ERROR, MAX_ERROR, MAX_USAGE, USAGE, is_said, model, model_key, usage_key,
 };
 use crate::provider::compatible;
-use crate::provider::read::{is_given, key, long_key, value};
+use crate::provider::read::{is_beyond, key, long_key, value};
 use crate::usage::{EventFacts, EventKind, Usage};
 
 /// An error, by the keys of servers that report one with the status 200. MiniMax's stands in good answers, too
@@ -73,7 +73,14 @@ pub(super) fn may_fail(event: &[u8]) -> bool {
 
 /// Whether it is an error and no answer, not even the beginning of one: some servers' answers begin with a `code` of 0.
 pub(super) fn is_error(answer: &Scanner) -> bool {
-    is_said(answer, ERROR) && !is_given(answer, CHOICES)
+    is_said(answer, ERROR) && !is_said(answer, CHOICES) && !has_begun(answer, CHOICES)
+}
+
+/// Whether there is something in a list, complete or not. In a list no fault is found, so the result is the same in every chunking.
+fn has_begun(answer: &Scanner, index: usize) -> bool {
+    let field = answer.begun(index);
+    let is_list = field.is_some_and(|field| field.raw.starts_with(b"["));
+    is_list && is_beyond(answer, index, &["["])
 }
 
 /// Reads a `usage`. Google's compatible API counts thoughts only in the total

@@ -92,6 +92,10 @@ fn an_error_is_read_alike_at_every_split() {
         r#"{"a":[}"#,
         "1,}",
         "1 x",
+        r#"1,"choices":y":1}"#,
+        r#"1,"choices":[{"a":1}]}"#,
+        r#"1,"choices":[ {"a"#,
+        r#"1,"choices":[] x"#,
     ] {
         for path in ["/v1/responses", CHAT] {
             let body = format!(r#"{{"id":"x","error": {rest}"#);
