@@ -23,7 +23,7 @@ pub use endpoint::{Endpoint, is_encoded, parameter, speaker};
 pub use path::{PathModel, plain};
 pub use quota::{LimitNames, UpstreamLimit, limits_left};
 pub use read::{alternatives, body_model, leave_alternatives_out, limit_output, named_again};
-pub use wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+pub use wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::exchange::placement;
 use crate::exchange::step::{HeaderChange, Step};
 use crate::health::pressed::PressureView;
 use crate::http::Headers;
-use crate::provider::{Endpoint, Facts, Fault, body_model, named_again};
+use crate::provider::{Alternatives, Endpoint, Facts, Fault, body_model, named_again};
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
 use crate::tier::Ladder;
@@ -323,9 +323,14 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
     let model = model
         .filter(|_| endpoint.wire.model_key().is_some())
         .unwrap_or(0);
-    // Each list of names becomes a list of that one, in what is lowered.
+    // In what is lowered, each list of names becomes a list of that one, and each other list `null`, for a byte at the least.
     let names = endpoint.wire.alternatives().iter().filter(|_| model > 0);
-    let names = names.fold(model, |sum, _| sum.saturating_add(model).saturating_add(2));
+    let names = names.fold(model, |sum, (_, kind)| {
+        sum.saturating_add(match kind {
+            Alternatives::Names => model.saturating_add(2),
+            Alternatives::Entries => 3,
+        })
+    });
     let asking = endpoint.wire.most_added_to_ask();
     let asking = if endpoint.may_be_asked() { asking } else { 0 };
     let limits = if lowers_limits { LIMITS } else { 0 };
