@@ -37,13 +37,8 @@ impl Endpoint {
     /// The endpoint of a request; `None` for everything that is not metered.
     #[must_use]
     pub fn of(request: &Headers) -> Option<Self> {
-        let [method, path, upgrade, protocol, (overriding, _)] = request.first_of([
-            ":method",
-            ":path",
-            "upgrade",
-            ":protocol",
-            "x-http-method-override",
-        ]);
+        let [method, path, upgrade, protocol, (_, overrides)] =
+            request.first_of([":method", ":path", "upgrade", ":protocol", OVERRIDE]);
         let [method, path, upgrade, protocol] = [method, path, upgrade, protocol]
             .map(|(first, count): (Option<&[u8]>, usize)| first.filter(|_| count == 1));
         let method = method?;
@@ -51,7 +46,7 @@ impl Endpoint {
         let is_post = method.eq_ignore_ascii_case(b"POST");
         let path = path.unwrap_or_default();
         // Most other requests end here.
-        if !is_post && !upgrades && !is_post_in_disguise(overriding, path) {
+        if !is_post && !upgrades && !is_post_in_disguise(request, overrides, path) {
             return None;
         }
         let segments = segments(path);
@@ -102,10 +97,12 @@ fn upgrades(
     tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
+const OVERRIDE: &str = "x-http-method-override";
+
 /// Whether a request has another method for the proxies on its way than for the server: by a header that Google's APIs and
 /// frameworks heed (<https://cloud.google.com/apis/docs/system-parameters>), or by a parameter that Google's browser clients have for it
 /// (closure-library, `goog.net.rpc.HttpCors`; both read 2026-11-29).
-fn is_post_in_disguise(overriding: Option<&[u8]>, path: &[u8]) -> bool {
+fn is_post_in_disguise(request: &Headers, overrides: usize, path: &[u8]) -> bool {
     let is_post = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"POST");
     let by_parameter = || {
         parameters(path).any(|parameter| {
@@ -113,7 +110,11 @@ fn is_post_in_disguise(overriding: Option<&[u8]>, path: &[u8]) -> bool {
             unescaped(name) == b"$httpMethod" && is_post(&unescaped(value))
         })
     };
-    overriding.is_some_and(is_post) || path.contains(&b'?') && by_parameter()
+    let by_header = || {
+        let mut methods = request.values(OVERRIDE).flat_map(tokens);
+        methods.any(is_post)
+    };
+    overrides > 0 && by_header() || path.contains(&b'?') && by_parameter()
 }
 
 /// The entries of a header's list.

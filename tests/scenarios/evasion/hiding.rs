@@ -192,13 +192,20 @@ fn a_post_in_the_disguise_of_another_method_is_metered() {
             assert_eq!(held(&proxy, "acme") > 0, is_metered, "{method} {path}");
         }
     }
-    // Said twice, the first one counts with most.
-    let proxy = with(|_| {});
-    let twice = [("x-http-method-override", "POST"); 2];
-    let whose = [(":method", "PUT"), (":path", CHAT), ("x-tenant-id", "acme")];
-    let mut call = proxy.request(&[&whose[..], &twice].concat(), false);
-    call.send(&[body.as_bytes()]);
-    assert!(held(&proxy, "acme") > 0);
+    // Said twice, the first one counts with some, and the last with others.
+    for [one, other] in [
+        ["POST", "POST"],
+        ["GET", "POST"],
+        ["POST", "GET"],
+        ["", "x, post"],
+    ] {
+        let proxy = with(|_| {});
+        let twice = [one, other].map(|method| ("x-http-method-override", method));
+        let whose = [(":method", "PUT"), (":path", CHAT), ("x-tenant-id", "acme")];
+        let mut call = proxy.request(&[&whose[..], &twice].concat(), false);
+        call.send(&[body.as_bytes()]);
+        assert!(held(&proxy, "acme") > 0, "{one} {other}");
+    }
 }
 
 // `$httpHeaders` carries headers in the query, a mask of the answer's fields among them.
