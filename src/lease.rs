@@ -58,8 +58,11 @@
 //! as late each time, up to `most`. A holder that has been idle for two pauses gives back all but what it holds, and is silent then.
 //!
 //! *Windows.* Each window is another account, so that nothing of the old one can be spent in the new one, and the other way round.
-//! The store refuses lines for a window that is more than 10 seconds ahead of its clock, or was over a minute ago. Windows follow the
-//! store's clock ([`clock::Skew`]), so that proxies whose clocks are wrong change with the others.
+//! A window begins and ends by each proxy's clock. The store checks that by its own: it refuses lines for a window that is more than 10
+//! seconds ahead, or was over a minute ago. So a clock that is wrong costs service and no money: a proxy that is an hour ahead refuses
+//! for an hour when a window begins, one that is an hour behind serves for so long from what it had left of the window before. The answer
+//! tells how far the clocks are apart, which is logged ([`clock::Skew`]). No line asks for a window before it is open: the first request
+//! of each brings it about, and waits for it ([`share::FirstRequest::Waits`]).
 //!
 //! *What operators change.* A generation, a budget in the place of the configured one, and a raise stand in the store, in a hash beside the
 //! accounts of a limit, and the script takes them into account: a line's budget is replaced, the raise is added to it, and a line about an earlier generation counts in the later one's

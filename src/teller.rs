@@ -29,6 +29,9 @@ pub use note::Note;
 use note::{result, words};
 use record::{gauges, hear, say};
 
+/// Of so many limits a worker says that they are too small to be shared; a gauge tells it of all.
+const TOO_SMALL: usize = 64;
+
 /// What one worker has to tell the store.
 #[derive(Debug, Default)]
 pub struct Teller {
@@ -37,6 +40,8 @@ pub struct Teller {
     is_reached: Option<bool>,
     /// The clocks were found to differ, and that was said.
     knows_skew: bool,
+    /// Of which limits was said that they are too small: the first ones, each once.
+    small: Vec<Note>,
 }
 
 #[derive(Debug)]
@@ -224,12 +229,25 @@ impl Teller {
             {
                 watched.watch.due = next;
             }
-            outcome.metrics.extend(gauges(&mut ledger, said));
+            let (metrics, small) = gauges(&mut ledger, said);
+            outcome.metrics.extend(metrics);
+            self.small(&first.tenant.id, small, &mut outcome.notes);
             at = at.saturating_add(said.len());
         }
         let lines = u64::try_from(message.said.len()).unwrap_or(u64::MAX);
         outcome.metrics.push(metrics::global_lines(lines));
         outcome.notes.dedup();
+    }
+
+    /// Notes of those of which it was not said yet.
+    fn small(&mut self, tenant: &TenantId, limits: Vec<String>, notes: &mut Vec<Note>) {
+        for limit in limits {
+            let note = Note::TooSmall(tenant.clone(), limit);
+            if self.small.len() < TOO_SMALL && !self.small.contains(&note) {
+                self.small.push(note.clone());
+                notes.push(note);
+            }
+        }
     }
 
     fn lost(&mut self, outcome: &mut Outcome, why: String) {

@@ -8,7 +8,7 @@ use crate::lease::quota::Quota;
 use crate::limits::account::{Reservation, Reserve};
 use crate::limits::budget::{Budget, tokens};
 use crate::limits::lend::{self, ChildKey};
-use crate::limits::stacked::{BUDGET, Entry, Limit, Rule, State, renew, settle};
+use crate::limits::stacked::{Entry, Limit, Rule, State, renew, settle};
 use crate::plan::Limits;
 use crate::policy::ShadowDecision;
 use crate::state::record::Record;
@@ -187,7 +187,7 @@ pub(super) fn close(
                 .account
                 .settle_any(reservation, used.cost, limits.budget.as_ref(), now);
             if !record.others.is_empty() {
-                let key = LimitKey::of(BUDGET);
+                let key = LimitKey::BUDGET;
                 let budget = limits.budget.as_ref();
                 settle(&mut record.others, key, reservation, used.cost, budget, now);
             }
@@ -256,7 +256,7 @@ impl Holdings {
         let own = self.reservation.as_ref().zip(limits.budget.as_ref());
         let own = own.and_then(|(reservation, budget)| {
             let renewed = record.account.renew(reservation, budget, now);
-            let key = LimitKey::of(BUDGET);
+            let key = LimitKey::BUDGET;
             renewed.or_else(|| renew(&mut record.others, key, reservation, budget, now))
         });
         let others = self.others.iter().filter_map(|hold| {

@@ -11,7 +11,7 @@ use crate::config::Global;
 use crate::plan::Limits;
 use crate::policy::{Request, cost_at};
 use crate::state::record::Record;
-use crate::state::shared_buckets::{self, shared_buckets};
+use crate::state::shared_buckets::{self, each_shared_bucket};
 use crate::state::shared_budgets::{Asked, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::tenant::TenantId;
@@ -177,21 +177,21 @@ fn ask_buckets(
     if !limits.has_shared_buckets() {
         return (until, due);
     }
-    for mut shared in shared_buckets(limits, record) {
+    each_shared_bucket(limits, record, &mut |mut shared| {
         let waits = match model {
             Some(model) => shared.holds_for(model),
             None => shared.awaits_first(),
         };
         if !waits {
             until = until.map(|until| until.min(shared.warm_until(now)));
-            continue;
+            return;
         }
         until = None;
         if asks {
             shared.asked(cost.tokens.0, 0, false, now);
         }
         due = due.into_iter().chain(shared.due()).min();
-    }
+    });
     (until, due)
 }
 
@@ -295,7 +295,7 @@ fn note_buckets(
     now: Timestamp,
 ) {
     let (cells, before) = asked.cells;
-    for mut shared in shared_buckets(limits, record) {
+    each_shared_bucket(limits, record, &mut |mut shared| {
         let known = *shared.rate();
         if shared.holds_for(model) {
             shared.asked(cells, before, asked.is_held, now);
@@ -304,5 +304,5 @@ fn note_buckets(
             noted.writes = Writes::Yes;
         }
         noted.due = noted.due.into_iter().chain(shared.due()).min();
-    }
+    });
 }

@@ -141,6 +141,12 @@ impl Hasher for NameHasher {
 pub struct LimitKey(pub u32);
 
 impl LimitKey {
+    /// [`LimitKey::of`] the name of a plan's `budget`, which is needed many times in each request.
+    pub const BUDGET: Self = Self(0x4e1f_9304);
+
+    /// The same of a plan's `bucket`.
+    pub const BUCKET: Self = Self(0x2907_3946);
+
     /// The key of the limit of this name.
     #[must_use]
     pub fn of(name: &str) -> Self {
@@ -156,6 +162,12 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_keys_that_are_written_down_are_those_of_their_names() {
+        assert_eq!(LimitKey::BUDGET, LimitKey::of("budget"));
+        assert_eq!(LimitKey::BUCKET, LimitKey::of("bucket"));
+    }
 
     // A metric is looked for among those whose names have the same hash.
     #[test]

@@ -99,7 +99,7 @@ impl Courier {
         for note in &outcome.notes {
             match note {
                 Note::Found => log::info!("bursar: {note}"),
-                Note::Lost(_) | Note::Emptied | Note::Skewed(_) => log::warn!("bursar: {note}"),
+                _ => log::warn!("bursar: {note}"),
             }
         }
         self.again.extend(outcome.again);

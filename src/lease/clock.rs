@@ -5,7 +5,7 @@ use crate::base::units::Timestamp;
 /// Clocks that differ by less are the same: one that is set by the network's time is closer.
 const SAME: u64 = 1_000_000_000;
 
-/// How far the store's clock is from ours. Windows of accounts follow the store's, so that all proxies change at one time.
+/// How far the store's clock is from ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Skew {
     /// By nothing worth a word, or nothing is known.
@@ -28,16 +28,6 @@ impl Skew {
             _ => Self::None,
         }
     }
-
-    /// The store's time at a time of ours.
-    #[must_use]
-    pub fn at(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::None => now,
-            Self::Ahead(nanos) => now.plus_nanos(nanos),
-            Self::Behind(nanos) => Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos)),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -57,12 +47,11 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_an_hour_off_is_followed() {
-        let ahead = Skew::told(8_600_000, SENT, SENT);
-        assert_eq!(ahead.at(SENT), Timestamp::from_secs(8_600));
-        let behind = Skew::told(1_400_000, SENT, SENT);
-        assert_eq!(behind.at(SENT), Timestamp::from_secs(1_400));
-        assert_eq!(behind.at(Timestamp::from_secs(1)), Timestamp::default());
-        assert_eq!(Skew::told(u64::MAX, SENT, SENT).at(SENT), Timestamp::MAX);
+    fn a_clock_that_is_an_hour_off_is_told() {
+        let hour = 3_600_000_000_000;
+        assert_eq!(Skew::told(8_600_000, SENT, SENT), Skew::Ahead(hour));
+        assert_eq!(Skew::told(1_400_000, SENT, SENT), Skew::Behind(hour));
+        let forever = Timestamp::MAX.nanos_since(SENT);
+        assert_eq!(Skew::told(u64::MAX, SENT, SENT), Skew::Ahead(forever));
     }
 }

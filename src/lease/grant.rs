@@ -31,7 +31,7 @@ const FIRST: u64 = 128;
 pub struct Terms {
     /// What all proxies may spend together.
     pub budget: u64,
-    /// The window, by the store's clock as far as that is known (see [`Skew`](crate::lease::clock::Skew)).
+    /// The window, by this proxy's clock.
     pub window: Window,
     /// Nanoseconds between two lines, at the least.
     pub least: u64,
@@ -257,6 +257,13 @@ impl Grant {
             }
             Unreachable::Local(_) | Unreachable::Deny => self.granted,
         }
+    }
+
+    /// The largest reservation lately, also of those for which there was no room.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        let admitted = self.largest.max(self.peak);
+        admitted.max(self.lacked).max(self.asked)
     }
 
     /// Whether the store has said nothing about this window yet.

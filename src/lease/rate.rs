@@ -216,6 +216,12 @@ impl Rate {
         share.first == FirstRequest::Waits && self.share == 0 && self.failures == 0
     }
 
+    /// The largest request lately, in cells; where requests are counted, one.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        self.largest.max(self.peak)
+    }
+
     /// With so many cells asked for by a request that was admitted, of which so many had been asked for before.
     pub fn took(&mut self, before: u64, cells: u64) {
         self.taken = self.taken.saturating_add(cells.saturating_sub(before));

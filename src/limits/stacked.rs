@@ -172,7 +172,7 @@ pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) 
         };
         match (&limit.rule, &mut entry.state) {
             (Rule::Budget(budget) | Rule::Concurrency(budget), State::Account(account)) => {
-                roll_account_of(account, || limit.key, budget, entries, now);
+                roll_account_of(account, limit.key, budget, entries, now);
             }
             (Rule::Tokens(quota) | Rule::Requests(quota), State::Bucket(bucket)) => {
                 *bucket = quota.refilled(*bucket, now);
@@ -200,19 +200,18 @@ pub fn roll_account(
     others: &mut Vec<Entry>,
     now: Timestamp,
 ) {
-    roll_account_of(account, || LimitKey::of(BUDGET), budget, others, now);
+    roll_account_of(account, LimitKey::BUDGET, budget, others, now);
 }
 
 fn roll_account_of(
     account: &mut Account,
-    key: impl Fn() -> LimitKey,
+    key: LimitKey,
     budget: &Budget,
     others: &mut Vec<Entry>,
     now: Timestamp,
 ) {
     let current = budget.period.at(account.not_before(now));
     if account.window != current {
-        let key = key();
         let is_own = |entry: &Entry| {
             let other = entry.account(key);
             other.is_some_and(|other| other.window == current)

@@ -3,8 +3,7 @@
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
 
-use crate::base::units::{Cost, Tokens, Unit};
-use crate::lease::grant::Grant;
+use crate::base::units::{Cost, Timestamp, Tokens, Unit};
 use crate::plan::Limits;
 use crate::published::metric::{Family, LABELS, Label, Series};
 use crate::report::decision::Shadow;
@@ -69,6 +68,9 @@ static PRESSED: Family = Family::new("bursar_tier_pressed", ["tier", "model", ""
 static BUILD: Family = Family::new("bursar_build_info", ["version", "", ""]);
 static GLOBAL_GRANTED: Family = Family::new("bursar_global_granted", ["tenant", "limit", "unit"]);
 static GLOBAL_FREE: Family = Family::new("bursar_global_free", ["tenant", "limit", "unit"]);
+static GLOBAL_SHARE: Family = Family::new("bursar_global_share_ppm", ["tenant", "limit", ""]);
+static GLOBAL_ASKED: Family = Family::new("bursar_global_asked_ppm", ["tenant", "limit", ""]);
+static GLOBAL_PART: Family = Family::new("bursar_global_part_requests", ["tenant", "limit", ""]);
 static GLOBAL_PROXIES: Family = Family::new("bursar_global_proxies", ["tenant", "limit", ""]);
 static GLOBAL_HEARD: Family = Family::new(
     "bursar_global_heard_timestamp_seconds",
@@ -284,25 +286,60 @@ pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
     Metric::Set(CAPACITY.of([tier, model, NONE]), left)
 }
 
-/// What this process holds of a budget that proxies share, what is free for all, how many share it lately, when the store last answered,
-/// and how many calls have failed since.
+/// What this process has of a limit that proxies share.
+#[derive(Clone, Copy, Debug)]
+pub enum Held {
+    /// Of a budget: what was granted here, and what is free for all.
+    Granted(Unit, u64, u64),
+    /// Of a bucket: the share, and what is asked of all, in millionths of the rate.
+    Share(u64, u64),
+}
+
+/// A limit that proxies share: how many do lately, when the store last answered, how many calls have failed since, and how many of its
+/// largest requests lately an equal part of the limit holds, if there were any.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// What this process has of it.
+    pub held: Held,
+    /// Proxies that share it.
+    pub proxies: u32,
+    /// See [`Shared`].
+    pub heard: Timestamp,
+    /// See [`Shared`].
+    pub failures: u8,
+    /// See [`Shared`].
+    pub part: Option<u64>,
+}
+
+/// The gauges of a limit that proxies share.
 #[must_use]
-pub fn global(tenant: &Label, limit: &Label, unit: Unit, grant: &Grant) -> [Metric; 5] {
-    let unit = match unit {
-        Unit::Tokens => "tokens",
-        Unit::UsdMicros => "usd_micros",
+pub fn global(tenant: &Label, limit: &Label, shared: &Shared) -> Vec<Metric> {
+    let (first, second, unit) = match shared.held {
+        Held::Granted(unit, granted, free) => {
+            let unit = match unit {
+                Unit::Tokens => "tokens",
+                Unit::UsdMicros => "usd_micros",
+            };
+            ((&GLOBAL_GRANTED, granted), (&GLOBAL_FREE, free), unit)
+        }
+        Held::Share(share, asked) => ((&GLOBAL_SHARE, share), (&GLOBAL_ASKED, asked), ""),
     };
-    let of = |family: &'static Family, unit: &'static str, value| {
-        let labels = [tenant.clone(), limit.clone(), unit.into()];
-        Metric::Set(family.of(labels), value)
-    };
-    [
-        of(&GLOBAL_GRANTED, unit, grant.granted),
-        of(&GLOBAL_FREE, unit, grant.free),
-        of(&GLOBAL_PROXIES, "", grant.holders.into()),
-        of(&GLOBAL_HEARD, "", grant.heard.as_secs()),
-        of(&GLOBAL_FAILURES, "", grant.failures.into()),
-    ]
+    let all = [
+        Some((first, unit)),
+        Some((second, unit)),
+        Some(((&GLOBAL_PROXIES, shared.proxies.into()), "")),
+        Some(((&GLOBAL_HEARD, shared.heard.as_secs()), "")),
+        Some(((&GLOBAL_FAILURES, shared.failures.into()), "")),
+        shared.part.map(|part| ((&GLOBAL_PART, part), "")),
+    ];
+    let all = all.into_iter().flatten();
+    all.map(|((family, value), unit)| {
+        Metric::Set(
+            family.of([tenant.clone(), limit.clone(), unit.into()]),
+            value,
+        )
+    })
+    .collect()
 }
 
 /// A call to the store that proxies share has ended like this.
@@ -311,7 +348,7 @@ pub fn global_call(result: &'static str) -> Metric {
     Metric::Add(GLOBAL_CALLS.of([result.into(), NONE, NONE]), 1)
 }
 
-/// So many lines about budgets were sent.
+/// So many lines about limits that proxies share were sent.
 #[must_use]
 pub fn global_lines(lines: u64) -> Metric {
     Metric::Add(GLOBAL_LINES.of([NONE, NONE, NONE]), lines)

@@ -258,6 +258,13 @@ fn account_at(record: &Record, place: usize) -> Option<&Account> {
 /// The places that there may be.
 const PLACES: usize = ENTRIES + 1;
 
+/// Those that there are in a record.
+fn places(record: &Record) -> impl Iterator<Item = u8> {
+    (0..=u8::MAX)
+        .take(PLACES)
+        .take(record.others.len().saturating_add(1))
+}
+
 fn account_mut(record: &mut Record, place: u8) -> Option<&mut Account> {
     let Some(other) = usize::from(place).checked_sub(1) else {
         return Some(&mut record.account);

@@ -10,6 +10,7 @@ use crate::lease::share::Share;
 use crate::limits::bucket::Bucket;
 use crate::limits::stacked::{BUCKET, Limit, Rule, State};
 use crate::plan::Limits;
+use crate::published::metric::Label;
 use crate::state::record::Record;
 
 /// A bucket that proxies share, and this proxy's part of it.
@@ -34,7 +35,7 @@ fn quotas(limits: &Limits) -> impl Iterator<Item = (Option<&Limit>, &Quota)> {
 }
 
 fn key_of(limit: Option<&Limit>) -> LimitKey {
-    limit.map_or_else(|| LimitKey::of(BUCKET), |limit| limit.key)
+    limit.map_or(LimitKey::BUCKET, |limit| limit.key)
 }
 
 /// Makes each a part of what the store has given, as of now; one that is new gets a holder that is drawn. The record must be as of now.
@@ -51,35 +52,41 @@ pub fn join(
             record.rates.push(Rate::new(key, draw(key)));
         }
     }
-    for mut shared in shared_buckets(limits, record) {
-        shared.take_part(now);
-    }
+    each_shared_bucket(limits, record, &mut |mut shared| shared.take_part(now));
 }
 
-/// All that have been [joined](join).
+/// Does so with each that has been [joined](join). In each request several times, and so without a list of them.
 #[inline(never)]
-pub fn shared_buckets<'a>(limits: &'a Limits, record: &'a mut Record) -> Vec<SharedBucket<'a>> {
-    let mut rates: Vec<&mut Rate> = record.rates.iter_mut().collect();
-    let mut own = Some(&mut record.bucket);
-    let mut others = limits.others.iter().zip(&mut record.others);
-    let mut all = Vec::new();
-    for (limit, quota) in quotas(limits) {
-        let bucket = match limit {
-            None => own.take(),
-            Some(limit) => {
-                others
-                    .find(|(other, _)| other.key == limit.key)
-                    .and_then(|(_, entry)| match &mut entry.state {
-                        State::Bucket(bucket) => Some(bucket),
-                        State::Account(_) => None,
-                    })
+pub fn each_shared_bucket(
+    limits: &Limits,
+    record: &mut Record,
+    each: &mut dyn FnMut(SharedBucket<'_>),
+) {
+    let Record {
+        rates,
+        bucket: own,
+        others,
+        ..
+    } = record;
+    for rate in rates {
+        let quota = limits.bucket.as_ref();
+        let found = match quota.filter(|_| rate.limit == LimitKey::BUCKET) {
+            Some(quota) => Some((None, quota, &mut *own)),
+            None => {
+                let mut all = limits.others.iter().zip(&mut *others);
+                let found = all.find(|(limit, _)| limit.key == rate.limit);
+                found.and_then(|(limit, entry)| match (&limit.rule, &mut entry.state) {
+                    (Rule::Tokens(quota) | Rule::Requests(quota), State::Bucket(bucket)) => {
+                        Some((Some(limit), quota, bucket))
+                    }
+                    _ => None,
+                })
             }
         };
-        let key = key_of(limit);
-        let at = rates.iter().position(|rate| rate.limit == key);
-        if let (Some(bucket), Some(share), Some(at)) = (bucket, &quota.share, at) {
-            let rate = rates.swap_remove(at);
-            all.push(SharedBucket {
+        if let Some((limit, quota, bucket)) = found
+            && let Some(share) = &quota.share
+        {
+            each(SharedBucket {
                 limit,
                 quota,
                 share,
@@ -88,7 +95,6 @@ pub fn shared_buckets<'a>(limits: &'a Limits, record: &'a mut Record) -> Vec<Sha
             });
         }
     }
-    all
 }
 
 impl<'a> SharedBucket<'a> {
@@ -98,10 +104,23 @@ impl<'a> SharedBucket<'a> {
         self.limit.map_or(BUCKET, |limit| limit.name.as_str())
     }
 
+    /// The same, for a metric.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        self.limit
+            .map_or_else(|| BUCKET.into(), |limit| (&limit.name).into())
+    }
+
     /// As what its state stands in a record.
     #[must_use]
     pub fn key(&self) -> LimitKey {
         self.rate.limit
+    }
+
+    /// How fast it refills, and what it holds.
+    #[must_use]
+    pub fn quota(&self) -> &'a Quota {
+        self.quota
     }
 
     /// What the store has given.

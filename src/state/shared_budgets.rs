@@ -82,8 +82,7 @@ impl<'a> SharedBudget<'a> {
     /// As what its state stands in a record.
     #[must_use]
     pub fn key(&self) -> LimitKey {
-        self.limit
-            .map_or_else(|| LimitKey::of(BUDGET), |limit| limit.key)
+        self.limit.map_or(LimitKey::BUDGET, |limit| limit.key)
     }
 
     /// Its budget.

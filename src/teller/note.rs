@@ -3,6 +3,7 @@
 use crate::lease::call::Failed;
 use crate::lease::clock::Skew;
 use crate::lease::resp::Refusal;
+use crate::tenant::TenantId;
 
 /// What an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Note {
     Emptied,
     /// Its clock is another.
     Skewed(Skew),
+    /// Whose limit of which name is too small to be cut among those who share it.
+    TooSmall(TenantId, String),
 }
 
 impl std::fmt::Display for Note {
@@ -36,6 +39,12 @@ impl std::fmt::Display for Note {
                 nanos / 1_000_000_000
             ),
             Self::Skewed(Skew::None) => Ok(()),
+            Self::TooSmall(tenant, limit) => write!(
+                f,
+                "the limit `{limit}` of `{}` is too small for its proxies: some refuse what others have left. Have fewer proxies, a larger \
+                 limit or burst, or requests that reserve less",
+                tenant.as_str()
+            ),
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::lease::call::AnyLine;
 use crate::lease::grant::Told;
 use crate::lease::line::{Account, Answer, Holder, Line};
 use crate::lease::rate::{RateAnswer, RateLine};
-use crate::report::metrics::{self, Metric};
-use crate::state::shared_buckets::{self, shared_buckets};
+use crate::published::metric::Label;
+use crate::report::metrics::{self, Held, Metric, Shared};
+use crate::state::shared_buckets::{self, each_shared_bucket};
 use crate::state::shared_budgets::{SharedBudget, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::teller::Said;
@@ -47,7 +48,7 @@ pub(super) fn say<S: Store>(
         }
         if limits.has_shared_buckets() {
             shared_buckets::join(limits, record, drawn(store, tenant, now), now);
-            for mut shared in shared_buckets(limits, record) {
+            each_shared_bucket(limits, record, &mut |mut shared| {
                 if let Some(line) = shared.say(restates, now) {
                     let id = tenant.id.account();
                     said.push(Said {
@@ -58,7 +59,7 @@ pub(super) fn say<S: Store>(
                     });
                 }
                 next = next.into_iter().chain(shared.due()).min();
-            }
+            });
         }
         let writes = match said.is_empty() {
             true => Writes::No,
@@ -120,14 +121,14 @@ pub(super) fn hear<'a, S: Store>(
         }
         if limits.has_shared_buckets() {
             shared_buckets::join(limits, record, drawn(store, tenant, now), now);
-            for mut shared in shared_buckets(limits, record) {
+            each_shared_bucket(limits, record, &mut |mut shared| {
                 for (at, line) in bucket_lines(said, shared.key()) {
                     let answer = answer(at).map(RateAnswer::from);
                     let draw = drawn(store, tenant, now);
                     told.extend(shared.hear(line, answer.as_ref(), draw, now));
                 }
                 next = next.into_iter().chain(shared.due()).min();
-            }
+            });
         }
         (Writes::Yes, (told, next))
     });
@@ -182,27 +183,63 @@ fn hear_budget(
     Some(meaning)
 }
 
-/// The gauges of those limits that lines were about.
-pub(super) fn gauges<S: Store>(ledger: &mut Ledger<'_, S>, said: &[Said]) -> Vec<Metric> {
+/// An equal part of a budget should hold so many of its largest requests, or slices are mostly too small.
+const OF_A_BUDGET: u64 = 10;
+
+/// The same of a bucket, of which shares follow what is asked.
+const OF_A_BUCKET: u64 = 1;
+
+/// The gauges of those limits that lines were about, and the names of those that are too small for those who share them.
+pub(super) fn gauges<S: Store>(
+    ledger: &mut Ledger<'_, S>,
+    said: &[Said],
+) -> (Vec<Metric>, Vec<String>) {
     let tenant = ledger.tenant;
     let Some(mut record) = ledger.record() else {
-        return Vec::new();
+        return Default::default();
     };
-    let mut told = Vec::new();
-    for shared in shared_budgets(tenant.limits(), &mut record) {
-        let Some(grant) = shared
-            .grant()
-            .filter(|_| said.iter().any(|said| said.limit == shared.key()))
-        else {
+    let limits = tenant.limits();
+    let is_about = |limit| said.iter().any(|said| said.limit == limit);
+    let (mut told, mut small) = (Vec::new(), Vec::new());
+    let mut tell = |name: &str, label: &Label, shared: &Shared, should: u64| {
+        told.extend(metrics::global(&tenant.label(), label, shared));
+        if shared.proxies > 1 && shared.part.is_some_and(|holds| holds < should) {
+            small.push(name.to_owned());
+        }
+    };
+    for shared in shared_budgets(limits, &mut record) {
+        let Some(grant) = shared.grant().filter(|_| is_about(shared.key())) else {
             continue;
         };
-        let unit = shared.budget().unit;
-        told.extend(metrics::global(
-            &tenant.label(),
-            &shared.label(),
-            unit,
-            grant,
-        ));
+        let budget = shared.budget();
+        let all = budget.raised(shared.account());
+        let about = Shared {
+            held: Held::Granted(budget.unit, grant.granted, grant.free),
+            proxies: grant.holders,
+            heard: grant.heard,
+            failures: grant.failures,
+            part: part(all, grant.holders, grant.largest()),
+        };
+        tell(shared.name(), &shared.label(), &about, OF_A_BUDGET);
     }
-    told
+    each_shared_bucket(limits, &mut record, &mut |shared| {
+        let rate = shared.rate();
+        if !is_about(rate.limit) {
+            return;
+        }
+        let about = Shared {
+            held: Held::Share(rate.share, rate.asked),
+            proxies: rate.holders,
+            heard: rate.heard,
+            failures: rate.failures,
+            part: part(shared.quota().burst.get(), rate.holders, rate.largest()),
+        };
+        tell(shared.name(), &shared.label(), &about, OF_A_BUCKET);
+    });
+    (told, small)
+}
+
+/// How many of the largest requests an equal part of a limit holds.
+fn part(all: u64, proxies: u32, largest: u64) -> Option<u64> {
+    all.checked_div(largest)?.checked_div(proxies.into())
 }

@@ -12,7 +12,7 @@ use bursar::lease::share::{FirstRequest, Share};
 use bursar::limits::bucket::Bucket;
 use bursar::plan::Limits;
 use bursar::state::record::Record;
-use bursar::state::shared_buckets::{join, shared_buckets};
+use bursar::state::shared_buckets::{each_shared_bucket, join};
 use proptest::prelude::*;
 
 use crate::pool::{self, Pool};
@@ -222,9 +222,9 @@ impl World {
             record.bucket = self.quota.charge(record.bucket, cells, now);
             holds.push((cells, now));
         }
-        for mut shared in shared_buckets(&self.limits, record) {
+        each_shared_bucket(&self.limits, record, &mut |mut shared| {
             shared.asked(cells, 0, is_held, now);
-        }
+        });
         if is_held {
             self.note(cells.into());
         }
@@ -245,9 +245,9 @@ impl World {
     fn say(&mut self, at: usize, in_any_case: bool) {
         let now = self.joined(at);
         let record = &mut self.proxies[at].record;
-        for mut shared in shared_buckets(&self.limits, record) {
+        each_shared_bucket(&self.limits, record, &mut |mut shared| {
             self.lines.extend(shared.say(in_any_case, now));
-        }
+        });
     }
 
     fn arrive(&mut self, which: usize, again: bool) {
@@ -284,14 +284,14 @@ impl World {
     fn told(&mut self, at: usize, line: &RateLine, answer: Option<&RateAnswer>) {
         let now = self.joined(at);
         let record = &mut self.proxies[at].record;
-        for mut shared in shared_buckets(&self.limits, record) {
+        each_shared_bucket(&self.limits, record, &mut |mut shared| {
             shared.hear(
                 line,
                 answer,
                 |_| unreachable!("nobody speaks in its name"),
                 now,
             );
-        }
+        });
     }
 
     fn give_up(&mut self, at: usize) {

@@ -1,11 +1,14 @@
 //! Token buckets that proxies share: what requests see of them, what the store hears, and how a share follows what is asked.
 #![allow(clippy::panic, reason = "a failed set-up is a failed test")]
 
+use std::collections::BTreeMap;
+
 use bursar::base::units::Ppm;
 use bursar::lease::call::AnyLine;
 use bursar::lease::line::Status;
 use bursar::lease::quota::{Part, WHOLE};
 use bursar::lease::rate::RateAnswer;
+use bursar::report::metrics::Metric;
 use bursar::state::slots::SlotSeed;
 use bursar::teller::{Message, Teller};
 use serde_json::{Value, json};
@@ -43,6 +46,9 @@ struct Fleet {
     started: u8,
     passed: u64,
     is_frozen: bool,
+    /// The first proxy's gauges, as last told, by their families.
+    gauges: BTreeMap<String, u64>,
+    notes: Vec<String>,
 }
 
 impl Fleet {
@@ -54,6 +60,8 @@ impl Fleet {
             started: 0,
             passed: 0,
             is_frozen: false,
+            gauges: BTreeMap::new(),
+            notes: Vec::new(),
         };
         (0..proxies).for_each(|_| fleet.add());
         fleet
@@ -73,7 +81,7 @@ impl Fleet {
 
     /// All proxies say what is due, and hear the answers.
     fn tick(&mut self) {
-        for (proxy, teller) in &mut self.proxies {
+        for (at, (proxy, teller)) in self.proxies.iter_mut().enumerate() {
             for watch in proxy.watches.borrow_mut().drain(..) {
                 teller.watch(watch);
             }
@@ -90,7 +98,16 @@ impl Fleet {
                 };
                 let status = body.as_ref().map(|_| b"200".as_slice());
                 let body = body.unwrap_or_default();
-                teller.heard(&message, status, body.as_bytes(), &proxy.store, now);
+                let outcome = teller.heard(&message, status, body.as_bytes(), &proxy.store, now);
+                let notes = outcome.notes.iter().map(|note| format!("{at}: {note}"));
+                self.notes.extend(notes);
+                for metric in outcome.metrics {
+                    if let (0, Metric::Set(series, value)) = (at, metric) {
+                        let name = series.to_string();
+                        let family = name.split('.').next().unwrap_or_default();
+                        self.gauges.insert(family.to_owned(), value);
+                    }
+                }
             }
         }
     }
@@ -177,6 +194,48 @@ fn the_first_request_waits_for_a_share_and_what_had_come_back_is_there_with_it()
     );
     let all: u64 = (0..100).map(|_| served(fleet.proxy(0))).sum();
     assert!((50..100).contains(&all), "{all}");
+}
+
+#[test]
+fn gauges_tell_the_share_and_what_all_ask_for_and_how_the_store_does() {
+    let mut fleet = Fleet::of(2, json!({"bucket": bucket(), "cold": "deny"}));
+    // Three times what there is.
+    fleet.run(300, |fleet, _| {
+        served(fleet.proxy(0));
+        served(fleet.proxy(1));
+    });
+    let of = |fleet: &Fleet, name: &str| fleet.gauges[&format!("bursar_global_{name}")];
+    assert_eq!(of(&fleet, "share_ppm"), fleet.share(0));
+    assert!(of(&fleet, "asked_ppm") > WHOLE);
+    assert_eq!((of(&fleet, "proxies"), of(&fleet, "failures")), (2, 0));
+    let largest = fleet.proxy(0).record("acme").rates[0].largest();
+    assert_eq!(of(&fleet, "part_requests"), 100 * TAKEN / largest / 2);
+    assert_eq!(fleet.notes, [""; 0]);
+    fleet.is_frozen = true;
+    fleet.run(100, |fleet, _| {
+        served(fleet.proxy(0));
+    });
+    assert!(of(&fleet, "failures") > 0);
+}
+
+// Of a burst of two or three requests four proxies can have no equal parts that serve.
+#[test]
+fn of_a_burst_that_is_too_small_for_those_who_share_it_is_said_so_once() {
+    let small = json!({"tokens_per_window": 30 * TAKEN, "window": "1m", "burst": 2 * TAKEN});
+    let mut fleet = Fleet::of(4, json!({"bucket": small, "cold": "deny"}));
+    fleet.run(300, |fleet, _| {
+        for at in 0..4 {
+            served(fleet.proxy(at));
+        }
+    });
+    assert_eq!(fleet.gauges["bursar_global_part_requests"], 0);
+    let said = fleet.notes.iter().filter(|note| note.starts_with("0: "));
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("the limit `bucket` of `acme` is too small for its proxies"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -47,9 +47,9 @@ impl Grant {
         ]
     }
 
-    /// From a record.
+    /// From a record; `None` where its flags or its padding say what is never written.
     #[must_use]
-    pub fn from_bytes(bytes: &[u8; BYTES]) -> Self {
+    pub fn from_bytes(bytes: &[u8; BYTES]) -> Option<Self> {
         let mut words = [0; WORDS];
         for (word, from) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*from);
@@ -70,8 +70,10 @@ impl Grant {
             asked,
             last,
         ] = words;
-        let [h0, h1, h2, h3, failures, dry, waits, _] = last.to_le_bytes();
-        Self {
+        let [h0, h1, h2, h3, failures, dry, waits @ 0..=1, 0] = last.to_le_bytes() else {
+            return None;
+        };
+        Some(Self {
             holder: Holder(holder),
             granted,
             seq,
@@ -89,6 +91,6 @@ impl Grant {
             failures,
             dry,
             waits: waits != 0,
-        }
+        })
     }
 }

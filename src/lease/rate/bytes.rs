@@ -48,9 +48,9 @@ impl Rate {
         bytes
     }
 
-    /// From a record.
+    /// From a record; `None` where its flags or its padding say what is never written.
     #[must_use]
-    pub fn from_bytes(limit: LimitKey, bytes: &[u8; BYTES]) -> Self {
+    pub fn from_bytes(limit: LimitKey, bytes: &[u8; BYTES]) -> Option<Self> {
         let mut words = [0; WORDS];
         for (word, from) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*from);
@@ -72,9 +72,11 @@ impl Rate {
             rest,
             last,
         ] = words;
-        let [h0, h1, h2, h3, failures, dry, flags, _] = last.to_le_bytes();
+        let [h0, h1, h2, h3, failures, dry, flags @ 0..=7, 0] = last.to_le_bytes() else {
+            return None;
+        };
         let [waits, lacks, lowered] = FLAGS.map(|flag| flags & flag != 0);
-        Self {
+        Some(Self {
             limit,
             holder: Holder(holder),
             share,
@@ -96,6 +98,6 @@ impl Rate {
             waits,
             lacks,
             lowered,
-        }
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What version 6 adds: children with guaranteed shares of budgets, by the places of their accounts.
 
-use super::{PLACES, Record, account_at, account_mut, put_count};
+use super::{Record, account_at, account_mut, places, put_count};
 use crate::base::bytes::{Corrupt, Input};
 use crate::base::units::{Cost, Micros, Timestamp, Tokens};
 use crate::limits::account::{HOLDS, Hold};
@@ -8,22 +8,22 @@ use crate::limits::lend::{CHILDREN, Child, ChildKey};
 
 /// Whether there are any.
 pub(super) fn has_any(record: &Record) -> bool {
-    (0..PLACES).any(|place| !of(record, place).is_empty())
+    places(record).any(|place| !of(record, place).is_empty())
 }
 
-fn of(record: &Record, place: usize) -> &[Child] {
-    account_at(record, place).map_or(&[], |account| &account.children)
+fn of(record: &Record, place: u8) -> &[Child] {
+    account_at(record, place.into()).map_or(&[], |account| &account.children)
 }
 
 /// Writes those of each account, after its place.
 #[inline(never)]
 pub(super) fn put_all(bytes: &mut Vec<u8>, record: &Record) {
-    for place in 0..PLACES {
+    for place in places(record) {
         let children = of(record, place);
         if children.is_empty() {
             continue;
         }
-        bytes.push(u8::try_from(place).unwrap_or(u8::MAX));
+        bytes.push(place);
         put_count(bytes, children.len(), CHILDREN);
         for child in children.iter().take(CHILDREN) {
             let numbers = [

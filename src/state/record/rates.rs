@@ -1,13 +1,13 @@
 //! What version 7 adds: shares of buckets that proxies share, each by the place of its bucket, and what part that has.
 
-use super::{PLACES, Record};
+use super::{PLACES, Record, places};
 use crate::base::bytes::{Corrupt, Input};
 use crate::base::name::LimitKey;
 use crate::base::units::Ppm;
 use crate::lease::quota::{Part, WHOLE};
 use crate::lease::rate::Rate;
 use crate::limits::bucket::Bucket;
-use crate::limits::stacked::{BUCKET, Entry, State};
+use crate::limits::stacked::{Entry, State};
 
 /// In the place of a part: one on credit.
 const CREDIT: u32 = u32::MAX;
@@ -48,9 +48,9 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
         let bytes = input.take()?;
         let (key, bucket) = bucket_mut(record, place).ok_or(Corrupt(()))?;
         bucket.part = part;
-        let rate = Rate::from_bytes(key, &bytes);
-        // Of flags and padding there are more bytes than values, and a limit has one share.
-        if rate.to_bytes() != bytes || record.rates.iter().any(|other| other.limit == key) {
+        let rate = Rate::from_bytes(key, &bytes).ok_or(Corrupt(()))?;
+        // A limit has one share.
+        if record.rates.iter().any(|other| other.limit == key) {
             return Err(Corrupt(()));
         }
         record.rates.push(rate);
@@ -77,12 +77,12 @@ fn all(record: &Record) -> impl Iterator<Item = (u8, u32, &Rate)> {
         let rate = record.rates.iter().find(|rate| rate.limit == key)?;
         Some((place, part, rate))
     };
-    (0..=u8::MAX).take(PLACES).filter_map(one)
+    places(record).filter_map(one)
 }
 
 fn bucket_at(record: &Record, place: usize) -> Option<(LimitKey, &Bucket)> {
     let Some(other) = place.checked_sub(1) else {
-        return Some((LimitKey::of(BUCKET), &record.bucket));
+        return Some((LimitKey::BUCKET, &record.bucket));
     };
     match record.others.get(other) {
         Some(Entry {
@@ -95,7 +95,7 @@ fn bucket_at(record: &Record, place: usize) -> Option<(LimitKey, &Bucket)> {
 
 fn bucket_mut(record: &mut Record, place: u8) -> Option<(LimitKey, &mut Bucket)> {
     let Some(other) = usize::from(place).checked_sub(1) else {
-        return Some((LimitKey::of(BUCKET), &mut record.bucket));
+        return Some((LimitKey::BUCKET, &mut record.bucket));
     };
     match record.others.get_mut(other) {
         Some(Entry {

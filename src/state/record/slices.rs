@@ -1,9 +1,9 @@
 //! What version 5 adds: the slices of shared budgets, each by the place of its account.
 
-use super::{PLACES, Record, account_at, account_mut};
+use super::{PLACES, Record, account_at, account_mut, places};
 use crate::base::bytes::{Corrupt, Input};
 use crate::base::units::Unit;
-use crate::lease::grant::{BYTES, Grant};
+use crate::lease::grant::Grant;
 use crate::lease::slice::Slice;
 
 /// Beside the unit: an operator's changes follow.
@@ -70,24 +70,13 @@ fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
         generation,
         set,
         raise,
-        grant: grant(&input.take()?)?,
+        grant: Grant::from_bytes(&input.take()?).ok_or(Corrupt(()))?,
     };
     Ok((place, slice))
-}
-
-fn grant(bytes: &[u8; BYTES]) -> Result<Grant, Corrupt> {
-    let grant = Grant::from_bytes(bytes);
-    // As above: of its flag and its padding there are more bytes than it has values.
-    match grant.to_bytes() == *bytes {
-        true => Ok(grant),
-        false => Err(Corrupt(())),
-    }
 }
 
 /// All slices with the places of their accounts.
 fn all(record: &Record) -> impl Iterator<Item = (u8, &Slice)> {
     let slice = |place| account_at(record, usize::from(place))?.slice.as_deref();
-    (0..=u8::MAX)
-        .take(PLACES)
-        .filter_map(move |place| Some((place, slice(place)?)))
+    places(record).filter_map(move |place| Some((place, slice(place)?)))
 }

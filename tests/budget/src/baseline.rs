@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::proxy::{Cost, Fault};
 
+/// How the names of scenarios end whose limits are one for all proxies. The others of these names have them for each proxy.
+const SHARED: &str = "-shared";
+
 const HEAD: [&str; 4] = ["scenario", "instructions", "host_calls", "bytes_copied"];
 
 /// Instructions, host calls and bytes of a scenario.
@@ -54,13 +57,28 @@ pub fn compare(measured: &[(&str, Cost)], before: &BTreeMap<String, Figures>) ->
             None => Err("not in the baseline".to_owned()),
             Some(before) => judge(now, *before),
         };
+        let twin = name.strip_suffix(SHARED).and_then(|twin| {
+            let mut all = measured.iter();
+            all.find(|(name, _)| *name == twin)
+        });
+        let beside = twin.map(|(_, cost)| beside(now, figures(cost)));
+        let beside = beside.unwrap_or_default();
         all_within &= verdict.is_ok();
         let verdict = verdict.unwrap_or_else(|fault| format!("OVER: {fault}"));
-        let row = line([name, &instructions, &calls, &bytes]) + "  " + &verdict;
+        let row = line([name, &instructions, &calls, &bytes]) + "  " + &beside + &verdict;
         report += row.trim_end();
         report.push('\n');
     }
     (report, all_within)
+}
+
+/// What it costs more than the same with limits of each proxy's own.
+fn beside(shared: Figures, own: Figures) -> String {
+    format!(
+        "({:+.1} %, {:+} calls beside limits of its own) ",
+        (shared[0] as f64 - own[0] as f64) / own[0].max(1) as f64 * 100.0,
+        shared[1] as i64 - own[1] as i64,
+    )
 }
 
 /// What changed.

@@ -12,6 +12,8 @@ use wasmtime::{Config, Engine, Instance, Memory, Module, OptLevel, Store, TypedF
 
 #[path = "proxy/host.rs"]
 mod host;
+#[path = "proxy/store.rs"]
+mod store;
 
 use host::linker;
 
@@ -83,6 +85,10 @@ struct Proxy {
     is_frozen: bool,
     /// How often the module wants to be called.
     tick_millis: u32,
+    /// Calls to the store that are under way, and what was answered to the one that the module is told of.
+    store_calls: Vec<(u32, Vec<u8>)>,
+    store_answer: Vec<u8>,
+    store_token: u32,
     log: Vec<String>,
     callbacks: BTreeMap<String, u64>,
     calls: BTreeMap<&'static str, u64>,
@@ -189,11 +195,17 @@ impl Vm {
         })
     }
 
-    /// A second is over.
+    /// A second is over; calls to the store are answered.
     pub fn tick(&mut self) -> Result<(), Fault> {
         let period = self.store.data().tick_millis;
         for _ in 0..1_000_u32.checked_div(period).unwrap_or(1) {
             self.call("proxy_on_tick", &[ROOT])?;
+            for (token, body) in std::mem::take(&mut self.store.data_mut().store_calls) {
+                let answer = store::answer(&body, self.store.data().nanos / 1_000_000)?;
+                let size = u32::try_from(answer.len())?;
+                self.store.data_mut().store_answer = answer;
+                self.call("proxy_on_http_call_response", &[ROOT, token, 1, size, 0])?;
+            }
         }
         Ok(())
     }

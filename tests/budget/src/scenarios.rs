@@ -14,6 +14,8 @@ pub struct Scenario {
 enum What {
     /// An exchange, under a configuration of ten tenants.
     Exchange(Exchange),
+    /// The same with budgets and buckets that are one for all proxies.
+    Shared(Exchange),
     /// A configuration with so many tenants.
     Configure(usize),
 }
@@ -50,6 +52,10 @@ pub fn all() -> Vec<Scenario> {
         answer: stream(Some(65_536)),
         expected: (200, LIGHTER, "downgrade"),
     });
+    let shared = |what| match what {
+        What::Exchange(exchange) => What::Shared(exchange),
+        other => other,
+    };
     let passing = |tenant, body: usize, chunk, expected| {
         What::Exchange(Exchange {
             hold_headers: false,
@@ -130,6 +136,28 @@ pub fn all() -> Vec<Scenario> {
                 expected: (200, LIGHTER, "downgrade"),
             }),
         ),
+        (
+            "held-2k-admit-shared",
+            shared(held("tenant-0", 2_000, 65_536, answer(), admit)),
+        ),
+        (
+            "held-2k-refuse-shared",
+            shared(held(
+                "spent",
+                2_000,
+                65_536,
+                answer(),
+                (429, ASKED, "throttle"),
+            )),
+        ),
+        (
+            "pass-2k-admit-shared",
+            shared(passing("tenant-0", 2_000, 65_536, admit)),
+        ),
+        (
+            "sse-by-event-shared",
+            shared(held("tenant-0", 2_000, 65_536, stream(None), admit)),
+        ),
         // Tools are only counted, and a stream's options are changed.
         ("pass-2k-tools-by-byte", tools),
         ("configure-10", What::Configure(10)),
@@ -142,13 +170,15 @@ pub fn all() -> Vec<Scenario> {
 
 impl Scenario {
     pub fn measure(&self, module: &Compiled) -> Result<Cost, Fault> {
-        let exchange = match &self.what {
+        let (exchange, is_shared) = match &self.what {
             What::Configure(tenants) => {
-                return Ok(Vm::configured(module, &configuration(*tenants, true))?.1);
+                let configuration = configuration(*tenants, true, false);
+                return Ok(Vm::configured(module, &configuration)?.1);
             }
-            What::Exchange(exchange) => exchange,
+            What::Exchange(exchange) => (exchange, false),
+            What::Shared(exchange) => (exchange, true),
         };
-        let configuration = configuration(10, exchange.hold_headers);
+        let configuration = configuration(10, exchange.hold_headers, is_shared);
         let (mut vm, _) = Vm::configured(module, &configuration)?;
         // Tenants that have used nearly all, and all, of their budget.
         for (tenant, used) in [("low", 17_000_000), ("spent", 1_000_000)] {
@@ -158,9 +188,20 @@ impl Scenario {
                 chunks: vec![body],
                 ..answer()
             };
+            if is_shared {
+                // Nothing is granted yet.
+                vm.exchange(&request, &answer)?;
+                vm.tick()?;
+            }
             vm.exchange(&request, &answer)?;
         }
+        if is_shared {
+            vm.exchange(&exchange.request, &exchange.answer)?;
+        }
         for _ in 0..WARM_UP {
+            if is_shared {
+                vm.tick()?;
+            }
             exchange.check(&vm.exchange(&exchange.request, &exchange.answer)?)?;
         }
         vm.tick()?;
@@ -197,7 +238,16 @@ impl Exchange {
 }
 
 /// Every limit and header that there is; most tenants have only a plan, some a limit of their own.
-fn configuration(tenants: usize, hold_headers: bool) -> String {
+fn configuration(tenants: usize, hold_headers: bool, is_shared: bool) -> String {
+    let global = match is_shared {
+        true => r#""global": {"redis": {"cluster": "store"}, "domain": "llm"},"#,
+        false => "",
+    };
+    // First requests are not what is measured; and what is degraded cannot be shared.
+    let [cold, degrades] = match is_shared {
+        true => [r#""cold": "deny", "#, r#""scope": "proxy", "#],
+        false => [""; 2],
+    };
     let tenant = |index: usize| match index % 10 {
         0 => format!(
             r#""tenant-{index}": {{"plan": "gold", "budget": {{"initial_budget": {}}}}}"#,
@@ -209,6 +259,7 @@ fn configuration(tenants: usize, hold_headers: bool) -> String {
     let tenants = tenants.join(",\n");
     format!(
         r#"{{
+  {global}
   "hold_headers": {hold_headers}, "hold_bytes": 4194304,
   "tiers": [
     {{"name": "default", "model": "{ASKED}", "price": {{"input": 2.5, "cached_input": 1.25, "output": 10}}}},
@@ -217,12 +268,12 @@ fn configuration(tenants: usize, hold_headers: bool) -> String {
   ],
   "plans": {{
     "gold": {{
-      "budget": {{"initial_budget": 10000000, "window": "month"}},
+      {cold}"budget": {{"initial_budget": 10000000, "window": "month"}},
       "bucket": {{"tokens_per_window": 6000000, "window": "1m"}}
     }},
-    "low": {{"budget": {{"initial_budget": 20000000, "window": "month"}}, "low_water_mark": 0.9,
+    "low": {{{degrades}"budget": {{"initial_budget": 20000000, "window": "month"}}, "low_water_mark": 0.9,
       "bucket": {{"tokens_per_window": 60000000, "window": "1s"}}, "on_exhausted": {{"degrade": {{"overdraft": 1}}}}}},
-    "spent": {{"budget": {{"initial_budget": 1000000, "window": "month"}}, "never_downgrade": true}}
+    "spent": {{{cold}"budget": {{"initial_budget": 1000000, "window": "month"}}, "never_downgrade": true}}
   }},
   "tenants": {{"low": {{"plan": "low"}}, "spent": {{"plan": "spent"}},
 {tenants}

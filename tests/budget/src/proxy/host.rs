@@ -7,6 +7,10 @@ use super::{Fault, OK, Proxy};
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;
 
+/// The headers and the body of what a call of the module's own was answered.
+const OF_CALL: u32 = 6;
+const BODY_OF_CALL: u32 = 4;
+
 type Call<'a> = Caller<'a, Proxy>;
 type Status = Result<u32, wasmtime::Error>;
 
@@ -83,6 +87,7 @@ pub(super) fn linker(engine: &Engine, module: &Module) -> Result<Linker<Proxy>, 
     about_messages(&mut linker)?;
     about_state(&mut linker)?;
     about_the_system(&mut linker)?;
+    about_calls(&mut linker)?;
     Ok(linker)
 }
 
@@ -93,7 +98,10 @@ fn about_messages(linker: &mut Linker<Proxy>) -> Result<(), Fault> {
         "proxy_get_header_map_pairs",
         move |mut call: Call<'_>, map: u32, data: u32, size: u32| {
             note(&mut call, "proxy_get_header_map_pairs");
-            let bytes = serialized(&call.data().headers[side(map)]);
+            let bytes = match map {
+                OF_CALL => serialized(&[(":status".to_owned(), "200".to_owned())]),
+                _ => serialized(&call.data().headers[side(map)]),
+            };
             given(&mut call, &bytes, data, size)
         },
     )?;
@@ -159,6 +167,7 @@ fn about_messages(linker: &mut Linker<Proxy>) -> Result<(), Fault> {
             let all = match buffer {
                 0 => &proxy.bodies[0],
                 1 => &proxy.bodies[1],
+                BODY_OF_CALL => &proxy.store_answer,
                 _ => &proxy.configuration,
             };
             let bytes: Vec<u8> = all
@@ -385,6 +394,36 @@ fn about_the_system(linker: &mut Linker<Proxy>) -> Result<(), Fault> {
         "wasi_snapshot_preview1",
         "environ_get",
         |_: Call<'_>, _: u32, _: u32| OK,
+    )?;
+    Ok(())
+}
+
+fn about_calls(linker: &mut Linker<Proxy>) -> Result<(), Fault> {
+    linker.func_wrap(
+        "env",
+        "proxy_http_call",
+        |mut call: Call<'_>,
+         cluster: u32,
+         cluster_size: u32,
+         headers: u32,
+         headers_size: u32,
+         body: u32,
+         size: u32,
+         _: u32,
+         _: u32,
+         _: u32,
+         token: u32|
+         -> Status {
+            note(&mut call, "proxy_http_call");
+            taken(&mut call, cluster, cluster_size)?;
+            taken(&mut call, headers, headers_size)?;
+            let body = taken(&mut call, body, size)?;
+            let proxy = call.data_mut();
+            proxy.store_token += 1;
+            let sent = proxy.store_token;
+            proxy.store_calls.push((sent, body));
+            number(&mut call, token, sent)
+        },
     )?;
     Ok(())
 }
