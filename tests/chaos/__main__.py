@@ -1,8 +1,8 @@
 """Faults on real Envoys of two workers and a real Redis, under load: what the upstream was paid, what the store has granted, and how much
-of the first is beyond the budget.
+of the first is beyond the budget. Then the same faults with a token bucket in the place of the budget.
 
-    python tests/chaos                       all of it, about twelve minutes
-    python tests/chaos --only burst wiped    these rows
+    python tests/chaos                       all of it, about a quarter of an hour
+    python tests/chaos --only=burst --only=store   these rows
     python tests/chaos --seconds 60          each fault so long, with as much before it and after it
 
 The first rows are the test of github.com/BerriAI/litellm discussion #50438: a burst of 20 on room for 2, each proxy killed and started again,
@@ -23,16 +23,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
 
-from harness import envoy, stores  # noqa: E402
-from harness.config import budget  # noqa: E402
+from harness import clocks, envoy, stores  # noqa: E402
+from harness.config import bucket, budget  # noqa: E402
 from harness.fleet import BIG, PASSWORD, USER, Fleet, accounts, ask, granted_in, lasting_store  # noqa: E402
 from harness.http import Cut  # noqa: E402
 from harness.wait import in_parallel  # noqa: E402
 from relay import Relay  # noqa: E402
 
 RATE, THREADS = 40, 8   # requests a second in all, and who sends them
-WINDOW_SECONDS = 15   # of the row about a window's end
 TRAPPING = envoy.ROOT / "target" / "bursar-trap.wasm"   # with a trap for who asks
+BURST = 20   # requests that the bucket holds, of the rows about one
+OF_BUCKETS = "bucket: "   # so begin their names
 COLUMNS = ("fault", "Envoys", "asked", "budget", "upstream paid", "store granted", "overspent", "allowed")
 
 
@@ -98,9 +99,9 @@ class World:
     def granted(self, tenant):
         return sum(granted_in(self.store, key) for key in accounts(self.store, tenant))
 
-    def restart(self, rig):
+    def restart(self, rig, env=None):
         self.fleet.kill(rig)
-        self.fleet.add()
+        self.fleet.add(env=env)
 
     def let_in(self):
         self.store.call(stores.command("ACL", "SETUSER", *USER))
@@ -179,6 +180,16 @@ def kill_envoys(world, tenant, seconds):
         time.sleep(seconds / len(world.fleet.rigs))
 
 
+def shift_clocks(world, tenant, seconds):
+    """One Envoy's clock is an hour ahead, and another one's an hour behind."""
+    rigs = list(world.fleet.rigs)[:2]
+    for rig, ahead in zip(rigs, (3_600, -3_600)):
+        world.restart(rig, clocks.ahead(world.folder, ahead))
+    time.sleep(seconds)
+    for rig in world.fleet.rigs[-len(rigs):]:
+        world.restart(rig)
+
+
 def drain_envoys(world, tenant, seconds):
     for rig in list(world.fleet.rigs):
         world.fleet.rigs.remove(rig)
@@ -224,12 +235,19 @@ FAULTS = {
     "-OOM": during(run("CONFIG", "SET", "maxmemory", "1"), run("CONFIG", "SET", "maxmemory", "0")),
     "each Envoy killed and started again": kill_envoys,
     "each Envoy drained and replaced": drain_envoys,
+    "clocks an hour ahead and an hour behind": shift_clocks,
     "configured anew, five times": configure,
     "raised by a half, and lowered again": both(operate("raise", "HALF"), operate("unset")),
     "reset": operate("reset"),
     "store wiped": at_once(run("FLUSHALL")),
     "failed over, the last second lost": fail_over,
 }
+
+
+BUCKET_FAULTS = {name: FAULTS[name] for name in (
+    "nothing", "store frozen", "store killed and started again", "store slow by 200 ms", "answers cut half-way", "script forgotten, ten times",
+    "each Envoy killed and started again", "each Envoy drained and replaced", "clocks an hour ahead and an hour behind",
+    "configured anew, five times")}
 
 
 # --- rows --------------------------------------------------------------------
@@ -280,6 +298,34 @@ def faults(names, options):
             yield row(world, name, tenant, limit, "see bounds" if lost else 0, beyond)
 
 
+def beyond_rate(spans, rate, burst):
+    """The most tokens, of all spans of time, that requests which lie whole within it took beyond what the rate gives in it and one burst."""
+    spans = sorted(spans)
+    worst = 0
+    for first, (begun, _) in enumerate(spans):
+        ends = sorted(ended for _, ended in spans[first:])
+        worst = max(worst, max(at * BIG - rate * (ended - begun) - burst for at, ended in enumerate(ends, 1)))
+    return int(worst)
+
+
+def bucket_faults(names, options):
+    """What is asked is twice the rate; every token that is used was reserved."""
+    rate, burst = RATE * BIG // 2, BURST * BIG
+    with started(options.proxies, {"gold": {"bucket": bucket(rate, "1s", burst=burst)}}, len(BUCKET_FAULTS)) as world:
+        for name in names:
+            tenant = next(world.tenants["gold"])
+            begun = time.time()
+            with world.load(tenant):
+                time.sleep(options.seconds)
+                BUCKET_FAULTS[name](world, tenant, options.seconds)
+                time.sleep(options.seconds)
+            limit = int(rate * (time.time() - begun)) + burst
+            over = beyond_rate([(start, end) for who, start, end in world.spans if who == tenant], rate, burst)
+            told = (OF_BUCKETS + name, len(world.fleet.rigs), world.asked[tenant] * BIG, limit, world.paid(tenant), "", over, 0)
+            print(" | ".join(map(str, told)), flush=True)
+            yield dict(zip(COLUMNS, told))
+
+
 def traps(options):
     limit = int(RATE * 3 * options.seconds / 2) * BIG
     with started(options.proxies, {"gold": {"budget": budget(limit, "month")}}, 2, TRAPPING) as world:
@@ -293,17 +339,18 @@ def traps(options):
 
 def window_end(options):
     """Three windows' ends under load; of each window what was served within it."""
-    limit = RATE * WINDOW_SECONDS // 2 * BIG
-    with started(options.proxies, {"gold": {"budget": budget(limit, f"{WINDOW_SECONDS}s")}}, 1) as world:
+    window = options.window
+    limit = RATE * window // 2 * BIG
+    with started(options.proxies, {"gold": {"budget": budget(limit, f"{window}s")}}, 1) as world:
         tenant = next(world.tenants["gold"])
         with world.load(tenant):
-            time.sleep(4 * WINDOW_SECONDS)
+            time.sleep(4 * window)
         inside = Counter()
         for _, begun, ended in world.spans:
-            if begun // WINDOW_SECONDS == ended // WINDOW_SECONDS:
-                inside[begun // WINDOW_SECONDS] += BIG
+            if begun // window == ended // window:
+                inside[begun // window] += BIG
         most = max(inside.values())
-        told = (f"windows of {WINDOW_SECONDS} s end: the fullest", len(world.fleet.rigs), world.asked[tenant] * BIG, limit, most,
+        told = (f"windows of {window} s end: the fullest", len(world.fleet.rigs), world.asked[tenant] * BIG, limit, most,
                 max(granted_in(world.store, key) for key in accounts(world.store, tenant)), max(0, most - limit), 0)
         print(" | ".join(map(str, told)), flush=True)
         return dict(zip(COLUMNS, told))
@@ -329,19 +376,22 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[""], help="rows whose names begin so")
+    parser.add_argument("--only", action="append", help="rows whose names begin so; may be given several times")
     parser.add_argument("--proxies", type=int, default=3, help="Envoys under a fault (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=8, help="of a fault, and before and after it (default: %(default)s)")
     parser.add_argument("--away", type=float, default=60, help="seconds that the store is away after the bursts (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=15, help="seconds of the windows that end (default: %(default)s)")
     options = parser.parse_args()
 
     def wanted(name):
-        return any(name.startswith(start) for start in options.only)
+        return options.only is None or any(name.startswith(start) for start in options.only)
     rows = [bursts(proxies, options) for proxies in (2, 4, 8) if wanted("burst")]
     names = [name for name in FAULTS if wanted(name)]
     rows += faults(names, options) if names else []
     rows += [traps(options)] if wanted("traps") else []
     rows += [window_end(options)] if wanted("windows") else []
+    names = [name for name in BUCKET_FAULTS if wanted(OF_BUCKETS + name)]
+    rows += bucket_faults(names, options) if names else []
     print("\n" + table(rows))
     over = [told["fault"] for told in rows if told["allowed"] == 0 and told["overspent"] > 0]
     if over:

@@ -101,7 +101,7 @@ class Envoy:
     have `drain_seconds` to end."""
 
     def __init__(self, folder, doc, concurrency=2, lds=False, drain_seconds=1,
-                 hot_restart=("--disable-hot-restart",)):
+                 hot_restart=("--disable-hot-restart",), env=None):
         self.folder = Path(folder)
         self.doc = doc
         self.lds_version = 1
@@ -115,7 +115,7 @@ class Envoy:
             [render.envoy_binary(), "-c", str(self.folder / "envoy.yaml"), "--concurrency", str(concurrency),
              *hot_restart, "--file-flush-interval-msec", "5", "--drain-time-s", str(drain_seconds),
              "--drain-strategy", "immediate", "--admin-address-path", str(self.folder / "admin"), "-l", "info"],
-            cwd=str(ROOT), stdout=self._out, stderr=self._err)
+            cwd=str(ROOT), stdout=self._out, stderr=self._err, env={**os.environ, **(env or {})})
 
     def _bootstrap(self, doc, lds):
         if lds:

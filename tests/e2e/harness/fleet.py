@@ -24,9 +24,11 @@ def lasting_store(folder, server="redis-server"):
 class Fleet:
     """Several Envoys with one configuration and one store. `port`: where they find it, if not at its own."""
 
-    def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, port=None, lds=False, tenants=8, wasm=envoy.WASM, **over):
+    def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, port=None, lds=False, tenants=8, wasm=envoy.WASM,
+                 transport_socket=None, **over):
         self.folder, self.store, self.rigs, self.started, self.mode = folder, store, [], 0, mode
         self.port, self.lds, self.wasm = port or store.port, lds, wasm
+        self.socket = {"transport_socket": transport_socket} if transport_socket else {}
         self.gone = []   # rigs whose Envoy was killed, for what their upstreams have seen
         tenants = {f"{plan}-{n}": {"plan": plan} for plan in plans for n in range(tenants)}
         self.config = {"tenant": BY_HEADER, "tiers": TIERS, "plans": plans, "tenants": tenants,
@@ -35,15 +37,16 @@ class Fleet:
         for _ in range(proxies):
             self.add()
 
-    def add(self, password=PASSWORD):
+    def add(self, password=PASSWORD, env=None):
+        """One more. `env`: of its process, beside this one's."""
         def change(doc):
-            envoy.render.clusters(doc).append(stores.cluster("store", self.port))
+            envoy.render.clusters(doc).append(stores.cluster("store", self.port, **self.socket))
             vm = envoy.render.wasm_config(doc)["vm_config"]
             vm["environment_variables"] = {"key_values": {PASSWORD_ENV: password}}
         folder = self.folder / f"envoy-{self.started}"
         folder.mkdir()
         self.started += 1
-        rig = Rig(folder, self.config, mode=self.mode, change=change, lds=self.lds, wasm=self.wasm).wait_ready()
+        rig = Rig(folder, self.config, mode=self.mode, change=change, lds=self.lds, wasm=self.wasm, env=env).wait_ready()
         self.rigs.append(rig)
         return rig
 

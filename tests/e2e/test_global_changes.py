@@ -1,0 +1,81 @@
+"""One budget for several Envoys whose clocks differ, and that become global while a window is open."""
+
+import re
+
+import pytest
+
+from harness import clocks, stores
+from harness.config import budget
+from harness.fleet import BIG, ask, granted, served, spend
+from harness.wait import until
+
+HOUR = 3_600
+
+
+def said_skew(rig):
+    """By how many seconds the store's clock differs, as the log says."""
+    return [int(seconds) for seconds in re.findall(r"clock of the store .* differs from this proxy's by (\d+) s", rig.envoy.log())]
+
+
+@pytest.mark.skipif(clocks.COMPILER is None, reason="there is no C compiler to make another clock with")
+def test_clocks_an_hour_apart_change_nothing_where_no_window_ends(fleet, store, tmp_path):
+    fleet = fleet({"gold": {"budget": budget(40 * BIG, "none")}}, proxies=1)
+    rigs = [*fleet.rigs, fleet.add(env=clocks.ahead(tmp_path, HOUR)), fleet.add(env=clocks.ahead(tmp_path, -HOUR))]
+    assert 37 <= served(spend(rigs, "gold-0", 60)) <= 40
+    assert granted(store, "gold-0") <= 40 * BIG
+    assert not said_skew(rigs[0])
+    for rig in rigs[1:]:
+        (differs, *_) = until(lambda: said_skew(rig), "the log to say so")
+        assert abs(differs - HOUR) <= 1
+
+
+# An hour ahead is always the next window: of that nothing can be had before the store's clock is there.
+@pytest.mark.skipif(clocks.COMPILER is None, reason="there is no C compiler to make another clock with")
+def test_who_is_a_window_ahead_waits_for_it_and_takes_nothing_of_it(fleet, store, tmp_path):
+    fleet = fleet({"gold": {"budget": budget(40 * BIG, f"{HOUR}s")}}, proxies=1)
+    ahead = fleet.add(env=clocks.ahead(tmp_path, HOUR))
+    early = [ask(ahead, "gold-0") for _ in range(5)]
+    assert {(r.status, r.header("x-bursar-reason")) for r in early} <= {(429, "budget_pending"), (429, "global_unreachable")}
+    assert served(spend(fleet.rigs[:1], "gold-0", 60)) >= 38
+    assert served([ask(ahead, "gold-0") for _ in range(5)]) == 0
+    assert len(store.call(stores.command("KEYS", "bursar:*")).split(b"bursar:")) == 2
+
+
+def with_scope(fleet, scope):
+    plans = {"gold": {**fleet.config["plans"]["gold"], "scope": scope}}
+    return {**fleet.config, "plans": plans}
+
+
+# From local to global: what was spent of the open window is not forgotten, though neither proxy knows of the other's part.
+def test_a_budget_that_becomes_global_keeps_what_was_spent_of_the_open_window(fleet, store):
+    fleet = fleet({"gold": {"budget": budget(20 * BIG, "month"), "scope": "proxy"}}, lds=True)
+    local = [ask(rig, "gold-0") for rig, times in zip(fleet.rigs, (9, 5)) for _ in range(times)]
+    assert served(local) == 14
+    for rig in fleet.rigs:
+        rig.settle_all([])
+        rig.envoy.update(with_scope(fleet, "global"))
+    later = spend(fleet.rigs, "gold-0", 12, seconds=10)
+    assert 4 <= served(later) <= 6, later
+    assert granted(store, "gold-0") <= 20 * BIG
+    # A process that starts now finds it spent, too.
+    fleet.config = with_scope(fleet, "global")
+    assert served([ask(fleet.add(), "gold-0")]) <= 6 - served(later)
+    # Back again: each process knows what it has spent itself.
+    rig = fleet.rigs[0]
+    before = 9 + served(later[::2])
+    rig.envoy.update(with_scope(fleet, "proxy"))
+    # A request reserves a little more than it uses, so the last one does not fit.
+    assert served([ask(rig, "gold-0") for _ in range(25)]) == 19 - before
+
+
+# Rolled out one after the other: those that are not global yet spend by themselves, and tell it once they are.
+def test_a_rollout_of_it_counts_what_the_last_proxies_spend_meanwhile(fleet, store):
+    fleet = fleet({"gold": {"budget": budget(20 * BIG, "month"), "scope": "proxy"}}, lds=True)
+    first, last = fleet.rigs
+    assert served([ask(last, "gold-0") for _ in range(5)]) == 5
+    first.envoy.update(with_scope(fleet, "global"))
+    assert served(spend([first], "gold-0", 5)) == 5
+    assert served([ask(last, "gold-0") for _ in range(5)]) == 5
+    last.settle_all([])
+    last.envoy.update(with_scope(fleet, "global"))
+    assert 3 <= served(spend(fleet.rigs, "gold-0", 20, seconds=10)) <= 5
