@@ -87,7 +87,7 @@ def measure(options):
         told.update(samples=[asdict(sample) for sample in samples], witnesses=witnesses)
     if options.scale or options.long:
         print("scale: tenants, workers, memory, start", flush=True)
-        told["scale"] = scale.measure(options.long, options.share)
+        told["scale"] = scale.measure(options.long, options.share, options.before)
     return told
 
 

@@ -18,24 +18,25 @@ CONFIGURES = 3
 ASK = BY_NAME["2k"]
 
 
-def measure(is_long, share=1.0):
-    """The short form takes a twentieth of a million strangers, and fewer rounds."""
+def measure(is_long, share=1.0, before=None):
+    """`before`: the module of an earlier commit, which starts and is asked in the same way. The short form takes a twentieth of a million strangers, and fewer rounds."""
     core, load_core = cores()
     rounds, strangers, most = (7, 1_000_000, 100_000) if is_long else (3, 50_000, 2_000)
     requests = max(int(ASK.requests * share), 50)
     with Load(load_core) as load:
         return {
-            "module": {name: path.stat().st_size for name, path in modules().items()},
+            "module": {name: path.stat().st_size for name, path in modules(before).items()},
+            "asked": {name: asked(load, core, path, max(int(most * share), 20)) for name, path in modules(before).items() if name != "noop"},
             "configured": {str(count): row for count, row in configured(load, core, requests, rounds, max(int(most * share), 20)).items()},
             "strangers": strange(load, core, max(int(strangers * share), 100)),
             "workers": [workers(load, count, core, 4 * requests) for count in WORKERS],
             "memory": memory(load, core, requests),
-            "start": starts(load.port, core, rounds),
+            "start": starts(load.port, core, rounds, before),
         }
 
 
-def modules():
-    return {"bursar": ROOT / "target/bursar.wasm", "noop": variants.WASM32 / "noop.wasm"}
+def modules(before=None):
+    return {"bursar": ROOT / "target/bursar.wasm", "noop": variants.WASM32 / "noop.wasm"} | ({"before": before.resolve()} if before else {})
 
 
 @contextmanager
@@ -90,6 +91,17 @@ def several(load, core, counts):
         return
     with envoy(with_tenants(counts[0]), load.port, core) as first, several(load, core, counts[1:]) as rest:
         yield {counts[0]: first, **rest}
+
+
+def asked(load, core, module, total):
+    """Bytes that Envoy's memory grows by, where so many of the most tenants ask once each."""
+    with envoy(with_tenants(CONFIGURED[-1], path=module), load.port, core) as started:
+        ask(load, started, 1_000, 10)
+        before = started.resident_bytes()
+        load.open(started.ports["llm"], ASK)
+        spent(load, started, total, tenants=total)
+        load.close()
+        return {"tenants": total, "grows": started.resident_bytes() - before}
 
 
 def strange(load, core, total):
@@ -160,10 +172,10 @@ def memory(load, core, requests):
 # --- starting ----------------------------------------------------------------
 
 
-def starts(port, core, rounds):
+def starts(port, core, rounds, before=None):
     """Seconds until Envoy is ready, and CPU seconds until then: without a filter, and with both modules and few or many tenants."""
     plans = [("none", 0, variants.ALONE)]
-    for name, path in modules().items():
+    for name, path in modules(before).items():
         plans += [(name, count, with_tenants(count, path=path)) for count in CONFIGURED]
     found = {}
     for _ in range(rounds):
@@ -188,13 +200,27 @@ def configure_seconds(told, count):
 
 
 def write(told, table):
-    parts = ["## Scale", sizes(told), tenants(told, table), crowd(told["workers"], table), megabytes(told["memory"], table), ready(told["start"], table)]
+    parts = ["## Scale", sizes(told), beside(told, table), tenants(told, table), crowd(told["workers"], table), megabytes(told["memory"], table), ready(told["start"], table)]
     return "\n\n".join(parts) + "\n"
 
 
 def sizes(told):
     size = told["module"]["bursar"]
-    return f"The module has {size / 1024:,.0f} KiB (≤ 400: {met(size <= 400 * 1024)}); the no-op filter by the SDK {told['module']['noop'] / 1024:,.0f}."
+    return f"The module has {size / 1024:,.0f} KiB (≤ 1024: {met(size <= 1024 * 1024)}); the no-op filter by the SDK {told['module']['noop'] / 1024:,.0f}."
+
+
+def beside(told, table):
+    """The targets that are ratios to the module before."""
+    if "before" not in told["module"]:
+        return "Without the module before there is nothing to measure the targets of start and memory by."
+    def of(name):
+        return next(median(row["seconds"]) for row in told["start"] if (row["module"], row["tenants"]) == (name, CONFIGURED[0]))
+    size = told["module"]["bursar"] / told["module"]["before"]
+    start = of("bursar") / of("before") / size
+    memory = told["asked"]["bursar"]["grows"] / max(told["asked"]["before"]["grows"], 1)
+    rows = [["until Envoy is ready ÷ the same with the module before, ÷ the ratio of their sizes", "≤ 1.2", "≤ 1", f"{start:.2f} ({size:.2f} times the size): {met(start <= 1.2)}"],
+            [f"memory that {told['asked']['bursar']['tenants']:,} tenants take who have asked ÷ the same before", "≤ 0.5", "≤ 0.3", f"{memory:.2f}: {met(memory <= 0.5)}"]]
+    return table(["", "must", "goal", ""], rows)
 
 
 def tenants(told, table):
@@ -231,7 +257,7 @@ def megabytes(told, table):
 
 
 def ready(told, table):
-    names = {"none": "Envoy alone", "bursar": "**bursar**", "noop": "no-op filter, the same configuration"}
+    names = {"none": "Envoy alone", "bursar": "**bursar**", "noop": "no-op filter, the same configuration", "before": "bursar before"}
     rows = [[names[row["module"]] + (f", {row['tenants']:,} tenants" if row["tenants"] else ""), spread(row["seconds"], 3), spread(row["cpu"], 3)] for row in told]
     few, many = (configure_seconds(told, count) for count in CONFIGURED[1:])
     return (table(["Envoy is ready after", "seconds", "CPU seconds"], rows)
