@@ -1,20 +1,20 @@
-//! One budget for many proxies: what each of them may spend of it, and how they agree through a Redis or a Valkey.
+//! One budget for many proxies: how much of it each proxy may spend, and how they agree on that through a Redis or a Valkey.
 //!
 //! No request waits for the store. A proxy holds a part of each budget that it needs, its *slice*, and serves from that; between
-//! requests it tells the store what it used, and asks for more. This room is that agreement as a pure core: what is said, what an
-//! answer means, how both are written. It makes no calls, and knows no records: the shared limits of a record are in
+//! requests the proxy reports to the store what it used, and requests more. This module is that protocol as a pure core: what a proxy
+//! reports, what an answer means, and how both are encoded. It makes no calls, and knows no records: the shared limits of a record are in
 //! [`state::shared_budgets`](crate::state::shared_budgets) and [`state::shared_buckets`](crate::state::shared_buckets), and
-//! [`teller`](crate::teller) is between them and the store.
+//! [`teller`](crate::teller) connects those to the store.
 //!
 //! | part | what |
 //! |---|---|
-//! | [`grant`] | the state of one holder of one account: what may be spent here, when a line is due, what it says, what an answer does |
-//! | [`share`] | what the configuration says about it |
-//! | [`slice`] | a grant beside the account of its budget, as a record has it |
-//! | [`rate`] | the same for a token bucket: the share of its rate that one proxy has |
-//! | [`quota`] | how fast a bucket refills, and which part of it is this proxy's |
+//! | [`grant`] | the state of one holder of one account: what it may spend, when its next line is due, and what an answer changes |
+//! | [`share`] | how the configuration wants a limit to be shared |
+//! | [`slice`] | a grant, and which account of the store it belongs to, as a record stores them |
+//! | [`rate`] | as `grant`, for a token bucket: the share of its rate that one proxy has |
+//! | [`quota`] | how fast a bucket refills, and which part of that rate is this proxy's |
 //! | [`line`] | a line, its answer, and the key of an account |
-//! | `script.lua`, `rates.lua` | what the store does with a line about a budget, and about a bucket, in one step |
+//! | `script.lua`, `rates.lua` | what the store does, in one step, with a line about a budget, and with one about a bucket |
 //! | [`call`] | up to 256 lines in one connection |
 //! | [`resp`] | the store's protocol, read strictly |
 //! | [`clock`] | how far the store's clock is from ours |
@@ -22,14 +22,15 @@
 //! # The protocol
 //!
 //! An *account* is one limit of one tenant (or parent, or subject) in one window: a hash in the store. A *holder* is one process's part
-//! in it, named by a random number that is drawn whenever its record begins anew. For each holder the store keeps its *grant* G, the
-//! most that it may have spent and held since the window opened, and for the account the sum of all grants.
+//! in an account, named by a random number that is drawn whenever the process's record begins anew. For each holder the store keeps its
+//! *grant* G, the most that the holder may have spent and held since the window opened, and for the account the sum of all grants.
 //!
-//! A line says all that its sender knows: `seq`, G, U (spent and held by now), what it wants more. The store takes it in one step:
+//! A line contains all that its sender knows: `seq`, G, U (spent and held by now), and how much more it wants. The store processes a
+//! line in one step:
 //!
 //! ```text
 //! seq not above the last one: nothing changes          late or doubled
-//! sum += G - the holder's G                            the sender's word counts, up and down
+//! sum += G - the holder's G                            the sender's G counts, up and down
 //! free = max(budget - sum, 0)
 //! grant = min(want, free, max(free / (2 × holders), min(least, free)))
 //! sum += grant, the holder's G = G + grant             and the answer says so
@@ -37,42 +38,44 @@
 //!
 //! Four rules make it safe, whatever is lost, late, doubled or out of order:
 //!
-//! 1. The store never takes a grant away. Only its owner lowers it, in its own state first, and tells then.
-//! 2. A grant is added to G only by the answer to the newest line, once. If the answer is lost, the next line says the old G, and what
-//!    was granted falls back to all.
-//! 3. So the store's G of a holder is never below the holder's own, and the sum of all is never above the budget.
-//! 4. Whoever cannot know any more what it held, such as a process that was started again, gets a new name. What the old name was
-//!    granted stays granted.
+//! 1. The store never takes a grant away. Only the holder lowers its grant, first in its own state, and then in the next line.
+//! 2. A grant is added to G only by the answer to the newest line, once. If the answer is lost, the next line reports the old G, and what
+//!    was granted becomes free for all again.
+//! 3. So the store's G of a holder is never below the holder's own G, and the sum of all grants is never above the budget.
+//! 4. A process that no longer knows what it held, such as one that was restarted, gets a new name. What was granted to the old name
+//!    stays granted.
 //!
-//! A process that is killed thus leaves what it had not used unused until the window ends. With `reclaim`, after so long a silence the
-//! store takes it back up to U: that is the exception to the first rule, and a holder that has not been heard for half of that time
-//! spends nothing of its slice any more ([`grant::Grant::check`]).
+//! So what a killed process had not used stays unused until the window ends. With `reclaim`, the store lowers the grant of a holder that
+//! was silent for so long to the U that it last reported. That is the exception to the first rule, and therefore a holder that has had no
+//! answer for half of that time stops spending from its slice ([`grant::Grant::check`]).
 //!
-//! *How much.* A holder likes to have what lasts for 20 seconds at its present rate (`2 × most`), less where all cannot have as much, and
-//! not less than what lasts for 2 (`2 × least`) or than its largest reservation. What is above by more than a reservation goes back.
-//! Nobody gets more than a half of an equal part of what is free at a time, except for one reservation that a request was refused for
-//! want of: near the end, slices and pauses shrink.
+//! *How much.* A holder aims for a slice that lasts 20 seconds at its present rate (`2 × most`); for less where not all holders can have
+//! as much, but never for less than lasts 2 seconds (`2 × least`), nor than its largest reservation. If it has more than that, by more than
+//! one reservation, it gives the surplus back. One answer grants at most half of an equal part of what is free, or else the one reservation
+//! for lack of which a request was refused: near the end of a budget, slices and pauses shrink.
 //!
-//! *How often.* In a half of the time that the slice will last, between `least` and `most`. A refused request asks at once, 200 ms after
-//! the last line at the earliest, and twice as late each time that it was not granted. Failed calls are repeated after 250 ms, and twice
-//! as late each time, up to `most`. A holder that has been idle for two pauses gives back all but what it holds, and is silent then.
+//! *How often.* The next line is due after half of the time that the slice will last, between `least` and `most`. After a refused request
+//! the next line is sent at once, but not earlier than 200 ms after the last one; this delay doubles with each line that was not granted
+//! what it needed. Failed calls are repeated after 250 ms, a delay that doubles each time, up to `most`. A holder that has been idle for
+//! two pauses gives back all but what it holds, and sends no more lines.
 //!
-//! *Windows.* Each window is another account, so that nothing of the old one can be spent in the new one, and the other way round.
-//! A window begins and ends by each proxy's clock. The store checks that by its own: it refuses lines for a window that is more than 10
-//! seconds ahead, or was over a minute ago. So a clock that is wrong costs service and no money: a proxy that is an hour ahead refuses
-//! for an hour when a window begins, one that is an hour behind serves for so long from what it had left of the window before. The answer
-//! tells how far the clocks are apart, which is logged ([`clock::Skew`]). No line asks for a window before it is open: the first request
-//! of each brings it about, and waits for it ([`share::FirstRequest::Waits`]).
+//! *Windows.* Each window has its own account, so that nothing of the old window can be spent in the new one, nor the other way round.
+//! A window begins and ends by each proxy's clock. The store checks lines by its own clock: it refuses those for a window that opens more
+//! than 10 seconds later, or that ended more than a minute ago. So a wrong clock costs service, but no money: a proxy whose clock is an
+//! hour ahead refuses requests for an hour when a window begins; one whose clock is an hour behind serves for that hour from what it had
+//! left of the previous window. The answer shows how far the clocks differ, which is logged ([`clock::Skew`]). No line requests a slice of
+//! a window before the window is open: its first request causes the line, and waits for the answer ([`share::FirstRequest::Waits`]).
 //!
-//! *What operators change.* A generation, a budget in the place of the configured one, and a raise stand in the store, in a hash beside the
-//! accounts of a limit, and the script takes them into account: a line's budget is replaced, the raise is added to it, and a line about an earlier generation counts in the later one's
-//! account, where its sender was granted nothing yet. The answer tells all of it; a proxy that hears of a later generation begins its account
-//! anew, with what that answer granted. What it had used, and what is under way, stays charged on the account before, which keeps its own
-//! bound. Generations only go forwards, and lines name them: a store that has lost its data hears of them again, but not of budgets.
+//! *What operators change.* The store keeps what operators changed about a limit in a hash beside the limit's accounts: its generation, a
+//! budget that replaces the configured one, and a raise. The script applies them: it replaces a line's budget, adds the raise, and counts
+//! a line about an earlier generation in the account of the later one, in which its sender was granted nothing yet. The answer contains
+//! all three. A proxy that learns of a later generation begins its account anew, with what that answer granted. What the proxy had used,
+//! and what requests in flight hold, stays charged on the account of the earlier generation, which keeps its own bound. Generations only
+//! increase, and every line names its generation: so a store that lost its data learns generations again, but not budgets and raises.
 //!
-//! *A store that lost its data.* An account has a birth date, and a line says which one its sender knows. Where they differ, data was
-//! lost, and nothing is granted until all active holders have had the time to say anew what they hold. The sender is told
-//! ([`grant::Told::StoreLost`]).
+//! *A store that lost its data.* An account has a birth date, and a line contains the one that its sender knows. If they differ, data was
+//! lost, and the store grants nothing until all active holders have had the time to report again what they hold. The sender learns of the
+//! loss from the answer ([`grant::Told::StoreLost`]).
 //!
 //! # What may be spent beyond the budget
 //!
@@ -80,20 +83,20 @@
 //!
 //! | case | at most |
 //! |---|---|
-//! | the store keeps its data; any loss, delay, doubling; any number of crashes; any clocks | 0 |
+//! | the store keeps its data; messages lost, late or doubled; any crashes; any clocks | 0 |
 //! | first requests on credit ([`grant::Cold::Credit`]) | one reservation for each fresh process and window |
 //! | `reclaim` | what holders that fell silent, killed or cut off, had used since their last line |
-//! | the store lost its data | what processes that are gone, or were idle since, had spent; and what others were granted before the first of those who know of the loss spoke |
-//! | the store does not answer, [`grant::Unreachable::Local`] | that fraction of what was free as last told to each |
-//! | budgets that differ from proxy to proxy, a raise that begins or ends | the largest one holds |
+//! | the store lost its data | what processes had spent that are gone or idle since; and what was granted until a first holder reported the loss |
+//! | the store does not answer, [`grant::Unreachable::Local`] | that fraction of what was free in each proxy's last answer |
+//! | budgets that differ from proxy to proxy, a raise that begins or ends | 0 beyond the largest of these budgets |
 //! | a reset | each generation has its own bound: together the budget once more |
 //!
-//! `tests/properties/lease.rs` checks these against a model of the store, `tests/lease_script.rs` the model against real stores.
+//! `tests/properties/lease.rs` checks these bounds against a model of the store, `tests/lease_script.rs` the model against real stores.
 //!
 //! # The store
 //!
-//! Redis 7 or Valkey, one primary, reached as raw TCP: through a proxy that closes once the client has closed its half, answers are
-//! lost. It has to keep what it is told: `maxmemory-policy noeviction`, and an append-only file. Its user needs no more than
+//! Redis 7 or Valkey, one primary, reached by raw TCP: a proxy in between that closes the connection once the client has closed its half
+//! would lose the answers. The store must not drop data: `maxmemory-policy noeviction`, and an append-only file. Its user needs only
 //!
 //! ```text
 //! resetkeys ~bursar:* -@all +auth +quit +time +eval +evalsha +hmget +hset +hrandfield +hdel +expireat

@@ -1,19 +1,19 @@
-//! Lines about several accounts in one call to the store: one connection, one body there, one body back.
+//! Lines about several accounts in one call to the store: one connection, one request body, one response body.
 
 use crate::lease::line::{Answer, Holder, Line, NoAnswer};
 use crate::lease::rate::RateLine;
 use crate::lease::resp::{Malformed, Refusal, Reply, first, push_command, replies};
 
-/// What the store runs for each line.
+/// The script that the store runs for a line about a budget.
 pub const SCRIPT: &str = text(&BUDGETS);
 
-/// How the store calls it: its SHA-1.
+/// The SHA-1 of [`SCRIPT`], by which the store knows it.
 pub const SCRIPT_SHA: &str = "4e1b23cdc75a57e3e2a74ce52e88bfc1b7494fe6";
 
-/// What it runs for a line about a bucket.
+/// The script that the store runs for a line about a bucket.
 pub const RATES: &str = text(&BUCKETS);
 
-/// How it calls that.
+/// The SHA-1 of [`RATES`].
 pub const RATES_SHA: &str = "5b9bad38eb03bc34157e6e94e552aa92d01efb47";
 
 const BUDGETS: [u8; bare::<0>(include_bytes!("script.lua")).0] =
@@ -21,8 +21,8 @@ const BUDGETS: [u8; bare::<0>(include_bytes!("script.lua")).0] =
 
 const BUCKETS: [u8; bare::<0>(include_bytes!("rates.lua")).0] = bare(include_bytes!("rates.lua")).1;
 
-/// Lua without comments, which are lines of their own, and without what lines begin with: how long it is, and as much of it as there is
-/// room for. They would be a third of what the module carries.
+/// Lua code without comments (all are on lines of their own) and without indentation: its length, and as much of it as `ROOM` has space
+/// for. Comments and indentation are a third of the scripts, which would only make the module larger.
 const fn bare<const ROOM: usize>(mut code: &[u8]) -> (usize, [u8; ROOM]) {
     let (mut length, mut bare) = (0_usize, [0; ROOM]);
     let (mut begins, mut skips) = (true, false);
@@ -55,7 +55,7 @@ const fn text(bytes: &'static [u8]) -> &'static str {
 /// Lines in one call, at the most.
 pub const LINES: usize = 256;
 
-/// Who asks, where the store wants to know.
+/// The login, where the store requires one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Login<'a> {
     /// The store's user.
@@ -85,20 +85,20 @@ pub struct Call {
 pub enum Failed {
     /// There was no connection, or it ended before an answer began.
     NoConnection,
-    /// What came is not the answers, or not all of them.
+    /// The body is not the expected answers, or not all of them.
     Malformed(Malformed),
-    /// The store refused all of it, for this reason and in these words.
+    /// The store refused the whole call, for this reason and in these words.
     Refused(Refusal, String),
 }
 
 impl Call {
-    /// What [`write`](Self::write) gives for so many lines.
+    /// The call that [`write`](Self::write) returns for so many lines.
     #[must_use]
     pub fn of(logs_in: bool, lines: usize) -> Self {
         Self { logs_in, lines }
     }
 
-    /// As [`Call::write_any`], of lines about budgets.
+    /// As [`Call::write_any`], for lines about budgets alone.
     #[must_use]
     pub fn write<'a>(
         login: Option<Login<'_>>,
@@ -110,8 +110,8 @@ impl Call {
         Self::write_any(login, lines, script)
     }
 
-    /// Writes a call: the login, the lines, and the end, so that the store closes once it has answered. With `script`, the first
-    /// line of either kind brings its script along, which the store keeps for the others.
+    /// Writes a call: the login, the lines, and `QUIT`, so that the store closes the connection once it has answered. With `script`, the
+    /// first line of each kind contains its script, which the store then caches for the other lines.
     #[must_use]
     pub fn write_any<'a>(
         login: Option<Login<'_>>,
@@ -136,16 +136,16 @@ impl Call {
         (call, body)
     }
 
-    /// The answers, one for each line, from what came back: the status, if there were headers at all, and the body.
+    /// The answers, one for each line, from the response: its status, if there were headers at all, and its body.
     ///
     /// # Errors
-    /// If nothing of it can be taken for an answer. What the store did is not known then.
+    /// If the response cannot be read as answers. Whether the store processed the lines is not known then.
     pub fn read(
         self,
         status: Option<&[u8]>,
         body: &[u8],
     ) -> Result<Vec<Result<Answer, NoAnswer>>, Failed> {
-        // A refused connection has the proxy's own text as its body, under a 503.
+        // If the connection is refused, Envoy answers 503, with a text of its own as the body.
         if status != Some(b"200") {
             return Err(Failed::NoConnection);
         }
@@ -164,8 +164,8 @@ impl Call {
     }
 }
 
-/// What a store says first that wants no more of the connection, and may close it at once: the login is wrong, or there is none (then
-/// words of a line are too many for it), or it has too many connections.
+/// The error with which the body begins, if the store refused the whole connection, which it may then close at once: because the login is
+/// wrong or missing (such a store takes no command with as many words as a line has), or because there are too many connections.
 fn refused(body: &[u8]) -> Option<Failed> {
     match first(body) {
         Ok(Reply::Error(refusal, text)) => {
@@ -176,7 +176,7 @@ fn refused(body: &[u8]) -> Option<Failed> {
     }
 }
 
-/// `brings`: whether the scripts of the two kinds are to be brought yet.
+/// `brings`: for each kind of line, whether the next one has to contain the script.
 fn push_line(body: &mut Vec<u8>, key: &str, line: &AnyLine, brings: &mut [bool; 2]) {
     let [budgets, buckets] = brings;
     match line {

@@ -1,24 +1,24 @@
-//! The store's clock, as it is seen from here.
+//! How far the store's clock differs from this proxy's.
 
 use crate::base::units::Timestamp;
 
-/// Clocks that differ by less are the same: one that is set by the network's time is closer.
+/// A smaller difference, in nanoseconds, counts as none: clocks that are synchronised by NTP differ by less.
 const SAME: u64 = 1_000_000_000;
 
 /// How far the store's clock is from ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Skew {
-    /// By nothing worth a word, or nothing is known.
+    /// The difference is negligible, or not known.
     #[default]
     None,
-    /// The store's is ahead by so many nanoseconds.
+    /// The store's clock is ahead by so many nanoseconds.
     Ahead(u64),
-    /// The store's is behind.
+    /// The store's clock is behind by so many nanoseconds.
     Behind(u64),
 }
 
 impl Skew {
-    /// From an answer: the store told its time, in milliseconds, at some moment between these two of ours.
+    /// From an answer: the store's time, in milliseconds, which it read at some moment between these two times of ours.
     #[must_use]
     pub fn told(store: u64, sent: Timestamp, received: Timestamp) -> Self {
         let store = Timestamp::from_nanos(store.saturating_mul(1_000_000));

@@ -1,4 +1,4 @@
-//! What one proxy may spend of one account, and when it says what about it. The protocol and its bounds: [`lease`](crate::lease).
+//! What one proxy may spend of one account, and when it reports what to the store. The protocol and its bounds: [`lease`](crate::lease).
 
 mod bytes;
 
@@ -13,20 +13,20 @@ use crate::lease::line::{Answer, Holder, Line, MOST, Status};
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
 
-/// A line that has no answer after so many nanoseconds will not be waited for.
+/// A line without an answer after so many nanoseconds is not waited for any longer.
 pub const CLAIM: u64 = 2 * SECOND;
 
-/// Between a line and the next one that a refused request asks for.
+/// Nanoseconds from one line to the next, at the least, if a refused request makes that one urgent.
 const URGENT: u64 = 200 * MILLI;
 
 /// The first pause after a failure.
 const PAUSE: u64 = 250 * MILLI;
 
-/// A holder's first slice is a 128th of the budget, if that is more than it was asked for: where a holder is gone at once, so much is
+/// A holder's first slice is a 128th of the budget, if that is more than its requests need: if the holder dies at once, so much is
 /// lost until the window ends.
 const FIRST: u64 = 128;
 
-/// What the configuration says about an account, and which window it is.
+/// The configured terms of an account, and its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// What all proxies may spend together.
@@ -35,27 +35,27 @@ pub struct Terms {
     pub window: Window,
     /// Nanoseconds between two lines, at the least.
     pub least: u64,
-    /// And at the most, for an account in use.
+    /// Nanoseconds between two lines, at the most, for an account in use.
     pub most: u64,
-    /// After so many nanoseconds of silence others may have what a holder did not use. `None`: not before the window's end.
+    /// After so many nanoseconds of silence, what a holder did not use is free for others. `None`: not before the window's end.
     pub reclaim: Option<NonZeroU64>,
     /// What may be spent while the store does not answer, beside what was granted.
     pub unreachable: Unreachable,
-    /// What may be spent before it has answered for the first time.
+    /// What may be spent before the store has answered for the first time.
     pub cold: Cold,
 }
 
-/// While the store does not answer.
+/// What may be spent while the store does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unreachable {
     /// What was granted, and no more.
     #[default]
     Deny,
-    /// Beside it this fraction of what was free as last told, divided among all proxies.
+    /// What was granted, and this fraction of what was free by the last answer, divided by the number of proxies.
     Local(Ppm),
 }
 
-/// Before the store has answered for the first time in this window.
+/// What may be spent before the store has answered for the first time in this window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cold {
     /// Nothing.
@@ -68,26 +68,26 @@ pub enum Cold {
 /// Why there is no room for a reservation here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// The store has not been asked yet, or has not answered yet.
+    /// In this window the store has not been asked yet, or has not answered yet.
     Cold,
-    /// What is here is too little, and there may be more.
+    /// The slice is too small, and the store may have more.
     Slice,
-    /// What is here is too little, and no more is to be had, as last told.
+    /// The slice is too small, and the store had no more by its last answer.
     Spent,
-    /// What is here is too little, and the store does not answer.
+    /// The slice is too small, and the store does not answer.
     Unreachable,
 }
 
-/// What an answer meant.
+/// What an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// It counts.
     Counts,
-    /// It counts, and the store has lost what it knew of the account: every holder of this process should say anew what it holds.
+    /// It counts, and the store has lost what it knew of the account: every holder of this process should report again what it holds.
     StoreLost,
     /// It is not about the newest line: nothing changed.
     Late,
-    /// Somebody else speaks in this holder's name: it needs a new one (see [`Grant::renamed`]).
+    /// Another sender uses this holder's name: the holder needs a new one (see [`Grant::renamed`]).
     Clash,
     /// By the store's clock this is not the account's window: the clocks differ.
     OtherWindow,
@@ -96,44 +96,44 @@ pub enum Told {
 /// The state of one holder of one account. All of it is numbers, so that it can be kept in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// Who it is for the store.
+    /// The name by which the store knows it.
     pub holder: Holder,
     /// The most that may have been spent and held here in this window.
     pub granted: u64,
     /// The number of the newest line.
     pub seq: u64,
-    /// When it was said; the epoch if none was.
+    /// When the newest line was built; the epoch if there was none.
     pub sent: Timestamp,
-    /// When the newest of those lines was said that have an answer; the epoch if none has in this window.
+    /// When the newest line that has an answer was built; the epoch if no line of this window has one.
     pub heard: Timestamp,
-    /// What was free for all, as last told.
+    /// What was free for all, by the last answer.
     pub free: u64,
-    /// When the account was opened, as last told; 0 if that is not known.
+    /// When the account was opened, by the last answer; 0 if that is not known.
     pub born: u64,
-    /// Reservations a second, in cells.
+    /// The sum of reservations in a second, in the budget's unit.
     rate: u64,
     /// The largest reservation lately.
     largest: u64,
-    /// The largest one since the newest line.
+    /// The largest reservation since the newest line.
     peak: u64,
-    /// The sum of those since the newest line.
+    /// The sum of the reservations since the newest line.
     taken: u64,
-    /// The largest one since then for which there was no room.
+    /// The largest reservation since the newest line for which there was no room.
     lacked: u64,
-    /// What the newest line could not do with less of.
+    /// The `least` of the newest line.
     asked: u64,
-    /// Proxies that were heard lately, as last told.
+    /// Proxies that the store heard from lately, by the last answer.
     pub holders: u32,
     /// Calls in a row that failed.
     pub failures: u8,
-    /// Lines in a row that were not granted the least that they asked for.
+    /// Lines in a row that were granted less than their `least`.
     dry: u8,
     /// Whether the newest line waits for its answer.
     waits: bool,
 }
 
 impl Grant {
-    /// One that holds nothing. The holder is to be random.
+    /// A grant of nothing. The holder must be random.
     #[must_use]
     pub fn new(holder: Holder) -> Self {
         Self {
@@ -142,7 +142,7 @@ impl Grant {
         }
     }
 
-    /// The same for another window, unit or generation: nothing of it is granted. Answers that are under way do not count any more.
+    /// The same holder's grant in another window, unit or generation: nothing is granted yet. Answers to earlier lines are ignored.
     #[must_use]
     pub fn rolled(self) -> Self {
         Self {
@@ -160,7 +160,7 @@ impl Grant {
         }
     }
 
-    /// The same for the generation that begins with the answer to the newest line: nothing of it is granted yet.
+    /// The same holder's grant in the generation that begins with the answer to the newest line: nothing is granted yet.
     #[must_use]
     pub fn reset(self) -> Self {
         Self {
@@ -170,7 +170,7 @@ impl Grant {
         }
     }
 
-    /// The same under another name: what the old one held stays its, what was used goes with it.
+    /// The same grant under a new name: what was granted to the old name stays granted to that, and what was used counts for the new one.
     #[must_use]
     pub fn renamed(self, holder: Holder, used: u64) -> Self {
         Self {
@@ -185,7 +185,7 @@ impl Grant {
     /// Whether a reservation fits.
     ///
     /// # Errors
-    /// With the reason, if not. Then [`lacked`](Self::lacked) belongs into the state.
+    /// The reason, if it does not fit. The caller then stores the state that [`lacked`](Self::lacked) returns.
     pub fn check(
         &self,
         used: u64,
@@ -212,7 +212,7 @@ impl Grant {
         })
     }
 
-    /// With a reservation that was admitted.
+    /// The state after a reservation was admitted.
     #[must_use]
     pub fn took(self, reservation: u64) -> Self {
         Self {
@@ -222,7 +222,7 @@ impl Grant {
         }
     }
 
-    /// With a reservation of which so much had been admitted before.
+    /// The state after a reservation grew that was `before` when it was admitted.
     #[must_use]
     pub fn grew(self, before: u64, reservation: u64) -> Self {
         let more = reservation.saturating_sub(before);
@@ -233,12 +233,12 @@ impl Grant {
         }
     }
 
-    /// With a reservation for which there was no room: the next line is urgent.
+    /// The state after there was no room for a reservation: the next line is urgent.
     #[must_use]
     pub fn lacked(self, reservation: u64) -> Self {
         Self {
             lacked: self.lacked.max(reservation),
-            // They will come back.
+            // The caller will retry.
             taken: self.taken.saturating_add(reservation),
             ..self
         }
@@ -259,42 +259,42 @@ impl Grant {
         }
     }
 
-    /// The largest reservation lately, also of those for which there was no room.
+    /// The largest reservation lately, including those for which there was no room.
     #[must_use]
     pub fn largest(&self) -> u64 {
         let admitted = self.largest.max(self.peak);
         admitted.max(self.lacked).max(self.asked)
     }
 
-    /// Whether the store has said nothing about this window yet.
+    /// Whether the store has not answered yet in this window.
     #[must_use]
     pub fn is_cold(&self) -> bool {
         self.heard == Timestamp::default()
     }
 
-    /// Whether it was told so long ago what is free for all that there may be more by now: of a holder that is asked, the store hears
-    /// more often. `most`: between two lines.
+    /// Whether the last answer is so old that more may be free for all by now: a holder with requests would have a newer answer, since it
+    /// sends lines more often. `most`: nanoseconds between two lines, at the most.
     #[must_use]
     pub fn is_dated(&self, most: u64, now: Timestamp) -> bool {
         self.failures == 0 && elapsed(self.heard, now) > most.saturating_add(CLAIM)
     }
 
-    /// Whether this is the number of the line that waits for its answer.
+    /// Whether the line of this number waits for its answer.
     #[must_use]
     pub fn awaits(&self, seq: u64) -> bool {
         self.waits && self.seq == seq
     }
 
-    /// Whether the store may already have given to others what was not used here.
+    /// Whether the store may already have given others what was not used here.
     fn is_lapsed(&self, terms: &Terms, now: Timestamp) -> bool {
         let Some(reclaim) = terms.reclaim else {
             return false;
         };
-        // The store counts from when it took the line, which was later: the clocks need not agree, if they run.
+        // The store measures silence from the line's arrival, which is later than `heard`: so the two clocks need not agree, only run.
         !self.is_cold() && elapsed(self.heard, now) > reclaim.get() / 2
     }
 
-    // --- saying a line ---
+    // --- building a line ---
 
     /// Whether a line is due.
     #[must_use]
@@ -303,7 +303,7 @@ impl Grant {
             .is_some_and(|pause| elapsed(self.sent, now) >= pause)
     }
 
-    /// When the next line is due, if nothing happens until then; `None` if there is nothing to say.
+    /// When the next line is due, if nothing happens until then; `None` if there is nothing to report.
     #[must_use]
     pub fn due(&self, used: u64, terms: &Terms, now: Timestamp) -> Option<Timestamp> {
         self.pause(used, terms, now)
@@ -317,7 +317,7 @@ impl Grant {
         } else if self.taken > 0 || used > self.granted {
             self.period(used, terms, now)
         } else if self.granted > used || self.waits || self.failures > 0 {
-            // Idle: the last line gives back what is not held, and is said again until it was heard.
+            // Idle: the last line gives back what is not held, and is repeated until it is answered.
             self.period(used, terms, now).saturating_mul(2)
         } else {
             return None;
@@ -332,25 +332,25 @@ impl Grant {
         Some(wanted.max(held_up))
     }
 
-    /// Between two lines: a half of the time in which what is left here will be used.
+    /// Nanoseconds from one line to the next: half of the time in which the rest of the slice will be used.
     fn period(&self, used: u64, terms: &Terms, now: Timestamp) -> u64 {
         let rate = self.rate(terms, now).max(1);
         let unused = self.granted.saturating_sub(used);
         share(unused, SECOND / 2, rate).clamp(terms.least, terms.most.max(terms.least))
     }
 
-    /// Reservations a second: up at once, down by halves.
+    /// The sum of reservations in a second: it rises at once, and falls by at most half with each line.
     fn rate(&self, terms: &Terms, now: Timestamp) -> u64 {
         let time = elapsed(self.sent, now).max(terms.least).max(1);
         let lately = share(self.taken, SECOND, time);
         lately.max(self.rate / 2)
     }
 
-    /// The next line, and the state that goes with it: what is given back is gone from the state before the line leaves, so the line
-    /// may be sent only once the state is stored.
+    /// The next line, and the state that belongs to it. That state no longer contains what the line gives back, so the line may be sent
+    /// only once the state is stored.
     #[must_use]
     pub fn say(self, used: u64, terms: &Terms, now: Timestamp) -> (Self, Line) {
-        // What was used counts, granted or not.
+        // What was used counts, even if it was not granted.
         let granted = if self.is_lapsed(terms, now) {
             used
         } else {
@@ -399,8 +399,8 @@ impl Grant {
         (said, line)
     }
 
-    /// What should be here beside what is used: so much that it lasts for twice the longest pause, while all could have as much; for
-    /// twice the shortest where little is free; never less than the largest reservation, or than what was lacking. Nothing where nobody asks.
+    /// How much the slice should have left: what lasts for twice the longest pause, if all holders could have as much; less where little is
+    /// free, down to twice the shortest pause; but at least the largest reservation, and what was lacking. Nothing if no requests come.
     fn target(&self, used: u64, terms: &Terms, now: Timestamp) -> u64 {
         let idle = self.taken == 0 && self.lacked == 0;
         if idle && elapsed(self.sent, now) >= self.period(used, terms, now).saturating_mul(2) {
@@ -414,7 +414,7 @@ impl Grant {
             1,
             u64::from(self.holders.max(1)).saturating_mul(2),
         );
-        // Nothing is known of what will be asked for here: enough that the first requests need not wait again.
+        // It is not known yet how much requests will need: this is enough that the first ones need not wait again.
         let first = if self.is_cold() {
             terms.budget / FIRST
         } else {
@@ -425,9 +425,9 @@ impl Grant {
             .max(first)
     }
 
-    // --- hearing what came of it ---
+    // --- what came of the line ---
 
-    /// With what the store said to the line of this number.
+    /// The state after the store's answer to the line of this number, and what the answer means.
     #[must_use]
     pub fn heard(self, seq: u64, answer: &Answer) -> (Self, Told) {
         if !self.awaits(seq) {
@@ -441,7 +441,7 @@ impl Grant {
         let failed = self.failed(seq);
         match answer.status {
             Status::TooEarly | Status::TooLate => (failed, Told::OtherWindow),
-            // A line that came twice: the first answer is lost, and the next line says what is here all the same.
+            // The line arrived twice: the answer to the first copy is lost, but the next line reports the state of this holder anyway.
             Status::Stale { latest } if latest == seq => (answered, Told::Counts),
             Status::Stale { .. } => (failed, Told::Clash),
             Status::Granted => {
@@ -464,7 +464,7 @@ impl Grant {
         }
     }
 
-    /// With the call failed that had the line of this number. Whether the store took it is not known: the next line says it all anew.
+    /// The state after the call with the line of this number failed. The store may have processed the line or not: the next one repeats all.
     #[must_use]
     pub fn failed(self, seq: u64) -> Self {
         if !self.awaits(seq) {
@@ -478,7 +478,7 @@ impl Grant {
     }
 }
 
-/// The time since then; all of it if the clock was set back.
+/// The nanoseconds since `then`; the largest number if the clock was set back.
 pub(super) fn elapsed(then: Timestamp, now: Timestamp) -> u64 {
     if then.is_set_back(now) {
         u64::MAX
@@ -487,15 +487,15 @@ pub(super) fn elapsed(then: Timestamp, now: Timestamp) -> u64 {
     }
 }
 
-/// A pause that has been doubled so often.
+/// A pause that has been doubled `times` times, up to `most`.
 pub(super) fn doubled(pause: u64, times: u8, most: u64) -> u64 {
     pause
         .saturating_mul(1_u64.checked_shl(times.into()).unwrap_or(u64::MAX))
         .min(most.max(pause))
 }
 
-/// When the first slice of the next window may be asked for: a moment in the last ten seconds before it opens, another one for each
-/// holder, so that a midnight brings no herd.
+/// When the first slice of the next window may be requested: a moment in the last nine seconds before the window opens, a different one
+/// for each holder, so that not all proxies call the store at midnight.
 #[must_use]
 pub fn early(holder: Holder, opens: Timestamp) -> Timestamp {
     const SPAN: u64 = 9 * SECOND;

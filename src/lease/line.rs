@@ -1,16 +1,16 @@
-//! One line, what a proxy says about one account, and the answer to it, as the script takes and gives them.
+//! One line, which is what a proxy reports about one account, and its answer: both in the form in which the script exchanges them.
 
 use crate::base::units::Timestamp;
 use crate::calendar::window::Window;
 use crate::lease::resp::{Refusal, Reply};
 
-/// The largest number that the store counts with exactly: its numbers are doubles.
+/// The largest number up to which the store counts exactly: its numbers are doubles.
 pub const MOST: u64 = 1 << 53;
 
-/// Whose account it is, and which: two that differ in any part have different keys.
+/// Names an account of the store: two names that differ in any part have different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account<'a> {
-    /// The proxies that share it.
+    /// The name of the group of proxies that share the account.
     pub domain: &'a str,
     /// The tenant, or a subject of it: `["acme"]`, `["acme", "user", "ann"]`.
     pub subject: &'a [&'a str],
@@ -18,14 +18,14 @@ pub struct Account<'a> {
     pub limit: &'a str,
     /// What is counted: `tokens`, `usd`.
     pub unit: &'a str,
-    /// When an operator last reset the limit, in milliseconds since 1970; 0: never. A later one is another account.
+    /// When an operator last reset the limit, in milliseconds since 1970; 0: never. Each reset begins another account.
     pub generation: u64,
     /// The window of the budget.
     pub window: Window,
 }
 
 impl Account<'_> {
-    /// The key of the hash of a bucket of this name, whatever it counts.
+    /// The key of the hash of a bucket of this name, whether it counts tokens or requests.
     #[must_use]
     pub fn bucket_key(domain: &str, tenant: &str, limit: &str) -> String {
         let mut key = name(domain, [tenant, limit].into_iter());
@@ -33,7 +33,7 @@ impl Account<'_> {
         key
     }
 
-    /// The key of its hash. What is in braces says where a cluster keeps it: all windows of a limit are in one place.
+    /// The key of the account's hash. A cluster chooses the node by the part in braces, so that all windows of a limit are on one node.
     #[must_use]
     pub fn key(&self) -> String {
         let parts = self.subject.iter().chain([&self.limit]);
@@ -48,7 +48,7 @@ impl Account<'_> {
     }
 }
 
-/// What all keys of a limit begin with.
+/// The prefix of all keys of a limit.
 fn name<'a>(domain: &str, parts: impl Iterator<Item = &'a str>) -> String {
     let mut key = String::from("bursar:{");
     push_part(&mut key, domain);
@@ -60,7 +60,7 @@ fn name<'a>(domain: &str, parts: impl Iterator<Item = &'a str>) -> String {
     key
 }
 
-/// A name in a key, so that no name reads as two, and none as another.
+/// Appends a name to a key, escaped, so that no two lists of names make the same key.
 fn push_part(key: &mut String, part: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in part.bytes() {
@@ -77,39 +77,39 @@ fn push_part(key: &mut String, part: &str) {
     }
 }
 
-/// One of the many that may hold a part of an account: random, and drawn anew whenever a proxy cannot know any more what it held.
+/// The name of one holder of a part of an account: random, and drawn anew whenever a proxy no longer knows what it held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder(pub u64);
 
-/// What a proxy says about an account.
+/// What a proxy reports about an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Who says it.
+    /// The sender.
     pub holder: Holder,
-    /// Counts its lines.
+    /// The number of the line: each of a holder's lines has a greater one.
     pub seq: u64,
-    /// The most that it may have spent and held, all in all.
+    /// The most that the holder may have spent and held since the window opened.
     pub granted: u64,
-    /// What it has spent, and what it holds for requests under way.
+    /// What the holder has spent, and what it holds for requests in flight.
     pub used: u64,
-    /// What it would like to be granted beside.
+    /// How much more the holder wants to be granted.
     pub want: u64,
-    /// Below this a grant serves nobody.
+    /// The smallest grant with which the holder can admit the request that was refused; 0: none was.
     pub least: u64,
     /// What all may spend together.
     pub budget: u64,
     /// The account's window.
     pub window: Window,
-    /// After this many milliseconds of silence others may have what a holder did not use; 0: never.
+    /// After this many milliseconds of silence, what a holder did not use is free for others; 0: never.
     pub reclaim: u64,
-    /// When the account was opened, as last told; 0: nothing is known.
+    /// When the account was opened, by the last answer; 0: not known.
     pub born: u64,
-    /// For so many milliseconds nothing is granted of an account that was opened anew after a loss.
+    /// After a loss of the store's data, for so many milliseconds nothing is granted of the account.
     pub relearn: u64,
 }
 
 impl Line {
-    /// Its numbers in the order of the script's arguments, after the holder.
+    /// The line's numbers in the order of the script's arguments, after the holder.
     pub(super) fn arguments(&self) -> [u64; 11] {
         let end = if self.window.end == Timestamp::MAX {
             0
@@ -133,14 +133,14 @@ impl Line {
     }
 }
 
-/// What came of a line.
+/// What the store did with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It counted.
+    /// It processed the line.
     Granted,
-    /// A line of this number or a later one was there before. Nothing changed.
+    /// It had already processed a line of this number or a later one. Nothing changed.
     Stale {
-        /// The latest.
+        /// The number of the latest line that the store has processed.
         latest: u64,
     },
     /// By the store's clock the window is not open yet. Nothing changed.
@@ -149,37 +149,38 @@ pub enum Status {
     TooLate,
 }
 
-/// What the store says to a line.
+/// The store's answer to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What came of the line.
+    /// What the store did with the line.
     pub status: Status,
-    /// What may be spent beside what the line said was granted.
+    /// What may be spent in addition to the line's `granted`.
     pub grant: u64,
     /// The sum of all grants.
     pub total: u64,
     /// What is left to be granted.
     pub free: u64,
-    /// Proxies that were heard lately.
+    /// Proxies that the store heard from lately.
     pub holders: u64,
     /// The store's clock, in milliseconds since 1970.
     pub now: u64,
     /// When the account was opened.
     pub born: u64,
-    /// The generation that counts: above the line's it is another account, and the grant is all that its sender has there.
+    /// The current generation. If it is later than the line's, the answer is about that generation's account, of which the sender has
+    /// `grant` and nothing else.
     pub generation: u64,
-    /// What an operator has put in the place of the budget; 0: nothing.
+    /// The budget with which an operator replaced the configured one; 0: none.
     pub set: u64,
-    /// What an operator has added to it for now.
+    /// What an operator has added to the budget for now.
     pub raise: u64,
 }
 
 /// Why a line has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// The store refused, for this reason and in these words.
+    /// The store refused the line, for this reason and in these words.
     Refused(Refusal, String),
-    /// It answered what the script does not.
+    /// The reply is not one that the script gives.
     Strange,
 }
 

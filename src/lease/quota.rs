@@ -1,4 +1,4 @@
-//! How fast a token bucket refills, and which part of that is this proxy's. The arithmetic of it: [`bucket`](crate::limits::bucket).
+//! How fast a token bucket refills, and which part of that rate is this proxy's. The arithmetic is in [`bucket`](crate::limits::bucket).
 
 use std::num::NonZeroU64;
 
@@ -19,18 +19,18 @@ pub struct Quota {
     pub burst: NonZeroU64,
     /// Below this fraction of `burst` the bucket asks for the last tier.
     pub low_water_mark: Option<Ppm>,
-    /// How it is shared with other proxies, if it is: then each has a [`Part`] of it.
+    /// How the bucket is shared with other proxies, if it is shared: then each proxy has a [`Part`] of it.
     pub share: Option<Share>,
 }
 
-/// What of a quota is this proxy's: so much of its rate, and of its burst.
+/// Which part of a quota is this proxy's: the same part of its rate and of its burst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// All of it: nobody shares it.
+    /// All of the quota: it is not shared.
     #[default]
     Whole,
-    /// So much.
+    /// This part.
     Of(Ppm),
-    /// Nothing, and one request may go on credit.
+    /// Nothing as yet, but one request may be served on credit.
     Credit,
 }

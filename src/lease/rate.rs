@@ -1,22 +1,22 @@
-//! One token bucket for many proxies: what share of it one proxy has, and when it says what about it.
+//! One token bucket for many proxies: which share of it one proxy has, and when the proxy reports what to the store.
 //!
-//! What is leased is the *rate*: each proxy has a share of the quota, in millionths, and with it as much of the burst; the sum of all
-//! shares is never above the whole. While a share stands, the proxy's own bucket is exact ([`Part`]). The rules are those of
-//! [budgets](crate::lease): absolute lines with numbers, only the owner lowers its share, in its own state first. Where they differ:
+//! What is leased is the *rate*: each proxy has a share of the quota, in millionths, and with it the same share of the burst; the sum of
+//! all shares is never above the whole. While a share is unchanged, the proxy's own bucket is exact ([`Part`]). The rules are those of
+//! [budgets](crate::lease): lines are numbered and contain absolute values, and only the holder lowers its share, first in its own state.
+//! The differences:
 //!
-//! - *What is free goes with a share.* Who lowers its share tells how much of that had come back (`back`), and the store's pool, which is
-//!   all that nobody has, refills at its own rate: whoever is given a share of it gets with it what is there, once. So between them all
-//!   the proxies' buckets and the pool are one bucket, whose cells change hands and are never doubled. What a lost line or answer had of
-//!   them is lost.
-//! - *A share dies with its holder.* A rate that is not used is of no use to anybody: after a silence the store takes it back, four of
-//!   the longest pauses; who has not been heard for half of that has none any more ([`Rate::part`]).
-//! - *How much.* What is asked of this proxy, d, is told with each line; the store knows the sum of all, D. To each goes d and a part of
-//!   what is left, where one more part stays in the pool for whoever comes next; d ÷ D, where D is more than there is; and never less
-//!   than its largest request needs to fit. It is given at once as far as it is free; who has more than its target gives that back when
-//!   it hears so, if it is worth it.
-//!   Where more is held than there is, after a loss of the store's data, all go down to their targets, whatever they need.
-//! - *How often.* Every `least` where half of the rate is asked for, else every `most`; and soon after a refusal, or after a share was
-//!   lowered.
+//! - *Free cells move with a share.* A proxy that lowers its share reports how many cells of that part were free (`back`). The part that no
+//!   proxy has is the store's pool, which refills at its own rate: a proxy that is given a share of the pool gets the pool's free cells
+//!   with it, once. So all proxies' buckets and the pool together are one bucket, whose cells change hands and are never doubled. Cells in
+//!   a line or an answer that is lost are lost.
+//! - *A share ends with its holder.* A rate that is not used serves nobody: the store takes a share back after a silence of four times
+//!   `most` + [`CLAIM`]; a proxy that has had no answer for half of that time no longer uses its share ([`Rate::part`]).
+//! - *How much.* Each line reports this proxy's demand d; the store knows the sum of all demands, D. A proxy's target is d and an equal
+//!   part of what is left, of which one more part stays in the pool for the next proxy; if D exceeds the whole, the target is d ÷ D.
+//!   It is never less than the proxy's largest request needs to fit. A share is raised to its target at once, as far as the pool has room.
+//!   A proxy whose share is above its target gives the difference back when it learns so, unless the difference is small. If the shares
+//!   exceed the whole, after a loss of the store's data, all are lowered to their targets, whatever the largest requests need.
+//! - *How often.* Every `least` if half of the rate is demanded, else every `most`; and soon after a refusal, or after a share was lowered.
 
 mod bytes;
 
@@ -29,45 +29,45 @@ use crate::lease::share::{FirstRequest, Share};
 
 const MILLI: u64 = 1_000_000;
 
-/// Between a line and the next one that cannot wait.
+/// Nanoseconds from one line to the next, at the least, if that one is urgent.
 const URGENT: u64 = 200 * MILLI;
 
 /// The first pause after a failure.
 const PAUSE: u64 = 250 * MILLI;
 
-/// What is asked for less than this is nothing, once nobody asks.
+/// A demand below this is none, once no more requests come.
 const NOTHING: u64 = WHOLE / 1_000;
 
-/// The most that is told to be asked for: a thousand times what there is.
+/// The largest demand that is reported: a thousand times the whole.
 const MOST_ASKED: u64 = 1_000 * WHOLE;
 
-/// What a proxy says about a bucket.
+/// What a proxy reports about a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLine {
-    /// Who says it.
+    /// The sender.
     pub holder: Holder,
-    /// Counts its lines.
+    /// The number of the line: each of a holder's lines has a greater one.
     pub seq: u64,
-    /// The share that it has, in millionths of the quota as all that follow.
+    /// The holder's share, in millionths of the quota, as are `demand`, `least` and `back`.
     pub share: u64,
-    /// What is asked of it.
+    /// How much requests demand of this proxy.
     pub demand: u64,
-    /// Below this a share serves nobody.
+    /// The smallest share into which the proxy's largest request fits.
     pub least: u64,
-    /// What had come back of a share that it has no more.
+    /// The free cells of the part that the holder gave up, in millionths of the burst.
     pub back: u64,
     /// The milliseconds in which an empty bucket fills.
     pub fill: u64,
-    /// After so many milliseconds of silence its share is others'.
+    /// After so many milliseconds of silence the holder's share is free for others.
     pub silence: u64,
-    /// When the bucket was first heard of, as last told; 0: nothing is known.
+    /// When the store first heard of the bucket, by the last answer; 0: not known.
     pub born: u64,
-    /// For so many milliseconds nothing is given of a bucket that was lost.
+    /// After a loss of the store's data, for so many milliseconds no share of the bucket is given.
     pub relearn: u64,
 }
 
 impl RateLine {
-    /// Its numbers in the order of the script's arguments, after the holder.
+    /// The line's numbers in the order of the script's arguments, after the holder.
     pub(super) fn arguments(&self) -> [u64; 9] {
         [
             self.seq,
@@ -84,22 +84,22 @@ impl RateLine {
     }
 }
 
-/// What the store says to a line. Its numbers stand where a budget's do.
+/// The store's answer to a line. Its numbers are at the same places as those of a budget's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateAnswer {
     /// What came of the line.
     pub status: Status,
     /// What it has beside the share that the line said.
     pub grant: u64,
-    /// What its share should be.
+    /// What the holder's share should be.
     pub target: u64,
-    /// What of the grant has come back, in millionths of the burst.
+    /// How much of the grant is free cells, in millionths of the burst.
     pub level: u64,
-    /// Proxies that have a share, or are asked.
+    /// Proxies that have a share or a demand.
     pub holders: u64,
-    /// When the bucket was first heard of.
+    /// When the store first heard of the bucket.
     pub born: u64,
-    /// What is asked of all.
+    /// The sum of all proxies' demands.
     pub asked: u64,
 }
 
@@ -122,35 +122,35 @@ impl From<&Answer> for RateAnswer {
 pub struct Rate {
     /// Which bucket.
     pub limit: LimitKey,
-    /// Who it is for the store.
+    /// The name by which the store knows it.
     pub holder: Holder,
     /// The share, in millionths.
     pub share: u64,
     /// The number of the newest line.
     pub seq: u64,
-    /// When it was said; the epoch if none was.
+    /// When the newest line was built; the epoch if there was none.
     pub sent: Timestamp,
-    /// When the newest of those lines was said that have an answer; the epoch if none has.
+    /// When the newest line that has an answer was built; the epoch if none has one.
     pub heard: Timestamp,
-    /// When the bucket was first heard of, as last told.
+    /// When the store first heard of the bucket, by the last answer.
     pub born: u64,
-    /// What is asked of all, as last told.
+    /// The sum of all proxies' demands, by the last answer.
     pub asked: u64,
-    /// What was asked here, as last said.
+    /// This proxy's demand, as the newest line reported it.
     pub demand: u64,
-    /// Cells that were asked for since the newest line.
+    /// Cells that requests needed since the newest line.
     pub taken: u64,
-    /// The most for which there was no room.
+    /// The cells of the largest request since the newest line for which there was no room.
     pub lacked: u64,
-    /// The largest request lately, and since the newest line.
+    /// The cells of the largest request lately.
     pub largest: u64,
-    /// See `largest`.
+    /// The cells of the largest request since the newest line.
     pub peak: u64,
-    /// What had come back of what was lowered since the newest line, in millionths of the burst.
+    /// The free cells of what was given up since the newest line, in millionths of the burst.
     pub back: u64,
-    /// The same of what came with a share, and is less than a cell.
+    /// What came with a share and is not in the bucket yet, in millionths of the burst.
     pub rest: u64,
-    /// Proxies that have a share, as last told.
+    /// Proxies that have a share or a demand, by the last answer.
     pub holders: u32,
     /// Calls in a row that failed.
     pub failures: u8,
@@ -158,14 +158,14 @@ pub struct Rate {
     pub dry: u8,
     /// Whether the newest line waits for its answer.
     pub waits: bool,
-    /// Whether it lacked something.
+    /// Whether there was no room for some request before the newest line.
     pub lacks: bool,
-    /// Whether the share was lowered since.
+    /// Whether the share was lowered since the newest line.
     pub lowered: bool,
 }
 
 impl Rate {
-    /// One that has nothing. The holder is to be random.
+    /// A share of nothing. The holder must be random.
     #[must_use]
     pub fn new(limit: LimitKey, holder: Holder) -> Self {
         Self {
@@ -181,14 +181,14 @@ impl Rate {
         self.heard == Timestamp::default()
     }
 
-    /// Whether the store may already have given its share to others.
+    /// Whether the store may already have given this share to others.
     #[must_use]
     pub fn is_lapsed(&self, share: &Share, now: Timestamp) -> bool {
-        // The store counts from when it took the line, which was later: the clocks need not agree, if they run.
+        // The store measures silence from the line's arrival, which is later than `heard`: so the two clocks need not agree, only run.
         elapsed(self.heard, now) > silence(share) / 2
     }
 
-    /// What this proxy's bucket has of the quota now.
+    /// The part of the quota that this proxy's bucket has now.
     #[must_use]
     pub fn part(&self, share: &Share, now: Timestamp) -> Part {
         if self.is_cold() {
@@ -210,33 +210,33 @@ impl Rate {
         Part::Of(Ppm(own.max(local.unwrap_or_default()).min(WHOLE)))
     }
 
-    /// Whether a first request is to wait for a moment: nothing is here, and more may come.
+    /// Whether a first request should wait for a moment: this proxy has no share, and may be given one.
     #[must_use]
     pub fn awaits_first(&self, share: &Share) -> bool {
         share.first == FirstRequest::Waits && self.share == 0 && self.failures == 0
     }
 
-    /// The largest request lately, in cells; where requests are counted, one.
+    /// The largest request lately, in cells; 1 for a bucket of requests.
     #[must_use]
     pub fn largest(&self) -> u64 {
         self.largest.max(self.peak)
     }
 
-    /// With so many cells asked for by a request that was admitted, of which so many had been asked for before.
+    /// Notes a request that was admitted with so many cells, `before` of which were noted already.
     pub fn took(&mut self, before: u64, cells: u64) {
         self.taken = self.taken.saturating_add(cells.saturating_sub(before));
         self.peak = self.peak.max(cells);
     }
 
-    /// With so many asked for that were not there.
+    /// Notes a request for whose cells there was no room.
     pub fn lacked(&mut self, cells: u64) {
         self.took(0, cells);
         self.lacked = self.lacked.max(cells);
     }
 
-    // --- saying a line ---
+    // --- building a line ---
 
-    /// When the next line is due, if nothing happens until then; `None` if there is nothing to say.
+    /// When the next line is due, if nothing happens until then; `None` if there is nothing to report.
     #[must_use]
     pub fn due(&self, share: &Share) -> Option<Timestamp> {
         let is_pressed = self.asked >= WHOLE / 2;
@@ -272,12 +272,12 @@ impl Rate {
             .is_some_and(|due| due <= now || self.sent.is_set_back(now))
     }
 
-    /// What is asked here, in millionths of the rate: the mean of lately. `debt`: cells that are used and not there.
+    /// This proxy's demand, in millionths of the rate: a moving mean over about one `most`. `debt`: cells used beyond those available.
     #[must_use]
     pub fn demand(&self, quota: &Quota, share_of: &Share, debt: u64, now: Timestamp) -> u64 {
         let lately = share_of.most.max(1);
         let time = match self.demand {
-            // Nobody knows since when.
+            // It is not known when the demand began.
             0 => lately,
             _ => elapsed(self.sent, now),
         };
@@ -291,7 +291,7 @@ impl Rate {
         }
     }
 
-    /// The next line, and the state that goes with it, which is to be stored before the line is sent. `demand`: as [`Rate::demand`] says.
+    /// The next line, and the state that belongs to it, which must be stored before the line is sent. `demand`: see [`Rate::demand`].
     pub fn say(&mut self, quota: &Quota, share: &Share, demand: u64, now: Timestamp) -> RateLine {
         self.failures = self.failures.saturating_add(self.waits.into());
         self.largest = self.peak.max(self.largest.saturating_sub(self.largest / 8));
@@ -320,9 +320,9 @@ impl Rate {
         line
     }
 
-    // --- hearing what came of it ---
+    // --- what came of the line ---
 
-    /// With what the store said to the line of this number: what that means.
+    /// Applies the store's answer to the line of this number. Returns what the answer means.
     pub fn heard(&mut self, seq: u64, answer: &RateAnswer) -> Told {
         if !self.waits || self.seq != seq {
             return Told::Late;
@@ -332,7 +332,7 @@ impl Rate {
                 self.failed(seq);
                 return Told::OtherWindow;
             }
-            // A line that came twice: the first answer is lost, and the next line says what is here all the same.
+            // The line arrived twice: the answer to the first copy is lost, but the next line reports the state of this holder anyway.
             Status::Stale { latest } if latest == seq => {
                 (self.waits, self.failures) = (false, 0);
                 return Told::Counts;
@@ -361,7 +361,7 @@ impl Rate {
         }
     }
 
-    /// Whole cells of what came with a share, to be put into the bucket.
+    /// The whole cells that came with a share, for the caller to put into the bucket.
     pub fn cells(&mut self, quota: &Quota) -> u64 {
         let cells = Ppm(self.rest).of(quota.burst.get());
         let worth = share_up(cells, WHOLE, quota.burst);
@@ -369,14 +369,14 @@ impl Rate {
         cells
     }
 
-    /// With so many cells that had come back of a share which was lowered.
+    /// Notes that the share was lowered, and that so many cells of the given-up part were free.
     pub fn gives_back(&mut self, cells: u64, quota: &Quota) {
         let worth = share(cells, WHOLE, quota.burst.get());
         self.back = self.back.saturating_add(worth).min(WHOLE);
         self.lowered = true;
     }
 
-    /// With the call failed that had the line of this number. Whether the store took it is not known: the next line says it all anew.
+    /// Notes that the call with the line of this number failed. Whether the store processed it is not known: the next line repeats all.
     pub fn failed(&mut self, seq: u64) {
         if self.waits && self.seq == seq {
             self.waits = false;
@@ -384,7 +384,7 @@ impl Rate {
         }
     }
 
-    /// Under another name, with nothing: what the old one had comes back after a silence.
+    /// Takes a new name, with a share of nothing: the old name's share returns to the pool after a silence.
     pub fn renamed(&mut self, holder: Holder) {
         *self = Self {
             demand: self.demand,
@@ -394,7 +394,7 @@ impl Rate {
     }
 }
 
-/// After so many nanoseconds without a word the store gives a share to others.
+/// After so many nanoseconds without a line from its holder, the store gives a share to others.
 fn silence(share: &Share) -> u64 {
     share.most.saturating_add(CLAIM).saturating_mul(4)
 }

@@ -1,11 +1,11 @@
-//! RESP2, the protocol of Redis and Valkey: commands are written, and the replies of one whole connection are read, strictly.
+//! RESP2, the protocol of Redis and Valkey: writes commands, and reads strictly the replies of one whole connection.
 //!
-//! A body is what came until the store closed the connection. It may be cut anywhere, and it may be the proxy's own text that says why
-//! there was no connection: such a body is an error, never a part of an answer.
+//! A body is all bytes that arrived until the store closed the connection. A body may be cut anywhere, or may be Envoy's own text that says
+//! why there was no connection: either is an error, never a part of an answer.
 
 use crate::base::text::push_number;
 
-/// Arrays in arrays, at the most: our replies have one level.
+/// How deep arrays may be nested: the replies of our scripts have one level.
 const DEPTH: u32 = 4;
 
 /// One reply.
@@ -26,15 +26,16 @@ pub enum Reply<'a> {
 /// Why the store refused a command, as far as it makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It does not have the script (`-NOSCRIPT`): it was restarted, or never had it.
+    /// The store does not have the script (`-NOSCRIPT`): it was restarted, or never had the script.
     NoScript,
-    /// It is a replica, or cannot write to its disk (`-READONLY`, `-MISCONF`, `-NOREPLICAS`).
+    /// The store is a replica, or cannot write to its disk, or has too few replicas (`-READONLY`, `-MISCONF`, `-NOREPLICAS`).
     ReadOnly,
-    /// It has no memory left (`-OOM`).
+    /// The store has no memory left (`-OOM`).
     OutOfMemory,
     /// User or password are wrong or missing, or the user may not do this (`-NOAUTH`, `-WRONGPASS`, `-NOPERM`).
     NotAllowed,
-    /// It reads its data, or is busy with another's script (`-LOADING`, `-BUSY`, `-MASTERDOWN`, `-TRYAGAIN`).
+    /// The store cannot answer at present: it loads its data, say, or runs another client's script (`-LOADING`, `-BUSY`, `-MASTERDOWN`,
+    /// `-TRYAGAIN`).
     NotNow,
     /// Another node of a cluster has the key (`-MOVED`, `-ASK`, `-CROSSSLOT`, `-CLUSTERDOWN`).
     Elsewhere,
@@ -44,7 +45,7 @@ pub enum Refusal {
 
 impl Refusal {
     fn of(text: &[u8]) -> Self {
-        // A store that waits for a login takes no command with many words, and says so in a way of its own.
+        // A store that waits for a login refuses commands with many words, with an error that has no code of its own.
         if text.starts_with(b"ERR Protocol error: unauthenticated") {
             return Self::NotAllowed;
         }
@@ -68,7 +69,7 @@ pub enum Malformed {
     Cut,
     /// Bytes that no reply has.
     NoReply,
-    /// There is more than was asked for.
+    /// There are more bytes than the expected replies have.
     Extra,
 }
 
@@ -91,7 +92,7 @@ fn push_count(to: &mut Vec<u8>, mark: u8, count: usize) {
 /// Reads exactly `count` replies, which have to be the whole body.
 ///
 /// # Errors
-/// If they are not: nothing of the body counts then.
+/// If the body is anything else: none of its replies may be used then.
 pub fn replies(body: &[u8], count: usize) -> Result<Vec<Reply<'_>>, Malformed> {
     let mut reader = Reader { rest: body };
     let mut replies = Vec::new();
@@ -120,7 +121,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn reply(&mut self, depth: u32) -> Result<Reply<'a>, Malformed> {
         let (mark, rest) = self.rest.split_first().ok_or(Malformed::Cut)?;
-        // Before the line is looked for: a text of the proxy may have no line's end at all.
+        // Checked before the line's end is searched for: a text of Envoy's own may have none.
         if !b"+-:$*".contains(mark) {
             return Err(Malformed::NoReply);
         }
@@ -143,7 +144,7 @@ impl<'a> Reader<'a> {
 
     fn line(&mut self) -> Result<&'a [u8], Malformed> {
         let Some(end) = self.rest.iter().position(|byte| *byte == b'\r') else {
-            // A line's end alone is no end.
+            // A `\n` alone does not end a line.
             return Err(if self.rest.contains(&b'\n') {
                 Malformed::NoReply
             } else {
@@ -177,7 +178,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The memory that it takes is bounded by the body: an element has three bytes at least.
+    /// The memory that an array takes is bounded by the body: an element has at least three bytes.
     fn array(&mut self, length: usize, depth: u32) -> Result<Vec<Reply<'a>>, Malformed> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(Malformed::NoReply);
@@ -190,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The number on a line, in the one way that it is written.
+/// The number on a line, which has one valid spelling.
 fn integer(line: &[u8]) -> Result<i64, Malformed> {
     let digits = line.strip_prefix(b"-").unwrap_or(line);
     let plain = match digits {
@@ -207,7 +208,7 @@ fn integer(line: &[u8]) -> Result<i64, Malformed> {
 fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     match integer(line)? {
         -1 => Ok(None),
-        // One that no memory holds is longer than the body, too.
+        // A length that does not fit into `usize` exceeds the body, too.
         0.. => Ok(Some(usize::try_from(integer(line)?).unwrap_or(usize::MAX))),
         _ => Err(Malformed::NoReply),
     }

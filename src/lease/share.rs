@@ -1,39 +1,39 @@
-//! What the configuration says about a budget that proxies share.
+//! How the configuration wants a limit to be shared among proxies.
 
 use std::num::NonZeroU64;
 
 use crate::calendar::window::Window;
 use crate::lease::grant::{Cold, Terms, Unreachable};
 
-/// How a budget is shared with other proxies.
+/// How a budget or a bucket is shared with other proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Nanoseconds between two lines, at the least.
     pub least: u64,
-    /// And at the most, for an account in use.
+    /// Nanoseconds between two lines, at the most, for an account in use.
     pub most: u64,
-    /// After so many nanoseconds of silence others may have what a holder did not use. `None`: not before the window's end.
+    /// After so many nanoseconds of silence, what a holder did not use is free for others. `None`: not before the window's end.
     pub reclaim: Option<NonZeroU64>,
     /// What may be spent while the store does not answer.
     pub unreachable: Unreachable,
-    /// What becomes of the first request of a window, which finds no slice here.
+    /// How the first request of a window is handled, for which this proxy has no slice yet.
     pub first: FirstRequest,
 }
 
-/// What becomes of a request that comes before the store has answered for the first time in this window.
+/// How a request is handled that arrives before the store has answered for the first time in this window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FirstRequest {
-    /// It waits for the answer, for a moment.
+    /// It waits a moment for the store's answer.
     #[default]
     Waits,
-    /// It is refused, and told to come back in a moment.
+    /// It is refused, with a `retry-after` of a moment.
     Refused,
     /// It is served on credit, one reservation in all.
     OnCredit,
 }
 
 impl Share {
-    /// The terms of the account in which so much may be spent in this window.
+    /// The terms of an account with this budget in this window.
     #[must_use]
     pub fn terms(&self, budget: u64, window: Window) -> Terms {
         let &Self {

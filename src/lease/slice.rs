@@ -1,29 +1,29 @@
-//! A grant beside the account of the budget that it is of.
+//! A grant, and the account of the store to which it belongs.
 
 use crate::base::units::{Timestamp, Unit};
 use crate::calendar::window::Window;
 use crate::lease::grant::Grant;
 use crate::lease::line::Holder;
 
-/// A grant, and of which of the store's accounts.
+/// A grant, and the account of the store to which it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// What is counted there.
+    /// What the account counts.
     pub unit: Unit,
-    /// When its window opened.
+    /// When the account's window opened.
     pub opens: Timestamp,
     /// When an operator last reset the limit (see [`Account::generation`](crate::lease::line::Account::generation)).
     pub generation: u64,
-    /// What an operator has put in the place of the budget, as last told; 0: nothing.
+    /// The budget with which an operator replaced the configured one, by the store's last answer; 0: none.
     pub set: u64,
-    /// What an operator has added to it, as last told.
+    /// What an operator has added to the budget, by the store's last answer.
     pub raise: u64,
-    /// What may be spent of it here.
+    /// What this proxy may spend of the account.
     pub grant: Grant,
 }
 
 impl Slice {
-    /// One that holds nothing. The holder is to be random.
+    /// A slice that holds nothing. The holder must be random.
     #[must_use]
     pub fn new(holder: Holder, unit: Unit, window: Window) -> Self {
         Self {
@@ -36,13 +36,13 @@ impl Slice {
         }
     }
 
-    /// Whether it is of the account of this window, in this unit.
+    /// Whether the slice belongs to the account of this window, in this unit.
     #[must_use]
     pub fn is_of(&self, unit: Unit, window: Window) -> bool {
         self.unit == unit && self.opens == window.start
     }
 
-    /// The same holder's slice of another account: nothing of that is granted.
+    /// The same holder's slice of another account, of which nothing is granted yet.
     #[must_use]
     pub fn moved(&self, unit: Unit, window: Window) -> Self {
         let mut moved = Self::new(self.grant.holder, unit, window);

@@ -47,7 +47,7 @@ impl Grant {
         ]
     }
 
-    /// From a record; `None` where its flags or its padding say what is never written.
+    /// The grant that these bytes of a record stand for; `None` if a flag or the padding has a value that is never written.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; BYTES]) -> Option<Self> {
         let mut words = [0; WORDS];

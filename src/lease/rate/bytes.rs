@@ -13,7 +13,7 @@ const WORDS: usize = 15;
 const FLAGS: [u8; 3] = [1, 2, 4];
 
 impl Rate {
-    /// In a record, little-endian.
+    /// The share's bytes in a record, little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; BYTES] {
         let flags = [self.waits, self.lacks, self.lowered];
@@ -48,7 +48,7 @@ impl Rate {
         bytes
     }
 
-    /// From a record; `None` where its flags or its padding say what is never written.
+    /// The share that these bytes of a record stand for; `None` if a flag or the padding has a value that is never written.
     #[must_use]
     pub fn from_bytes(limit: LimitKey, bytes: &[u8; BYTES]) -> Option<Self> {
         let mut words = [0; WORDS];
