@@ -1,8 +1,8 @@
-//! Between the records of a process and the store: which of them are to be spoken of, what is said, and what an answer changes.
+//! Connects the records of a process to the store: which records have lines due, what the lines say, and what an answer changes.
 //!
-//! Each worker has one. A request tells its worker's when the store is to hear of its tenant; whoever finds a line due when that moment
-//! has come says it, in a compare-and-swap on the record, so that of several workers one does. Nobody is elected, and no list is shared:
-//! what a worker forgets when it dies, the next request brings back.
+//! Each worker has one [`Teller`]. A request notes with its worker's teller when the next line about its tenant is due. At that moment the
+//! worker builds the line in a compare-and-swap on the record, so that only one of several workers sends it. No worker is elected, and no
+//! list is shared: what a worker forgets when it dies, the next request notes again.
 
 mod note;
 mod record;
@@ -29,40 +29,40 @@ pub use note::Note;
 use note::{result, words};
 use record::{gauges, hear, say};
 
-/// Of so many limits a worker says that they are too small to be shared; a gauge tells it of all.
+/// A worker logs for at most so many limits that they are too small to be shared; a gauge shows it for all limits.
 const TOO_SMALL: usize = 64;
 
-/// What one worker has to tell the store.
+/// What one worker has to report to the store.
 #[derive(Debug, Default)]
 pub struct Teller {
     watched: HashMap<TenantId, Watched, NameHashing>,
     /// Whether the last call was answered; `None` before the first one.
     is_reached: Option<bool>,
-    /// The clocks were found to differ, and that was said.
+    /// The clocks were found to differ, and that was logged.
     knows_skew: bool,
-    /// Of which limits was said that they are too small: the first ones, each once.
+    /// The limits for which was logged that they are too small: only the first ones, each once.
     small: Vec<Note>,
 }
 
 #[derive(Debug)]
 struct Watched {
     watch: Watch,
-    /// The store has lost its data: it is to hear all.
+    /// The store has lost its data: all lines of the record are due at once.
     restates: bool,
 }
 
-/// Lines that one call takes to one store.
+/// The lines of one call to one store.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The store, and who shares it.
+    /// The store, and the domain of the proxies that share it.
     pub global: Rc<Global>,
     said: Vec<Said>,
     sent: Timestamp,
-    /// The script goes with them.
+    /// The call contains the script.
     has_script: bool,
 }
 
-/// A line, and what it is about.
+/// A line, and the limit that it is about.
 #[derive(Clone, Debug)]
 struct Said {
     tenant: Tenant,
@@ -71,10 +71,10 @@ struct Said {
     line: AnyLine,
 }
 
-/// What an answer, or none, has led to.
+/// What follows from an answer, or from its absence.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The same lines once more, on a new connection.
+    /// The same lines, to be sent again on a new connection.
     pub again: Option<Message>,
     /// What is to be counted.
     pub metrics: Vec<Metric>,
@@ -85,7 +85,7 @@ pub struct Outcome {
 }
 
 impl Teller {
-    /// The store is to hear of this record.
+    /// Notes that lines about this record are due.
     pub fn watch(&mut self, watch: Watch) {
         match self.watched.get_mut(watch.tenant.id.as_str()) {
             // The newest request's configuration counts.
@@ -104,13 +104,13 @@ impl Teller {
         }
     }
 
-    /// Whether there is anybody to be spoken of.
+    /// Whether no record has lines to send.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.watched.is_empty()
     }
 
-    /// All that is due now, in as many calls as it takes. What is said is claimed by that: no other worker says it.
+    /// All lines that are due now, in as many calls as needed. Building a line claims it: no other worker sends it.
     pub fn due(&mut self, store: &impl Store, now: Timestamp) -> (Vec<Message>, StateFaults) {
         let mut messages: Vec<Message> = Vec::new();
         let mut faults = StateFaults::default();
@@ -130,7 +130,7 @@ impl Teller {
         (messages, faults)
     }
 
-    /// What the store has answered to a message: the status, if there were headers, and the body.
+    /// Takes in the store's answer to a message: the status, if there were headers, and the body.
     pub fn heard(
         &mut self,
         message: &Message,
@@ -157,7 +157,7 @@ impl Teller {
             matches!(answer, Err(NoAnswer::Refused(Refusal::NoScript, _)))
         };
         if !message.has_script && answers.iter().any(is_new) {
-            // Those that were answered before the script was gone are stale then, which does no harm.
+            // Lines that were answered before the script was gone are stale when they are sent again, which does no harm.
             outcome.metrics.push(metrics::global_call("no_script"));
             outcome.again = Some(Message {
                 has_script: true,
@@ -186,7 +186,7 @@ impl Teller {
         outcome
     }
 
-    /// The message could not be sent at all.
+    /// Takes note that a message could not be sent at all.
     pub fn not_sent(&mut self, message: &Message, store: &impl Store, now: Timestamp) -> Outcome {
         let mut outcome = Outcome::default();
         let cluster = &message.global.cluster;
@@ -199,7 +199,7 @@ impl Teller {
         outcome
     }
 
-    /// Writes into the records what was answered to the lines, by their places; `None`: nothing that counts.
+    /// Writes the answers into the records. `answer`: the answer to the line at this place; `None` if there is none, or a refusal.
     fn settle<'a>(
         &mut self,
         message: &Message,
@@ -239,7 +239,7 @@ impl Teller {
         outcome.notes.dedup();
     }
 
-    /// Notes of those of which it was not said yet.
+    /// Adds notes on those of the limits that were not logged as too small before.
     fn small(&mut self, tenant: &TenantId, limits: Vec<String>, notes: &mut Vec<Note>) {
         for limit in limits {
             let note = Note::TooSmall(tenant.clone(), limit);
@@ -278,7 +278,7 @@ impl Teller {
 }
 
 impl Message {
-    /// Its body, with the password of the store's user, if it has one.
+    /// The body of the call, with the password of the store's user, if it has one.
     #[must_use]
     pub fn body(&self, password: Option<&str>) -> Vec<u8> {
         let login = self.global.login.as_ref();
@@ -289,7 +289,7 @@ impl Message {
         Call::write_any(login, self.all_lines(), self.has_script).1
     }
 
-    /// Its lines about budgets, with the keys of their accounts.
+    /// The lines about budgets, with the keys of their accounts.
     pub fn lines(&self) -> impl Iterator<Item = (&str, Line)> {
         self.all_lines().filter_map(|(key, line)| match line {
             AnyLine::Budget(line) => Some((key, line)),
@@ -297,7 +297,7 @@ impl Message {
         })
     }
 
-    /// All its lines.
+    /// All lines, with the keys of their accounts and buckets.
     pub fn all_lines(&self) -> impl Iterator<Item = (&str, AnyLine)> {
         self.said.iter().map(|said| (said.key.as_str(), said.line))
     }
@@ -307,7 +307,7 @@ impl Message {
     }
 }
 
-/// Puts a line into the last message to its store that has room.
+/// Puts a line into the first message to its store that has room, or into a new one.
 fn push(messages: &mut Vec<Message>, global: &Rc<Global>, said: Said, now: Timestamp) {
     let open = messages
         .iter_mut()

@@ -1,7 +1,8 @@
-//! Which of a process's VMs does what only one of them has to do: a term in shared data, taken by compare-and-swap.
+//! Which VM of a process does what only one VM should do (a duty): that VM has a term in shared data, taken by compare-and-swap.
 //!
-//! Each worker has a VM, and so has the proxy's main thread, which serves nobody. None of them can know which one it is; but one that
-//! has served no request yet takes the duty from one that has, so that the duty comes to the main thread, where it delays no request.
+//! Each worker has a VM, and so has the proxy's main thread, which serves no requests. A VM cannot know whether it is the main thread's.
+//! But a VM that has served no request yet takes the duty from one that has, so the duty moves to the main thread, where it delays no
+//! request.
 
 use std::time::Duration;
 
@@ -9,22 +10,22 @@ use crate::base::bytes::{Corrupt, Input};
 use crate::base::units::Timestamp;
 use crate::state::store::{Store, Write, update};
 
-/// Where the terms stand, those of all configurations in one value: keys cannot be deleted, and configurations come and go.
+/// The key of the terms of all configurations. They share one value, because keys cannot be deleted, and configurations come and go.
 const KEY: &str = "bursar/v1/duty";
 
-/// How long a duty stays with a VM that does not say that it is still there.
+/// How long a VM keeps a duty without renewing its term.
 pub const TERM: Duration = Duration::from_secs(3);
 
-/// How old a term gets before it is written again.
+/// How old a term gets before it is renewed.
 const RENEWED: Duration = Duration::from_secs(1);
 
-/// Most duties that are kept; a further one waits until a term has run out.
+/// Most duties that are stored; a further one waits until a term has ended.
 const MOST: usize = 16;
 
-/// Races before a VM leaves it for now.
+/// Lost races after which a VM gives up for now.
 const TRIES: u32 = 2;
 
-/// A VM that may have a duty.
+/// A duty, and a VM that may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duty {
     /// What is to be done: a hash of the configuration.
@@ -37,12 +38,12 @@ pub struct Duty {
 struct Term {
     duty: Duty,
     end: Timestamp,
-    /// It serves requests, so that one that does not may take over.
+    /// The VM serves requests, so a VM that does not may take over.
     serves: bool,
 }
 
 impl Duty {
-    /// Whether the duty is this VM's now: it takes it where nobody has it. To be asked at least once a second.
+    /// Whether this VM has the duty now; it takes the duty if no VM has it. To be called at least once a second.
     pub fn is_ours(self, store: &impl Store, serves: bool, now: Timestamp) -> bool {
         let own = Term {
             duty: self,
@@ -51,7 +52,7 @@ impl Duty {
         };
         let step = |bytes: Option<&[u8]>| {
             let mut terms = bytes.map_or_else(Vec::new, |bytes| decode(bytes).unwrap_or_default());
-            // A term that ends later than any can was written by a clock that has been set back since.
+            // A term that ends later than a new one could was written before the clock was set back.
             terms.retain(|term| now < term.end && term.end.since(now) <= TERM.saturating_mul(2));
             let current = terms.iter().find(|term| term.duty.what == self.what);
             let (is_ours, writes) = match current {
@@ -80,7 +81,7 @@ impl Duty {
         update(store, KEY, TRIES, step).is_ok_and(|updated| updated.report)
     }
 
-    /// Lets go of it, so that another VM need not wait for the term's end.
+    /// Ends this VM's term, so that another VM need not wait for its end.
     pub fn lay_down(self, store: &impl Store) {
         let step = |bytes: Option<&[u8]>| {
             let mut terms = bytes.map_or_else(Vec::new, |bytes| decode(bytes).unwrap_or_default());
@@ -91,7 +92,7 @@ impl Duty {
                 report: (),
             }
         };
-        // Lost races: the term ends by itself.
+        // If all races are lost, the term ends by itself.
         drop(update(store, KEY, TRIES, step));
     }
 }

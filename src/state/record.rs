@@ -1,6 +1,6 @@
 //! The versioned binary record of one tenant: everything that a request may charge, under one key.
 //!
-//! One record, so that one compare-and-swap charges all of the tenant's limits or none. Layout, little-endian, lengths in bytes:
+//! All is in one record, so that one compare-and-swap charges all of the tenant's limits or none. Layout, little-endian, lengths in bytes:
 //!
 //! | at | length | what |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | 36 | 16 | window: start, end |
 //! | 52 | 4 | generation |
 //! | 56 | 16 | spent: tokens, USD micros |
-//! | 72 | 1 | number of holds |
+//! | 72 | 1 | number of holds (reservations of requests in flight) |
 //! | 73 | 24 each | hold: since, tokens, USD micros |
 //! | then | 1 | number of models, at least 1 |
 //! | | 16 each | model, bytes a token (in 1/65,536), mean and deviation of answers (in 1/256 tokens) |
@@ -18,8 +18,8 @@
 //! | | 1 | number of its levels |
 //! | | 16 each | level: tokens, USD micros |
 //! | | 1 | number of ladders |
-//! | | 5 each | ladder, tier that its marks gave |
-//! | then | 24 | of the account: carried; debt: tokens, USD micros |
+//! | | 5 each | ladder, tier that its low-water marks selected |
+//! | then | 24 | of the account: carried over; debt: tokens, USD micros |
 //! | | 16 each | of each hold: what is likely to be used |
 //! | | 33 each | of each model: since, number of requests; of its two generations input, price of input, output (see [`Peak`]) |
 //! | then | 1 | number of other limits |
@@ -41,12 +41,12 @@
 //! | | 1 | number of holds |
 //! | | 40 each | hold: since, tokens, USD micros; what is likely to be used |
 //!
-//! Version 1 ends with the holds, version 2 with the models, version 3 with the ladders, and has no or more models. Version 4 ends
-//! with the other limits, version 5 with the slices, version 6 has no or more slices and then children, and version 7 all, with no or
-//! more slices and children. A record is written in the oldest version that can hold it: 3 only by the plans that use pace or hysteresis, 4 where
-//! there are more limits than one budget and one bucket, and wherever what requests are likely to use differs from what they may
-//! use, 5 where a budget is shared with other proxies, 6 where children have guaranteed shares of a budget, 7 where a bucket is
-//! shared with other proxies.
+//! Version 1 ends with the holds, version 2 with the models, version 3 with the ladders (its number of models may be 0), version 4 with
+//! the other limits, version 5 with the slices. Version 6 ends with the children, and its number of slices may be 0. Version 7 has all
+//! parts, and its number of slices may be 0, and that of children, too. A record is written in the oldest version that can hold it: 3
+//! only for plans that use pace or hysteresis; 4 if there are more limits than one budget and one bucket, or if what requests are likely
+//! to use differs from what they may use; 5 if a budget is shared with other proxies; 6 if children have guaranteed shares of a budget; 7
+//! if a bucket is shared with other proxies.
 
 mod children;
 mod rates;
@@ -66,10 +66,10 @@ use crate::limits::bucket::Bucket;
 use crate::limits::pace::{Burn, LEVELS};
 use crate::limits::stacked::{ENTRIES, Entry, State};
 
-/// State of one tenant.
+/// The state of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Whose it is, where several tenants may share a key (see [`crate::state::store`]).
+    /// The hash of the tenant's id, where several tenants may share a key (see [`crate::state::store`]).
     pub owner: u64,
     /// State of the token bucket.
     pub bucket: Bucket,
@@ -79,10 +79,10 @@ pub struct Record {
     pub learned: Learned,
     /// How fast the tenant spends, if its plan asks for that.
     pub burn: Burn,
-    /// States of the plan's other limits, in the plan's order once it is as of now, and then those that no limit asks for. At most
-    /// [`ENTRIES`].
+    /// States of the plan's other limits, in the plan's order once the record is rolled forward, and then those that belong to no limit of
+    /// the plan. At most [`ENTRIES`].
     pub others: Vec<Entry>,
-    /// This proxy's shares of buckets that are shared with other proxies: of those whose bucket has a part.
+    /// This proxy's shares of the buckets that are shared with other proxies and have a [`Part`](crate::lease::quota::Part).
     pub rates: Vec<Rate>,
 }
 
@@ -98,7 +98,7 @@ const VERSION_6: [u8; 4] = *b"brs\x06";
 const VERSION_7: [u8; 4] = *b"brs\x07";
 
 impl Record {
-    /// The bytes of this record, at most [`LONGEST`] and what is known of children.
+    /// The bytes of this record: at most [`LONGEST`], and the children in addition.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self {
@@ -154,7 +154,7 @@ impl Record {
         bytes
     }
 
-    /// The oldest version that can hold it.
+    /// The oldest version that can hold this record.
     fn version(&self) -> [u8; 4] {
         let is_known = |figures: &Figures| figures.largest != Largest::default();
         if rates::has_any(self) {
@@ -177,7 +177,7 @@ impl Record {
         }
     }
 
-    /// Bytes that it takes, roughly.
+    /// The approximate length of the encoded record, in bytes.
     fn length(&self) -> usize {
         let others = self.others.iter().map(|entry| match &entry.state {
             State::Account(account) => account.holds.len().saturating_mul(40).saturating_add(66),
@@ -233,7 +233,7 @@ impl Record {
             children::read(&mut input, &mut record)?;
         }
         input.end()?;
-        // Each version has only what needs it.
+        // A version is valid only for a record that no older version can hold.
         match record.version() == version {
             true => Ok(record),
             false => Err(Corrupt(())),
@@ -241,7 +241,7 @@ impl Record {
     }
 }
 
-/// The account at a place: 0 for the budget, then those of the other states.
+/// The account at a place: 0 for the budget, then those in `others`.
 fn account_at(record: &Record, place: usize) -> Option<&Account> {
     let Some(other) = place.checked_sub(1) else {
         return Some(&record.account);
@@ -255,7 +255,7 @@ fn account_at(record: &Record, place: usize) -> Option<&Account> {
     }
 }
 
-/// The places that there may be.
+/// How many places there may be.
 const PLACES: usize = ENTRIES + 1;
 
 /// Those that there are in a record.
@@ -278,7 +278,7 @@ fn account_mut(record: &mut Record, place: u8) -> Option<&mut Account> {
     }
 }
 
-/// Writes how many of a list follow, and says it.
+/// Writes how many elements of a list follow, at most `most`, and returns that number.
 fn put_count(bytes: &mut Vec<u8>, length: usize, most: usize) -> usize {
     let count = length.min(most);
     bytes.push(u8::try_from(count).unwrap_or(u8::MAX));

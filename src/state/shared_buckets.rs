@@ -1,4 +1,4 @@
-//! The token buckets of a record that proxies share: what was asked of each here, what is said about it, and what is heard.
+//! The token buckets of a record that proxies share: the demand on each here, the lines about it, and what their answers change.
 
 use crate::base::name::LimitKey;
 use crate::base::units::{Ppm, Timestamp};
@@ -13,7 +13,7 @@ use crate::plan::Limits;
 use crate::published::metric::Label;
 use crate::state::record::Record;
 
-/// A bucket that proxies share, and this proxy's part of it.
+/// A bucket that proxies share, with this proxy's part of it.
 pub struct SharedBucket<'a> {
     /// The limit, unless it is the plan's `bucket`.
     limit: Option<&'a Limit>,
@@ -23,7 +23,7 @@ pub struct SharedBucket<'a> {
     rate: &'a mut Rate,
 }
 
-/// The shared buckets of a plan, each with the limit that it is, unless it is the plan's `bucket`.
+/// The shared buckets of a plan, each with its limit, or `None` for the plan's `bucket`.
 fn quotas(limits: &Limits) -> impl Iterator<Item = (Option<&Limit>, &Quota)> {
     let others = limits.others.iter().filter_map(|limit| match &limit.rule {
         Rule::Tokens(quota) | Rule::Requests(quota) => Some((Some(limit), quota)),
@@ -38,7 +38,8 @@ fn key_of(limit: Option<&Limit>) -> LimitKey {
     limit.map_or(LimitKey::BUCKET, |limit| limit.key)
 }
 
-/// Makes each a part of what the store has given, as of now; one that is new gets a holder that is drawn. The record must be as of now.
+/// Gives each shared bucket the part that the store has given to this proxy. A bucket that is new gets a holder, which `draw` names. The
+/// record must be rolled forward to `now`.
 #[inline(never)]
 pub fn join(
     limits: &Limits,
@@ -55,7 +56,7 @@ pub fn join(
     each_shared_bucket(limits, record, &mut |mut shared| shared.take_part(now));
 }
 
-/// Does so with each that has been [joined](join). In each request several times, and so without a list of them.
+/// Calls `each` for each shared bucket that has been [joined](join). Makes no list of them, since this runs several times in each request.
 #[inline(never)]
 pub fn each_shared_bucket(
     limits: &Limits,
@@ -111,44 +112,44 @@ impl<'a> SharedBucket<'a> {
             .map_or_else(|| BUCKET.into(), |limit| (&limit.name).into())
     }
 
-    /// As what its state stands in a record.
+    /// The key of the limit's state in a record.
     #[must_use]
     pub fn key(&self) -> LimitKey {
         self.rate.limit
     }
 
-    /// How fast it refills, and what it holds.
+    /// How fast the bucket refills, and how much it holds.
     #[must_use]
     pub fn quota(&self) -> &'a Quota {
         self.quota
     }
 
-    /// What the store has given.
+    /// The share that the store has given.
     #[must_use]
     pub fn rate(&self) -> &Rate {
         self.rate
     }
 
-    /// Whether it holds for requests that this model serves.
+    /// Whether the bucket applies to requests that this model serves.
     #[must_use]
     pub fn holds_for(&self, model: &str) -> bool {
         self.limit.is_none_or(|limit| limit.holds_for(model))
     }
 
-    /// Whether a first request waits, and this would be one.
+    /// Whether a request would wait now, as a first one for which this proxy has no share yet.
     #[must_use]
     pub fn awaits_first(&self) -> bool {
         self.rate.awaits_first(self.share)
     }
 
-    /// Until when no request is a first one, if it is none now: an idle proxy keeps its share for so long.
+    /// Until when no request has to wait as a first one, if none has to now: an idle proxy keeps its share until then.
     #[must_use]
     pub fn warm_until(&self, now: Timestamp) -> Timestamp {
         now.plus_nanos(self.share.most)
     }
 
-    /// Takes note of a request of so many cells, of which so many were asked for before: that it was admitted, or that it was not. What
-    /// does not fit into the whole bucket need not be asked for.
+    /// Takes note of a request of so many cells, `before` of which were noted already: `is_held` if it was admitted. A request that does
+    /// not fit into the whole bucket is not counted as demand.
     pub fn asked(&mut self, cells: u64, before: u64, is_held: bool, now: Timestamp) {
         let of_requests =
             matches!(self.limit, Some(limit) if matches!(limit.rule, Rule::Requests(_)));
@@ -171,13 +172,13 @@ impl<'a> SharedBucket<'a> {
         self.rate.due(self.share)
     }
 
-    /// The next line, if it is due, or is to be said in any case.
+    /// The next line, if it is due or is to be sent in any case.
     pub fn say(&mut self, in_any_case: bool, now: Timestamp) -> Option<RateLine> {
         if !in_any_case && !self.rate.is_due(self.share, now) {
             return None;
         }
         if self.rate.is_lapsed(self.share, now) {
-            // It may be others' already: what had come back of it as well.
+            // The share may be others' already, and its free cells with it.
             self.rate.share = 0;
             self.rate.rest = 0;
             self.rate.back = 0;
@@ -191,7 +192,7 @@ impl<'a> SharedBucket<'a> {
         Some(self.rate.say(self.quota, self.share, demand, now))
     }
 
-    /// Takes up what the store has said to a line, or that there is no answer.
+    /// Applies the store's answer to a line, or notes that there is none.
     pub fn hear(
         &mut self,
         line: &RateLine,
@@ -207,7 +208,7 @@ impl<'a> SharedBucket<'a> {
             self.take_part(now);
             return None;
         };
-        // What came back while it had less counts at the rate that it had.
+        // The cells that came back before the answer came back at the old share's rate.
         let told = self.rate.heard(line.seq, answer);
         match told {
             Told::Clash => self.rate.renamed(draw(self.rate.limit)),
@@ -222,7 +223,7 @@ impl<'a> SharedBucket<'a> {
         Some(told)
     }
 
-    /// Gives up what is above a share, with what has come back of it.
+    /// Lowers the share to `to`, and gives up the free cells of the difference.
     fn lower(&mut self, to: u64, now: Timestamp) {
         if to >= self.rate.share {
             return;
@@ -230,12 +231,12 @@ impl<'a> SharedBucket<'a> {
         let is_own = self.bucket.part == Part::Of(Ppm(self.rate.share));
         self.rate.share = to;
         let gone = self.reshape(0, now);
-        // Of a part that the store has not given nothing goes there.
+        // A part that the store has not given (on credit, or local) gives nothing back.
         self.rate
             .gives_back(if is_own { gone } else { 0 }, self.quota);
     }
 
-    /// Makes the bucket's part what it is to be now; what had come back of one that is lost is lost.
+    /// Sets the bucket's part to what it should be now. The free cells of a part that is lost are lost.
     fn take_part(&mut self, now: Timestamp) {
         if self.bucket.part != self.rate.part(self.share, now) {
             self.reshape(0, now);

@@ -1,4 +1,4 @@
-//! The budgets of a record that proxies share: what was asked of each here, what is said about it, and what is heard.
+//! The budgets of a record that proxies share: what was reserved on each here, the lines about it, and what their answers change.
 
 use std::hash::{Hash, Hasher};
 
@@ -26,20 +26,20 @@ pub struct SharedBudget<'a> {
     account: &'a mut Account,
 }
 
-/// A reservation that was asked for.
+/// A reservation that was requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// What is to be held.
+    /// What the request is to hold.
     pub cost: Cost,
     /// What was held for the same request before.
     pub before: Cost,
-    /// Whether it is held now.
+    /// Whether the reservation was admitted.
     pub is_held: bool,
-    /// What is to be taken from buckets of tokens, and what was for the same request before.
+    /// The cells to be taken from buckets of tokens, and the cells that were taken for the same request before.
     pub cells: (u64, u64),
 }
 
-/// All budgets of a record that proxies share. The record must be as of now.
+/// All budgets of a record that proxies share. The record must be rolled forward to now.
 pub fn shared_budgets<'a>(
     limits: &'a Limits,
     record: &'a mut Record,
@@ -72,51 +72,51 @@ impl<'a> SharedBudget<'a> {
         self.limit.map_or(BUDGET, |limit| limit.name.as_str())
     }
 
-    /// The same, for a metric.
+    /// The limit's name as a metric's label.
     #[must_use]
     pub fn label(&self) -> Label {
         self.limit
             .map_or_else(|| BUDGET.into(), |limit| (&limit.name).into())
     }
 
-    /// As what its state stands in a record.
+    /// The key of the limit's state in a record.
     #[must_use]
     pub fn key(&self) -> LimitKey {
         self.limit.map_or(LimitKey::BUDGET, |limit| limit.key)
     }
 
-    /// Its budget.
+    /// The budget.
     #[must_use]
     pub fn budget(&self) -> &'a Budget {
         self.budget
     }
 
-    /// Its account.
+    /// The budget's account.
     #[must_use]
     pub fn account(&self) -> &Account {
         self.account
     }
 
-    /// What may be spent of it here, if it has been asked for.
+    /// This proxy's grant of the budget, once a request has needed one.
     #[must_use]
     pub fn grant(&self) -> Option<&Grant> {
         self.budget.grant(self.account)
     }
 
-    /// Whether it holds for requests that this model serves.
+    /// Whether the budget applies to requests that this model serves.
     #[must_use]
     pub fn holds_for(&self, model: &str) -> bool {
         self.limit.is_none_or(|limit| limit.holds_for(model))
     }
 
-    /// Whether the first request of a window waits, and this would be one.
+    /// Whether a request would wait now, as the first one of a window.
     #[must_use]
     pub fn awaits_first(&self) -> bool {
         let is_first = |grant: &Grant| grant.is_cold() && grant.failures == 0;
         self.share.first == FirstRequest::Waits && self.grant().is_none_or(is_first)
     }
 
-    /// Makes the slice one of the account's window; where there is none, of a holder that is drawn.
+    /// Moves the slice to the account's present window. If there is no slice yet, makes one, for a holder that `draw` names.
     pub fn join(&mut self, draw: impl FnOnce(LimitKey) -> Holder) {
         let (unit, window) = (self.budget.unit, self.account.window);
         match self.account.slice.as_deref_mut() {
@@ -146,7 +146,7 @@ impl<'a> SharedBudget<'a> {
             *grant = grant.grew(before, cost);
         }
         if cost > most {
-            // What no proxy may spend need not be asked for; but there may be more by now.
+            // A reservation above the whole budget needs no line, unless an operator may have raised the budget since the last answer.
             if grant.is_dated(terms.most, now) {
                 *grant = grant.lacked(1);
             }
@@ -163,12 +163,12 @@ impl<'a> SharedBudget<'a> {
     pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
         let (grant, used) = (self.grant()?, self.used());
         let due = grant.due(used, &self.terms(), now);
-        // What is held now will come back, and is to be given back then.
+        // What requests hold now will be released in part, and is to be given back then.
         let has_holds = !self.account.holds.is_empty();
         due.or_else(|| has_holds.then(|| now.plus_nanos(self.share.most)))
     }
 
-    /// The next line, if it is due, or is to be said in any case.
+    /// The next line, if it is due or is to be sent in any case.
     pub fn say(&mut self, in_any_case: bool, now: Timestamp) -> Option<Line> {
         let used = self.used();
         let (grant, terms) = self.grant_mut()?;
@@ -180,15 +180,15 @@ impl<'a> SharedBudget<'a> {
         Some(line)
     }
 
-    /// The generation of its account.
+    /// The generation of the budget's account.
     #[must_use]
     pub fn generation(&self) -> u64 {
         let slice = self.account.slice.as_deref();
         slice.map_or(0, |slice| slice.generation)
     }
 
-    /// Takes up what an operator has changed, if this answers the newest line: before the grant hears it. After a reset the account
-    /// begins anew here as well; what was spent and is held stays in the one before.
+    /// Applies what an operator has changed, if this is the answer to the newest line. To be called before [`Grant::heard`]. After a reset
+    /// the account begins anew here as well; what was spent and is held stays in the account before it.
     pub fn follow(&mut self, line: &Line, answer: &Answer, now: Timestamp) {
         let account = &mut *self.account;
         let Some(slice) = account.slice.as_deref_mut() else {
@@ -207,7 +207,7 @@ impl<'a> SharedBudget<'a> {
         }
     }
 
-    /// The grant of this holder, to be changed, and what is used of it.
+    /// The grant of this holder, to be changed, and how much of the grant is used.
     pub fn grant_of(&mut self, holder: Holder) -> Option<(&mut Grant, u64)> {
         let used = self.used();
         let slice = self.account.slice.as_deref_mut()?;
@@ -215,7 +215,7 @@ impl<'a> SharedBudget<'a> {
         Some((grant?, used))
     }
 
-    /// What is spent and held here.
+    /// What this proxy has spent and holds.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.budget.used(self.account)
@@ -234,8 +234,8 @@ impl<'a> SharedBudget<'a> {
     }
 }
 
-/// A name for the store that no other process and no other record has: it follows from the process's random seed, and, since a record
-/// that begins anew must not take up an old name, from the time. `whose`: the record.
+/// A holder's name that no other process and no other record has: a hash of the process's random seed and, since a record that begins anew
+/// must not take an old name again, of the time. `whose`: the record.
 #[must_use]
 pub fn draw(
     SlotSeed(seed): SlotSeed,
@@ -248,7 +248,7 @@ pub fn draw(
     Holder(hasher.finish())
 }
 
-/// Whether the slice of a budget has room for a reservation here and now; it has where the budget is not shared.
+/// Whether the slice of a budget has room for a reservation here and now; if the budget is not shared, it always has.
 ///
 /// # Errors
 /// With the reason, if not.

@@ -8,19 +8,19 @@ use std::hash::{Hash, Hasher};
 use crate::base::hash::{StableHasher, stable};
 use crate::state::store::{Store, Write, update};
 
-/// Keys that all tenants which are not configured share, besides the one for the overflow.
+/// How many keys the tenants share that are not configured, besides the overflow key.
 pub const SLOTS: u64 = 4_096;
 
 /// Slots that one tenant may use: more make an overflow rarer and each request of a flood dearer.
 const PROBES: u32 = 4;
 
-/// The key that is shared by the tenants which found no slot.
+/// The key that all tenants share that found no slot.
 pub const OVERFLOW_KEY: &str = "bursar/v1/u/overflow";
 
 /// Where the VMs of a process keep their [`SlotSeed`].
 const SEED_KEY: &str = "bursar/v1/seed";
 
-/// Races for the seed before a VM goes by its own for once. The first one that is written stays.
+/// Lost races for the seed after which a VM uses its own seed once. The first seed that is written stays.
 const TRIES: u32 = 4;
 
 /// The secret by which tenants find their slots, the same in all VMs of a process: 128 random bits.
@@ -28,7 +28,7 @@ const TRIES: u32 = 4;
 pub struct SlotSeed(pub [u8; 16]);
 
 impl SlotSeed {
-    /// The process's seed: the one that is stored, else `fresh`, which is stored then. `None` if the store does not answer.
+    /// The process's seed: the stored one, or else `fresh`, which then becomes the stored one. `None` if the store does not answer.
     pub fn agree(store: &impl Store, fresh: [u8; 16]) -> Option<Self> {
         let step = |stored: Option<&[u8]>| match stored.and_then(|bytes| bytes.try_into().ok()) {
             Some(stored) => Write {
@@ -45,8 +45,8 @@ impl SlotSeed {
     }
 }
 
-/// The keys to try, in this order, for a tenant that is not configured; the last one is shared by all
-/// for which the others are taken.
+/// The keys to try, in this order, for a tenant that is not configured; the last one is shared by all tenants
+/// that find the others taken.
 #[must_use]
 pub fn slot_keys(SlotSeed(seed): SlotSeed, tenant: &str) -> Vec<String> {
     let mut hasher = StableHasher::new_with_key(&seed);
@@ -64,7 +64,7 @@ pub fn slot_keys(SlotSeed(seed): SlotSeed, tenant: &str) -> Vec<String> {
         .collect()
 }
 
-/// Says whose a shared slot is. The same in every worker, and never zero.
+/// A hash of a tenant's id, which marks a shared slot as this tenant's. The same in every worker, and never zero.
 #[must_use]
 pub fn owner_of(tenant: &str) -> u64 {
     stable(tenant).max(1)

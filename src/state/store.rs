@@ -18,7 +18,7 @@ pub struct Version(pub u32);
 pub enum PutError {
     /// The value is no longer the one that was read.
     Conflict,
-    /// The store does not answer.
+    /// The store did not answer.
     Unavailable,
 }
 
@@ -36,12 +36,12 @@ pub struct StateFaults {
     pub conflicts: u64,
     /// There was a value under the tenant's key that is no record: truncated, older, or another plugin's.
     pub corrupt: bool,
-    /// Steps that were given up: a request that was decided about without our state, or a settlement that was lost.
+    /// Steps that were given up: requests that were decided without our state, and settlements that were lost.
     pub given_up: u64,
 }
 
 impl StateFaults {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -69,7 +69,7 @@ pub trait Store {
     /// The seed by which tenants that are not configured find their slots (see [`SlotSeed::agree`]).
     fn slot_seed(&self) -> SlotSeed;
 
-    /// Sets a gauge to what will be so once the next put succeeds (see [`update_telling`]).
+    /// Sets a gauge to the value that will be right once the next put succeeds (see [`update_telling`]).
     fn announce(&self, gauge: &Series, value: u64);
 }
 
@@ -77,11 +77,11 @@ pub trait Store {
 pub struct Write<T> {
     /// `None` writes nothing.
     pub value: Option<Vec<u8>>,
-    /// Given back by [`update`] once the value is written.
+    /// Returned by [`update`] once the value is written.
     pub report: T,
 }
 
-/// What came out of an update.
+/// The result of an update.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Updated<T> {
     /// What the winning step reported.
@@ -105,9 +105,9 @@ pub fn update<T>(
 
 /// Changes the value under `key` by a pure step, and publishes a gauge that follows from it.
 ///
-/// A gauge cannot be set in the same step as the value. It is set before each put, so that the value need not be read again to see
-/// whether another worker came between: a worker that loses the race sets the gauge again with its next try, and the worker that set it
-/// last has also written last.
+/// A gauge cannot be set in the same step as the value. The gauge is set before each put, so that the value need not be read again to see
+/// whether another worker came between: a worker that loses the race sets the gauge again with its next try, and the worker that sets the
+/// gauge last has also written the value last.
 ///
 /// `step` may run several times, each time on the newest value, and must not have effects. Workers hold no lock: each
 /// lost try means that another worker progressed.
@@ -124,7 +124,7 @@ pub fn update_telling<T>(
     update_known(store, key, tries, None, step, gauge)
 }
 
-/// What was read under a key a moment ago.
+/// A value that was read a moment ago, with its version.
 pub type Known = Option<(Vec<u8>, Version)>;
 
 /// As [`update_telling`]. `known`: the value that the first try starts from, instead of a read.
@@ -165,30 +165,30 @@ pub fn tenant_key(tenant: &str) -> String {
     ["bursar/v1/t/", tenant].concat()
 }
 
-/// The key of how soon a model's answers begin, streamed ones or whole ones. A model is on one tier only, so its name
-/// identifies the tier, also if that is renamed or moved.
+/// The key of the times that a model's answers take to begin, for streamed ones or for whole ones. A model is on one tier only, so its
+/// name identifies the tier, even if the tier is renamed or moved.
 #[must_use]
 pub fn latency_key(answer: &str, model: &str) -> String {
     format!("bursar/v1/latency/{answer}/{model}")
 }
 
-/// Name of the key of a capacity. What an upstream limits is a model, which stands once in a configuration: so what was taken
-/// is known again when tiers are renamed or moved to another ladder.
+/// Name of the key of a capacity. It contains the model, because that is what an upstream limits, and a model appears only once in a
+/// configuration: so what was taken is still known after tiers were renamed or moved to another ladder.
 #[must_use]
 pub fn capacity_key(model: &str) -> String {
     format!("bursar/v1/capacity/{model}")
 }
 
-/// Name of the key of which of a tenant's counters there are, for the operators' report.
+/// Name of the key of the list of a tenant's counters, for the operators' report.
 #[must_use]
 pub fn counted_key(tenant: &str) -> String {
     ["bursar/v1/counted/", tenant].concat()
 }
 
-/// The key of what is known of upstreams that refuse.
+/// The key of what is known about upstreams that refuse requests.
 pub const PRESSURE_KEY: &str = "bursar/v1/pressed";
 
-/// Name of the key of what an upstream says of its limit for a model.
+/// Name of the key of the limit that an upstream reports for a model.
 #[must_use]
 pub fn learned_key(model: &str) -> String {
     format!("bursar/v1/learned/{model}")

@@ -1,14 +1,14 @@
-//! Slots for subjects: whom a tenant's limits count beside the tenant, such as its users. However many are made up, their records are
-//! bounded in number.
+//! Slots for subjects, which are whom a tenant's limits count beside the tenant, such as its users. The number of their records is
+//! bounded, however many ids a client makes up.
 //!
-//! A tenant has a table for each kind of subject, which says who has which of its slots. A slot is its tenant's for good, so that no
-//! tenant's subjects displace another's, and is given to another subject only when nothing is in it that counts. Subjects are known by a
-//! hash with a secret of the process: nobody can make up one that is taken for another.
+//! A tenant has a table for each kind of subject, which says which subject has which slot. A slot belongs to its tenant for good, so that
+//! no tenant's subjects displace another's. It is given to another subject only when nothing in its record counts any more. Subjects are
+//! known by a hash that is keyed with a secret of the process, so nobody can make up an id that is taken for another's.
 //!
 //! | at | length | what |
 //! |---|---|---|
 //! | each | 8 | hash of the subject |
-//! | | 4 | second from which on the slot may be free; the largest number for never |
+//! | | 4 | second since 1970 from which on the slot may be free; the largest number means never |
 
 use std::hash::{Hash, Hasher};
 
@@ -28,13 +28,13 @@ pub const ALL_SUBJECTS: u32 = 65_536;
 /// Tenants that are not configured get new subjects only while fewer than this exist.
 pub const STRANGERS_SUBJECTS: u32 = ALL_SUBJECTS / 4;
 
-/// Tables of all tenants together that are not configured.
+/// How many tables all tenants that are not configured share.
 const STRANGERS_TABLES: u64 = 64;
 
-/// Where it is counted how many slots there are.
+/// The key of the number of slots in the process.
 pub const COUNT_KEY: &str = "bursar/v1/subjects";
 
-/// Has a slot without a subject.
+/// In the table, the id of a slot that no subject has.
 const NOBODY: SubjectId = SubjectId(0);
 
 /// A subject's id, hashed. Never zero.
@@ -42,7 +42,7 @@ const NOBODY: SubjectId = SubjectId(0);
 pub struct SubjectId(pub u64);
 
 impl SubjectId {
-    /// The id of what a request shows.
+    /// The id of the subject that a request names.
     #[must_use]
     pub fn of(SlotSeed(seed): SlotSeed, shown: &[u8]) -> Self {
         let mut hasher = StableHasher::new_with_key(&seed);
@@ -61,16 +61,16 @@ impl SubjectId {
 /// The table of a tenant's subjects of one kind, and a subject's name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// The prefix that the keys of the table share.
+    /// The common prefix of the keys of the table and its slots.
     of: String,
     /// The subject's name.
     pub subject: SubjectId,
-    /// The tenant is configured, and the table its own.
+    /// The tenant is configured, and has a table of its own.
     pub configured: bool,
 }
 
 impl Seat {
-    /// That of a subject of this kind.
+    /// The seat of a subject of this kind.
     #[must_use]
     pub fn of(
         seed: SlotSeed,
@@ -78,7 +78,7 @@ impl Seat {
         kind: &Name,
         subject: SubjectId,
     ) -> Self {
-        // Kinds have no slash in their names.
+        // The name of a kind contains no slash.
         let (of, subject) = match configured {
             true => (format!("t/{kind}/{}", tenant.account()), subject),
             false => {
@@ -106,14 +106,14 @@ impl Seat {
         format!("bursar/v1/s/{place}/{}", self.of)
     }
 
-    /// The key that all share for whom there is no slot.
+    /// The key that all subjects without a slot share.
     #[must_use]
     pub fn overflow(&self) -> String {
         format!("bursar/v1/s/overflow/{}", self.of)
     }
 }
 
-/// Who has which slot. Kept as its bytes: most of the time one subject is looked for, and nothing changed.
+/// Which subject has which slot. Kept as bytes, since most of the time one subject is looked up and nothing changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table(Vec<[u8; LENGTH]>);
 
@@ -128,7 +128,7 @@ impl Table {
         self.0.iter().position(|slot| slot.starts_with(&subject))
     }
 
-    /// The slot that has been free for longest, as far as the table knows.
+    /// The slot that has been free for the longest time, as far as the table knows.
     #[must_use]
     pub fn seems_free(&self, now: Timestamp) -> Option<usize> {
         let all = self.0.iter().enumerate();
@@ -137,13 +137,13 @@ impl Table {
         first.map(|(place, _)| place)
     }
 
-    /// Whether it may have another slot.
+    /// Whether the table has room for another slot.
     #[must_use]
     pub fn can_grow(&self) -> bool {
         self.0.len() < SUBJECTS
     }
 
-    /// Gives a slot, one of its own or the next one, to a subject.
+    /// Gives a slot to a subject: one of the table's, or the next new one.
     pub fn seat(&mut self, place: usize, subject: SubjectId, until: Timestamp) {
         let can_grow = self.can_grow();
         let new = slot(subject, until);
@@ -161,32 +161,32 @@ impl Table {
         }
     }
 
-    /// Marks a slot as taken until then.
+    /// Marks a slot as taken until `until`.
     pub fn is_busy(&mut self, place: usize, until: Timestamp) {
         if let Some([.., a, b, c, d]) = self.0.get_mut(place) {
             [*a, *b, *c, *d] = seconds(until).to_le_bytes();
         }
     }
 
-    /// How many slots it has.
+    /// How many slots the table has.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it has none.
+    /// Whether the table has no slots.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Its bytes.
+    /// The table's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         self.0.as_flattened().to_vec()
     }
 
-    /// Reads it back.
+    /// Reads a table back.
     ///
     /// # Errors
     /// [`Corrupt`] for anything that [`Table::encode`] does not write.

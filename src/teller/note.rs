@@ -1,22 +1,22 @@
-//! What an operator should know of the store, in words, and how a call to it ended.
+//! What is logged about the store for operators, and the word for how a call to the store ended.
 
 use crate::lease::call::Failed;
 use crate::lease::clock::Skew;
 use crate::lease::resp::Refusal;
 use crate::tenant::TenantId;
 
-/// What an operator should know.
+/// What an operator should know about the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The store does not answer, for this reason.
     Lost(String),
-    /// It answers again.
+    /// The store answers again.
     Found,
-    /// It has lost its data.
+    /// The store has lost its data.
     Emptied,
-    /// Its clock is another.
+    /// The store's clock differs from this proxy's.
     Skewed(Skew),
-    /// Whose limit of which name is too small to be cut among those who share it.
+    /// This tenant's limit of this name is too small to be divided among the proxies that share it.
     TooSmall(TenantId, String),
 }
 
@@ -49,7 +49,7 @@ impl std::fmt::Display for Note {
     }
 }
 
-/// The word for how a call ended that has failed.
+/// How a failed call ended, as the value of a metric's label.
 pub(super) fn result(refusal: Option<Refusal>) -> &'static str {
     match refusal {
         None => "failed",
@@ -63,7 +63,7 @@ pub(super) fn result(refusal: Option<Refusal>) -> &'static str {
     }
 }
 
-/// Why a call has failed, as a note says it.
+/// Why a call failed, in the words of a note.
 pub(super) fn words(failed: &Failed) -> String {
     match failed {
         Failed::NoConnection => "no connection, or none in time".to_owned(),

@@ -1,4 +1,4 @@
-//! What one record says to the store, and what it takes up of the answers.
+//! The lines of one record, and what the answers change in it.
 
 use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::tenant::Tenant;
@@ -16,10 +16,10 @@ use crate::state::shared_budgets::{SharedBudget, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::teller::Said;
 
-/// Tries before a record is left to the next look.
+/// Lost races after which a record is left until the teller looks at it again.
 const TRIES: u32 = 64;
 
-/// Says the lines of a record that are due, and when the next one is; `None` if there is nothing more to say.
+/// Builds the lines of a record that are due. Returns these, and when the next one is due; `None` if there is nothing more to report.
 pub(super) fn say<S: Store>(
     ledger: &mut Ledger<'_, S>,
     global: &Global,
@@ -69,7 +69,7 @@ pub(super) fn say<S: Store>(
     });
     match attempt {
         Attempt::Made(_, said) => said,
-        // At the next look.
+        // The teller tries again when it next looks.
         Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), Some(now)),
     }
 }
@@ -97,7 +97,7 @@ fn unit(unit: Unit) -> &'static str {
     }
 }
 
-/// Writes into a record what was answered to its lines. What that meant, and when the next line is due.
+/// Writes the answers to its lines into a record. Returns what they mean, and when the next line is due.
 pub(super) fn hear<'a, S: Store>(
     ledger: &mut Ledger<'_, S>,
     said: &[Said],
@@ -134,7 +134,7 @@ pub(super) fn hear<'a, S: Store>(
     });
     match attempt {
         Attempt::Made(_, heard) => heard,
-        // The line counts as lost, and is said anew.
+        // The line counts as lost, and the next one repeats it.
         Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), None),
     }
 }
@@ -157,7 +157,7 @@ fn bucket_lines(said: &[Said], limit: LimitKey) -> impl Iterator<Item = (usize, 
     })
 }
 
-/// Takes up what was answered to a line about a budget, or that there is no answer.
+/// Applies the answer to a line about a budget, or notes that there is none.
 fn hear_budget(
     shared: &mut SharedBudget<'_>,
     line: &Line,
@@ -183,13 +183,13 @@ fn hear_budget(
     Some(meaning)
 }
 
-/// An equal part of a budget should hold so many of its largest requests, or slices are mostly too small.
+/// If an equal part of a budget holds fewer of its largest requests than this, slices are mostly too small.
 const OF_A_BUDGET: u64 = 10;
 
-/// The same of a bucket, of which shares follow what is asked.
+/// As [`OF_A_BUDGET`], for a bucket, whose shares follow demand.
 const OF_A_BUCKET: u64 = 1;
 
-/// The gauges of those limits that lines were about, and the names of those that are too small for those who share them.
+/// The gauges of the limits that the lines are about, and the names of the limits that are too small for the proxies that share them.
 pub(super) fn gauges<S: Store>(
     ledger: &mut Ledger<'_, S>,
     said: &[Said],
@@ -239,7 +239,7 @@ pub(super) fn gauges<S: Store>(
     (told, small)
 }
 
-/// How many of the largest requests an equal part of a limit holds.
+/// How many of the largest requests one proxy's equal part of a limit holds.
 fn part(all: u64, proxies: u32, largest: u64) -> Option<u64> {
     all.checked_div(largest)?.checked_div(proxies.into())
 }

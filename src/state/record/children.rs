@@ -6,7 +6,7 @@ use crate::base::units::{Cost, Micros, Timestamp, Tokens};
 use crate::limits::account::{HOLDS, Hold};
 use crate::limits::lend::{CHILDREN, Child, ChildKey};
 
-/// Whether there are any.
+/// Whether any account has children.
 pub(super) fn has_any(record: &Record) -> bool {
     places(record).any(|place| !of(record, place).is_empty())
 }
@@ -15,7 +15,7 @@ fn of(record: &Record, place: u8) -> &[Child] {
     account_at(record, place.into()).map_or(&[], |account| &account.children)
 }
 
-/// Writes those of each account, after its place.
+/// Writes the children of each account, after the account's place.
 #[inline(never)]
 pub(super) fn put_all(bytes: &mut Vec<u8>, record: &Record) {
     for place in places(record) {
@@ -56,7 +56,7 @@ pub(super) fn put_all(bytes: &mut Vec<u8>, record: &Record) {
     }
 }
 
-/// Reads them into the accounts, which are there.
+/// Reads the children into their accounts, which must have been read before.
 #[inline(never)]
 pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Corrupt> {
     let mut least = 0;
@@ -64,7 +64,7 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
         let [place] = input.take()?;
         let account = account_mut(record, place).ok_or(Corrupt(()))?;
         account.children = input.list(CHILDREN, child)?;
-        // In their order, so that they have one way to be written.
+        // Places must increase, so that each record has only one encoding.
         if account.children.is_empty() || place < least {
             return Err(Corrupt(()));
         }

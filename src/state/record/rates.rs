@@ -1,4 +1,4 @@
-//! What version 7 adds: shares of buckets that proxies share, each by the place of its bucket, and what part that has.
+//! What version 7 adds: shares of buckets that proxies share, each with the place of its bucket, and the part that the bucket has.
 
 use super::{PLACES, Record, places};
 use crate::base::bytes::{Corrupt, Input};
@@ -9,15 +9,15 @@ use crate::lease::rate::Rate;
 use crate::limits::bucket::Bucket;
 use crate::limits::stacked::{Entry, State};
 
-/// In the place of a part: one on credit.
+/// In the place of a part's millionths: [`Part::Credit`].
 const CREDIT: u32 = u32::MAX;
 
-/// Whether there are any.
+/// Whether any bucket has a share.
 pub(super) fn has_any(record: &Record) -> bool {
     !record.rates.is_empty() && all(record).next().is_some()
 }
 
-/// Writes how many there are, and them.
+/// Writes the number of shares, and the shares.
 #[inline(never)]
 pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
     let count = super::put_count(bytes, all(record).count(), PLACES);
@@ -28,14 +28,14 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
     }
 }
 
-/// Reads them, and gives the buckets, which are there, their parts.
+/// Reads the shares, and gives their parts to the buckets, which must have been read before.
 #[inline(never)]
 pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Corrupt> {
     let [count] = input.take()?;
     let mut least = 0;
     for _ in 0..count {
         let [place] = input.take()?;
-        // In their order, so that they have one way to be written.
+        // Places must increase, so that each record has only one encoding.
         if place < least {
             return Err(Corrupt(()));
         }
@@ -49,7 +49,7 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
         let (key, bucket) = bucket_mut(record, place).ok_or(Corrupt(()))?;
         bucket.part = part;
         let rate = Rate::from_bytes(key, &bytes).ok_or(Corrupt(()))?;
-        // A limit has one share.
+        // Each limit has only one share.
         if record.rates.iter().any(|other| other.limit == key) {
             return Err(Corrupt(()));
         }
@@ -58,7 +58,7 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
     Ok(())
 }
 
-/// All whose bucket has a part, one of each limit, with the places of their buckets.
+/// The shares whose bucket has a part, one for each limit, with the places of their buckets.
 fn all(record: &Record) -> impl Iterator<Item = (u8, u32, &Rate)> {
     let one = |place| {
         let (key, bucket) = bucket_at(record, usize::from(place))?;

@@ -1,4 +1,4 @@
-//! What version 5 adds: the slices of shared budgets, each by the place of its account.
+//! What version 5 adds: the slices of shared budgets, each with the place of its account.
 
 use super::{PLACES, Record, account_at, account_mut, places};
 use crate::base::bytes::{Corrupt, Input};
@@ -6,15 +6,15 @@ use crate::base::units::Unit;
 use crate::lease::grant::Grant;
 use crate::lease::slice::Slice;
 
-/// Beside the unit: an operator's changes follow.
+/// Added to the unit's number if an operator's changes follow.
 const CHANGED: u8 = 2;
 
-/// Whether there are any.
+/// Whether any account has a slice.
 pub(super) fn has_any(record: &Record) -> bool {
     all(record).next().is_some()
 }
 
-/// Writes how many there are, and them.
+/// Writes the number of slices, and the slices.
 pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
     let count = super::put_count(bytes, all(record).count(), PLACES);
     for (place, slice) in all(record).take(count) {
@@ -34,11 +34,11 @@ pub(super) fn put(bytes: &mut Vec<u8>, record: &Record) {
     }
 }
 
-/// Reads them into the accounts, which are there.
+/// Reads the slices into their accounts, which must have been read before.
 pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Corrupt> {
     let mut last = None;
     for (place, slice) in input.list(PLACES, slice)? {
-        // In their order, so that they have one way to be written.
+        // Places must increase, so that each record has only one encoding.
         if last.is_some_and(|last| place <= last) {
             return Err(Corrupt(()));
         }
@@ -56,7 +56,7 @@ fn slice(input: &mut Input<'_>) -> Result<(u8, Slice), Corrupt> {
         0 => [0; 3],
         _ => [input.u64()?, input.u64()?, input.u64()?],
     };
-    // One way to be written.
+    // A slice without changes must be written without them, so that each record has only one encoding.
     if unit & CHANGED != 0 && changes == [0; 3] {
         return Err(Corrupt(()));
     }

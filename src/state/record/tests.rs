@@ -82,7 +82,7 @@ fn figures(model: u32) -> Figures {
     }
 }
 
-/// As an earlier release wrote it: a tenant that has spent 1,000 tokens and holds 5.
+/// A record as an earlier release wrote it, of a tenant that has spent 1,000 tokens and holds 5.
 const OLD: &[u8] = b"brs\x01\
     \x03\0\0\0\0\0\0\0\
     \x0b\0\0\0\0\0\0\0\0\xca\x9a\x3b\0\0\0\0\0\x94\x35\x77\0\0\0\0\
@@ -118,7 +118,7 @@ fn a_record_that_has_learned_nothing_is_written_as_version_1_and_others_as_versi
     assert_eq!(&bytes[4..OLD.len()], &OLD[4..]);
     assert_eq!(bytes.len(), OLD.len() + 17);
     assert_eq!(Record::decode(&bytes), Ok(record));
-    // Neither is the other with another number.
+    // The bytes of neither version are valid under the other's number.
     assert_eq!(
         Record::decode(&[b"brs\x01", &bytes[4..]].concat()),
         Err(Corrupt(()))
