@@ -1,4 +1,4 @@
-//! Reserving anew for a request whose cost is known better by now.
+//! Replaces the reservation of a request whose cost is known more exactly by now.
 
 use crate::admission::books::BooksResult;
 use crate::admission::capacity::CapacityResult;
@@ -9,19 +9,19 @@ use crate::base::units::Tokens;
 use crate::policy::{Request, recheck};
 use crate::state::store::Store;
 
-/// What became of a request whose cost is known better now.
+/// The result of amending a reservation.
 #[derive(Debug)]
 pub enum Amended {
-    /// It holds that, or what it held before if our own state cannot be had.
+    /// The request holds the new amount, or the old one if our own state is unavailable.
     Held,
-    /// It no longer fits, and nothing is held for it any more.
+    /// The request no longer fits, and nothing is held for it any more.
     Refused(Box<Refused>),
-    /// Our own state could not be had, and the operator wants to refuse then. The caller gives everything back.
+    /// Our own state is unavailable, and `failure_mode` refuses requests then. The caller gives everything back.
     Unavailable,
 }
 
 impl<S: Store> Ledger<'_, S> {
-    /// Reserves anew for a request whose cost is known better now. Its tier stays.
+    /// Replaces the reservation of a request whose cost is known more exactly now. The request's tier does not change.
     pub fn amend(&mut self, admission: &mut Admission, request: &Request<'_>) -> Amended {
         let rooms = match &admission.capacity {
             Some(held) => held.rooms(self.store, admission.tier, self.now),
@@ -52,7 +52,7 @@ impl<S: Store> Ledger<'_, S> {
                     let refused = self.refuse_short(admission, short, &books);
                     return Amended::Refused(Box::new(refused));
                 }
-                // What it held there has expired.
+                // What the request held there has expired.
                 BooksResult::Moved => {}
                 BooksResult::Unknown => return Amended::Unavailable,
             }

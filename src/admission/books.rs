@@ -1,12 +1,13 @@
-//! The books of a request: what it is charged beside its tenant's own record, each in a record and a compare-and-swap of its own.
+//! The books of a request: the records of others (parents, subjects) on which the request is charged besides its tenant's own record, each
+//! in a compare-and-swap of its own.
 //!
-//! **What is atomic.** A book looks whether it has room and takes in one step, so that none of its limits is ever exceeded, whoever
-//! else takes from it.
+//! **What is atomic.** One step checks whether a book has room and takes from it, so that none of its limits is ever exceeded, whoever
+//! else takes from the book.
 //!
-//! **What is not.** No step changes two books. All are read before the decision, which so sees all limits; then the tenant's record is
-//! charged and the others after it, always in the same order. If one has no room any more, everything that was taken is given back in
-//! full, and it is decided anew by what is there then. For the microseconds between, others see a little less of these limits than
-//! there is. Where a VM traps between the steps, what was taken is held until it expires, as after any trap.
+//! **What is not.** No step changes two books. All are read before the decision, which therefore sees all limits; then the tenant's record
+//! is charged and the others after it, always in the same order. If one has no room any more, everything that was taken is given back in
+//! full, and the decision is made again with the books as they are then. For the microseconds between, other requests see a little less of
+//! these limits than there is. If a VM traps between the steps, what was taken is held until it expires, as after any trap.
 
 use crate::admission::hold::{Need, Spent, cells, close, hold, unreserved};
 use crate::admission::ledger::{Attempt, Found, Ledger, Place, Tries, Writes, read, roll_forward};
@@ -29,9 +30,9 @@ use crate::state::subjects::Seat;
 pub(super) struct BookHold {
     place: Place,
     pub(super) holdings: Holdings,
-    /// The book as it was just after; `None` if it could not be had.
+    /// The book's record just after the step; `None` if it was unavailable.
     record: Option<Box<Record>>,
-    /// It knows what was used.
+    /// The book has been charged what the request used.
     is_settled: bool,
 }
 
@@ -42,25 +43,25 @@ pub struct Shelf(Vec<Snapshot>);
 #[derive(Debug)]
 struct Snapshot {
     place: Place,
-    /// Its bytes, for the first try of the next step.
+    /// The record's bytes, for the first try of the next step.
     known: Option<Known>,
-    /// As of now.
+    /// The record, rolled forward to now.
     record: Box<Record>,
 }
 
-/// What came of taking from the books.
+/// The result of taking from the books.
 pub(super) enum BooksResult {
-    /// All of them hold it.
+    /// All books hold the request's cost.
     Taken,
-    /// One has no room, and none holds anything any more.
+    /// One book has no room, and none holds anything for the request any more.
     Full(LimitRefusal),
-    /// The slot of one was given to another just now, and none holds anything any more.
+    /// The slot of one book was given to another subject just now, and no book holds anything for the request any more.
     Moved,
-    /// Our own state could not be had, and the operator wants to refuse then.
+    /// Our own state is unavailable, and `failure_mode` refuses requests then.
     Unknown,
 }
 
-/// What a step on a book came to.
+/// The result of a step on one book.
 enum Take {
     Held(Holdings),
     Full(LimitRefusal),
@@ -75,7 +76,7 @@ impl Shelf {
             .collect()
     }
 
-    /// Their records.
+    /// The books' records.
     pub(super) fn records(&self) -> Vec<Record> {
         let all = self.0.iter();
         all.map(|snapshot| (*snapshot.record).clone()).collect()
@@ -83,7 +84,7 @@ impl Shelf {
 }
 
 impl Admission {
-    /// The books as they were just after. `tenant`: whose request it is.
+    /// The books just after the admission's step on them. `tenant`: whose request it is.
     pub(crate) fn books<'a>(&'a self, tenant: &'a Tenant) -> Vec<Book<'a>> {
         let records = self.books.iter().map(|book| book.record.as_deref());
         let all = tenant.books().zip(records);
@@ -119,12 +120,12 @@ impl<S: Store> Ledger<'_, S> {
         if is_its || slot.is_none() {
             return snapshot;
         }
-        // Another's record is in its slot.
+        // The slot contains another subject's record.
         let (place, _) = subjects::find(self.store, &seat, book.limits, slot, self.now);
         self.look_at(place, book.limits).0
     }
 
-    /// What lies at a place, and whether that is its owner's.
+    /// The record at a place, and whether it belongs to the place's owner.
     fn look_at(&self, place: Place, limits: &Limits) -> (Snapshot, bool) {
         let known = self.store.get(&place.key).ok();
         let bytes = known.as_ref().and_then(Option::as_ref);
@@ -142,7 +143,7 @@ impl<S: Store> Ledger<'_, S> {
         (snapshot, is_its)
     }
 
-    /// The same without what an admission holds on them.
+    /// The shelf, without what an admission holds on the books.
     pub(super) fn shelf_without(&self, admission: &Admission) -> Shelf {
         let mut shelf = self.shelf();
         let all = self.tenant.books().zip(&mut shelf.0).zip(&admission.books);
@@ -159,7 +160,7 @@ impl<S: Store> Ledger<'_, S> {
         shelf
     }
 
-    /// Takes from the books what an admitted request may use, in the place of what it holds there.
+    /// Takes from the books what an admitted request may use, in place of what it already holds there.
     pub(super) fn take_books(
         &mut self,
         admission: &mut Admission,
@@ -192,7 +193,7 @@ impl<S: Store> Ledger<'_, S> {
                         is_settled: false,
                     };
                     match admission.books.get_mut(index) {
-                        // What it held before stays held where the book could not be had.
+                        // If the book was unavailable, what the request held before stays held.
                         Some(_) if held.record.is_none() => {}
                         Some(before) => *before = held,
                         None => admission.books.push(held),
@@ -249,7 +250,7 @@ impl<S: Store> Ledger<'_, S> {
                 close(limits, record, &before.holdings, Spent::NOTHING, now);
             }
             if corrupt && refuses_corrupt {
-                // Refused once: the next request finds a record.
+                // This request is refused, but the next one finds a record.
                 return (Writes::Yes, (Take::Corrupt, None));
             }
             let checked = match shadow {
@@ -286,7 +287,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// What is held on the books where the tenant's own state could not be had: nothing, and they are to know what it used.
+    /// What is held on the books if the tenant's own state is unavailable: nothing, but they are charged what the request used.
     pub(super) fn unreserved_books(&self, shelf: &Shelf, model: &str) -> Vec<BookHold> {
         let all = self.tenant.books().zip(&shelf.0);
         all.map(|(book, snapshot)| BookHold {
@@ -298,7 +299,7 @@ impl<S: Store> Ledger<'_, S> {
         .collect()
     }
 
-    /// Replaces what a request holds on the books by what it used. Whether all of them know it now.
+    /// Replaces what a request holds on the books by what it used. Returns whether all books have been charged.
     pub(super) fn settle_books(&mut self, admission: &mut Admission, used: &Used<'_>) -> bool {
         let tenant = self.tenant;
         let mut all = true;
@@ -330,7 +331,7 @@ impl<S: Store> Ledger<'_, S> {
                 held.record = Some(record);
                 true
             }
-            // What was held there is long gone.
+            // What was held there expired long ago.
             Attempt::SlotTaken => true,
             Attempt::GivenUp => false,
         }
@@ -338,7 +339,7 @@ impl<S: Store> Ledger<'_, S> {
 
     /// Gives back what the books hold for a request that is not sent.
     pub(super) fn give_back_books(&mut self, admission: &mut Admission) {
-        // What cannot be given back now expires.
+        // If something cannot be given back now, it expires.
         self.settle_books(admission, &Used::NOTHING);
         admission.books.clear();
     }
@@ -351,7 +352,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// Whether a request is refused for want of our own state.
+    /// Whether a request is refused because our own state is unavailable.
     pub(super) fn must_deny(&self, admission: &Admission) -> bool {
         self.mode == FailureMode::Deny && admission.shadow.is_none()
     }

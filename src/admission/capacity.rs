@@ -1,14 +1,14 @@
-//! What tenants share: taking from a tier's capacity and giving back, each in one compare-and-swap.
+//! Tiers' capacities, which tenants share: taking from one and giving back, each in one compare-and-swap.
 //!
-//! **What is atomic.** A capacity has one key. Looking whether it has room and taking from it is one step, so that all
-//! workers together never take more than there is. So is a settlement.
+//! **What is atomic.** A capacity has one key. One step checks whether it has room and takes from it, so that all
+//! workers together never take more than there is. A settlement is one step, too.
 //!
 //! **What is not.** The tenant's record has another key, and no step changes both. The record comes first: a request is
-//! charged there and then takes from the capacity. If that was taken by others since it was looked at, one more step on the
-//! record gives back what was charged and decides anew, with that tier full: for the microseconds between, other requests of
-//! the same tenant see a little less of its own limits than there is. Other tenants never see anything that was not served.
-//! A request that is refused has charged nothing, here or there. Where a VM traps between the steps, or before the
-//! settlement, what was taken comes back by the bucket's own refill, and what was charged when the reservation expires.
+//! charged there and then takes from the capacity. If other requests have used the capacity up since it was read, one more step
+//! on the record gives back what was charged and decides again, with that tier taken as full: for the microseconds between, other
+//! requests of the same tenant see a little less of its own limits than there is. Other tenants never see charges for requests that
+//! were not served. A request that is refused is charged nothing, neither on the record nor on the capacity. If a VM traps between
+//! the steps, or before the settlement, the capacity's bucket refills by itself, and the reservation on the record expires.
 
 use crate::admission::Admission;
 use crate::admission::ledger::Ledger;
@@ -35,15 +35,15 @@ pub struct CapacityHold {
     model: Name,
     capacity: Capacity,
     priority: Priority,
-    /// Zero if our state could not be had.
+    /// The cells that were taken; 0 if our own state was unavailable.
     cells: u64,
     since: Timestamp,
-    /// What was left for the highest priority just after.
+    /// What was left for the highest priority just after the request took its part.
     left: u64,
 }
 
-/// What a request of a tenant with these limits finds at the tiers that it might be sent to; empty where none of the
-/// ladder's has a capacity.
+/// The headroom that a request of a tenant with these limits has at each tier that it might be sent to; empty if no tier of the
+/// ladder has a capacity.
 pub(super) fn rooms(
     store: &impl Store,
     limits: &Limits,
@@ -75,7 +75,7 @@ pub(super) fn rooms(
     (tiers.iter().enumerate().map(room).collect(), faults)
 }
 
-/// What a request holds of a tier before it takes any; `None` where all may have as much as they need.
+/// What a request holds of a tier's capacity before it takes any; `None` if the tier has no limit.
 pub(super) fn nothing_yet(
     request: &Request<'_>,
     tier: usize,
@@ -86,7 +86,7 @@ pub(super) fn nothing_yet(
     let tier = request.place?.ladder.tiers.get(tier)?;
     let capacity = match tier.capacity? {
         CapacitySource::Configured(capacity) => capacity,
-        // As much as all need, while nothing is known.
+        // While the upstream's limit is not known, there is no limit.
         CapacitySource::Upstream(_) => room?,
     };
     Some(Box::new(CapacityHold {
@@ -100,25 +100,25 @@ pub(super) fn nothing_yet(
     }))
 }
 
-/// What came of taking from a capacity.
+/// The result of taking from a capacity.
 pub(super) enum CapacityResult {
-    /// It was taken, or nobody limits it.
+    /// The request's part was taken, or the tier has no limit.
     Taken,
-    /// There is no room, and nothing is taken any more. What the request found, and why not.
+    /// There is no room, and the request holds nothing of the capacity any more. Contains the headroom that the request found.
     Full(Headroom),
-    /// Our own state could not be had; what was taken before still is.
+    /// Our own state is unavailable; what was taken before is still held.
     Unknown,
 }
 
 impl<S: Store> Ledger<'_, S> {
-    /// Takes from the tier's capacity, if it has one. Where the tenant's state could not be had, nothing is asked any more:
-    /// what is used counts at the settlement.
+    /// Takes from the tier's capacity, if it has one. If the tenant's state was unavailable, the capacity is not checked:
+    /// what the request used is charged at the settlement.
     pub(super) fn take_capacity(&mut self, admission: &mut Admission) -> CapacityResult {
         let is_known = admission.record.is_some();
         let Some(held) = admission.capacity.as_mut().filter(|_| is_known) else {
             return CapacityResult::Taken;
         };
-        // What only looks on is really sent, and so is really taken.
+        // A request in shadow mode is really sent, so it really uses the capacity.
         let must = admission.shadow.is_some();
         let here = admission.estimate.without(admission.unread_bytes);
         let (result, faults) = held.take(self.store, here.tokens(), must, self.now);
@@ -128,7 +128,7 @@ impl<S: Store> Ledger<'_, S> {
 }
 
 impl CapacityHold {
-    /// What the request finds at its tier, which is the `tier`-th, its own part not counted.
+    /// The headroom of a request at its tier, which is the `tier`-th, without counting its own part as taken.
     pub(super) fn rooms(
         &self,
         store: &impl Store,
@@ -143,7 +143,7 @@ impl CapacityHold {
         rooms
     }
 
-    /// Takes `cells` in the place of what was taken before, or gives that back if there is no room for more, unless it `must`.
+    /// Takes `cells` in place of what was taken before. If there is no room for more, gives that back, unless the request `must` take.
     pub(super) fn take(
         &mut self,
         store: &impl Store,
@@ -160,7 +160,7 @@ impl CapacityHold {
         } = *self;
         let (report, faults) = self.change(store, RESERVE_TRIES, |taken| {
             if cells <= held {
-                // What it needs less goes back; nobody asks whether it may keep the rest.
+                // A request that needs less than before gives the difference back, and keeps the rest without a check.
                 let after = capacity.settle(taken, priority, held, cells, since, now);
                 return (Some(after), Ok(after));
             }
@@ -231,7 +231,7 @@ impl CapacityHold {
         (self.cells > 0).then(|| self.gauge(self.left))
     }
 
-    /// The gauge as of `now`.
+    /// The gauge of what is left of the capacity as of `now`.
     #[must_use]
     pub fn metric(&self, store: &impl Store, now: Timestamp) -> Option<Metric> {
         let (bytes, _) = store.get(&capacity_key(&self.model)).ok()??;
@@ -244,7 +244,7 @@ impl CapacityHold {
         metrics::capacity((&self.tier).into(), (&self.model).into(), left)
     }
 
-    /// Changes what is taken by a pure step. What it reports; `None` if nothing could be written.
+    /// Changes what is taken by a pure step. Returns what the step reports; `None` if nothing could be written.
     fn change<T>(
         &self,
         store: &impl Store,
@@ -283,7 +283,7 @@ impl CapacityHold {
     }
 }
 
-/// The capacity of which the upstream told, if it did lately.
+/// The capacity that the upstream reported, if it did so lately.
 fn learned(
     store: &impl Store,
     model: &str,
@@ -294,8 +294,8 @@ fn learned(
     Learned::decode(&bytes).ok()?.capacity(reserved, now)
 }
 
-/// Takes in what an upstream says of its limit for a model, and that so much is `left` of it, whoever has used the rest. One try each:
-/// the next answer says it again.
+/// Stores the limit that an upstream reports for a model, and that so much is `left` of it, whoever has used the rest. Each write is tried
+/// only once, since the next answer reports the limit again.
 pub fn learn(store: &impl Store, model: &str, told: Learned, left: u64) -> StateFaults {
     let limit = replace(store, &learned_key(model), |bytes| {
         let before = bytes.and_then(|bytes| Learned::decode(bytes).ok());
@@ -324,8 +324,8 @@ fn replace(
     }
 }
 
-/// What is taken, and whether there were bytes that are none of ours. Nobody's spend is in them, so that they are only
-/// counted, and nothing is taken for taken.
+/// What is taken, and whether the bytes are corrupt. They contain no tenant's spend, so corrupt bytes are only counted, and the
+/// capacity is regarded as unused.
 fn read(bytes: Option<&[u8]>) -> (Taken, bool) {
     match bytes.map(Taken::decode) {
         None => (Taken::default(), false),

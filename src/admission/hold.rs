@@ -20,30 +20,30 @@ pub(super) struct LimitHold {
     held: Held,
 }
 
-/// What is held, by what the limit counts.
+/// What is held, by the kind of the limit.
 #[derive(Debug, PartialEq, Eq)]
 enum Held {
-    /// Of a budget. `None` where our state could not be had: what it used counts all the same.
+    /// On a budget. `None` if our own state was unavailable: what the request used is charged all the same.
     Budget(Option<Reservation>),
     /// Cells of a bucket of tokens.
     Tokens(u64),
     /// A cell of a bucket of requests.
     Request,
-    /// A slot.
+    /// A slot of a `concurrency` limit.
     Slot(Reservation),
 }
 
 /// What a request used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spent {
-    /// Of budgets and buckets of tokens.
+    /// What is charged on budgets and on buckets of tokens.
     pub(super) cost: Cost,
-    /// Whether it counts as a request: it was sent, whatever came of it.
+    /// Whether the request was sent: it counts on buckets of requests then, whatever its answer was.
     pub(super) is_sent: bool,
 }
 
 impl Spent {
-    /// By a request that is not sent.
+    /// What a request used that is not sent.
     pub(super) const NOTHING: Self = Self {
         cost: Cost::ZERO,
         is_sent: false,
@@ -55,11 +55,11 @@ impl Spent {
 pub(super) struct Need<'a> {
     /// Cells to take from buckets of tokens; `None` to take nothing from what bounds a rate.
     pub(super) cells: Option<u64>,
-    /// To reserve on budgets.
+    /// What to reserve on budgets.
     pub(super) reserve: Reserve,
-    /// The model that serves it.
+    /// The model that serves the request.
     pub(super) model: &'a str,
-    /// Through which child with a guaranteed share it comes.
+    /// The child with a guaranteed share through which the request comes, if any.
     pub(super) child: Option<ChildKey>,
 }
 
@@ -90,7 +90,7 @@ pub(super) fn hold(
     holdings
 }
 
-/// Writes down whose guaranteed shares are lent, after a request has changed something that came through this child.
+/// Updates how much of which guaranteed shares is lent, after a step for a request that came through this child.
 #[inline(never)]
 pub(super) fn balance(limits: &Limits, record: &mut Record, by: Option<ChildKey>, now: Timestamp) {
     let guarantees = &limits.guarantees;
@@ -143,7 +143,7 @@ fn hold_other(
     })
 }
 
-/// What is held where our state could not be had: nothing, and budgets are to know what it used.
+/// What is held if our own state is unavailable: nothing, but budgets are charged what the request used.
 pub(super) fn unreserved(
     limits: &Limits,
     model: &str,
@@ -192,7 +192,7 @@ pub(super) fn close(
                 settle(&mut record.others, key, reservation, used.cost, budget, now);
             }
         }
-        // Let through while our state could not be had: what it used counts all the same.
+        // The request was let through while our own state was unavailable: what it used is charged all the same.
         None if limits.budget.is_some() => {
             record.account.spend(child, used.cost, now);
         }
@@ -292,7 +292,7 @@ impl Holdings {
         }
     }
 
-    /// What of a cost is beyond what is held on the first budget, in its unit.
+    /// How much of a cost exceeds what is held on the first budget, in that budget's unit.
     pub(super) fn exceeded(&self, limits: &Limits, used: Cost) -> Option<(Unit, u64)> {
         let budget = limits.budgets().next()?;
         let of_others = || self.others.iter().find_map(LimitHold::budget);
@@ -308,7 +308,7 @@ impl Holdings {
         reservation.map_or(Cost::ZERO, Reservation::cost)
     }
 
-    /// Since when the oldest of what is held may expire.
+    /// The start of the oldest reservation that may expire.
     pub(super) fn since(&self) -> Option<Timestamp> {
         let others = self.others.iter().filter_map(LimitHold::reservation);
         let all = self.reservation.iter().chain(others);
@@ -338,8 +338,8 @@ fn budget(limits: &Limits, key: LimitKey) -> Option<&Budget> {
     limit.rule.budget()
 }
 
-/// The cells that a request takes from the bucket. One that would have been refused takes none: if it did, the bucket would
-/// never refill, and shadow mode would report refusals that came of nothing but itself.
+/// The cells that a request takes from the bucket. In shadow mode, a request that would have been refused takes none: if it did, the
+/// bucket would never refill, and shadow mode would report refusals that it had caused itself.
 pub(super) fn cells(estimate: &Estimate, shadow: Option<ShadowDecision>) -> Option<u64> {
     let takes = shadow.is_none_or(|would| would.admits());
     takes.then(|| estimate.cells())

@@ -22,29 +22,29 @@ pub struct Ledger<'a, S> {
     pub(crate) now: Timestamp,
     /// What went wrong with our own state so far, to be counted.
     pub faults: StateFaults,
-    /// Of whose shared budgets the store is to hear, and when, as of the last admission.
+    /// The tenants about whose shared budgets lines are due, and when, after the last admission.
     pub(super) due: Vec<(Tenant, Timestamp)>,
 }
 
-/// Where a record lies, and whose it must be.
+/// The key of a record, and the owner that the record must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) key: String,
-    /// As it is written into the record, where several may use the key one after the other.
+    /// The owner's hash in the record, if several owners may use the key one after the other.
     pub(crate) owner: u64,
 }
 
-/// What became of a step on a record.
+/// The result of a step on a record.
 pub(crate) enum Attempt<T> {
-    /// It was made: the record after it, as of now, and what the step reports.
+    /// The step was written: the record after the step, rolled forward to now, and what the step reports.
     Made(Box<Record>, T),
-    /// The slot is another tenant's by now, and nothing was written.
+    /// The slot belongs to another tenant by now, and nothing was written.
     SlotTaken,
     /// Other workers won every race, or the store does not answer.
     GivenUp,
 }
 
-/// How often a step is tried, and on what first.
+/// How often a step is tried, and the value on which it is tried first.
 pub(crate) struct Tries {
     pub(crate) most: u32,
     /// What was read a moment ago.
@@ -58,7 +58,7 @@ impl From<u32> for Tries {
 }
 
 impl<'a, S: Store> Ledger<'a, S> {
-    /// The record of `tenant`. `mode`: what is to be done where it cannot be had.
+    /// A ledger for the record of `tenant`. `mode`: what to do if the record is unavailable.
     pub fn new(store: &'a S, tenant: &'a Tenant, mode: FailureMode, now: Timestamp) -> Self {
         Self {
             store,
@@ -70,8 +70,8 @@ impl<'a, S: Store> Ledger<'a, S> {
         }
     }
 
-    /// Where the tenant's record lies. For a tenant that is not configured, the slot that it has, else the first
-    /// that is free, else the one that all others share.
+    /// The place of the tenant's record. For a tenant that is not configured, this is the slot that it has, or else the first
+    /// that is free, or else the one that all others share.
     ///
     /// Two workers that see a slot fall free at different moments may give one such tenant two slots; its limits then
     /// hold for each of them until one is idle. Configured tenants have their own key.
@@ -84,7 +84,7 @@ impl<'a, S: Store> Ledger<'a, S> {
             };
         }
         let place = |key: String| Place {
-            // The shared one is everybody's.
+            // The overflow slot has no owner.
             owner: if key == OVERFLOW_KEY { 0 } else { owner_of(id) },
             key,
         };
@@ -94,7 +94,7 @@ impl<'a, S: Store> Ledger<'a, S> {
             let record = bytes.and_then(|(bytes, _)| Record::decode(&bytes).ok());
             let is_free = match record {
                 Some(record) if record.owner == place.owner => {
-                    // The shared one is the last resort, even if others use it already.
+                    // The overflow slot is the last resort, even if others use it already.
                     return match place.owner {
                         0 => free.unwrap_or(place),
                         _ => place,
@@ -210,18 +210,17 @@ pub(crate) enum Writes {
     No,
 }
 
-/// What is under a key. Boxed, since records are moved about and large.
+/// What is stored under a key. Boxed, since records are large and moved often.
 pub(crate) enum Found {
     /// The record that was looked for, or a new one.
     Ours(Box<Record>),
-    /// A new record in the place of a value that is none.
+    /// A new record in place of a value that is not a record.
     Corrupt(Box<Record>),
-    /// Another one's record, in a slot that both may use.
+    /// Another owner's record, in a slot that both may use.
     Taken,
 }
 
-/// The record in `bytes`, or a new one in the place of none, of a corrupt one, and of one that another has left idle in a shared
-/// slot.
+/// The record in `bytes`; or a new record, if there is none, if it is corrupt, or if it is another owner's idle record in a shared slot.
 pub(crate) fn read(
     &Place { owner, .. }: &Place,
     limits: &Limits,
@@ -245,7 +244,7 @@ pub(crate) fn read(
     }
 }
 
-/// Rolls a record's windows over and refills its buckets, as far as the limits have them.
+/// Rolls a record forward to `now`: begins the windows and refills the buckets that the limits have.
 pub(crate) fn roll_forward(record: &mut Record, limits: &Limits, now: Timestamp) {
     if let Some(quota) = &limits.bucket {
         record.bucket = quota.refilled(record.bucket, now);
@@ -259,14 +258,14 @@ pub(crate) fn roll_forward(record: &mut Record, limits: &Limits, now: Timestamp)
     balance(limits, record, None, now);
 }
 
-/// A record in which nothing was used.
+/// A new record, in which nothing is used.
 pub(crate) fn fresh(limits: &Limits, now: Timestamp) -> Record {
     let mut record = Record::default();
     roll_forward(&mut record, limits, now);
     record
 }
 
-/// Whether nothing would be lost if the record were forgotten but what its tenant's requests taught.
+/// Whether deleting the record would lose nothing except what was learned from its tenant's requests.
 pub(crate) fn is_idle(limits: &Limits, mut record: Record, now: Timestamp) -> bool {
     roll_forward(&mut record, limits, now);
     let is_idle = |entry: &Entry| match &entry.state {

@@ -1,4 +1,4 @@
-//! What would be decided about a request, by the state as it is: nothing is reserved, and nothing written.
+//! The decision about a request by the present state: nothing is reserved, and nothing is written.
 
 use crate::admission::capacity;
 use crate::admission::ledger::{Ledger, fresh};
@@ -8,15 +8,15 @@ use crate::state::record::Record;
 use crate::state::store::Store;
 
 impl<S: Store> Ledger<'_, S> {
-    /// The tenant's record as of now; a new one where there is none.
+    /// The tenant's record, rolled forward to now; a new one if there is none.
     #[must_use]
     pub fn record_or_new(&self) -> Box<Record> {
         let record = self.record();
         record.unwrap_or_else(|| Box::new(fresh(self.tenant.limits(), self.now)))
     }
 
-    /// What the limits and the tiers' capacities would have done with a request. In shadow mode, too. `books`: the others that it is
-    /// charged on.
+    /// What the limits and the tiers' capacities would do with a request, even in shadow mode. `books`: the others' records on which the
+    /// request is charged.
     #[must_use]
     pub(crate) fn preview(
         &self,

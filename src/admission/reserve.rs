@@ -1,4 +1,4 @@
-//! Reserving: from all of the limits that apply to a request, or from none.
+//! Reserves what a request may cost: on all of the limits that apply to it, or on none.
 
 use crate::admission::books::{BooksResult, Shelf};
 use crate::admission::capacity::{self, CapacityResult};
@@ -54,10 +54,10 @@ impl Held {
     }
 }
 
-/// What became of taking from all that an admitted request is charged on.
+/// The result of taking from all books and capacities on which an admitted request is charged.
 enum Taken {
     All(Admission),
-    /// It is to be decided anew, by the books as they are now, or with this tier full.
+    /// The decision must be made again, with the books as they are now, or with this tier taken as full.
     Again(Admission, Short),
     Unknown(Admission),
 }
@@ -70,13 +70,13 @@ enum Short {
 }
 
 impl<S: Store> Ledger<'_, S> {
-    /// Takes from all limits that the request is charged on and from the tier's capacity, or from none, and says at which tier it
-    /// may leave. `shelf`: the books as they were read just now.
+    /// Takes from all limits on which the request is charged and from the tier's capacity, or from none. The outcome contains the tier
+    /// to which the request may be sent. `shelf`: the books as they were read just now.
     pub fn admit(&mut self, request: &Request<'_>, shelf: &Shelf) -> Outcome {
         let tenant = self.tenant;
         let mut newer = None;
         let mut rooms = self.rooms(request);
-        // Each time round one more of the tiers is known to be full, and none of those is chosen again.
+        // In each round one more tier is known to be full, and a full tier is not chosen again.
         let (mut others, mut again) = (0..rooms.len(), 0..BOOK_TRIES);
         let mut held = None;
         loop {
@@ -124,7 +124,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// Takes from the tenant's own limits alone, or from none: for a plan that is only tried.
+    /// Takes from all of the tenant's own limits, or from none, and from nobody else's: for a plan that is only tried.
     pub fn admit_alone(&mut self, request: &Request<'_>) -> Outcome {
         self.reserve(&request.alone(), None, &Shelf::default())
     }
@@ -136,7 +136,7 @@ impl<S: Store> Ledger<'_, S> {
         request: &Request<'_>,
         shelf: &Shelf,
     ) -> Taken {
-        // Without the tenant's state nothing is asked any more: what is used counts at the settlement.
+        // Without the tenant's state nothing else is checked: what the request used is charged at the settlement.
         if admission.record.is_some() {
             match self.take_books(&mut admission, request, shelf) {
                 BooksResult::Taken => {}
@@ -152,7 +152,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// Whether the tenant has spent all it may: known without reserving anything, before a request's body is there.
+    /// Whether the tenant has spent all that it may. This reserves nothing, and needs no request body.
     #[must_use]
     pub fn spent_out(&self) -> Option<Refused> {
         let limits = self.tenant.limits();
@@ -174,8 +174,8 @@ impl<S: Store> Ledger<'_, S> {
         })
     }
 
-    /// Takes from all of the tenant's limits, or from none, in the place of what is `held` by an admission that came to
-    /// nothing.
+    /// Takes from all of the tenant's limits, or from none, in place of what is `held` by an admission for which a tier or a book
+    /// had no room.
     fn reserve(
         &mut self,
         request: &Request<'_>,
@@ -192,7 +192,7 @@ impl<S: Store> Ledger<'_, S> {
                 Attempt::Made(record, verdict) => {
                     return self.outcome(place, request, record, verdict);
                 }
-                // What was held there is gone.
+                // What was held in that slot is gone.
                 Attempt::SlotTaken => held = None,
                 Attempt::GivenUp => return self.without_state(place, request, held, shelf),
             }
@@ -225,7 +225,7 @@ impl<S: Store> Ledger<'_, S> {
                 close(limits, record, &held.holdings, Spent::NOTHING, now);
             }
             if corrupt && mode == FailureMode::Deny && !limits.shadow {
-                // Refused once: the next request finds a record.
+                // This request is refused, but the next one finds a record.
                 return (Writes::Yes, (Verdict::Corrupt, None));
             }
             let verdict = decide_and_hold(tenant, request, record, now);
@@ -283,8 +283,8 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// What becomes of a request when our own state cannot be had. What is `held` for it stays held until it is settled or
-    /// expires.
+    /// The outcome of a request when our own state is unavailable. What is `held` for the request stays held until it is settled
+    /// or expires.
     fn without_state(
         &self,
         place: Place,
@@ -329,7 +329,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// What becomes of a request when the state of a book or of its tier's capacity cannot be had.
+    /// The outcome of a request when the state of a book or of its tier's capacity is unavailable.
     fn without_others(&mut self, mut admission: Admission) -> Outcome {
         match (self.mode, &mut admission.shadow) {
             (FailureMode::Allow, _) => Outcome::Admitted(admission),
@@ -411,7 +411,7 @@ impl<S: Store> Ledger<'_, S> {
     }
 }
 
-/// Decides by a record that is as of now, and reserves on it for what is admitted.
+/// Decides by a record that is rolled forward to now, and reserves on that record if the request is admitted.
 fn decide_and_hold(
     tenant: &Tenant,
     request: &Request<'_>,

@@ -1,4 +1,4 @@
-//! Settling: what a request used takes the place of what it held.
+//! Settles a request: replaces what the request held by what it used.
 
 use crate::admission::hold::{Spent, close};
 use crate::admission::ledger::{Attempt, Ledger, Place, Writes, roll_forward};
@@ -13,18 +13,18 @@ use crate::state::store::{StateFaults, Store};
 /// What a settled request has used, and what follows from that.
 #[derive(Clone, Copy, Debug)]
 pub struct Used<'a> {
-    /// What it cost.
+    /// What the request cost.
     pub cost: Cost,
-    /// Whether it was sent, so that it counts as a request.
+    /// Whether the request was sent, so that it counts on buckets of requests.
     pub is_sent: bool,
-    /// What it would have cost on each level of a [`crate::limits::pace::Burn`]; empty where no plan has pace.
+    /// What the request would have cost on each level of a [`crate::limits::pace::Burn`]; empty if no plan has pace.
     pub demand: &'a [Cost],
-    /// What it teaches.
+    /// What the estimates learn from the request.
     pub observation: Observation,
 }
 
 impl Used<'_> {
-    /// By a request that is not sent.
+    /// What a request used that is not sent.
     pub(crate) const NOTHING: Self = Self {
         cost: Cost::ZERO,
         is_sent: false,
@@ -39,7 +39,7 @@ impl Used<'_> {
         }
     }
 
-    /// Takes note of how fast is spent, for a plan with pace.
+    /// Takes note of the spend for the spend rate of a plan with pace.
     pub(super) fn note_burn(&self, limits: &Limits, record: &mut Record, now: Timestamp) {
         let burn = std::mem::take(&mut record.burn);
         if let Some(pace) = limits.pace {
@@ -49,10 +49,10 @@ impl Used<'_> {
 }
 
 impl<S: Store> Ledger<'_, S> {
-    /// Replaces what is held for a request by what it used, and keeps the tenant's record after it. Whether all records could be
-    /// written; those that could not are to be tried again.
+    /// Replaces what is held for a request by what it used, and keeps the tenant's record in `admission`. Returns whether all records
+    /// were written; if not, the caller tries again, for those that were not.
     ///
-    /// The window is not rolled over here: the reservation knows its own, and the configuration may have changed since.
+    /// The window is not rolled over here: a reservation knows its own window, and the configuration may have changed since.
     pub fn settle(&mut self, admission: &mut Admission, used: &Used<'_>) -> bool {
         if !admission.is_settled
             && let Some(record) = self.settle_own(admission, used)
@@ -60,7 +60,7 @@ impl<S: Store> Ledger<'_, S> {
             admission.record = Some(record);
             admission.is_settled = true;
         }
-        // Each has its own step, whatever became of the others'.
+        // Each record has its own step, which is made even if another one failed.
         self.settle_books(admission, used) && admission.is_settled
     }
 
@@ -83,7 +83,7 @@ impl<S: Store> Ledger<'_, S> {
         };
         match self.change_publishing(&admission.place, limits, SETTLE_TRIES, step, left) {
             Attempt::Made(record, ()) => Some(record),
-            // Its slot is another tenant's by now, and what was held in it is long gone.
+            // The slot belongs to another tenant by now, and what was held in it expired long ago.
             Attempt::SlotTaken => Some(Box::default()),
             Attempt::GivenUp => None,
         }
@@ -97,7 +97,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// Gives back all that is held for a request that is not sent. The tenant's record after it; `None` if it could not be written.
+    /// Gives back all that is held for a request that is not sent. Returns the tenant's record after that; `None` if it was not written.
     pub(super) fn give_back(&mut self, admission: &mut Admission) -> Option<Box<Record>> {
         self.give_back_books(admission);
         let record = self.settle_own(admission, &Used::NOTHING);
@@ -130,9 +130,9 @@ impl<S: Store> Ledger<'_, S> {
         });
         match attempt {
             Attempt::Made(_, renewed) => holdings.renew(renewed),
-            // In a window that has ended nothing is held any more, and the settlement must know.
+            // In a window that has ended nothing is held any more, and the settlement must know that.
             Attempt::SlotTaken => {}
-            // It is tried again with the next chunk.
+            // The renewal is tried again with the next chunk.
             Attempt::GivenUp => {
                 self.faults = StateFaults {
                     given_up: before.given_up,

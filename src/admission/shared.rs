@@ -1,4 +1,4 @@
-//! The part of an admission that concerns budgets which proxies share: it needs a slice, and the store is to be told.
+//! The part of an admission that concerns limits which proxies share: the request needs a slice, and lines to the store become due.
 
 use std::rc::Rc;
 
@@ -16,19 +16,19 @@ use crate::state::shared_budgets::{Asked, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::tenant::TenantId;
 
-/// A record whose shared budgets the store is to hear of.
+/// A record about whose shared limits a line to the store is due.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// Whose.
+    /// The tenant of the record.
     pub tenant: Tenant,
-    /// When.
+    /// When the line is due.
     pub due: Timestamp,
     /// The store.
     pub global: Rc<Global>,
 }
 
 impl<S: Store> Ledger<'_, S> {
-    /// What the store is to hear of the last admission.
+    /// The records about which lines are due after the last admission.
     pub fn take_watches(&mut self, global: Option<&Rc<Global>>) -> Vec<Watch> {
         let due = std::mem::take(&mut self.due);
         let watches = due.into_iter().filter_map(|(tenant, due)| {
@@ -41,8 +41,8 @@ impl<S: Store> Ledger<'_, S> {
         watches.collect()
     }
 
-    /// Whether none of the shared budgets that a request is charged on makes it wait, and until when they will not. Else they are asked
-    /// for, if `asks`; for so much, for all that is known.
+    /// Until when none of the shared limits on which a request is charged makes it wait; `None` if one does now. In that case, if `asks`,
+    /// requests slices from the store, for as much as the request costs as far as is known.
     pub(crate) fn first_slices(&mut self, cost: Cost, asks: bool) -> Option<Timestamp> {
         let payers: Vec<Tenant> = self.tenant.payers().collect();
         let mut until = Some(Timestamp::MAX);
@@ -53,7 +53,8 @@ impl<S: Store> Ledger<'_, S> {
         until
     }
 
-    /// Asks for so much, if `asks`: where a first request waits, or, of a request that this model serves, where there is no room.
+    /// Requests so much from the store, if `asks`: for limits where a first request waits, or, for a request that this model serves, for
+    /// limits without room.
     fn ask(
         &mut self,
         payer: &Tenant,
@@ -112,12 +113,12 @@ impl<S: Store> Ledger<'_, S> {
                 self.note_due(&payer.id, due);
                 until
             }
-            // Whatever it is, the admission says so.
+            // Whatever the cause is, the admission will report it.
             Attempt::SlotTaken | Attempt::GivenUp => Some(now),
         }
     }
 
-    /// Asks for more, in the shared budgets of those above, for a request that waits for them: what was told of them may be old.
+    /// Requests more of the parents' shared budgets for a request that they refused, since their last answers may be old.
     pub(super) fn parents_lacked(&mut self, request: &Request<'_>, refused: &Refused) {
         let (tenant, now) = (self.tenant, self.now);
         let (cost, _) = cost_at(tenant.limits(), request, refused.tier, &refused.record, now);
@@ -127,7 +128,7 @@ impl<S: Store> Ledger<'_, S> {
         }
     }
 
-    /// The store is to hear of the record of one who pays, at this time. `None`: it need not.
+    /// Notes when a line about this payer's record is due; `None`: none is due.
     pub(super) fn note_due(&mut self, whose: &TenantId, due: Option<Timestamp>) {
         let Some(due) = due else { return };
         if let Some((_, known)) = self.due.iter_mut().find(|(payer, _)| payer.id == *whose) {
@@ -138,14 +139,14 @@ impl<S: Store> Ledger<'_, S> {
     }
 }
 
-/// Makes all slices those of the present windows. Only of tenants that are configured: a client cannot make up accounts in the store.
+/// Moves all slices to the present windows. Only for tenants that are configured, so that a client cannot make up accounts in the store.
 pub(super) fn join(tenant: &Tenant, record: &mut Record, store: &impl Store, now: Timestamp) {
     if tenant.configured {
         join_as(&tenant.id, tenant.limits(), record, store, now);
     }
 }
 
-/// The same of one who pays and is configured.
+/// As [`join`], for any payer that is configured.
 pub(super) fn join_as(
     whose: &TenantId,
     limits: &Limits,
@@ -165,7 +166,7 @@ pub(super) fn join_as(
     }
 }
 
-/// The part of [`Ledger::ask`] that concerns buckets: until when none of them makes a request wait, and when the store is to hear of them.
+/// The part of [`Ledger::ask`] that concerns buckets. Returns until when none of them makes a request wait, and when the next line is due.
 fn ask_buckets(
     limits: &Limits,
     record: &mut Record,
@@ -195,13 +196,13 @@ fn ask_buckets(
     (until, due)
 }
 
-/// What follows for the record and the store from what was decided.
+/// What follows from a decision for the record and the store.
 pub(super) struct Noted {
     pub(super) writes: Writes,
     pub(super) due: Option<Timestamp>,
 }
 
-/// Takes note, for shared budgets, of what was decided about a request: what it reserved, or could not.
+/// Takes note, for shared limits, of the decision about a request: of what it reserved, or failed to reserve.
 pub(super) fn decided(
     limits: &Limits,
     request: &Request<'_>,
@@ -231,7 +232,7 @@ pub(super) fn decided(
     note(limits, record, request.model_at(tier), asked, now)
 }
 
-/// The same of a request whose cost is known better now: when the store is to hear of it.
+/// As [`decided`], for a request whose cost is known more exactly now. Returns when the next line is due.
 pub(super) fn amended(
     limits: &Limits,
     request: &Request<'_>,
@@ -257,7 +258,7 @@ pub(super) fn amended(
     note(limits, record, request.model_at(tier), asked, now).due
 }
 
-/// Takes note, for shared budgets, of a request that this model serves.
+/// Takes note, for shared limits, of a request that this model serves.
 pub(super) fn note(
     limits: &Limits,
     record: &mut Record,

@@ -1,9 +1,10 @@
-//! Where a subject's record lies: in the slot that it has, or is given now, else where all stand for whom there is none.
+//! The place of a subject's record: the slot that the subject has or is given now, or else the overflow key, which all subjects without a
+//! slot share.
 //!
-//! A tenant's table is changed by compare-and-swap like any record, so that a subject has one slot, whichever worker it comes to first.
-//! A slot is given to another only if its record has nothing that counts. Between the look at that record and the change of the table the
-//! former owner may come back; then it has a record and no place in the table, is given another slot, and its limits hold for each of the
-//! two until the old one is idle. Nobody else's do.
+//! A tenant's table is changed by compare-and-swap like any record, so a subject has only one slot, whichever worker sees it first. A slot
+//! is given to another subject only if nothing in its record counts any more. Between the check of that record and the change of the table
+//! the former owner may come back. It then has a record and no place in the table, is given another slot, and its limits apply to each of
+//! the two records separately until the old one is idle. No other subject is affected.
 
 use std::time::Duration;
 
@@ -17,14 +18,14 @@ use crate::state::record::Record;
 use crate::state::store::{Store, Write, update};
 use crate::state::subjects::{ALL_SUBJECTS, COUNT_KEY, STRANGERS_SUBJECTS, Seat, Table};
 
-/// Tries to give a subject a slot, and slots that are looked at to find one that is free.
+/// How often giving a subject a slot is tried, and how many slots are checked to find a free one.
 const TRIES: u32 = 4;
 
-/// A slot that was just given is nobody else's for so long, although nothing is in it yet.
+/// For so long, a slot that was just given is not given to another subject, although nothing is in it yet.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Where the record of a subject with these limits lies, and in which slot. `not`: the slot that it has by the table, but where there is
-/// another's record.
+/// The place of the record of a subject with these limits, and its slot. `not`: a slot that the subject has by the table, but that contains
+/// another subject's record.
 pub(super) fn find(
     store: &impl Store,
     seat: &Seat,
@@ -53,7 +54,7 @@ fn seated(
     not: Option<usize>,
     now: Timestamp,
 ) -> Option<usize> {
-    // A new slot is counted before it is in the table.
+    // A new slot is counted before it is added to the table.
     let mut is_counted = false;
     let mut seated = None;
     for _ in 0..TRIES {
@@ -97,7 +98,7 @@ fn seated(
     seated
 }
 
-/// A slot of the table in which nothing counts any more. Those that only seemed so are noted.
+/// A slot of the table in which nothing counts any more. Slots that only seemed free are marked as taken.
 fn free(
     store: &impl Store,
     seat: &Seat,
@@ -126,7 +127,7 @@ fn is_free(store: &impl Store, key: &str, limits: &Limits, now: Timestamp) -> bo
     }
 }
 
-/// When all that is used now is forgotten at the earliest.
+/// The earliest time at which nothing counts any more of what is used now.
 fn busy_until(limits: &Limits, now: Timestamp) -> Timestamp {
     let ends = limits.others.iter().map(|limit| match &limit.rule {
         Rule::Budget(budget) => budget.period.at(now).end,
@@ -136,13 +137,13 @@ fn busy_until(limits: &Limits, now: Timestamp) -> Timestamp {
     ends.fold(now.plus(GRACE), Timestamp::max)
 }
 
-/// How long an empty bucket takes to be full.
+/// How long an empty bucket takes to fill.
 fn refill(quota: &Quota, now: Timestamp) -> Duration {
     let empty = quota.charge(Bucket::default(), quota.burst.get(), now);
     quota.until_full(empty, now)
 }
 
-/// Counts one more slot of the process, if there may be one.
+/// Counts one more slot of the process. Returns whether there may be one more.
 fn count(store: &impl Store, seat: &Seat) -> bool {
     let most = match seat.configured {
         true => ALL_SUBJECTS,
@@ -158,7 +159,7 @@ fn count(store: &impl Store, seat: &Seat) -> bool {
     update(store, COUNT_KEY, TRIES, step).is_ok_and(|updated| updated.report)
 }
 
-/// Takes that back. Where it cannot be, there is one slot less than there might be.
+/// Reverts [`count`]. If that fails, the process can have one slot less from then on.
 fn uncount(store: &impl Store) {
     let step = |bytes: Option<&[u8]>| Write {
         value: Some(counted(bytes).saturating_sub(1).to_le_bytes().to_vec()),
@@ -221,7 +222,7 @@ mod tests {
         find(store, seat, limits, None, now).1
     }
 
-    /// As many as a flood has; in a build that checks everything, a part of them.
+    /// As many subjects as a flood has; fewer in a build that checks everything.
     #[cfg(not(target_arch = "wasm32"))]
     const FLOOD: u32 = if cfg!(debug_assertions) {
         50_000
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(slot(&store, &seat("acme", true, 1), &limits, NOW), Some(1));
         assert_eq!(slot(&store, &seat("acme", true, 2), &limits, NOW), None);
         assert_eq!(slot(&store, &seat("globex", true, 0), &limits, NOW), None);
-        // Its own are used anew.
+        // The tenant's own slots are used again.
         let tomorrow = NOW.plus(Duration::from_secs(86_400));
         assert_eq!(
             slot(&store, &seat("acme", true, 2), &limits, tomorrow),

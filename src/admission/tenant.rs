@@ -20,35 +20,35 @@ use crate::tenant::TenantId;
 /// Who pays for a request, and by which rules.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// Whose budget it is.
+    /// The tenant whose budget pays.
     pub id: TenantId,
     /// What the tenant may use.
     pub plan: Rc<Plan>,
     /// Whether the tenant is in the configuration, so that it has a key and metrics of its own.
     pub configured: bool,
-    /// Whose limits count its requests, too.
+    /// The tenant above it, whose limits count its requests, too.
     pub parent: Option<Rc<Parent>>,
-    /// Whom else the limits count, each with the place of its kind among the configured ones.
+    /// The subjects that the limits count besides, each with the index of its kind in the configuration.
     pub subjects: Vec<(usize, SubjectId)>,
 }
 
-/// A book that a request is charged on, beside its tenant's own record.
+/// A book on which a request is charged besides its tenant's own record.
 pub(crate) struct BookOf<'a> {
     pub(crate) payer: Payer,
     pub(crate) limits: &'a Limits,
     pub(crate) whose: Whose<'a>,
     /// Through which child with a guaranteed share its tenant's requests come to it.
     pub(crate) child: Option<ChildKey>,
-    /// Its limits count, and do nothing else.
+    /// Its limits count, but refuse nothing (shadow mode).
     pub(crate) looks_on: bool,
 }
 
-/// Whose book it is.
+/// The owner of a book.
 #[derive(Clone, Copy)]
 pub(crate) enum Whose<'a> {
     Parent(&'a TenantId),
     Subject {
-        /// Whose limits count it, and whether that one is configured.
+        /// The tenant whose limits count the subject, and whether that tenant is configured.
         tenant: (&'a TenantId, bool),
         kind: &'a Name,
         id: SubjectId,
@@ -64,7 +64,7 @@ struct Level<'a> {
 }
 
 impl<'a> BookOf<'a> {
-    /// The book, its state being in this record.
+    /// The book, with its state from this record.
     pub(crate) fn with<'b>(&self, record: &'b Record) -> Book<'b>
     where
         'a: 'b,
@@ -80,7 +80,7 @@ impl<'a> BookOf<'a> {
 }
 
 impl Tenant {
-    /// Fields of the access log for whose request it is.
+    /// The access log's fields that identify the tenant.
     pub fn identified(&self) -> impl Iterator<Item = Field> {
         log_fields::identified(self.id.name(), Some(&self.plan.name))
     }
@@ -98,12 +98,12 @@ impl Tenant {
         &self.plan.limits
     }
 
-    /// The kinds of subjects that the limits count, its own first. A kind may be there more than once.
+    /// The kinds of subjects that the limits of the tenant and of its parents count, the tenant's own first. A kind may occur repeatedly.
     pub(crate) fn counted(&self) -> impl Iterator<Item = &SubjectLimits> {
         self.levels().flat_map(|level| &level.limits.subjects)
     }
 
-    /// The books that its requests are charged on besides, always in the same order.
+    /// The books on which the tenant's requests are charged besides its own record, always in the same order.
     pub(crate) fn books(&self) -> impl Iterator<Item = BookOf<'_>> {
         let is_tried = self.limits().shadow;
         self.levels().flat_map(move |level| {
@@ -133,7 +133,7 @@ impl Tenant {
         })
     }
 
-    /// The child of a parent through which its requests come to it, if that has a guaranteed share.
+    /// The child of a parent through which the tenant's requests come to that parent, if that child has a guaranteed share.
     #[inline(never)]
     fn child_of(&self, parent: &TenantId, limits: &Limits) -> Option<ChildKey> {
         if limits.guarantees.is_empty() {
@@ -166,7 +166,7 @@ impl Tenant {
         }))
     }
 
-    /// The tenant as a plan sees it that is tried on its requests: with an account of its own, and nobody above or below it.
+    /// The tenant with a plan that is tried on its requests: with an account of its own, and without parents or subjects.
     pub(crate) fn trying(&self, plan: &Rc<Plan>) -> Self {
         Self {
             id: self.id.trying(&plan.name),
@@ -177,7 +177,7 @@ impl Tenant {
         }
     }
 
-    /// All who pay, as tenants, its own first.
+    /// All who pay for the tenant's requests, as tenants: the tenant itself, then its parents.
     pub(crate) fn payers(&self) -> impl Iterator<Item = Self> {
         let above = self.books().filter_map(|book| match book.whose {
             Whose::Parent(parent) => self.payer(parent),
@@ -203,19 +203,19 @@ impl Tenant {
             })
     }
 
-    /// Whether anyone paces what they spend.
+    /// Whether the plan of anyone who pays has pace.
     pub(crate) fn has_pace(&self) -> bool {
         let mut books = self.books();
         self.limits().pace.is_some() || books.any(|book| book.limits.pace.is_some())
     }
 
-    /// The same with their records, in the same order.
+    /// The books with their records, in the order of [`Tenant::books`].
     pub(crate) fn with_records<'a>(&'a self, records: &'a [Record]) -> Vec<Book<'a>> {
         let all = self.books().zip(records);
         all.map(|(of, record)| of.with(record)).collect()
     }
 
-    /// All budgets that its requests are charged on, its own first.
+    /// All budgets on which the tenant's requests are charged, its own first.
     pub(crate) fn budgets(&self) -> impl Iterator<Item = &Budget> {
         let others = self.books().flat_map(|book| book.limits.budgets());
         self.limits().budgets().chain(others)
