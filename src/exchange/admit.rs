@@ -1,4 +1,4 @@
-//! The decision about a request: once its model is known, and once more when its body is complete.
+//! The decision about a request: made once its model is known, and amended when its body is complete.
 
 use crate::admission::ledger::Ledger;
 use crate::admission::{Amended, Outcome, Refused};
@@ -58,7 +58,7 @@ impl RequestBody {
         let books = shelf.books(&self.tenant);
         request.conditions.books = &books;
         let mut outlook = Outlook::of(&self.pressed, self.credential, &mut request, store, now);
-        // Last, since all else decides whether the request can be a probe.
+        // This comes last, since whether the request can be a probe depends on everything before.
         let answer = answer(&self.endpoint, self.may_stream(&parsed.facts));
         request.conditions.slow = sla::slow(&mut ledger, &request, answer);
         outlook.try_one(&mut ledger, &mut request);
@@ -112,7 +112,7 @@ impl RequestBody {
         Ok(Step::of(faults).watching(watches).reporting(answered))
     }
 
-    /// The body is complete, but was admitted earlier: what it may cost is known better now.
+    /// Amends the reservation of a request that was admitted before its body was complete: its cost is known more exactly now.
     pub(super) fn amend(
         &mut self,
         config: &Config,
@@ -169,7 +169,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether the request names a model that its plan does not allow, also as one that may answer in place of another.
+    /// Whether the request names a model that its plan does not allow, be it as the model or as one that may answer in its place.
     fn is_barred(&self, parsed: &Parsed) -> bool {
         let limits = &self.tenant.plan.limits;
         limits.models.is_some()
@@ -178,7 +178,7 @@ impl RequestBody {
                     .any(|name| !limits.allows(&name)))
     }
 
-    /// A request for a model that its plan does not allow.
+    /// Refuses a request for a model that its plan does not allow.
     fn bar(&self, model: &str, now: Timestamp) -> Box<Step> {
         let models = self.tenant.plan.limits.models.as_deref();
         let denial = Denial::ModelNotAllowed(models.unwrap_or_default());
@@ -194,7 +194,7 @@ impl RequestBody {
         self.deny(denial, Some(about), StateFaults::default(), now)
     }
 
-    /// A request that a limit refuses.
+    /// Answers a request that a limit refuses.
     fn refused(
         &self,
         request: &Request<'_>,
@@ -214,7 +214,7 @@ impl RequestBody {
         self.deny(Denial::Limit(refused.refusal), Some(about), faults, now)
     }
 
-    /// A request that is refused because bursar's own state is unavailable.
+    /// Refuses a request because bursar's own state is unavailable.
     fn unavailable(&self, faults: StateFaults, now: Timestamp) -> Box<Step> {
         self.deny(Denial::Unavailable, None, faults, now)
     }
@@ -243,7 +243,7 @@ impl RequestBody {
         };
         match refused(&response) {
             Some(exit) => {
-                // It was answered before it ended.
+                // The request was answered before it ended.
                 admitted.wait = None;
                 admitted.settle(config, store, exit, now)
             }
@@ -254,7 +254,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether its answer may be a stream. A request that must be decided before its body says so counts as one.
+    /// Whether the answer may be a stream. If the decision must be made before the body shows that, the answer is taken for a stream.
     fn may_stream(&self, facts: &Facts) -> bool {
         facts.stream || !self.is_complete()
     }
@@ -296,14 +296,14 @@ impl RequestBody {
         self.named.or_else(|| messages?.id())
     }
 
-    /// Bytes of the body that are announced but have not arrived.
+    /// How many bytes of the body are announced but have not arrived.
     fn unread_bytes(&self) -> u64 {
         let length = self.length.unwrap_or(0);
         length.saturating_sub(self.scanner.offset())
     }
 
-    /// What the request may cost, by what was read of it. While the body is incomplete an output limit may still come, so none is
-    /// assumed: when it comes, it is reserved before the last byte is forwarded.
+    /// What the request may cost, by the part of it that was read. While the body is incomplete, an output limit may still come, so none
+    /// is assumed: if one comes, it is reserved before the last byte is forwarded.
     fn estimate(&self, facts: &Facts) -> Estimate {
         let is_complete = self.is_complete();
         Estimate {

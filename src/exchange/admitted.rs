@@ -1,4 +1,4 @@
-//! An admitted request: what serves it, and what is reported about it.
+//! An admitted request: the tier and model that serve it, and what is reported about it.
 
 use crate::admission::Admission;
 use crate::admission::tenant::Tenant;
@@ -29,32 +29,32 @@ pub(super) struct Admitted {
     /// The requested model.
     pub(super) requested_model: Name,
     pub(super) facts: Facts,
-    /// Tier that serves, by name.
+    /// Name of the tier that serves.
     pub(super) tier: Label,
     /// Model that serves.
     pub(super) model: Name,
-    /// Price of the tier that serves, and of the requested one.
+    /// Price of the tier that serves, then that of the requested tier.
     pub(super) price: Option<Price>,
     pub(super) asked_price: Option<Price>,
-    /// Tokens that each answer may have, where the request allowed more.
+    /// Tokens that each answer may have, if the request allowed more.
     pub(super) limited_to: Option<u64>,
     /// The upstream accepts a request for a stream's usage.
     pub(super) asks_usage: bool,
-    /// It is a stream that does not report its usage, and usage could not be requested.
+    /// The answer is a stream that does not report its usage, and usage could not be requested.
     pub(super) is_unasked: bool,
-    /// Usage was requested on the client's behalf, so that what comes only for that is removed.
+    /// Usage was requested on the client's behalf, so events that come only for that reason are removed from the answer.
     pub(super) drops_usage: bool,
-    /// What would have been done with it, in shadow mode.
+    /// In shadow mode, what would have been done with the request.
     pub(super) shadow: Option<Shadow>,
-    /// The same by each of the plans that are tried on it.
+    /// What each of the plans that are tried on the request would have done.
     pub(super) trials: Vec<Trial>,
-    /// The messages that are trimmed from its conversation, and the edits of the body that remove them.
+    /// The messages that are removed from the request's conversation, and the edits of the body that remove them.
     pub(super) trimmed: Option<Trimmed>,
-    /// The response, once its headers were seen.
+    /// The reader of the response, once its headers have arrived.
     pub(super) reader: Option<UsageReader>,
     /// The wait for the first byte of the answer, while it is measured.
     pub(super) wait: Option<Wait>,
-    /// What its answer says of the upstream.
+    /// What the answer shows about the upstream.
     pub(super) upstream: Upstream,
     pub(super) is_settled: bool,
 }
@@ -94,7 +94,7 @@ impl Admitted {
         let asks_usage = serving.is_none_or(|tier| tier.asks_usage);
         Self {
             asks_usage,
-            // Until the body is complete, it may still be requested.
+            // Until the body is complete, the client itself may still request usage.
             drops_usage: facts.hides_usage && asks_usage && endpoint.may_be_asked(),
             endpoint,
             tier: tier_name(request, tier),
@@ -119,7 +119,7 @@ impl Admitted {
         }
     }
 
-    /// Another model serves than the requested one.
+    /// Whether another model serves than the requested one.
     pub(super) fn is_changed(&self) -> bool {
         self.model != self.requested_model
     }
@@ -143,7 +143,7 @@ impl Admitted {
         edits
     }
 
-    /// The body is complete: whether its output was limited is reported.
+    /// Notes, for the reports, whether the request's output was limited. To be called once the body is complete.
     pub(super) fn note_limit(&mut self, body: &Scanner) {
         let most = self.admission.most_output;
         let wire = self.endpoint.wire;

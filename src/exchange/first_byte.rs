@@ -1,8 +1,8 @@
-//! How long a request waits for the first byte of its answer, from its own last byte on, where that is measured.
+//! How long a request waits for the first byte of its answer, measured from its own last byte, for tiers where that is measured.
 //!
-//! The wait begins at the request's end, white space after its JSON included: an upstream waits for all that was announced,
-//! and a client that sends it late does not make the upstream slow. It ends at the first byte of the answer itself (see
-//! [`UsageReader::has_begun`]): a stream's headers come at once, whenever its first event does.
+//! The wait begins at the request's end, white space after its JSON included: an upstream waits for all that was announced, and a
+//! client that sends it late must not make the upstream look slow. The wait ends at the first byte of the answer itself (see
+//! [`UsageReader::has_begun`]), since the headers of a stream may come long before its first event.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::report::metrics;
 use crate::state::store::Store;
 
 impl Admitted {
-    /// All of the request is here.
+    /// Begins the wait: the whole request has arrived.
     pub(super) fn begin_wait(&mut self, now: Timestamp) {
         // No client waits for an answer that is fetched later.
         self.wait = self.wait.take().filter(|_| !self.facts.is_deferred);
@@ -28,7 +28,7 @@ impl Admitted {
         }
     }
 
-    /// The answer begins.
+    /// Ends the wait: the answer begins.
     pub(super) fn end_wait(&mut self, store: &impl Store, now: Timestamp) -> Step {
         self.waited(store, Some, now)
     }

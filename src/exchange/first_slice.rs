@@ -1,4 +1,4 @@
-//! The first request on a budget or a bucket that proxies share, of which this proxy has nothing yet: it waits for a moment.
+//! Makes a request wait for a moment if it is the first one on a shared budget or bucket of which this proxy has nothing yet.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,10 +16,11 @@ use crate::estimate::learn::{BytesPerToken, PRIOR_ANSWER};
 use crate::state::store::Store;
 use crate::tenant::TenantId;
 
-/// How long a request waits at the most.
+/// How long a request waits at most.
 pub const LONGEST: Duration = Duration::from_millis(250);
 
-/// Tenants that need not be looked at, in this worker: they were heard of in this window. As many as are configured.
+/// Tenants whose requests need not wait, in this worker, since the store has answered about them in this window. At most as many as are
+/// configured.
 #[derive(Clone, Debug, Default)]
 pub struct Warm(Rc<RefCell<HashMap<TenantId, Timestamp, NameHashing>>>);
 
@@ -37,8 +38,8 @@ impl Warm {
     }
 }
 
-/// What the store must be sent before a waiting request can be forwarded; `None`: it does not wait. `length`: of its body. `since`: when
-/// its wait began.
+/// The records about which lines must be sent before a waiting request can be forwarded; `None` if the request does not wait. `length`:
+/// that of its body. `since`: when its wait began.
 pub(super) fn awaited(
     config: &Config,
     warm: &Warm,
@@ -49,13 +50,13 @@ pub(super) fn awaited(
     now: Timestamp,
 ) -> Option<Vec<Watch>> {
     let is_late = since.is_some_and(|since| now.since(since) >= LONGEST);
-    // Ids that are not configured have no part of shared budgets, and could be made up to fill the memory.
+    // Tenants that are not configured have no part of shared budgets, and made-up ids could fill the memory.
     let is_shared = config.global.is_some() && tenant.configured && !tenant.limits().shadow;
     if !is_shared || is_late || warm.has(&tenant.id, now) {
         return None;
     }
     let mut ledger = Ledger::new(store, tenant, config.failure_mode, now);
-    // The model is not known, nor what it may answer.
+    // Neither the model nor the length of its answer is known yet.
     let likely = Estimate {
         body_bytes: length.unwrap_or_default(),
         bytes_per_token: BytesPerToken::PRIOR,

@@ -1,4 +1,4 @@
-//! The request's body is forwarded, changed where it must be, and its headers with it.
+//! Forwards the request's body, changed where it must be, and the headers with it.
 
 use crate::body::rewrite::{Edit, StreamRewriter, new_length};
 use crate::exchange::request_body::{Body, RequestBody};
@@ -41,7 +41,7 @@ impl RequestBody {
                 if !edits.is_empty() {
                     step.body = BodyChange::Edit(edits);
                 }
-                // Only white space can follow; it is forwarded.
+                // Only white space can follow, which is forwarded.
                 let mut passing = StreamRewriter::default();
                 passing.skip(self.scanner.offset());
                 self.body = Body::Passing(passing);
@@ -68,7 +68,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// What the decision changes in the request's headers.
+    /// The changes of the request's headers that follow from the decision.
     pub(super) fn decided_headers(&self) -> Vec<HeaderChange> {
         let Some(sent) = &self.sent else {
             return Vec::new();
@@ -95,7 +95,7 @@ impl RequestBody {
         let gone = self.gone();
         self.asks_usage |= asking.as_ref().is_some_and(|edit| edit.start >= gone);
         let mut edits: Vec<Edit> = Vec::new();
-        // A few, most of them in order.
+        // There are only a few edits, most of them in order.
         let mut add = |edit: Edit| {
             let place = edits.partition_point(|other| other.start <= edit.start);
             edits.insert(place, edit);

@@ -15,7 +15,7 @@ impl HeldBytes {
     }
 }
 
-/// One request's share: given back when the request is dropped, whatever ended it.
+/// One request's share of that memory, given back when the request is dropped, whatever ended it.
 #[derive(Debug)]
 pub(super) struct Share {
     all: HeldBytes,
@@ -30,12 +30,12 @@ impl Share {
         }
     }
 
-    /// How many bytes it may take, if all requests together may take `most`.
+    /// How many bytes this request may take, if all requests together may take `most`.
     pub(super) fn room(&self, most: u64) -> u64 {
         most.saturating_sub(self.all.total().saturating_sub(self.own))
     }
 
-    /// Sets the share, in bytes.
+    /// Sets this request's share, in bytes.
     pub(super) fn set(&mut self, own: u64) {
         let others = self.all.total().saturating_sub(self.own);
         self.all.0.set(others.saturating_add(own));

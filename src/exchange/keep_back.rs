@@ -1,4 +1,4 @@
-//! Which part of a request's body is kept back, and for how long: what may still have to be changed, within the limits on memory.
+//! Which part of a request's body is kept back, and for how long: the part that may still have to be changed, within the memory limits.
 
 use crate::config::Config;
 use crate::exchange::request_body::{Body, Parsed, RequestBody};
@@ -33,7 +33,7 @@ impl RequestBody {
         self.room() < self.most_kept && self.may_depend(config, parsed)
     }
 
-    /// How many bytes of it may be kept back now: the smaller of the request's limit and what is left of the worker's.
+    /// How many bytes of the body may be kept back now: the smaller of the request's limit and the rest of the worker's limit.
     pub(super) fn room(&self) -> u64 {
         let messages = self
             .messages
@@ -43,7 +43,7 @@ impl RequestBody {
         self.most_kept.min(left)
     }
 
-    /// Bytes that it takes of the worker's memory.
+    /// How many bytes of the worker's memory the request takes.
     pub(super) fn takes(&self) -> u64 {
         let kept = match &self.body {
             Body::Held => 0,
@@ -82,7 +82,7 @@ impl RequestBody {
     }
 
     /// Start of the first value that may still have to be changed: the model and the messages until the admission, an output
-    /// limit until it is known how far it is lowered, and stream options until it is known whether it is a stream.
+    /// limit until it is known how far it is lowered, and stream options until it is known whether the answer is a stream.
     pub(super) fn first_kept(&self) -> Option<u64> {
         let limits = self.endpoint.wire.output_limits();
         let (model, may_lower) = match &self.sent {
@@ -121,8 +121,8 @@ impl RequestBody {
         }
     }
 
-    /// Start of the stream options, if a request for usage may still have to be added to them: until it is known whether it is a
-    /// stream, and until the admission if only some tiers accept such a request.
+    /// Start of the stream options, if a request for usage may still have to be added to them: until it is known whether the answer
+    /// is a stream, and until the admission if only some tiers accept such a request.
     fn asked_at(&self) -> Option<u64> {
         let wire = self.endpoint.wire;
         let depends = self.sent.is_none() && !self.always_asks;

@@ -1,4 +1,4 @@
-//! Conversations that stay where they are: which one a request belongs to, where it was served, and where it is now.
+//! Conversations that stay at their tier: which conversation a request belongs to, where it was served, and where it is served now.
 
 use crate::admission::Admission;
 use crate::admission::ledger::Ledger;

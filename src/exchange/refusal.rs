@@ -1,4 +1,4 @@
-//! A refused request: what is answered, counted and logged.
+//! A refused request: its answer, and what is counted and logged.
 
 use crate::admission::Refused;
 use crate::admission::tenant::Tenant;
@@ -33,7 +33,7 @@ pub(super) struct About<'a> {
 }
 
 impl<'a> About<'a> {
-    /// For a request that was refused before it was read.
+    /// What is known about a request that was refused before it was read.
     pub(super) fn early(refused: &'a Refused) -> Self {
         Self {
             record: Some(&refused.record),
@@ -47,7 +47,7 @@ impl<'a> About<'a> {
     }
 }
 
-/// Refuses a request, with all headers that there are; [`leave_out`] takes away those that the operator does not want.
+/// Refuses a request, with all headers that are known; [`leave_out`] removes those that the operator does not want.
 pub(super) fn refuse(
     wire: &dyn Wire,
     denial: Denial<'_>,

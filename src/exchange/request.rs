@@ -29,7 +29,7 @@ pub(super) enum Identified<'a> {
 }
 
 impl Exchange {
-    /// The request's headers are here. `is_end`: nothing follows them.
+    /// Handles the request's headers. `is_end`: nothing follows them.
     pub fn request_headers(
         &mut self,
         request: &Headers,
@@ -130,8 +130,8 @@ impl Exchange {
         }
     }
 
-    /// Refuses a tenant that has nothing left, before the body arrives. Later, part of the request would be forwarded already, or
-    /// its body would have waited for nothing.
+    /// Refuses the request of a tenant that has nothing left, before the body arrives. Later, part of the request would already have
+    /// been forwarded, or the client would have sent its body for nothing.
     fn refuse_spent(
         &self,
         endpoint: &Endpoint,
@@ -183,8 +183,8 @@ impl Exchange {
         )
     }
 
-    /// The request's body ends without another byte. Returns whether that is all: if not, [`Exchange::request_body`] must be
-    /// called.
+    /// Handles the end of the request's body, if no more bytes come. Returns whether that is all: if not, the caller must call
+    /// [`Exchange::request_body`].
     pub fn end_request(&mut self) -> bool {
         let Stage::RequestBody(reading) = &mut self.stage else {
             return false;
@@ -196,7 +196,7 @@ impl Exchange {
         true
     }
 
-    /// The next bytes of the request's body.
+    /// Handles the next bytes of the request's body.
     pub fn request_body(
         &mut self,
         chunk: &[u8],
@@ -239,7 +239,7 @@ impl Exchange {
         }
     }
 
-    /// The request ends with trailers, after its body. The headers of the step are the trailers'.
+    /// Handles the end of a request that has trailers after its body. The step's header changes apply to the trailers.
     pub fn request_trailers(
         &mut self,
         trailers: &Headers,
@@ -293,10 +293,10 @@ impl Exchange {
     }
 }
 
-/// Whom the limits that the request is charged on count, as far as it shows them.
+/// The subjects that the request's limits count, as far as the request names them.
 ///
 /// # Errors
-/// It must show one, and does not.
+/// If the request must name a subject, and names none.
 pub(super) fn subjects<'a>(
     config: &'a Config,
     tenant: &Tenant,

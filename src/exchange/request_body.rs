@@ -27,19 +27,19 @@ pub(super) struct RequestBody {
     pub(super) scanner: Scanner,
     /// Reads the conversation, where it is needed. Boxed, since it rarely is.
     pub(super) messages: Option<Box<MessageReader>>,
-    /// Some tier may shorten it.
+    /// Some tier may shorten the conversation.
     pub(super) trims: bool,
     /// The conversation may have to stay at its tier, and no header names the conversation.
     pub(super) names: bool,
-    /// The conversation's name in a header.
+    /// The conversation that a header names.
     pub(super) named: Option<conversation::ConversationId>,
-    /// What its worker knows of upstreams that refuse.
+    /// What the worker knows about upstreams that refuse requests.
     pub(super) pressed: PressureView,
-    /// By what the provider knows its caller; 0 where it does not matter.
+    /// Identifies the credential by which the provider knows its caller; 0 if that does not matter.
     pub(super) credential: u64,
     /// The length that the client announced, if it did.
     pub(super) length: Option<u64>,
-    /// The length that was announced to the upstream for a passing body, if it was.
+    /// The length that was announced to the upstream for a passing body, if one was.
     pub(super) promised: Option<u64>,
     pub(super) body: Body,
     /// A stream's usage may be requested, whichever tier serves.
@@ -57,13 +57,13 @@ pub(super) struct RequestBody {
     pub(super) most_held: u64,
     /// This request's share of the latter.
     pub(super) share: Share,
-    /// What was read of it, while the admission waits for more.
+    /// The part of the request that was read, while the admission waits for more.
     pub(super) asked: Option<Parsed>,
     /// The admission, once `model` was read.
     pub(super) sent: Option<Box<Admitted>>,
     /// Headers of a response that came before the admission.
     pub(super) early: Option<Headers>,
-    /// In shadow mode: why it would have been refused, where that was before its admission.
+    /// In shadow mode: why the request would have been refused, if that was before its admission.
     pub(super) unread: Option<Shadow>,
 }
 
@@ -71,12 +71,12 @@ pub(super) struct RequestBody {
 /// for longer bodies.
 const LONG: u64 = 32 * 1_024;
 
-/// How the body is forwarded.
+/// When the body is forwarded.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// Once it is complete.
+    /// Once the body is complete.
     Held,
-    /// While it is read.
+    /// While the body is read.
     Passing(StreamRewriter),
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Parsed {
 }
 
 impl RequestBody {
-    /// A request of which only the headers arrived. `length`: what they announce.
+    /// A request of which only the headers have arrived. `length`: the length that they announce.
     pub(super) fn new(
         config: &Config,
         held: &HeldBytes,
@@ -105,7 +105,7 @@ impl RequestBody {
         } else {
             Body::Passing(StreamRewriter::default())
         };
-        // In passing mode, a model in the path is decided at once.
+        // In passing mode, a request with the model in its path is decided at once.
         let is_late = matches!(body, Body::Held) || endpoint.model.is_none();
         let trims =
             is_late && !endpoint.is_signed && config.ladders.iter().any(|ladder| ladder.trims(0));
@@ -193,17 +193,17 @@ impl RequestBody {
         Ok(step)
     }
 
-    /// The whole JSON object was read.
+    /// Whether the whole JSON object was read.
     pub(super) fn is_complete(&self) -> bool {
         self.scanner.closing_brace().is_some()
     }
 
-    /// The upstream answers before it has received the request.
+    /// Takes note that the upstream answers before it has received the whole request.
     pub(super) fn answered_early(&mut self, response: &Headers) {
         self.early = Some(response.clone());
     }
 
-    /// Reads the next bytes. `Err` is the step of a refused request.
+    /// Reads the next bytes of the body. `Err` is the step of a refused request.
     pub(super) fn read(
         &mut self,
         config: &Config,
@@ -313,8 +313,8 @@ impl RequestBody {
     }
 }
 
-/// The most that all edits of a body together can add, in bytes. What they do not use is filled with white space after the
-/// object.
+/// How many bytes all edits of a body together can add, at most. The bytes that the edits do not use are filled with white space
+/// after the object.
 fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 {
     /// Limits of at most twenty digits, and the longest name under which one is added.
     const LIMITS: u64 = 128;
@@ -323,7 +323,8 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
     let model = model
         .filter(|_| endpoint.wire.model_key().is_some())
         .unwrap_or(0);
-    // In what is lowered, each list of names becomes a list of that one, and each other list `null`, for a byte at the least.
+    // In a request that is lowered, each list of names becomes a list of the new name alone, and each other list becomes `null`, in place
+    // of at least one byte.
     let names = endpoint.wire.alternatives().iter().filter(|_| model > 0);
     let names = names.fold(model, |sum, (_, kind)| {
         sum.saturating_add(match kind {

@@ -15,7 +15,7 @@ use crate::report::settlement::Exit;
 use crate::state::store::Store;
 
 impl Exchange {
-    /// The response's headers arrived, from the upstream or the proxy itself. `is_end`: nothing follows them.
+    /// Handles the response's headers, from the upstream or the proxy itself. `is_end`: nothing follows them.
     pub fn response_headers(
         &mut self,
         response: &Headers,
@@ -74,7 +74,7 @@ impl Exchange {
             }
         }
         let mut ours = sent.headers(config.headers, now);
-        // Bursar's headers replace the upstream's; of what either has left, the smaller figure is reported.
+        // Bursar's headers replace the upstream's; the remainder that they report is the smaller of the two.
         let refuses = sent.upstream.refuses();
         let stays = match config.headers.contains(HeaderGroup::XRatelimit) {
             true if refuses || names.is_some() => {
@@ -112,7 +112,7 @@ impl Exchange {
         sent.is_some_and(|sent| sent.reads_response())
     }
 
-    /// A chunk of the response's body arrived.
+    /// Handles a chunk of the response's body.
     pub fn response_body(
         &mut self,
         chunk: &[u8],
@@ -145,7 +145,7 @@ impl Exchange {
         step
     }
 
-    /// The response ends with trailers, after its body. The headers of the step are the trailers'.
+    /// Handles the end of a response that has trailers after its body. The step's header changes apply to the trailers.
     ///
     /// An event that no empty line ended is dropped if it was kept back: nothing can be added to the body any more, and a client
     /// discards such an event (WHATWG HTML, 9.2.6).

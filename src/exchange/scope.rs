@@ -11,9 +11,9 @@ use crate::tier::{LadderPlace, Needs};
 pub(super) enum Known {
     /// All of it.
     Whole,
-    /// A part of it, and the length of all.
+    /// A part of the body, and its whole length.
     Length,
-    /// A part of it.
+    /// A part of the body.
     Part,
 }
 

@@ -1,4 +1,4 @@
-//! Callers' requests for their own limits: answered here, whatever the upstream is, and charged nothing.
+//! Callers' requests for their own limits: bursar answers these itself, whatever the upstream is, and charges nothing.
 
 use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
@@ -22,7 +22,7 @@ use crate::state::record::Record;
 use crate::state::store::Store;
 use crate::tier::place;
 
-/// A request that its caller thinks of.
+/// A hypothetical request, which the caller describes.
 struct Thought {
     model: String,
     input: Tokens,
@@ -156,7 +156,7 @@ impl Exchange {
         }))
     }
 
-    /// What would become of the request: as [`crate::exchange`] decides, but for what only a body shows.
+    /// The decision about the hypothetical request: as [`crate::exchange`] would decide, except for what depends on a body.
     fn preview<S: Store>(
         &self,
         ledger: &Ledger<'_, S>,
@@ -249,7 +249,7 @@ fn wait(refusal: Refusal) -> Option<u64> {
     }
 }
 
-/// An answer to what cannot be asked.
+/// The answer to a request for limits that is not valid.
 fn wrong(request: &Headers, status: u16, code: &'static str, message: &str) -> Step {
     let error = speaker(request).error(&Problem {
         status,

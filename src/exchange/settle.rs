@@ -1,4 +1,4 @@
-//! The end of an admitted request: its usage replaces its reservation.
+//! Ends an admitted request: its usage replaces its reservation.
 
 use crate::admission::Used;
 use crate::admission::ledger::Ledger;
@@ -17,8 +17,8 @@ use crate::tier::{self, Ladder, LadderPlace, Needs, Price, place};
 use crate::usage::{ServiceTier, Usage};
 
 impl Admitted {
-    /// Settles by all that is known at the end. `exit`: why it ended. If an answer had begun, a last event without an empty line may
-    /// still report the usage.
+    /// Settles by all that is known at the end of the exchange. `exit`: why it ended. If an answer had begun, its last event may still
+    /// report the usage, even without an empty line after it.
     pub(super) fn leave(
         mut self,
         config: &Config,
@@ -28,7 +28,7 @@ impl Admitted {
     ) -> Step {
         let exit = match &mut self.reader {
             Some(reader) => {
-                // Clients disconnect as soon as they have the last event.
+                // Some clients disconnect as soon as they have the last event.
                 let (_, is_final) = reader.reported();
                 reader.feed(&[], true);
                 match is_final {
@@ -45,7 +45,7 @@ impl Admitted {
             .reporting(unheard)
     }
 
-    /// Replaces the reservation by the usage: zero where the upstream did not serve.
+    /// Replaces the reservation by the usage, which is zero if the upstream did not serve the request.
     pub(super) fn settle(
         &mut self,
         config: &Config,
@@ -56,7 +56,7 @@ impl Admitted {
         self.settle_or_wait(config, store, exit, false, now)
     }
 
-    /// As [`Admitted::settle`]. `is_last`: if the record cannot be written, it is not tried again.
+    /// As [`Admitted::settle`]. `is_last`: this is the last try, even if the record cannot be written.
     fn settle_or_wait(
         &mut self,
         config: &Config,
@@ -84,7 +84,8 @@ impl Admitted {
         };
         let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
         let is_written = ledger.settle(&mut self.admission, &used);
-        // It must not be lost: it is tried again at the end of the exchange. After that, gauges keep the values of the admission.
+        // The settlement must not be lost, so it is tried again at the end of the exchange. After that, gauges keep the values of the
+        // admission.
         if !is_written && !is_last {
             self.is_settled = false;
             return Step::of(StateFaults {
@@ -119,7 +120,7 @@ impl Admitted {
         step.reporting(tried)
     }
 
-    /// What was used, what it cost, and what was saved.
+    /// What the request used, what that cost, and what was saved.
     fn settlement(&self, config: &Config, exit: Exit) -> Settlement {
         let exit = match exit {
             Exit::Answered | Exit::Cut if self.is_unserved() => Exit::UpstreamFailed,
@@ -184,7 +185,7 @@ impl Admitted {
         }
         let reserved = self.admission.estimate.output();
         let seen = match reader {
-            // The rest of the answer is not seen here.
+            // The answer does not pass through bursar.
             Some(_) if self.facts.is_deferred => reserved,
             Some(reader) if self.hides_usage(reader) => reader.estimated_output().max(reserved),
             // Never more than was reserved, which the request's own limits bound.
@@ -203,14 +204,14 @@ impl Admitted {
         (estimate, SettledBy::Estimate)
     }
 
-    /// Whether the client chose a form of answer that hides what was used, so that it decides how much of it is read: a stream without usage,
-    /// where that could not be requested; or a part of an answer, or a compressed one, where the request's signature forbids to change that.
+    /// Whether the client chose a form of answer that hides what was used, and so decides how much bursar can read: a stream without usage,
+    /// if usage could not be requested; or a partial or compressed answer, if the request's signature forbids changing that.
     fn hides_usage(&self, reader: &UsageReader) -> bool {
         self.is_unasked || self.endpoint.is_signed && !reader.is_shown()
     }
 
-    /// What it would have cost had nothing been served better than by the first tier of its ladder, by the second, …,
-    /// if a plan has pace.
+    /// For each level of the ladder, if a plan has pace: what the request would have cost if no tier above that level could have
+    /// served it.
     fn demand(&self, config: &Config, usage: Usage) -> Vec<Cost> {
         let mut trials = self.trials.iter();
         if !self.tenant.has_pace() && !trials.any(Trial::has_pace) {
@@ -252,7 +253,7 @@ impl Admitted {
         }
     }
 
-    /// What it used, for a plan with budgets.
+    /// What the request used, for a plan with budgets.
     fn peak(&self, config: &Config, usage: Usage) -> Option<Peak> {
         self.tenant.budgets().next()?;
         let price = self.price_of_answer(config);

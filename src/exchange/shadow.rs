@@ -10,7 +10,7 @@ use crate::report::log_fields::Field;
 use crate::report::metrics;
 use crate::report::refusal::Denial;
 
-/// What would have been done with an admitted request.
+/// The report on what would have been done with an admitted request.
 pub(super) fn reported(would: ShadowDecision, request: &Request<'_>) -> Shadow {
     let plain = Shadow {
         decision: "admit",
@@ -52,7 +52,7 @@ pub(super) fn reported(would: ShadowDecision, request: &Request<'_>) -> Shadow {
     }
 }
 
-/// A request that would have been refused, but not by the tenant's limits.
+/// The report on a request that would have been refused, but not by the tenant's limits.
 pub(super) fn denied(denial: Denial<'_>) -> Shadow {
     Shadow {
         decision: "refuse",
@@ -75,7 +75,7 @@ pub(super) fn unread(tenant: &Tenant, shadow: &Shadow) -> Step {
     }
 }
 
-/// The decision about it.
+/// What is reported of the decision about such a request.
 pub(super) fn unread_decision(shadow: &Shadow) -> Decided {
     Decided {
         tier: "".into(),

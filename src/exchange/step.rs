@@ -1,4 +1,4 @@
-//! What the proxy is to do: changes of the message at hand, and what is to be counted and logged.
+//! What the proxy has to do: changes of the current message, and what is to be counted and logged.
 
 use crate::admission::{CapacityHold, Watch};
 use crate::base::text::Text;
@@ -10,25 +10,25 @@ use crate::report::metrics::Metric;
 use crate::report::refusal::Reply;
 use crate::state::store::StateFaults;
 
-/// What the proxy is to do now.
+/// What the proxy has to do now.
 #[must_use]
 #[derive(Debug, Default)]
 pub struct Step {
-    /// Changes of the headers at hand, in this order.
+    /// Changes of the current headers, in this order.
     pub headers: Vec<HeaderChange>,
-    /// Change of the body at hand.
+    /// Change of the current body or chunk.
     pub body: BodyChange,
     /// Whether the message is forwarded.
     pub next: Next,
     /// What is to be counted.
     pub metrics: Vec<Metric>,
-    /// What is to be known to the access log.
+    /// Fields for the access log.
     pub fields: Vec<Field>,
     /// The capacity whose gauge is to be set.
     pub capacity: Option<Box<CapacityHold>>,
     /// Faults of bursar's own state.
     pub faults: StateFaults,
-    /// Records of whose shared budgets the store is to hear.
+    /// Records about whose shared limits lines to the store are due.
     pub watches: Vec<Watch>,
 }
 
@@ -37,13 +37,13 @@ pub struct Step {
 pub enum HeaderChange {
     /// Replaces any header of that name.
     Set(&'static str, Text),
-    /// As `Set`, where there is no such header yet: that is cheaper for the proxy.
+    /// As `Set`, if there is no such header yet, which is cheaper for the proxy.
     Add(&'static str, Text),
     /// Removes all headers of that name.
     Remove(Vec<u8>),
 }
 
-/// A change of the body at hand.
+/// A change of the current body or chunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BodyChange {
     /// Unchanged.
@@ -63,7 +63,7 @@ pub enum Next {
     Continue,
     /// It waits for more of its body.
     Pause,
-    /// It waits for its part of a budget that proxies share: the exchange is started again in a moment. The step has nothing else.
+    /// It waits for this proxy's part of a shared budget: the exchange is restarted in a moment. The step contains nothing else.
     Park,
     /// Bursar answers it.
     Reply(Reply),
@@ -85,7 +85,7 @@ impl Step {
         }
     }
 
-    /// This step and one that comes after it.
+    /// This step and the next one as a single step.
     pub(super) fn and(mut self, after: Self) -> Self {
         append(&mut self.headers, after.headers);
         self.next = after.next;
@@ -107,7 +107,7 @@ impl Step {
         self
     }
 
-    /// This step, after which the store is to hear of shared budgets.
+    /// This step, after which lines to the store about these records are due.
     pub(super) fn watching(mut self, watches: Vec<Watch>) -> Self {
         append(&mut self.watches, watches);
         self
@@ -152,8 +152,8 @@ pub(super) fn foreign(message: &Headers) -> Vec<HeaderChange> {
         .collect()
 }
 
-/// Headers by which a client that Envoy trusts makes it retry, or time out early: answers that nobody sees are paid for all the
-/// same (<https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter>).
+/// Headers by which a client that Envoy trusts makes Envoy retry, or time out early. They are removed, because the provider bills
+/// answers even if nobody sees them (<https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter>).
 const RETRYING: [&str; 10] = [
     "x-envoy-upstream-stream-duration-ms",
     "x-envoy-upstream-rq-timeout-ms",
@@ -167,12 +167,12 @@ const RETRYING: [&str; 10] = [
     "x-envoy-hedge-on-per-try-timeout",
 ];
 
-/// Headers by which a client would have a part of the answer alone, without its usage (RFC 9110, 14.2; Google's APIs heed them by
+/// Headers by which a client requests only a part of the answer, without its usage (RFC 9110, 14.2; Google's APIs obey them, by
 /// <https://cloud.google.com/apis/docs/system-parameters>, read 2026-11-29).
 const PARTIAL: [&[u8]; 2] = [b"range", b"if-range"];
 
-/// Removes both kinds. Retries and timeouts are for the route to set; and a request that is signed keeps the others, which may be a part
-/// of what is signed.
+/// Removes both kinds of headers. Retries and timeouts are for the route to set. A signed request keeps the headers of the second kind,
+/// which its signature may cover.
 pub(super) fn evading(request: &Headers, is_signed: bool) -> Vec<HeaderChange> {
     // Envoy itself puts `x-envoy-expected-rq-timeout-ms` into each request, so the prefix alone says little.
     let is_one = |name: &[u8]| match name {

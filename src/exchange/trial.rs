@@ -21,13 +21,13 @@ use crate::usage::Usage;
 pub(super) struct Trial {
     tenant: Tenant,
     would: Shadow,
-    /// What it holds, and the price of the tier that would have served; `None` if nothing would have.
+    /// What the request holds by this plan, and the price of the tier that would have served it; `None` if none would have.
     held: Option<Box<(Admission, Option<Price>)>>,
 }
 
 /// What an exchange used, for the plans that are tried on it.
 pub(super) struct Outturn<'a> {
-    /// As the real plan settles it.
+    /// What the real plan settles.
     pub(super) used: Used<'a>,
     pub(super) usage: &'a Usage,
     /// The price at which it was really served, and what that came to.
@@ -77,7 +77,7 @@ pub(super) fn decide(
     (trials.collect(), faults)
 }
 
-/// What is counted and logged of them.
+/// What is counted and logged of the trials.
 pub(super) fn reported(trials: &[Trial]) -> Step {
     if trials.is_empty() {
         return Step::default();
@@ -95,7 +95,7 @@ pub(super) fn reported(trials: &[Trial]) -> Step {
     }
 }
 
-/// Replaces what they hold by what they would have used.
+/// Replaces what the trials hold by what they would have used.
 pub(super) fn settle(
     trials: &mut [Trial],
     config: &Config,
@@ -113,7 +113,7 @@ pub(super) fn settle(
                 ..outturn.used
             };
             let mut ledger = Ledger::new(store, &trial.tenant, config.failure_mode, now);
-            // What cannot be written now expires.
+            // If the settlement cannot be written now, the reservation expires.
             ledger.settle(admission, &used);
             step.faults = step.faults.and(ledger.faults);
             step.metrics.extend(metrics::tried_cost(
@@ -126,7 +126,7 @@ pub(super) fn settle(
     step
 }
 
-/// Gives back what they hold for a request that is not sent.
+/// Gives back what the trials hold for a request that is not sent.
 pub(super) fn give_back(
     trials: &mut [Trial],
     config: &Config,
@@ -141,7 +141,7 @@ pub(super) fn give_back(
     settle(trials, config, &outturn, store, now)
 }
 
-/// Keeps what they hold from expiring.
+/// Keeps what the trials hold from expiring.
 pub(super) fn renew(trials: &mut [Trial], config: &Config, store: &impl Store, now: Timestamp) {
     for trial in trials {
         if let Some(held) = &mut trial.held {
@@ -163,11 +163,11 @@ impl Trial {
 }
 
 impl Outturn<'_> {
-    /// What it would have cost at a tier of this price.
+    /// What the exchange would have cost at a tier of this price.
     fn cost(&self, tenant: &Tenant, price: Option<&Price>) -> Cost {
         Cost {
             tokens: tenant.limits().counted(self.usage),
-            // The answer may have been of another model than was sent.
+            // The answer may have come from another model than the one that was sent.
             usd: match price == self.price {
                 true => self.used.cost.usd,
                 false => tier::cost(self.usage, price).usd,

@@ -10,7 +10,7 @@ pub(super) fn is_our_host(config: &Config, request: &Headers) -> bool {
     config.hosts.as_ref().is_none_or(|hosts| {
         let authority = request.only(":authority").unwrap_or_default();
         let host = String::from_utf8_lossy(without_port(authority)).to_ascii_lowercase();
-        // A name may say that it is whole, which is of no matter to whom it reaches.
+        // A host name may end with a dot, as a fully qualified one, and still names the same host.
         let host = host.trim_end_matches('.');
         hosts.iter().any(|glob| matches(glob, host))
     })
@@ -33,7 +33,7 @@ pub(super) fn passes(config: &Config, request: &Headers) -> bool {
     };
     let [method, path] = request.only_of([":method", ":path"]);
     let is = |name: &str| method.is_some_and(|method| method.eq_ignore_ascii_case(name.as_bytes()));
-    // Normalised, so that no other spelling of a path gets through a glob.
+    // The path is normalised, so that no other spelling of it passes a glob.
     let path = plain(path.unwrap_or_default());
     let reads = ["/v1/models*", "/health*"];
     let globs = allowed.iter().map(String::as_str);

@@ -1,4 +1,4 @@
-//! What the upstream's answer shows of the upstream: that it serves, or that it refuses, and until when.
+//! What an answer shows about its upstream: that the upstream serves, or that it refuses, and until when.
 
 use std::num::NonZeroU64;
 
@@ -25,42 +25,42 @@ use crate::state::store::Store;
 use crate::tier::place;
 use crate::tier::pressure::{PressureKey, RefusalKind, UpstreamRefusal};
 
-/// An admitted request, as its upstream is concerned.
+/// What an admitted request has to do with its upstream.
 #[derive(Debug)]
 pub(super) struct Upstream {
     view: PressureView,
-    /// There is another tier to go to, so that it feels what presses its own.
+    /// The ladder has other tiers, so the request may avoid a tier whose upstream refuses.
     has_others: bool,
     credential: u64,
-    /// When it was admitted.
+    /// When the request was admitted.
     sent: Timestamp,
-    /// Something was known of its upstream then, which a success would end.
+    /// A refusal of its upstream was known then, which a success would clear.
     is_watched: bool,
-    /// It was let through as a probe, to see whether its upstream still refuses.
+    /// The request was let through as a probe, to see whether its upstream still refuses.
     is_probe: bool,
     /// What the original request may cost, and how far it can be changed: what a second decision about it needs.
     estimate: Estimate,
     scope: Scope,
-    /// What its upstream says of its limit is learned, under this model's name.
+    /// The limit that the upstream reports is learned under this model's name.
     learns: Option<Name>,
-    /// A refusal that is being read.
+    /// The reader of a refusal, while its body arrives.
     refusal: Option<RefusalReader>,
-    /// What its answer says of the upstream was taken in.
+    /// What the answer shows about the upstream has been recorded.
     pub(super) is_heard: bool,
-    /// Its caller was answered with headers that have it retry at once.
+    /// The caller was answered with headers that make it retry at once.
     pub(super) comes_back: bool,
 }
 
-/// What is known of the upstreams when a request is decided about.
+/// What is known about the upstreams when the decision about a request is made.
 pub(super) struct Outlook {
     view: PressureView,
     credential: u64,
-    /// The tier that it is to try.
+    /// The tier that the request probes, if any.
     probe: Option<usize>,
 }
 
 impl Outlook {
-    /// Puts into the request what is known of the upstreams it might be sent to.
+    /// Adds to the request what is known about the upstreams to which it might be sent.
     pub(super) fn of(
         view: &PressureView,
         credential: u64,
@@ -79,8 +79,8 @@ impl Outlook {
         }
     }
 
-    /// Sends the request to a pressed tier as a probe, where one is due. Called last, since it depends on all else whether the request would
-    /// go there.
+    /// Sends the request to a pressed tier as a probe, if one is due. Must be called last, since whether the request would go to that tier
+    /// depends on everything else.
     pub(super) fn try_one<S: Store>(
         &mut self,
         ledger: &mut Ledger<'_, S>,
@@ -92,7 +92,7 @@ impl Outlook {
         }
     }
 
-    /// The request came to nothing, or goes elsewhere than it was to try.
+    /// Gives up the probe: the request is not sent, or is sent to another tier.
     pub(super) fn give_up<S: Store>(&mut self, ledger: &mut Ledger<'_, S>, request: &Request<'_>) {
         let tried = self.probe.take().zip(request.place);
         if let Some((tier, place)) = tried {
@@ -102,7 +102,7 @@ impl Outlook {
         }
     }
 
-    /// The request is sent to this tier.
+    /// Takes note that the request is sent to this tier.
     pub(super) fn sent<S: Store>(
         mut self,
         ledger: &mut Ledger<'_, S>,
@@ -115,7 +115,7 @@ impl Outlook {
         let place = request.place.filter(|place| place.ladder.last() > 0);
         let is_watched = place.is_some_and(|place| {
             let known = self.view.known(ledger.store, ledger.now);
-            // Mostly nothing is known of any, and nothing is to be hashed.
+            // Mostly nothing is known about any upstream, so that no hash is needed.
             !known.is_empty() && {
                 let model = request.model_at(tier);
                 known.knows(&pressed::key(place, tier, model, self.credential))
@@ -139,12 +139,12 @@ impl Outlook {
 }
 
 impl Upstream {
-    /// Whether the answer's body is to be read for what it says of the upstream.
+    /// Whether the answer's body must be read for what it shows about the upstream.
     pub(super) fn reads(&self) -> bool {
         self.refusal.is_some()
     }
 
-    /// Whether it refuses for want of quota, as far as its headers show.
+    /// Whether the answer refuses the request for lack of quota, as far as its headers show.
     pub(super) fn refuses(&self) -> bool {
         let kind = self.refusal.as_ref().and_then(RefusalReader::kind);
         matches!(kind, Some(RefusalKind::RateLimit | RefusalKind::Quota))
@@ -157,7 +157,7 @@ impl Upstream {
 }
 
 impl Admitted {
-    /// The headers of a refusal have arrived. Answers that the proxy itself made say nothing of the upstream.
+    /// Handles the headers of a refusal. Answers that the proxy itself made show nothing about the upstream.
     pub(super) fn upstream_refuses(
         &mut self,
         config: &Config,
@@ -185,7 +185,7 @@ impl Admitted {
         }
     }
 
-    /// More of the body of such an answer is here.
+    /// Handles more of a refusal's body.
     pub(super) fn read_refusal(
         &mut self,
         config: &Config,
@@ -203,7 +203,7 @@ impl Admitted {
         }
     }
 
-    /// More of an answer came: its first bytes show that the upstream serves, or refuses in place of an answer.
+    /// Handles more of an answer: its first bytes show whether the upstream serves, or refuses in place of an answer.
     pub(super) fn upstream_answers(
         &mut self,
         config: &Config,
@@ -229,7 +229,7 @@ impl Admitted {
         }
     }
 
-    /// Nothing more comes that says anything of the upstream.
+    /// Records what is known at the end: nothing more comes that shows anything about the upstream.
     pub(super) fn end_upstream(
         &mut self,
         config: &Config,
@@ -258,7 +258,7 @@ impl Admitted {
         Step::of(faults)
     }
 
-    /// The upstream refused.
+    /// Records that the upstream refused.
     fn hear(
         &mut self,
         config: &Config,
@@ -300,7 +300,7 @@ impl Admitted {
         Step::of(pressed::succeed(store, view, key, sent, now, gauge))
     }
 
-    /// Whose pressure it feels; `None` where there is no other tier to go to.
+    /// The key of the pressure on the request's tier; `None` if the ladder has no other tier.
     fn pressure(&self, config: &Config) -> Option<PressureKey> {
         let place = place(&config.ladders, &self.requested_model);
         let place = place.filter(|_| self.upstream.has_others)?;
@@ -308,7 +308,7 @@ impl Admitted {
         Some(pressed::key(place, tier, &self.model, credential))
     }
 
-    /// The gauge of the tier; `None` if the model that was sent is not configured.
+    /// The gauge of the tier's pressure; `None` if the model that was sent is not configured.
     fn pressed_gauge(&self, config: &Config, pressed: u64) -> Option<(Series, u64)> {
         let model = config.model(&self.model)?;
         Some(metrics::tier_pressed(
@@ -346,7 +346,7 @@ impl Admitted {
         };
         let faults = learn(store, model, told, remaining);
         let gauge = metrics::capacity(self.tier.clone(), model.into(), remaining);
-        // It has counted this request; what the rest of it takes is in its next word.
+        // The upstream has counted this request; what the rest of the answer uses is in its next report.
         self.admission.capacity = None;
         Step {
             metrics: vec![gauge],
@@ -390,13 +390,13 @@ impl Admitted {
         }
     }
 
-    /// Headers that have the caller's SDK retry at once: the next tier serves then.
+    /// Headers that make the caller's SDK retry at once: the next tier serves the retry.
     pub(super) fn comes_back(&self, response: &Headers, now: Timestamp) -> Vec<HeaderChange> {
         let mut changes: Vec<_> = headers::come_back(pressed::spread(now))
             .into_iter()
             .map(|(name, value)| HeaderChange::Set(name, value))
             .collect();
-        // Longer waits under other names.
+        // Other names under which the upstream may report a longer wait.
         let others = ["x-ms-retry-after-ms", "x-amz-retry-after"];
         let others = others.into_iter().filter(|name| response.has(name));
         changes.extend(others.map(|name| HeaderChange::Remove(name.as_bytes().to_vec())));
@@ -413,7 +413,7 @@ fn learns(request: &Request<'_>, tier: usize) -> Option<Name> {
     }
 }
 
-/// Whether the answer is the upstream's and none of the proxy's own, as Envoy says in its details.
+/// Whether the answer is the upstream's and not the proxy's own, by Envoy's response code details.
 fn is_upstreams(properties: &impl Properties) -> bool {
     let path = ["response", "code_details"].map(str::to_owned);
     properties.property(&path).as_deref() == Some(b"via_upstream")

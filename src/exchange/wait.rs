@@ -1,11 +1,11 @@
-//! A wait for the first byte of an answer, where it is measured.
+//! The wait for the first byte of an answer, for tiers where it is measured.
 
 use crate::base::name::Name;
 use crate::base::units::Timestamp;
 use crate::config::Config;
 use crate::policy::Request;
 
-/// A wait for the first byte of an answer.
+/// The wait for the first byte of an answer.
 #[derive(Debug)]
 pub(super) struct Wait {
     /// The model of the tier that serves: the key of the tier's times in shared data.
@@ -15,7 +15,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// The wait of a request that is served at this tier, if somebody has an SLA there.
+    /// The wait of a request that is served at this tier, if an SLA is configured and the ladder has other tiers.
     pub(super) fn of(config: &Config, request: &Request<'_>, tier: usize) -> Option<Self> {
         config.tightest_sla?;
         let ladder = request.place?.ladder;
