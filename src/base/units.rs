@@ -122,7 +122,7 @@ impl Timestamp {
         Self(times(secs, NANOS_PER_SEC))
     }
 
-    /// From the standard library's; `None` before the Unix epoch.
+    /// Converts a [`SystemTime`]; `None` before the Unix epoch.
     #[must_use]
     pub(crate) fn of(time: SystemTime) -> Option<Self> {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;

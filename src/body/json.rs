@@ -34,7 +34,7 @@ pub struct Field {
     pub end: Option<u64>,
     /// Its bytes; only the first ones if it is overlong.
     pub raw: Vec<u8>,
-    /// Whether it is longer than its key's limit.
+    /// Whether the value is longer than its key's limit.
     pub overlong: bool,
     /// Commas between the entries of a list, if they are counted.
     pub commas: u64,

@@ -12,7 +12,7 @@ use crate::state::record::Record;
 /// Whose limits they are. Where several refuse for equally long, the first in this order is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payer {
-    /// One of the tenant's, or of its parents', users or runs.
+    /// A subject (a user or a run, say) that the limits of the tenant or of one of its parents count.
     Subject,
     /// The tenant itself.
     Tenant,

@@ -39,7 +39,7 @@ pub struct Conditions<'a> {
     pub pressed: TierSet,
     /// Tiers whose answers begin later just now than the plan's SLA allows.
     pub slow: TierSet,
-    /// Where its conversation was served, if it is known and conversations stay where they are.
+    /// Where the request's conversation was served, if that is known and the plan keeps conversations at their tier.
     pub conversation: Option<ConversationPlacement>,
     /// Where its conversation can be cut, for tiers that trim it.
     pub cuts: Option<&'a CutPoints>,

@@ -333,10 +333,10 @@ pub(super) fn exhausted(account: &Account, now: Timestamp) -> Refusal {
     Refusal::BudgetExhausted((end != Timestamp::MAX).then(|| end.since(now)))
 }
 
-/// Of all refusals the strictest one.
+/// Finds the strictest of all refusals.
 ///
 /// # Errors
-/// That one.
+/// The strictest refusal, if there is any.
 pub(super) fn strictest(
     checked: impl Iterator<Item = Result<(), LimitRefusal>>,
 ) -> Result<(), LimitRefusal> {

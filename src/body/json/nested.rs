@@ -386,7 +386,7 @@ impl Text {
         }
     }
 
-    /// Its bytes in this chunk; `None` if it began in an earlier one.
+    /// The value's bytes in this chunk; `None` if the value began in an earlier chunk.
     fn of(self, rest: &[u8]) -> Option<&[u8]> {
         rest.get(self.start?..self.end.unwrap_or(rest.len()))
     }

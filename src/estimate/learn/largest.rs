@@ -1,4 +1,4 @@
-//! The most that a tenant's last requests to a model have used: from it follows what the next one is likely to use.
+//! The most that a tenant's last requests to a model have used, which is the basis for what the next one is likely to use.
 //!
 //! Three figures, since they depend on different things: input on the body's length, the price of input on how much of it the provider
 //! had cached, and output on neither. Each is the largest of the last 100 to 200 requests that were settled by a report, and of
