@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`grant`] | the state of one holder of one account: what it may spend, when its next line is due, and what an answer changes |
 //! | [`share`] | how the configuration wants a limit to be shared |
-//! | [`slice`] | a grant, and which account of the store it belongs to, as a record stores them |
+//! | [`slice`](mod@slice) | a grant, and which account of the store it belongs to, as a record stores them |
 //! | [`rate`] | as `grant`, for a token bucket: the share of its rate that one proxy has |
 //! | [`quota`] | how fast a bucket refills, and which part of that rate is this proxy's |
 //! | [`line`] | a line, its answer, and the key of an account |
@@ -86,7 +86,7 @@
 //! | the store keeps its data; messages lost, late or doubled; any crashes; any clocks | 0 |
 //! | first requests on credit ([`grant::Cold::Credit`]) | one reservation for each fresh process and window |
 //! | `reclaim` | what holders that fell silent, killed or cut off, had used since their last line |
-//! | the store lost its data | what processes had spent that are gone or idle since; and what was granted until a first holder reported the loss |
+//! | the store lost its data | what processes had spent that are gone or idle since; what was granted before the loss was reported |
 //! | the store does not answer, [`grant::Unreachable::Local`] | that fraction of what was free in each proxy's last answer |
 //! | budgets that differ from proxy to proxy, a raise that begins or ends | 0 beyond the largest of these budgets |
 //! | a reset | each generation has its own bound: together the budget once more |

@@ -193,7 +193,7 @@ struct Look<'a> {
 /// What became of a look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// The gauges are as they were published.
+    /// The gauges still have the values that were published.
     AsTold,
     /// They were published now.
     Told,
@@ -236,7 +236,7 @@ impl Look<'_> {
         if !is_to_be || told.as_ref().is_some_and(|told| told.is_so(version, now)) {
             return Seen::AsTold;
         }
-        // What is no record is treated as absent, as a request does.
+        // A value that is not a record is treated as absent, as requests treat it.
         let record = bytes.and_then(|bytes| Record::decode(&bytes).ok());
         let mut record = record.unwrap_or_default();
         roll_forward(&mut record, limits, now);
@@ -307,7 +307,7 @@ impl Told {
             return true;
         };
         if id.is_none() {
-            // One at least, else it would never come to an end.
+            // At least one gauge is defined each time, or else the sweep would never end.
             if place > 0 && is_late() {
                 return false;
             }

@@ -464,7 +464,7 @@ impl Grant {
         }
     }
 
-    /// The state after the call with the line of this number failed. The store may have processed the line or not: the next one repeats all.
+    /// The state after the call with the line of this number failed. The store may have processed the line: the next one repeats all.
     #[must_use]
     pub fn failed(self, seq: u64) -> Self {
         if !self.awaits(seq) {

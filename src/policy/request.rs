@@ -22,7 +22,7 @@ pub struct Request<'a> {
     pub estimate: Estimate,
     /// What a model on no ladder costs.
     pub unlisted_price: Option<&'a Price>,
-    /// How far it can be changed.
+    /// How far the request can be changed.
     pub scope: Scope,
     /// What else the decision depends on, beside the request and the tenant's record.
     pub conditions: Conditions<'a>,
@@ -125,9 +125,9 @@ impl<'a> Request<'a> {
     /// What it may cost at a tier with answers of at most `most` tokens, by what the tenant's record says of the model
     /// there.
     ///
-    /// Answers that were long before may make this one wait for others in flight, but a guess refuses nothing that the
-    /// prior would admit: beyond the prior, no more is reserved than there is room for. Else one long answer could shut a
-    /// tenant out whose next ones would be short, and nothing would ever be learned again.
+    /// If earlier answers were long, this request may have to wait for others in flight. But a learned estimate refuses nothing
+    /// that the prior would admit: beyond the prior, no more is reserved than there is room for. Otherwise one long answer could
+    /// shut out a tenant whose next answers would be short, and nothing would ever be learned again.
     pub(crate) fn at(
         &self,
         tier: usize,

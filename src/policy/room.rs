@@ -52,8 +52,8 @@ impl Case<'_> {
         strictest(here.map(|limit| limit.check(estimate, expected, overdraw, self.now)))
     }
 
-    /// Rules 8 and 9: the first of these tiers that the budget holds and that has room, or when the first of those that the
-    /// budget holds has room again. `None` if the budget holds none.
+    /// Rules 8 and 9: the first of these tiers whose cost fits the budget and that has room; if none has room, the time at
+    /// which the first of those that fit the budget has room again. `None` if no tier's cost fits the budget.
     pub(super) fn first_with_room(&self, start: Choice, tiers: TierSet) -> Option<Decision> {
         let mut by_budget = None;
         let mut full: Option<(usize, Refusal)> = None;

@@ -32,7 +32,7 @@ impl ShadowDecision {
         matches!(self, Self::Admit { .. })
     }
 
-    /// The same, once the request's cost is known better.
+    /// This decision, corrected once the request's cost is known more exactly.
     #[must_use]
     pub fn rechecked(
         self,
