@@ -13,7 +13,7 @@
 //! | [`slice`](mod@slice) | a grant, and which account of the store it belongs to, as a record stores them |
 //! | [`rate`] | as `grant`, for a token bucket: the share of its rate that one proxy has |
 //! | [`quota`] | how fast a bucket refills, and which part of that rate is this proxy's |
-//! | [`line`] | a line, its answer, and the key of an account |
+//! | [`line`](mod@line) | a line, its answer, and the key of an account |
 //! | `script.lua`, `rates.lua` | what the store does, in one step, with a line about a budget, and with one about a bucket |
 //! | [`call`] | up to 256 lines in one connection |
 //! | [`resp`] | the store's protocol, read strictly |
