@@ -82,7 +82,7 @@ pub struct Record {
     /// States of the plan's other limits, in the plan's order once the record is rolled forward, and then those that belong to no limit of
     /// the plan. At most [`ENTRIES`].
     pub others: Vec<Entry>,
-    /// This proxy's shares of the buckets that are shared with other proxies and have a [`Part`](crate::lease::quota::Part).
+    /// This proxy's shares of the buckets that are shared with other proxies and have a [`Part`].
     pub rates: Vec<Rate>,
 }
 
