@@ -494,14 +494,5 @@ pub(super) fn doubled(pause: u64, times: u8, most: u64) -> u64 {
         .min(most.max(pause))
 }
 
-/// When the first slice of the next window may be requested: a moment in the last nine seconds before the window opens, a different one
-/// for each holder, so that not all proxies call the store at midnight.
-#[must_use]
-pub fn early(holder: Holder, opens: Timestamp) -> Timestamp {
-    const SPAN: u64 = 9 * SECOND;
-    let lead = holder.0.checked_rem(SPAN).unwrap_or_default();
-    Timestamp::from_nanos(opens.as_nanos().saturating_sub(lead))
-}
-
 #[cfg(test)]
 mod tests;
