@@ -119,7 +119,7 @@ publish: image $(CRANE) $(COSIGN) ## push the image, and sign it, its SBOM and i
 replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and audit the books: TRACE=path.csv, ARGS=--help
 	@exec $(PY) tests/replay $(if $(TRACE),"$(TRACE)") $(ARGS)
 
-chaos: optimised target/bursar-trap.wasm $(PACKAGES) | $(STORES) ## faults on real Envoys with one budget in a real Redis, and what was overspent; some twelve minutes: ARGS=--help
+chaos: optimised target/bursar-trap.wasm $(PACKAGES) | $(STORES) ## faults on real Envoys with one budget or bucket in a real Redis, and what was overspent; a quarter of an hour: ARGS=--help
 	@exec $(PY) tests/chaos $(ARGS)
 
 simulate: | $(RUST) ## simulate a day of LLM traffic: pictures and tables in target/simulate/: TRACE=path.csv
