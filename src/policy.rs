@@ -1,34 +1,35 @@
-//! The decision: which tier serves a request, or why none does. Pure: configuration and state in, a value out.
+//! The decision: which tier serves a request, or why none does. It is pure: it takes configuration and state, and returns a value.
 //!
 //! The order of the rules:
 //!
-//! 1. The token bucket must hold the request's cells; so must all other limits that are not of some models. At the tier that
-//!    serves it the request must not cost more than a single one may; its output is limited to that, where the plan allows it.
-//! 2. The tier starts at the requested one. Never up.
-//! 3. *Marks*: it goes down to the lowest whose low-water mark the remaining budget has crossed, or to the last one while
-//!    the bucket is under its own mark. Pace may have moved a mark up ([`crate::limits::pace`]), and a tier where the tenant is
-//!    already is left only past its mark by a margin.
-//! 4. *Conversation*: where its conversation was served in this window, it stays, as long as what remains does not come to a
-//!    share of the next mark ([`crate::plan::Sticky`]).
-//! 5. *Preferences*: only tiers count from here on that the tenant may use, down to its floor, and that can serve the request. The tier
-//!    moves up to the nearest of them, not above the requested one; if there is none, down to the nearest.
-//! 6. *Upstream*: tiers whose upstream refuses just now ([`crate::tier::pressure`]) are left out, as long as there is another at or below
-//!    this tier. Where all upstreams refuse, the tier stays: a lesser model that is refused, too, helps nobody.
-//! 7. *SLA*: where this tier's answers begin too late just now, the next lower tier whose answers do not. Where there is
-//!    none, the tier stays: a lesser model that is late, too, helps nobody.
-//! 8. *Budget*: from this tier downwards, the first one serves whose reservation fits into every budget, and into every limit that is
-//!    for its model. If none does, it may be one whose upstream refuses: the upstream's refusal says more than ours would.
-//! 9. *Capacity*: where a tier's shared capacity ([`crate::limits::capacity`]) has no room for the request, the next lower tier serves
-//!    that has. A tier that is too slow is taken rather than to refuse.
-//! 10. Where no tier's reservation fits into the budget, the plan may limit the request's output to what it still holds, on the lowest tier; else
-//!     the plan's overdraft may admit the request on the last tier that is allowed. Either way that tier must have room, too.
-//! 11. *Slices*: of a budget that proxies share, the rules above count what the store last reported as free. If that suffices but this
-//!     proxy does not hold it yet, the request is refused for a moment, and not lowered.
-//! 12. Where several limits refuse, the one that refuses longest is reported; on a tie a subject's before the tenant's before a
-//!     parent's; and of one payer's, by kind: never, spent, not yet, held.
+//! 1. The token bucket must hold the request's cells, and every other limit that does not depend on the tier must have room. At the tier that
+//!    serves it, the request must not cost more than one request may; where the plan allows it, its output is limited to keep that maximum.
+//! 2. The search starts at the requested tier. A request is never sent to a higher one.
+//! 3. *Marks*: the request goes down to the lowest tier whose low-water mark the remaining budget has crossed, or to the last tier while the
+//!    bucket is under its own mark. Pace may have raised a mark ([`crate::limits::pace`]), and a tenant that a mark has
+//!    lowered comes up again only once what remains is above that mark by a margin.
+//! 4. *Conversation*: a request whose conversation was served in this window stays at that tier, until what remains falls to a share of the
+//!    next mark ([`crate::plan::Sticky`]).
+//! 5. *Preferences*: from here on only those tiers count that the tenant may use, down to its floor, and that can serve the request. The
+//!    request moves up to the nearest of them, not above the requested one; if there is none, down to the nearest.
+//! 6. *Upstream*: tiers whose upstream currently refuses ([`crate::tier::pressure`]) are left out, as long as another one remains at or below
+//!    this tier. Where all upstreams refuse, the tier stays: a lesser model that is also refused helps nobody.
+//! 7. *SLA*: where this tier's answers currently begin too late, the request goes to the next lower tier whose answers do not. Where there is
+//!    none, the tier stays: a lesser model that is also late helps nobody.
+//! 8. *Budget*: from this tier downwards, the first tier serves whose reservation fits into every budget, and into every limit on its model.
+//!    If there is none, a tier whose upstream refuses may serve: the upstream's refusal says more than ours would.
+//! 9. *Capacity*: where a tier's shared capacity ([`crate::limits::capacity`]) has no room for the request, the next lower tier that has room
+//!    serves. A tier that is too slow is used rather than refusing the request.
+//! 10. Where no tier's reservation fits into the budget, the plan may limit the request's output to what the budget still holds, on the
+//!     lowest tier; otherwise the plan's overdraft may admit the request on the last allowed tier. Either way that tier must also have
+//!     capacity.
+//! 11. *Slices*: for a budget that proxies share, the rules above use what the store last reported as free. If that suffices but this proxy
+//!     has not been granted it yet, the request is refused for a moment, and not lowered.
+//! 12. Where several limits refuse, the one that refuses longest is reported. On a tie, a subject's limit comes before the tenant's, and the
+//!     tenant's before a parent's; among limits of one payer the order is by kind: never, spent, not yet, held.
 //!
-//! Where several rules lower the tier, the reason is that of the rule that fixed it; on a tie, of the earlier one. A tenant that must
-//! not be downgraded only ever gets the requested tier.
+//! Where several rules lower the tier, the reported reason is that of the rule that settled it; on a tie, of the earlier one. A tenant that
+//! must not be downgraded only ever gets the requested tier.
 
 mod book;
 mod conversation;
@@ -97,11 +98,10 @@ pub fn decide(limits: &Limits, request: &Request<'_>, record: &Record, now: Time
     }
 }
 
-/// Whether a request whose tier and longest answer are settled still fits now that its cost is known better: what it may
-/// cost.
+/// Whether a request whose tier and longest answer are settled still fits, now that its possible cost is known better.
 ///
 /// # Errors
-/// The refusal, where it does not.
+/// The refusal, where the request does not fit.
 pub fn recheck(
     limits: &Limits,
     request: &Request<'_>,
@@ -122,13 +122,13 @@ pub fn recheck(
     Ok((estimate, expected))
 }
 
-/// Whether a request that is served at a tier may use the overdraft. `record`: its tenant's.
+/// Whether a request that is served at a tier may use the overdraft. `record` is its tenant's.
 #[must_use]
 pub fn may_overdraw(limits: &Limits, request: &Request<'_>, tier: usize, record: &Record) -> bool {
     Reach::of(limits, request, record).may_overdraw(tier)
 }
 
-/// What a request is to reserve at a tier, and to take from buckets of tokens.
+/// What a request is to reserve from budgets at a tier, and to take from token buckets.
 #[must_use]
 pub fn cost_at(
     limits: &Limits,
@@ -147,7 +147,7 @@ pub fn cost_at(
     (expected.reserve(limits).cost, estimate.cells())
 }
 
-/// The refusal of a tenant that could not even send an empty request, if it is one.
+/// The refusal of a tenant whose budget could not even hold an empty request; `None` for any other tenant.
 #[must_use]
 pub fn spent_out(
     limits: &Limits,
@@ -156,7 +156,7 @@ pub fn spent_out(
     now: Timestamp,
 ) -> Option<LimitRefusal> {
     let refusals = standings(limits, books, record).filter_map(|limit| {
-        // Of a shared budget the store is to hear that more is wanted.
+        // A shared budget is not refused here: the store has to learn that more is wanted.
         let is_known = |budget: &Budget| budget.share.is_none() && limit.holds_for_all();
         let (budget, account) = limit.budget().filter(|(budget, _)| is_known(budget))?;
         let most = match limits.never_downgrade {
@@ -183,14 +183,14 @@ fn choose(limits: &Limits, request: &Request<'_>, record: &Record, now: Timestam
         now,
     };
     let Some(first) = case.first_with_room(start, open.from(start.tier)) else {
-        // Rather the upstream's refusal than one of ours.
+        // The upstream's refusal is better than one of ours.
         let pressed = case.first_with_room(nearest, all.less(open));
         return pressed.unwrap_or_else(|| case.squeezed(start.tier, &reach));
     };
     let Decision::Refuse { refusal, .. } = first else {
         return first;
     };
-    // Rather slow than not at all.
+    // A slow tier is better than a refusal.
     let slow = open.until(start.tier);
     match case.first_with_room(wanted, slow) {
         Some(Decision::Refuse { refusal: other, .. }) if !other.is_milder_than(refusal) => first,
@@ -198,8 +198,8 @@ fn choose(limits: &Limits, request: &Request<'_>, record: &Record, now: Timestam
     }
 }
 
-/// The tiers from the chosen one downwards whose upstream does not refuse, and the first of these. If every upstream refuses: all tiers,
-/// and the chosen one.
+/// The tiers from the chosen one downwards whose upstream does not refuse, and the first of these. If every upstream refuses: all tiers, and
+/// the chosen one.
 fn open(all: TierSet, chosen: Choice, pressed: TierSet) -> (Choice, TierSet) {
     let open = all.less(pressed);
     match open.first() {
@@ -212,7 +212,7 @@ fn open(all: TierSet, chosen: Choice, pressed: TierSet) -> (Choice, TierSet) {
     }
 }
 
-/// The next tier that may serve and is not slow, if the chosen one is and there is one.
+/// The next tier that may serve and is not slow, if the chosen tier is slow; the chosen tier if no other is faster.
 fn prompt(open: TierSet, chosen: Choice, slow: TierSet) -> Choice {
     if !slow.has(chosen.tier) {
         return chosen;

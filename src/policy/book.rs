@@ -1,4 +1,4 @@
-//! The books of a request: whose limits apply beside its tenant's own, and what it is charged there.
+//! The books of a request: the limits that apply besides its tenant's own, and what the request is charged against them.
 
 use super::standing::{of_book, strictest};
 use super::{LimitRefusal, Request};
@@ -9,43 +9,43 @@ use crate::limits::lend::ChildKey;
 use crate::plan::Limits;
 use crate::state::record::Record;
 
-/// Whose limits they are. Where several refuse for equally long, the first in this order is reported.
+/// Whose limits they are. Where several payers' limits refuse for equally long, the first payer in this order is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payer {
     /// A subject (a user or a run, say) that the limits of the tenant or of one of its parents count.
     Subject,
     /// The tenant itself.
     Tenant,
-    /// One above it.
+    /// A parent of the tenant.
     Parent,
 }
 
-/// Limits that apply beside the tenant's own, and where they stand.
+/// Limits that apply besides the tenant's own, and their state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Book<'a> {
-    /// Whose they are.
+    /// Whose limits they are.
     pub payer: Payer,
     /// The limits.
     pub limits: &'a Limits,
-    /// Their state as of now.
+    /// The state of the limits as of now.
     pub record: &'a Record,
-    /// The child with a guaranteed share of these budgets from which the request comes, if one has.
+    /// The child through which the request comes, if that child has a guaranteed share of these budgets.
     pub child: Option<ChildKey>,
-    /// They count, and neither refuse nor lower anything.
+    /// The limits count usage, but neither refuse nor lower anything.
     pub looks_on: bool,
 }
 
 /// What a request costs, by its tier and its longest answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// At the most.
+    /// The most that it may cost.
     pub ceiling: Cost,
-    /// By what such requests have used.
+    /// What it is likely to cost, by what similar requests have used.
     pub likely: Cost,
 }
 
 impl Expected {
-    /// What budgets of a plan hold of it.
+    /// What the budgets of a plan hold for this cost.
     #[must_use]
     pub fn reserve(&self, limits: &Limits) -> Reserve {
         let &Self { ceiling, likely } = self;
@@ -56,7 +56,7 @@ impl Expected {
     }
 }
 
-/// All of it is likely to be used.
+/// All of the cost is likely to be used.
 impl From<Cost> for Expected {
     fn from(cost: Cost) -> Self {
         Self {
@@ -69,19 +69,19 @@ impl From<Cost> for Expected {
 /// A request as it was admitted: at which tier, and what it may use there.
 #[derive(Clone, Copy, Debug)]
 pub struct Admitted<'a> {
-    /// As it was decided about.
+    /// The request, as it was when the decision was made.
     pub request: &'a Request<'a>,
     /// The tier that serves it.
     pub tier: usize,
-    /// What it may cost there.
+    /// What it may cost there, in tokens.
     pub estimate: &'a Estimate,
-    /// The same in money.
+    /// What it may cost there, in money.
     pub expected: &'a Expected,
     /// The overdraft may be used.
     pub overdraw: bool,
 }
 
-/// Whether a book still has room for an admitted request; `place`: that of the book among the request's.
+/// Whether a book still has room for an admitted request. `place` is the book's index among the request's books.
 ///
 /// # Errors
 /// The strictest refusal of its limits.

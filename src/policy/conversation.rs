@@ -1,8 +1,8 @@
-//! A conversation under way stays where it is.
+//! A conversation stays at the tier where it is served.
 //!
-//! A change of the model in its midst is felt: the provider's prompt cache is lost, and the tone changes. So within one window
-//! of the budget a conversation that was downgraded stays down, also if what remains rises again; and one that is under way
-//! keeps its tier although a low-water mark is crossed, until what remains comes to a share of that mark.
+//! Users notice when the model changes in the middle of a conversation: the provider's prompt cache is lost, and the tone changes. So within
+//! one window of the budget a conversation that was downgraded stays down, even if what remains rises again; and a conversation that was not
+//! downgraded keeps its tier although a low-water mark is crossed, until what remains falls to a share of that mark.
 
 use super::preferences::Choice;
 use super::{Reason, Request, marks};
@@ -10,16 +10,16 @@ use crate::base::units::Timestamp;
 use crate::plan::Limits;
 use crate::state::record::Record;
 
-/// Where a request's conversation was served last in this window.
+/// Where a request's conversation was last served in this window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConversationPlacement {
     /// Index of the tier.
     pub tier: usize,
-    /// It was downgraded to that.
+    /// The conversation was downgraded to this tier.
     pub is_lower: bool,
 }
 
-/// The tier that the marks call for, or where its conversation keeps a request.
+/// The tier that the marks call for, or the one at which the conversation keeps the request.
 pub(super) fn wanted(
     limits: &Limits,
     request: &Request<'_>,
@@ -34,7 +34,7 @@ pub(super) fn wanted(
     };
     let asked = request.asked();
     if !placement.is_lower && placement.tier != asked {
-        // It requests another tier than it did.
+        // The request asks for another tier than the conversation was served at.
         return wanted;
     }
     let low = marks::wanted(limits, request, record, sticky.keep, now).tier;

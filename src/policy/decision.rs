@@ -12,32 +12,32 @@ use crate::published::metric::Label;
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Send it, at this tier (an index into the ladder; 0 without one).
+    /// Send the request, at this tier (an index into the ladder; 0 without a ladder).
     Admit {
-        /// Never above the requested tier.
+        /// The tier that serves; never above the requested one.
         tier: usize,
-        /// Why it is lower, or why it is not although it should be.
+        /// Why that tier is lower than the requested one, or why it is not lower although it should be.
         reason: Option<Reason>,
-        /// Tokens that each of its answers may have at the most, if that is limited.
+        /// The most tokens that each of its answers may have, if that is limited.
         most_output: Option<u64>,
-        /// What it may cost.
+        /// What the request may cost.
         estimate: Estimate,
-        /// The same in money, which budgets reserve.
+        /// What the request may cost in money, which budgets reserve.
         expected: Expected,
     },
-    /// Do not send it.
+    /// Do not send the request.
     Refuse {
-        /// The tier that it would have been served at.
+        /// The tier that the request would have been served at.
         tier: usize,
-        /// Why not.
+        /// Why the request is refused.
         refusal: Refusal,
-        /// Which limit says so; `None` where it is a tier's capacity.
+        /// The limit that refuses; `None` where a tier's capacity does.
         limit: Option<LimitIndex>,
     },
 }
 
 impl Decision {
-    /// Not to send it.
+    /// The decision to refuse a request.
     pub(super) fn refuse(tier: usize, short: LimitRefusal) -> Self {
         let LimitRefusal { refusal, limit } = short;
         Self::Refuse {
@@ -48,19 +48,19 @@ impl Decision {
     }
 }
 
-/// One of the limits that apply to a request. To be looked up by [`crate::plan::Limits::name`].
+/// One of the limits that apply to a request. [`crate::plan::Limits::name`] gives its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitIndex {
-    /// Whose.
+    /// Whose limit it is.
     pub payer: Payer,
     /// In which of the request's books ([`super::Conditions::books`]); `None` for the tenant's own.
     pub book: Option<usize>,
-    /// Its place there: [`crate::plan::Limits::BUDGET`], [`crate::plan::Limits::BUCKET`], or one of the others.
+    /// The limit's index in that book: [`crate::plan::Limits::BUDGET`], [`crate::plan::Limits::BUCKET`], or that of one of the other limits.
     pub limit: usize,
 }
 
 impl LimitIndex {
-    /// The name of the limit. `limits` and `books`: the tenant's own, and the request's others.
+    /// The name of the limit. `limits` are the tenant's own, `books` the request's others.
     #[must_use]
     pub fn name(&self, limits: &Limits, books: &[Book<'_>]) -> Option<Label> {
         let limits = match self.book {
@@ -71,7 +71,7 @@ impl LimitIndex {
     }
 }
 
-/// A refusal, and which limit says so.
+/// A refusal, and the limit that it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitRefusal {
     /// Why a request is not served.
@@ -87,7 +87,8 @@ impl LimitRefusal {
         self.limit?.name(limits, books)
     }
 
-    /// Of this and a later rule's, the stricter one; on a tie, this. Of two payers' that take as long, the nearer one's.
+    /// The stricter one of this refusal and a later rule's; on a tie, this one. If two payers' refusals last equally long, the nearer
+    /// payer's.
     pub(super) fn or_stricter(self, later: Self) -> Self {
         let strictness = |short: &Self| {
             let (wait, what) = short.refusal.strictness();
@@ -102,36 +103,36 @@ impl LimitRefusal {
     }
 }
 
-/// Why a request is served at a lower tier than it requested, or why it keeps its own although it should not.
+/// Why a request is served at a lower tier than it requested, or why it keeps its tier although it should be lowered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Its conversation was served here, and stays.
+    /// The request's conversation was served at this tier, and stays there.
     Conversation,
-    /// Less of the budget remains than the tier's low-water mark, or than the asked tier would cost.
+    /// Less of the budget remains than the tier's low-water mark, or than the request would cost at the requested tier.
     BudgetLow,
-    /// At the rate at which the tenant spends lately, the budget would not last at the tier before.
+    /// At the tenant's recent rate of spending, the budget would not last at the next higher tier.
     BudgetPace,
     /// The token bucket is under its low-water mark.
     BucketLow,
     /// The budget is spent and the overdraft serves.
     BudgetExhausted,
-    /// The upstream of the tier that would have served refuses just now.
+    /// The upstream of the tier that would have served currently refuses.
     UpstreamLimited,
-    /// The answers of the tier that would have served begin too late just now.
+    /// The answers of the tier that would have served currently begin too late.
     Sla,
     /// The capacity of a better tier is taken.
     TierCapacity,
-    /// It is sent to a lower tier since the asked one is not allowed; or it keeps its model, since no other is.
+    /// The requested tier is not allowed, so that the request is sent to a lower one; or it keeps its model, since no other tier is allowed.
     TierPreference,
-    /// It keeps its model: the lower tiers cannot do what it needs.
+    /// The request keeps its model: the lower tiers cannot do what it needs.
     Unsupported,
-    /// It keeps its model: what it needs was not known when it had to be sent on.
+    /// The request keeps its model: its needs were not known when it had to be forwarded.
     Unread,
-    /// It keeps its model: that is one of a kind, such as a tuned one.
+    /// The request keeps its model: the model is unique, such as a tuned one.
     Bound,
-    /// It keeps its model: it is signed, so that nothing in it may change.
+    /// The request keeps its model: the request is signed, so that nothing in it may change.
     Signed,
-    /// It keeps its model: that is on none of the ladders.
+    /// The request keeps its model: the model is on none of the ladders.
     Unlisted,
 }
 
@@ -161,33 +162,33 @@ impl Reason {
 /// Why a request is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Requests in flight hold what is left of the budget; some of it will come back.
+    /// Requests in flight hold what is left of the budget; a part of it will be released.
     BudgetHeld,
     /// The token bucket holds enough cells again after this time.
     BucketEmpty(Duration),
-    /// No tier that may serve has capacity left for the tenant's priority. One has enough again after this time; `None`:
-    /// it is more than they can ever have.
+    /// No tier that may serve has capacity left for the tenant's priority. One of them has enough again after this time; `None`: the request
+    /// needs more than any of them can ever have.
     TierCapacity(Option<Duration>),
-    /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget
-    /// never starts anew, or the whole budget is less.
+    /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget never starts anew, or
+    /// since even the whole budget is less.
     BudgetExhausted(Option<Duration>),
-    /// What is left of the budget is kept for others who are guaranteed a part of it. After this time enough is no longer kept;
+    /// What is left of the budget is kept for other children, which have a guaranteed part of it. After this time little enough is kept;
     /// `None`: waiting does not help, since the budget never starts anew.
     BudgetReserved(Option<Duration>),
-    /// More than the token bucket can ever hold.
+    /// The request needs more than the token bucket can ever hold.
     ExceedsBurst,
-    /// As many requests are in flight as may be.
+    /// The maximum number of requests is already in flight.
     Concurrency,
-    /// More than a single request may cost.
+    /// The request costs more than a single request may.
     ExceedsMaximum,
-    /// The budget is shared by proxies, and this one has been granted too little of it so far; more is on its way.
+    /// The budget is shared by proxies, and this proxy has been granted too little of it so far; more is on its way.
     Pending,
-    /// The budget is shared by proxies, this one has been granted too little of it, and the store that grants does not answer.
+    /// The budget is shared by proxies, this proxy has been granted too little of it, and the store that grants does not answer.
     StoreUnreachable,
 }
 
 impl Refusal {
-    /// How strict it is: the time until the same request may pass, and on a tie a rank of what has to happen for that.
+    /// How strict the refusal is: the time until the same request may pass, and on a tie a rank of what has to happen before it may.
     fn strictness(self) -> (Duration, u8) {
         match self {
             Self::BudgetHeld | Self::Concurrency | Self::Pending | Self::StoreUnreachable => {
@@ -209,7 +210,7 @@ impl Refusal {
 }
 
 impl From<NotNow> for LimitRefusal {
-    /// What a tier's capacity says.
+    /// The refusal by a tier's capacity.
     fn from(not_now: NotNow) -> Self {
         Self {
             refusal: not_now.into(),
@@ -219,7 +220,7 @@ impl From<NotNow> for LimitRefusal {
 }
 
 impl From<NotNow> for Refusal {
-    /// What a tier's capacity says.
+    /// The refusal by a tier's capacity.
     fn from(not_now: NotNow) -> Self {
         Self::TierCapacity(match not_now {
             NotNow::Wait(wait) => Some(wait),

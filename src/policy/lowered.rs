@@ -1,4 +1,4 @@
-//! Which limit sends a request to a lower tier: nothing is decided by it, it is reported.
+//! Which limit sends a request to a lower tier. This decides nothing: it is only reported.
 
 use super::decision::LimitIndex;
 use super::marks::{WHOLE, by_budget};
@@ -14,11 +14,11 @@ use crate::state::record::Record;
 pub struct LoweredBy {
     /// The limit.
     pub limit: LimitIndex,
-    /// Its low-water mark that was crossed; `None` where the limit had no room for the request higher up.
+    /// The low-water mark that was crossed; `None` where the limit had no room for the request at a higher tier.
     pub mark: Option<Ppm>,
 }
 
-/// The limit that lowered a request to `tier`, for a reason that is a limit's. `record` must be as it was at the decision.
+/// The limit that lowered a request to `tier`, if `reason` is about a limit. `record` must be as it was at the decision.
 #[must_use]
 pub fn lowered_by(
     limits: &Limits,
@@ -46,7 +46,7 @@ pub fn lowered_by(
 }
 
 impl<'a> Case<'a> {
-    /// Those of the limits that hold at a tier.
+    /// The limits that hold at a tier.
     fn at(&self, tier: usize) -> impl Iterator<Item = Standing<'a>> {
         let request = self.request;
         let all = standings(self.limits, request.conditions.books, self.record);
@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
             })
     }
 
-    /// The first budget that asks it to go to this tier or a lower one, by a mark that is crossed for this reason.
+    /// The first budget that sends the request to this tier or a lower one, since a mark is crossed for this reason.
     fn crossed(&self, tier: usize, reason: Reason) -> Option<LoweredBy> {
         let ladder = self.request.place?.ladder;
         let &Self {
@@ -82,7 +82,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The limit that has no room for it at this tier.
+    /// The limit that has no room for the request at this tier.
     fn without_room(&self, tier: usize) -> Option<LoweredBy> {
         let (_, estimate, expected) = self.usual(tier);
         let short = self.holds(tier, &estimate, &expected, false).err()?;

@@ -1,4 +1,4 @@
-//! Low-water marks: how far down what remains asks a request to go.
+//! Low-water marks: how far down a request goes for what remains of the limits.
 
 use super::preferences::Choice;
 use super::standing::{Stand, Standing, standings};
@@ -12,7 +12,8 @@ use crate::tier::Ladder;
 /// All of a mark.
 pub(super) const WHOLE: Ppm = Ppm(1_000_000);
 
-/// The lowest tier whose mark is crossed, or this share of it, and why; the asked one if none is, or none may be.
+/// The lowest tier whose mark, or this share of it, is crossed, and why; the requested tier if no mark is crossed, or if the request may not
+/// be lowered.
 pub(super) fn wanted(
     limits: &Limits,
     request: &Request<'_>,
@@ -47,7 +48,7 @@ pub(super) fn wanted(
     })
 }
 
-/// Writes into the record where the budgets' marks are now, for a plan that leaves no tier at once.
+/// Writes into the record which tier the budgets' marks give now, for a plan with hysteresis.
 pub fn remember(limits: &Limits, request: &Request<'_>, record: &mut Record, now: Timestamp) {
     let place = request.place.filter(|_| !limits.never_downgrade);
     if let (Some(_), Some(place)) = (limits.hysteresis, place)
@@ -59,7 +60,7 @@ pub fn remember(limits: &Limits, request: &Request<'_>, record: &mut Record, now
     }
 }
 
-/// The lowest tier to which any of the budgets asks a request to go, and by which mark; on a tie, the first budget's.
+/// The lowest tier to which any of the budgets sends a request, and by which mark; on a tie, the first budget's.
 fn by_budgets(
     limits: &Limits,
     request: &Request<'_>,
@@ -75,8 +76,8 @@ fn by_budgets(
     marks.reduce(|lowest, mark| if mark.0 > lowest.0 { mark } else { lowest })
 }
 
-/// The lowest tier whose mark what remains has crossed, if it is a budget, and by which of both marks. The marks are the tenant's,
-/// whosever budget it is; its pace is its own.
+/// The lowest tier whose mark is crossed by what remains of this limit, if it is a budget, and whether the static or the moved mark is
+/// crossed. The marks are always the tenant's, but the pace is that of the budget's owner.
 pub(super) fn by_budget(
     limits: &Limits,
     limit: &Standing<'_>,
@@ -110,7 +111,7 @@ pub(super) fn by_budget(
             .record
             .burn
             .at(before, budget.unit, pace.half_life, now);
-        // Others spend of it, too: as fast as this one, for all that is known.
+        // Other proxies spend from this budget, too: each is assumed to be as fast as this one.
         let proxies = budget
             .grant(account)
             .map_or(1, |grant| grant.holders.max(1));

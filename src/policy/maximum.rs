@@ -1,14 +1,14 @@
-//! The most that one request may cost: what is likely of its prompt, and the whole of its output limit.
+//! The most that one request may cost, counted as the likely cost of its prompt plus the whole of its output limit.
 
 use super::{LimitIndex, LimitRefusal, Payer, Refusal, Request};
 use crate::base::units::{Unit, share};
 use crate::estimate::Estimate;
 use crate::plan::{Limits, Maximum};
 
-/// Whether the request may cost no more at a tier than a single one may.
+/// Whether a request at a tier keeps to the maximum cost of a single request.
 ///
 /// # Errors
-/// The refusal, where it may.
+/// The refusal, where the request costs more.
 pub(super) fn check(
     limits: &Limits,
     request: &Request<'_>,
@@ -33,8 +33,8 @@ fn exceeds(limits: &Limits, request: &Request<'_>, tier: usize, estimate: &Estim
     maximum.is_some_and(|maximum| cost(maximum, request, tier, estimate) > maximum.most)
 }
 
-/// The longest answers that a tier may give it, and what it may cost then: lowered where it would be too much for a single request, if
-/// the plan allows that and what is left is of use.
+/// The longest answers that a tier may give to the request, and its cost with them. Where that is too much for a single request, the answers
+/// are shortened, if the plan allows that and what is left is of use.
 pub(super) fn lowered(
     limits: &Limits,
     request: &Request<'_>,
@@ -71,7 +71,7 @@ fn longest(
     (most >= least).then_some(most)
 }
 
-/// What it is likely to cost if its answer is as long as it may be.
+/// What the request is likely to cost if its answer is as long as it may be.
 fn cost(maximum: &Maximum, request: &Request<'_>, tier: usize, estimate: &Estimate) -> u64 {
     let (input, output) = (estimate.input(), estimate.output());
     match maximum.unit {

@@ -5,7 +5,7 @@ use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::TierSet;
 
-/// A tier, and why it is lower than the asked one, if it is.
+/// A tier, and why it is lower than the requested one, if it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choice {
     pub(super) tier: usize,
@@ -16,13 +16,13 @@ pub(super) struct Choice {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reach {
     asked: usize,
-    /// From the asked one on, those that the tenant may be sent to.
+    /// The tiers that the tenant may be sent to, from the requested one downwards.
     allowed: TierSet,
-    /// Those among them that can serve the request; the asked one if there is none. So it is never empty.
+    /// The allowed tiers that can serve the request; the requested tier if there are none. So this set is never empty.
     able: TierSet,
-    /// The last one allowed.
+    /// The last tier that is allowed.
     last: usize,
-    /// It may go down at all.
+    /// The request may go down at all.
     is_movable: bool,
 }
 
@@ -41,7 +41,7 @@ impl Reach {
         };
         let preferences = &limits.preferences;
         let named = place.ladder.tiers.iter().enumerate();
-        // A request for a tier below the floor keeps that: nothing is ever upgraded.
+        // A request for a tier below the floor keeps its tier: nothing is ever upgraded.
         let allowed: TierSet = named
             .take(preferences.floor(place.ladder).max(asked).saturating_add(1))
             .skip(asked)
@@ -66,13 +66,13 @@ impl Reach {
         self.able.from(tier)
     }
 
-    /// Whether a request that is served here may use the overdraft.
+    /// Whether a request that is served at this tier may use the overdraft.
     pub(super) fn may_overdraw(&self, tier: usize) -> bool {
         self.is_movable && tier >= self.last
     }
 
-    /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If that is the one that
-    /// was requested although it was not wanted, the reason is why no other will do.
+    /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If the result is the requested tier although
+    /// another one was wanted, the reason says why no other tier will do.
     pub(super) fn nearest(&self, wanted: Choice, request: &Request<'_>) -> Choice {
         let upwards = self.able.until(wanted.tier.saturating_add(1)).last();
         let tier = upwards.or_else(|| self.from(wanted.tier).first());

@@ -1,4 +1,4 @@
-//! A request as the decision sees it, and what it costs at each tier.
+//! A request as the decision sees it, and what that request costs at each tier.
 
 use super::standing::{Stand, standings};
 use super::{Book, ConversationPlacement, Expected, Reason};
@@ -18,7 +18,7 @@ pub struct Request<'a> {
     pub model: &'a str,
     /// `None` for a model on no ladder, which keeps its name.
     pub place: Option<LadderPlace<'a>>,
-    /// What it may cost, estimated without the tenant's record.
+    /// What the request may cost, estimated without the tenant's record.
     pub estimate: Estimate,
     /// What a model on no ladder costs.
     pub unlisted_price: Option<&'a Price>,
@@ -31,37 +31,37 @@ pub struct Request<'a> {
 /// What else a decision depends on, beside the request and the tenant's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conditions<'a> {
-    /// The books that it is charged on beside its tenant's own.
+    /// The books that the request is charged against besides its tenant's own.
     pub books: &'a [Book<'a>],
-    /// What the request finds at the tiers with a capacity, each at its place in the ladder; empty where there is none.
+    /// What the request finds at the tiers with a capacity, each at its index in the ladder; empty where no tier has one.
     pub rooms: &'a [Option<Headroom>],
-    /// Tiers whose upstream refuses just now.
+    /// Tiers whose upstream currently refuses.
     pub pressed: TierSet,
-    /// Tiers whose answers begin later just now than the plan's SLA allows.
+    /// Tiers whose answers currently begin later than the plan's SLA allows.
     pub slow: TierSet,
     /// Where the request's conversation was served, if that is known and the plan keeps conversations at their tier.
     pub conversation: Option<ConversationPlacement>,
     /// Where its conversation can be cut, for tiers that trim it.
     pub cuts: Option<&'a CutPoints>,
-    /// It names a model that the plan does not allow. Only in shadow mode: elsewhere it was refused before.
+    /// The request names a model that the plan does not allow. Set in shadow mode only: without it such a request was refused earlier.
     pub barred: bool,
-    /// Bytes of its body that are announced and not here yet.
+    /// Bytes of its body that are announced and have not arrived yet.
     pub unread_bytes: u64,
 }
 
 /// How far a request can be changed without breaking it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Tiers that cannot serve it. The asked one always can.
+    /// Tiers that cannot serve the request. The requested tier always can.
     pub unfit: TierSet,
-    /// Why they cannot.
+    /// Why these tiers cannot.
     pub reason: Option<Reason>,
-    /// Its output can be limited, to no less than this for each answer.
+    /// The request's output can be limited, to no less than this for each answer.
     pub least_output: Option<u64>,
 }
 
 impl<'a> Request<'a> {
-    /// The same, with what it finds at the tiers with a capacity, and in the books.
+    /// The same request, with what it finds at the tiers with a capacity, and in the books.
     #[must_use]
     pub fn finding<'b>(&self, rooms: &'b [Option<Headroom>], books: &'b [Book<'b>]) -> Request<'b>
     where
@@ -73,7 +73,7 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// The same by itself: without what its tenant's plan, parents and other tenants add to it.
+    /// The same request without what its tenant's plan, parents and other tenants add to it.
     #[must_use]
     pub fn alone(&self) -> Self {
         let mut request = *self;
@@ -96,12 +96,12 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Whether a tier can serve it. The asked one always can.
+    /// Whether a tier can serve the request. The requested tier always can.
     pub(super) fn fits(&self, tier: usize, record: &Record) -> bool {
         tier == self.asked() || !self.scope.unfit.has(tier) && self.is_within_window(tier, record)
     }
 
-    /// Whether its prompt is expected to be no longer than a tier takes, by what the tenant's record says of the model there.
+    /// Whether the request's prompt is expected to fit into the tier's context window, by what the tenant's record says of the model there.
     fn is_within_window(&self, tier: usize, record: &Record) -> bool {
         let tiers = self.place.map(|place| &place.ladder.tiers);
         let window = tiers.and_then(|tiers| tiers.get(tier)?.context_window);
@@ -116,18 +116,17 @@ impl<'a> Request<'a> {
         self.place.map_or(0, |place| place.asked)
     }
 
-    /// The longest answer that a tier gives it, if the tier says so and the request can be limited.
+    /// The longest answer that a tier gives to the request, if the tier has such a limit and the request can be limited.
     pub(super) fn most_output(&self, tier: usize) -> Option<u64> {
         let tier = self.place?.ladder.tiers.get(tier)?;
         Some(tier.max_output_tokens?.max(self.scope.least_output?))
     }
 
-    /// What it may cost at a tier with answers of at most `most` tokens, by what the tenant's record says of the model
-    /// there.
+    /// What the request may cost at a tier with answers of at most `most` tokens, by what the tenant's record says of the model there.
     ///
-    /// If earlier answers were long, this request may have to wait for others in flight. But a learned estimate refuses nothing
-    /// that the prior would admit: beyond the prior, no more is reserved than there is room for. Otherwise one long answer could
-    /// shut out a tenant whose next answers would be short, and nothing would ever be learned again.
+    /// If earlier answers were long, this request may have to wait for others in flight. But a learned estimate never causes a refusal where
+    /// the prior would admit: beyond the prior, no more is reserved than there is room for. Otherwise one long answer could shut out a tenant
+    /// whose next answers would be short, and nothing would ever be learned again.
     pub(crate) fn at(
         &self,
         tier: usize,
@@ -154,7 +153,7 @@ impl<'a> Request<'a> {
         .limited(most)
     }
 
-    /// What it may cost as it came.
+    /// What the request may cost if it is forwarded unchanged.
     #[must_use]
     pub fn as_asked(
         &self,
@@ -174,7 +173,7 @@ impl<'a> Request<'a> {
         record.learned.of(Model::of(self.model_at(tier)))
     }
 
-    /// What it may cost at a tier, its conversation cut to what the tier takes.
+    /// What the request may cost at a tier once its conversation is cut to the length that the tier takes.
     fn trimmed(&self, tier: usize, figures: &Figures) -> Estimate {
         let estimate = Estimate {
             bytes_per_token: figures.bytes_per_token,
@@ -220,13 +219,13 @@ impl<'a> Request<'a> {
         in_limits.min(in_capacity)
     }
 
-    /// What it finds at a tier with a capacity.
+    /// What the request finds at a tier with a capacity.
     #[must_use]
     pub fn room_at(&self, tier: usize) -> Option<&'a Headroom> {
         self.conditions.rooms.get(tier)?.as_ref()
     }
 
-    /// What it costs at a tier, for budgets to reserve.
+    /// What the request costs at a tier, for budgets to reserve.
     #[must_use]
     pub fn expected(
         &self,
@@ -236,7 +235,7 @@ impl<'a> Request<'a> {
         record: &Record,
         now: Timestamp,
     ) -> Expected {
-        // Where nothing is spent nothing is held.
+        // Without a budget nothing is reserved.
         let books = self.conditions.books.iter().map(|book| book.limits);
         let mut all = std::iter::once(limits).chain(books);
         if all.all(|limits| limits.budgets().next().is_none()) {
@@ -250,7 +249,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The longest answers for which the request costs no more than `room`; `None` if not even its prompt does.
+    /// The longest answers for which the request costs no more than `room`; `None` if its prompt alone costs more.
     pub(super) fn most_within(
         &self,
         tier: usize,
@@ -264,7 +263,7 @@ impl<'a> Request<'a> {
         let room = room.checked_sub(prompt)?;
         let tokens = match unit {
             Unit::Tokens => without.output_within(room),
-            // A micro less, since each part may be rounded up.
+            // One micro less, since each part may be rounded up.
             Unit::UsdMicros => {
                 let input = Tokens(without.body_bytes);
                 let price = self.price(tier)?.dearest_output(input).max(1);

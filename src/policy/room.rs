@@ -9,7 +9,7 @@ use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::TierSet;
 
-/// A request, and what there is for it.
+/// A request, and what the decision about it depends on.
 pub(super) struct Case<'a> {
     pub(super) limits: &'a Limits,
     pub(super) request: &'a Request<'a>,
@@ -18,7 +18,7 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The longest answers that a tier may give it, and what it may cost there.
+    /// The longest answers that a tier may give to the request, and what it may cost there.
     pub(super) fn usual(&self, tier: usize) -> (Option<u64>, Estimate, Expected) {
         let most = self.request.most_output(tier);
         let estimate = self
@@ -38,7 +38,7 @@ impl Case<'_> {
         self.request.expected(tier, estimate, limits, record, now)
     }
 
-    /// Whether all limits that depend on the tier have room for it there. `overdraw`: the overdraft may be used.
+    /// Whether all limits that depend on the tier have room for the request there. `overdraw`: the overdraft may be used.
     pub(super) fn holds(
         &self,
         tier: usize,
@@ -52,8 +52,8 @@ impl Case<'_> {
         strictest(here.map(|limit| limit.check(estimate, expected, overdraw, self.now)))
     }
 
-    /// Rules 8 and 9: the first of these tiers whose cost fits the budget and that has room; if none has room, the time at
-    /// which the first of those that fit the budget has room again. `None` if no tier's cost fits the budget.
+    /// Rules 8 and 9: the first of these tiers whose cost fits the budget and that has room. If none has room: the time at which the first of
+    /// those that fit the budget has room again. `None` if no tier's cost fits the budget.
     pub(super) fn first_with_room(&self, start: Choice, tiers: TierSet) -> Option<Decision> {
         let mut by_budget = None;
         let mut full: Option<(usize, Refusal)> = None;
@@ -95,7 +95,7 @@ impl Case<'_> {
         })
     }
 
-    /// Rule 10, where the budget holds it nowhere as it is.
+    /// Rule 10, where no tier's cost fits the budget as the request is.
     pub(super) fn squeezed(&self, start: usize, reach: &Reach) -> Decision {
         let &Self {
             limits,
@@ -145,7 +145,7 @@ pub(super) fn check_rates(
     strictest(rates.map(|limit| limit.check(estimate, &Expected::default(), false, now)))
 }
 
-/// The longest answer with which all budgets still hold the request, if that is long enough to be of use and only they were in the
+/// The longest answer with which all budgets still hold the request, if that answer is long enough to be of use and only budgets were in the
 /// way.
 fn shortened(
     limits: &Limits,

@@ -1,4 +1,4 @@
-//! Shadow mode: what would have been done with a request that is forwarded as it came, whatever the limits say.
+//! Shadow mode: what bursar would have done with a request that is forwarded unchanged whatever the limits say.
 
 use super::{Decision, Reason, Refusal, Request, recheck};
 use crate::base::units::Timestamp;
@@ -8,25 +8,25 @@ use crate::state::record::Record;
 /// What would have been done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShadowDecision {
-    /// It would have been sent, at this tier.
+    /// The request would have been sent, at this tier.
     Admit {
         /// Index into the ladder.
         tier: usize,
-        /// Why that is not the asked one, or why it is.
+        /// Why that is not the requested tier, or why it is although it should be lower.
         reason: Option<Reason>,
-        /// Tokens that each of its answers might have had.
+        /// The most tokens that each of its answers could have had.
         most_output: Option<u64>,
     },
-    /// It would have been refused.
+    /// The request would have been refused.
     Refuse(Refusal),
-    /// It would have been refused before any limit, since the plan does not allow the requested model.
+    /// The request would have been refused before any limit was checked, since the plan does not allow the requested model.
     Barred,
-    /// Our own state could not be had, and the operator wants to refuse then.
+    /// Bursar's own state was unavailable, and the operator has chosen to refuse requests then.
     Unavailable,
 }
 
 impl ShadowDecision {
-    /// Whether it would have used up anything.
+    /// Whether the request would have used up anything.
     #[must_use]
     pub fn admits(&self) -> bool {
         matches!(self, Self::Admit { .. })
@@ -54,7 +54,7 @@ impl ShadowDecision {
     }
 }
 
-/// The request is forwarded as it came, at the tier that it requests.
+/// The request is forwarded unchanged, at the tier that it requests.
 #[must_use]
 pub fn let_through(
     decision: &Decision,

@@ -15,21 +15,21 @@ use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::state::shared_budgets;
 
-/// A limit and where it stands.
+/// A limit and its state.
 #[derive(Clone, Copy)]
 pub(super) struct Standing<'a> {
     pub(super) index: LimitIndex,
-    /// The limits that it is one of, and the record of their states.
+    /// The limits that it belongs to, and the record of their states.
     pub(super) limits: &'a Limits,
     pub(super) record: &'a Record,
     pub(super) state: Stand<'a>,
-    /// Through which child with a guaranteed share of the budgets the request comes.
+    /// The child through which the request comes, if that child has a guaranteed share of the budgets.
     child: Option<ChildKey>,
     /// The models for which it holds.
     limit: Option<&'a Limit>,
 }
 
-/// What is limited, and what of it is used.
+/// What is limited, and how much of that is used.
 #[derive(Clone, Copy)]
 pub(super) enum Stand<'a> {
     Budget(&'a Budget, &'a Account),
@@ -38,7 +38,7 @@ pub(super) enum Stand<'a> {
     Concurrency(&'a Budget, &'a Account),
 }
 
-/// All limits that apply: of the request's subjects, of its tenant, and of those above it.
+/// All limits that apply: those of the request's subjects, of its tenant, and of the tenant's parents.
 pub(super) fn standings<'a>(
     limits: &'a Limits,
     books: &'a [Book<'a>],
@@ -50,7 +50,7 @@ pub(super) fn standings<'a>(
     }
 }
 
-/// Those of the tenant alone.
+/// The limits of the tenant alone.
 fn of_tenant<'a>(limits: &'a Limits, record: &'a Record) -> Standings<'a> {
     let own = Book {
         payer: Payer::Tenant,
@@ -67,7 +67,7 @@ fn of_tenant<'a>(limits: &'a Limits, record: &'a Record) -> Standings<'a> {
     }
 }
 
-/// Those of a book beside the tenant's own, unless it only looks on.
+/// The limits of a book besides the tenant's own; none if the book only counts usage.
 pub(super) fn of_book<'a>(book: &Book<'a>, place: usize) -> Standings<'a> {
     Standings {
         own: (*book, Some(place)),
@@ -77,15 +77,15 @@ pub(super) fn of_book<'a>(book: &Book<'a>, place: usize) -> Standings<'a> {
     }
 }
 
-/// Limits, one after the other. A type of its own, since adapters of adapters are compiled again wherever they are used: they were a
+/// An iterator over limits. It has a type of its own, since adapters of adapters are compiled again wherever they are used: they were a
 /// twentieth of the module.
 pub(super) struct Standings<'a> {
-    /// The book that comes after those of subjects, and its place among the others if it is one of them.
+    /// The book that comes after those of subjects, and its index among the request's books if it is one of them.
     own: (Book<'a>, Option<usize>),
     books: &'a [Book<'a>],
     /// How many books were visited: all of them for subjects, then the tenant's own, then all of them again for parents.
     payer: usize,
-    /// How many limits of that book were.
+    /// How many limits of the current book were visited.
     limit: usize,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Iterator for Standings<'a> {
 }
 
 impl<'a> Standings<'a> {
-    /// The book whose turn it is, unless it has its turn at another time, or only looks on.
+    /// The current book, unless it is visited at another point, or only counts usage.
     fn book(&self) -> Option<(Book<'a>, Option<usize>)> {
         let (book, place) = match self.payer.checked_sub(self.books.len()) {
             Some(0) => self.own,
@@ -165,7 +165,7 @@ fn stand<'a>(limit: &'a Limit, entry: &'a Entry) -> Option<Stand<'a>> {
 }
 
 impl<'a> Standing<'a> {
-    /// The budget, if it is one.
+    /// The budget and its account, if this limit is a budget.
     pub(super) fn budget(&self) -> Option<(&'a Budget, &'a Account)> {
         match self.state {
             Stand::Budget(budget, account) => Some((budget, account)),
@@ -173,23 +173,23 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Whether it depends on the tier that serves: what is spent does, and so does a limit of some models.
+    /// Whether this limit depends on the tier that serves: budgets do, and so do limits on some models.
     pub(super) fn depends_on_tier(&self) -> bool {
         self.budget().is_some() || !self.holds_for_all()
     }
 
-    /// Whether it holds whatever model serves.
+    /// Whether this limit holds for every model.
     pub(super) fn holds_for_all(&self) -> bool {
         self.limit.is_none_or(|limit| limit.models.is_none())
     }
 
-    /// Whether it holds for a request that is served at this tier.
+    /// Whether this limit holds for a request that is served at this tier.
     pub(super) fn holds_at(&self, request: &Request<'_>, tier: usize) -> bool {
         let limit = self.limit;
         limit.is_none_or(|limit| limit.holds_for(request.model_at(tier)))
     }
 
-    /// Whether there is room for a request that may use so much. `overdraw`: the overdraft may be used.
+    /// Whether this limit has room for a request that may use this much. `overdraw`: the overdraft may be used.
     pub(super) fn check(
         &self,
         estimate: &Estimate,
@@ -218,7 +218,7 @@ impl<'a> Standing<'a> {
         room.map_err(|refusal| self.refuses(refusal))
     }
 
-    /// Whether what proxies share of it has room here and now.
+    /// Whether this proxy's part of a shared limit has room now.
     pub(super) fn check_slice(&self, cost: Cost, now: Timestamp) -> Result<(), LimitRefusal> {
         let Some((budget, account)) = self.budget() else {
             return Ok(());
@@ -246,11 +246,11 @@ impl<'a> Standing<'a> {
         if cost > limit {
             return Err(match budget.is_dated(account, now) {
                 true => Refusal::Pending,
-                // No window's end will make it fit.
+                // The budget will not be large enough in the next window either.
                 false => Refusal::BudgetExhausted(None),
             });
         }
-        // A request that costs nothing does not pass on a spent budget either.
+        // A spent budget refuses even a request that costs nothing.
         let least = cost.max(1);
         if least > budget.unspent(account, limit) {
             return Err(match budget.is_dated(account, now) {
@@ -259,7 +259,7 @@ impl<'a> Standing<'a> {
             });
         }
         let kept = self.kept(budget, account, now);
-        // What is kept for others is not overdrawn.
+        // The overdraft does not reach what is kept for others.
         let limit = match kept {
             0 => limit,
             _ => limit.min(budget.allowance(account)),
@@ -269,7 +269,7 @@ impl<'a> Standing<'a> {
             budget.headroom(account, limit),
         );
         if least > unspent.saturating_sub(kept) {
-            // What is held may come back or not; where there is enough beside it, nobody needs to wait for that.
+            // What is held may be released or not. If there is enough without it, nobody needs to wait for its release.
             let there = if cost > free { unspent } else { free };
             let most = there.saturating_sub(least);
             let guarantees = &self.limits.guarantees;
@@ -282,19 +282,19 @@ impl<'a> Standing<'a> {
         Ok(())
     }
 
-    /// What of the budget is kept for other children of its tenant than the one that the request comes through.
+    /// What of the budget is kept for children other than the one through which the request comes.
     fn kept(&self, budget: &Budget, account: &Account, now: Timestamp) -> u64 {
         lend::kept(&self.limits.guarantees, budget, account, self.child, now)
     }
 
-    /// What a request may still hold of the budget, if it is one.
+    /// What a request may still hold of the budget, if this limit is one.
     pub(super) fn room(&self, now: Timestamp) -> Option<(&'a Budget, u64)> {
         let (budget, account) = self.budget()?;
         let room = budget.headroom(account, budget.allowance(account));
         Some((budget, room.saturating_sub(self.kept(budget, account, now))))
     }
 
-    /// That it refuses.
+    /// This limit's refusal.
     pub(super) fn refuses(&self, refusal: Refusal) -> LimitRefusal {
         LimitRefusal {
             refusal,
@@ -303,8 +303,8 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// Whether this proxy's slices of all shared budgets that apply at this tier have room for a request now. Whether the whole budgets have
-/// was checked before.
+/// Whether this proxy's slices of all shared budgets that apply at this tier have room for a request now. The whole budgets were checked
+/// before.
 pub(super) fn check_slices(
     limits: &Limits,
     request: &Request<'_>,

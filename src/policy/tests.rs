@@ -88,7 +88,7 @@ fn spent(amount: u64) -> Record {
     }
 }
 
-/// No prompt, and so much output.
+/// An estimate without a prompt, and with this many output tokens.
 fn output(tokens: u64) -> Estimate {
     Estimate {
         body_bytes: 0,
@@ -112,7 +112,7 @@ fn request(ladder: &Ladder, asked: usize, cost: u64) -> Request<'_> {
     }
 }
 
-/// Decides about it.
+/// Decides about a request for the `asked`-th tier that may cost `cost` tokens.
 fn decision(limits: &Limits, asked: usize, cost: u64, record: &Record) -> Decision {
     decide(limits, &request(&ladder(), asked, cost), record, NOW)
 }

@@ -25,7 +25,7 @@ fn room(used: u64) -> Option<Headroom> {
     })
 }
 
-/// Decides about a request for the `asked`-th tier that may cost `cost` tokens, at tiers where so much is taken.
+/// Decides about a request for the `asked`-th tier that may cost `cost` tokens, at tiers where this much is taken.
 fn decision(
     limits: &Limits,
     asked: usize,
@@ -69,7 +69,7 @@ fn a_full_tier_sends_the_request_one_down_if_that_is_allowed() {
         },
         ..Limits::default()
     };
-    // Limits, tier asked for, tokens spent, what is taken of each tier, and where ten tokens are served or why they are not.
+    // Limits, requested tier, tokens spent, what is taken of each tier, and where ten tokens are served or why they are not.
     for (limits, asked, used, taken, expected) in [
         (
             &plain,
@@ -111,7 +111,7 @@ fn a_full_tier_sends_the_request_one_down_if_that_is_allowed() {
             Err((0, full(5))),
         ),
         (&skip, 0, 0, [Some(95), Some(0), Some(90)], Ok((2, TAKEN))),
-        // The one that has room first is told; of two, the better.
+        // The tier that has room first is reported; of two, the better one.
         (
             &plain,
             0,
@@ -126,7 +126,7 @@ fn a_full_tier_sends_the_request_one_down_if_that_is_allowed() {
             [Some(97), Some(97), Some(97)],
             Err((0, full(7))),
         ),
-        // The budget goes first, and has the reason where it fixed the tier.
+        // The budget comes first, and its reason is reported where it settled the tier.
         (&budget, 0, 600, [Some(0), Some(90), Some(0)], Ok((1, LOW))),
         (
             &budget,
@@ -205,7 +205,7 @@ fn where_nobody_can_the_overdraft_and_a_shorter_answer_need_capacity_too() {
     assert_eq!(served(&shorter, 994, 95), Err((2, full(1))));
     assert_eq!(served(&degrade, 1_000, 80), Ok((2, overdrawn)));
     assert_eq!(served(&degrade, 1_000, 81), Err((2, full(1))));
-    // Both refuse: until the window's end is longer than a second.
+    // Both refuse: the budget until the window's end, which is longer than a second.
     let end = Refusal::BudgetExhausted(Some(Duration::from_secs(43_200)));
     assert_eq!(served(&degrade, 1_100, 81), Err((2, end)));
 }
@@ -283,7 +283,7 @@ fn of_two_waits_the_longer_is_told() {
 
 #[test]
 fn a_guess_at_an_answers_length_takes_no_more_than_there_is_room_for() {
-    // Answers of 16,000 tokens were seen, which the tier can never have; but 1,024 it would.
+    // Answers of 16,000 tokens were seen, for which the tier can never have room; for 1,024 it can.
     let mut record = spent(0);
     let observation = crate::estimate::learn::Observation {
         prompt: None,
@@ -344,6 +344,6 @@ fn a_guess_at_an_answers_length_takes_no_more_than_there_is_room_for() {
     assert_eq!(cells(0), (0, 2_000));
     assert_eq!(cells(900), (0, 1_100));
     assert_eq!(cells(976), (0, 1_024));
-    // Answers of the next tier were never seen.
+    // No answers of the next tier were seen yet.
     assert_eq!(cells(977), (1, 1_024));
 }

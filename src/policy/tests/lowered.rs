@@ -3,7 +3,7 @@ use crate::limits::pace::{Burn, Pace};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// By which limit, if by any, a request that may cost so much is served lower than it asked for.
+/// The limit, if any, by which a request of this cost is served at a lower tier than it requested.
 fn by(limits: &Limits, books: &[Book<'_>], cost: u64, record: &Record) -> Option<LoweredBy> {
     let ladder = ladder();
     let mut request = request(&ladder, 0, cost);
@@ -79,7 +79,7 @@ fn a_bucket_lowers_by_its_own_mark() {
     assert_eq!(by(&limits, &[], 1, &record), expected);
 }
 
-/// In dollars the second tier costs half: there is room for it where there is none for the first.
+/// In dollars the second tier costs half: it has room where the first tier has none.
 #[test]
 fn what_has_no_room_higher_up_lowers_without_a_mark() {
     let limits = budget(1_000, Unit::UsdMicros);
@@ -119,7 +119,7 @@ fn another_payers_budget_is_found_in_its_book() {
     }
 }
 
-/// Whatever a limit lowers, that limit is found again.
+/// Whenever a limit lowers a request, that limit is found again.
 #[test]
 fn every_reason_of_a_limit_has_its_limit() {
     for used in 0..1_000 {

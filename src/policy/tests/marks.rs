@@ -19,7 +19,7 @@ fn paced() -> Limits {
     }
 }
 
-/// So much was spent, and an even spend at the first two tiers would last so many hours for all of the budget.
+/// An account that has spent this much, where an even rate of spending at the first two tiers would use the whole budget in this many hours.
 fn burning(used: u64, hours: [u64; 2]) -> Record {
     // S = r × h / ln 2.
     let level = |hours: u64| tokens(1_000_000_000_000 / hours / 693_147);
@@ -36,7 +36,7 @@ fn burning(used: u64, hours: [u64; 2]) -> Record {
 fn pace_moves_a_mark_by_what_the_tier_before_it_would_cost() {
     let limits = paced();
     for (used, hours, expected) in [
-        // It lasts: the static marks.
+        // The budget lasts: the static marks apply.
         (0, [12, 12], (0, None)),
         (490_000, [40, 40], (0, None)),
         (510_000, [40, 40], (1, LOW)),
@@ -45,19 +45,19 @@ fn pace_moves_a_mark_by_what_the_tier_before_it_would_cost() {
         (200_000, [6, 100], (0, None)),
         (300_000, [6, 100], (1, PACE)),
         (510_000, [6, 100], (1, LOW)),
-        // The third tier's mark rises only where the second would not last either.
+        // The third tier's mark rises only where the budget would not last at the second tier either.
         (300_000, [6, 6], (1, PACE)),
         (400_000, [6, 6], (2, PACE)),
         (400_000, [6, 100], (1, PACE)),
         (810_000, [6, 6], (2, LOW)),
-        // Spent as good as at once: the cap.
+        // Nearly everything was spent at once: the cap applies.
         (99_000, [1, 1], (0, None)),
         (150_000, [1, 1], (2, PACE)),
     ] {
         let served = tier(&limits, 0, &burning(used, hours));
         assert_eq!(served, expected, "{used} spent, lasts {hours:?} h");
     }
-    // Without a history, and for a plan without it, the marks are the static ones.
+    // Without a history, and for a plan without pace, the marks are the static ones.
     assert_eq!(tier(&limits, 0, &spent(300_000)), (0, None));
     let without = budget(1_000_000, Unit::Tokens);
     assert_eq!(tier(&without, 0, &burning(300_000, [1, 1])), (0, None));
@@ -84,7 +84,7 @@ fn pace_looks_at_the_time_left_and_forgets_with_it() {
     assert_eq!(at(2 * 3_600), 0);
 }
 
-/// As [`tier`] under a plan with hysteresis of a twentieth, for a tenant whose marks gave this tier last.
+/// As [`tier`], under a plan with a hysteresis of a twentieth, for a tenant to whom the marks last gave this tier.
 fn tier_after(last: usize, used: u64) -> (usize, Option<Reason>) {
     let limits = Limits {
         hysteresis: Some(Ppm(50_000)),
@@ -129,11 +129,11 @@ fn what_the_marks_gave_is_remembered_for_each_ladder_until_the_window_ends() {
     other.tiers[0].model = "another".into();
     let request = |ladder| request(ladder, 2, 1);
     let (first, mut record) = (ladder(), spent(850));
-    // Whatever is asked for: it is where the marks are.
+    // What is remembered does not depend on the requested tier: it is where the marks are.
     remember(&limits, &request(&first), &mut record, NOW);
     let [here, there] = [&first, &other].map(marks::key);
     assert_eq!([here, there].map(|key| record.account.marked(key)), [2, 0]);
-    // A raised limit counts at once.
+    // A raised limit takes effect at once.
     let raised = Limits {
         hysteresis: limits.hysteresis,
         ..budget(10_000, Unit::Tokens)
@@ -158,7 +158,7 @@ fn the_margin_is_put_on_a_moved_mark_too() {
         hysteresis: Some(Ppm(100_000)),
         ..paced()
     };
-    // The mark at 750,000 left is 0.65.
+    // With 750,000 left the mark is 0.65.
     let mut record = burning(250_000, [6, 100]);
     assert_eq!(tier(&limits, 0, &record), (0, None));
     record.account.mark(marks::key(&ladder()), 1);

@@ -1,4 +1,4 @@
-//! Which reason is told where several rules apply: of the rule that fixed the tier, on a tie of the earlier.
+//! Which reason is reported where several rules apply: that of the rule that settled the tier, on a tie that of the earlier one.
 
 use super::Reason::*;
 use super::*;
@@ -10,22 +10,22 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 #[derive(Clone, Copy, Debug, Default)]
 struct Scene {
     asked: usize,
-    /// Of 1,000,000 tokens. Standard's mark is at 500,000 left, compact's at 200,000.
+    /// Spent of 1,000,000 tokens. Standard's mark is at 500,000 left, compact's at 200,000.
     spent: u64,
-    /// The marks of both are at 900,000 left: it would not last the hour.
+    /// The marks of both are at 900,000 left: the budget would not last for the hour.
     is_rushed: bool,
-    /// So that the bucket asks for the last tier.
+    /// The bucket is so low that it sends requests to the last tier.
     bucket_low: bool,
-    /// Where its conversation was served, and whether that was a downgrade. It stays for half of a mark.
+    /// Where its conversation was served, and whether that was a downgrade. The conversation stays for half of a mark.
     talk: Option<(usize, bool)>,
-    /// Tiers whose upstream says no.
+    /// Tiers whose upstream refuses.
     pressed: &'static [usize],
     slow: &'static [usize],
     unfit: &'static [usize],
     tiers: Option<&'static [&'static str]>,
     floor: Option<&'static str>,
     never_downgrade: bool,
-    /// In tokens.
+    /// The request's cost in tokens.
     cost: u64,
 }
 
@@ -126,15 +126,15 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { pressed: &[0], ..plain }, (1, Some(UpstreamLimited))),
         (Scene { tiers: Some(&["compact"]), ..plain }, (2, Some(TierPreference))),
         (Scene { cost: 1, spent: 1_000_000, ..plain }, (2, Some(BudgetExhausted))),
-        // A mark that is crossed where it always was, before one that moved.
+        // A crossed static mark comes before a mark that pace has moved.
         (Scene { spent: 900_000, ..rushed }, (2, Some(BudgetLow))),
-        // The lower of both, if it is only the moved one.
+        // The lower tier of both, if only the moved mark gives it.
         (Scene { spent: 600_000, ..rushed }, (2, Some(BudgetPace))),
-        // The budget's marks before the bucket's, where both give the same tier.
+        // The budget's marks come before the bucket's, where both give the same tier.
         (Scene { bucket_low: true, ..lowest }, (2, Some(BudgetLow))),
         (Scene { bucket_low: true, ..low }, (2, Some(BucketLow))),
         (Scene { bucket_low: true, ..rushed }, (2, Some(BudgetPace))),
-        // A conversation stays down, and where it is under way until half of the next mark is crossed, too.
+        // A downgraded conversation stays down, and one that was not keeps its tier until half of the next mark is crossed.
         (Scene { talk: Some((1, true)), ..plain }, (1, Some(Conversation))),
         (Scene { talk: Some((2, true)), ..low }, (2, Some(Conversation))),
         (Scene { talk: Some((0, false)), ..low }, (0, Some(Conversation))),
@@ -143,26 +143,26 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { talk: Some((0, false)), ..rushed }, (0, Some(Conversation))),
         (Scene { talk: Some((0, false)), ..bucket_low }, (0, Some(Conversation))),
         (Scene { talk: Some((0, false)), ..plain }, (0, None)),
-        // A mark that is crossed so far, before the conversation.
+        // A mark that is crossed by that much comes before the conversation.
         (Scene { talk: Some((1, true)), ..low }, (1, Some(BudgetLow))),
         (Scene { talk: Some((1, true)), spent: 900_001, ..plain }, (2, Some(BudgetLow))),
         (Scene { talk: Some((0, false)), spent: 750_001, ..plain }, (1, Some(BudgetLow))),
         (Scene { talk: Some((0, false)), spent: 750_000, ..plain }, (0, Some(Conversation))),
-        // It says nothing of a request for another tier, and never sends one up.
+        // The conversation has no effect on a request for another tier, and never raises one.
         (Scene { talk: Some((2, false)), ..plain }, (0, None)),
         (Scene { talk: Some((0, false)), asked: 1, ..lowest }, (2, Some(BudgetLow))),
         (Scene { talk: Some((1, true)), asked: 2, ..plain }, (2, None)),
-        // An SLA, a preference and what the request needs send it on from there.
+        // An SLA, a preference and the request's needs lower it further from there.
         (Scene { talk: Some((1, true)), slow: &[1], ..plain }, (2, Some(Sla))),
         (Scene { talk: Some((1, true)), tiers: Some(&["compact"]), ..plain }, (2, Some(TierPreference))),
         (Scene { talk: Some((1, true)), floor: Some("default"), ..plain }, (0, Some(TierPreference))),
         (Scene { talk: Some((1, true)), unfit: &[1], ..plain }, (0, Some(Unsupported))),
         (Scene { talk: Some((1, true)), never_downgrade: true, ..plain }, (0, None)),
-        // A mark before an SLA that is kept there; an SLA where it has to go on.
+        // A mark comes before an SLA that is met at its tier; the SLA decides where the request must go lower.
         (Scene { slow: &[0], ..low }, (1, Some(BudgetLow))),
         (Scene { slow: &[0, 1], ..low }, (2, Some(Sla))),
         (Scene { slow: &[0], ..lowest }, (2, Some(BudgetLow))),
-        // An upstream that says no after a mark, and before an SLA, which finds it left out.
+        // An upstream's refusal comes after a mark, and before an SLA, for which that tier is already left out.
         (Scene { pressed: &[0], ..low }, (1, Some(BudgetLow))),
         (Scene { pressed: &[0, 1], ..low }, (2, Some(UpstreamLimited))),
         (Scene { pressed: &[1], ..low }, (2, Some(UpstreamLimited))),
@@ -170,42 +170,42 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { pressed: &[0], slow: &[0], ..plain }, (1, Some(UpstreamLimited))),
         (Scene { pressed: &[0], slow: &[1], ..plain }, (2, Some(Sla))),
         (Scene { pressed: &[1], slow: &[0], ..plain }, (2, Some(Sla))),
-        // Rather slow than refused; rather as requested than slow and less.
+        // Slow is better than refused; the requested tier is better than a slow lesser one.
         (Scene { pressed: &[0], slow: &[1, 2], ..plain }, (1, Some(UpstreamLimited))),
         (Scene { pressed: &[1], slow: &[0, 2], ..plain }, (0, None)),
-        // Where all say no, it is the upstream's to say so.
+        // Where all upstreams refuse, the upstream is left to do so.
         (Scene { pressed: &[0, 1, 2], ..plain }, (0, None)),
         (Scene { pressed: &[0, 1, 2], ..low }, (1, Some(BudgetLow))),
         (Scene { pressed: &[2], asked: 2, ..plain }, (2, None)),
-        // Nor does it go where the tenant or the request must not, or where its conversation is not.
+        // Nor does a request go where the tenant or the request must not, or where its conversation is not.
         (Scene { pressed: &[0], floor: Some("default"), ..plain }, (0, None)),
         (Scene { pressed: &[0], unfit: &[1], ..plain }, (2, Some(UpstreamLimited))),
         (Scene { pressed: &[0], unfit: &[1, 2], ..plain }, (0, None)),
         (Scene { pressed: &[0], never_downgrade: true, ..plain }, (0, None)),
         (Scene { pressed: &[1], talk: Some((1, true)), ..plain }, (2, Some(UpstreamLimited))),
         (Scene { pressed: &[0], talk: Some((0, false)), ..low }, (1, Some(UpstreamLimited))),
-        // The budget after it: what it cannot hold goes further down, to one that says no where no other is left.
+        // The budget comes after the upstream: what it cannot hold goes further down, to a tier whose upstream refuses if no other is left.
         (Scene { pressed: &[1], spent: 1_000_000, cost: 1, ..plain }, (2, Some(BudgetExhausted))),
-        // A mark before a preference that agrees, a preference where there is no other tier.
+        // A mark comes before a preference that agrees with it; a preference decides where no other tier is allowed.
         (Scene { tiers: Some(&["compact"]), ..lowest }, (2, Some(BudgetLow))),
         (Scene { tiers: Some(&["compact"]), ..low }, (2, Some(TierPreference))),
         (Scene { tiers: Some(&["default"]), ..low }, (0, Some(TierPreference))),
         (Scene { floor: Some("standard"), ..lowest }, (1, Some(BudgetLow))),
         (Scene { floor: Some("default"), ..rushed }, (0, Some(TierPreference))),
         (Scene { floor: Some("standard"), ..bucket_low }, (1, Some(BucketLow))),
-        // What the request needs, after what the tenant prefers.
+        // The request's needs come after the tenant's preferences.
         (Scene { unfit: &[1, 2], ..low }, (0, Some(Unsupported))),
         (Scene { unfit: &[2], tiers: Some(&["default"]), ..lowest }, (0, Some(TierPreference))),
         (Scene { unfit: &[2], tiers: Some(&["default", "compact"]), ..lowest }, (0, Some(Unsupported))),
         (Scene { unfit: &[2], ..bucket_low }, (1, Some(BucketLow))),
-        // An SLA does not go where the tenant or the request must not.
+        // An SLA does not send a request where the tenant or the request must not go.
         (Scene { slow: &[0], floor: Some("default"), ..plain }, (0, None)),
         (Scene { slow: &[0], unfit: &[1], ..plain }, (2, Some(Sla))),
         (Scene { slow: &[0], tiers: Some(&["standard", "compact"]), ..plain }, (1, Some(TierPreference))),
         // The overdraft is the last resort, whatever lowered the tier before.
         (Scene { spent: 1_050_000, cost: 1, slow: &[0], ..bucket_low }, (2, Some(BudgetExhausted))),
         (Scene { spent: 1_050_000, cost: 1, floor: Some("standard"), ..plain }, (1, Some(BudgetExhausted))),
-        // Never up, and nothing is told of where it began.
+        // A request never goes up, and nothing is reported about the tier at which it began.
         (Scene { asked: 2, is_rushed: true, bucket_low: true, slow: &[2], ..lowest }, (2, None)),
         (Scene { never_downgrade: true, slow: &[0], bucket_low: true, tiers: Some(&["compact"]), ..lowest }, (0, None)),
     ];

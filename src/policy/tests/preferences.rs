@@ -6,7 +6,7 @@ fn names(names: &[&str]) -> Option<Vec<String>> {
     Some(names.iter().map(|&name| name.to_owned()).collect())
 }
 
-/// 1,000 tokens, with these tiers allowed and this floor.
+/// A budget of 1,000 tokens, with these tiers allowed and this floor.
 fn preferring(tiers: Option<&[&str]>, floor: Option<&str>) -> Limits {
     let preferences = Preferences {
         tiers: tiers.and_then(names),
@@ -34,7 +34,7 @@ fn a_request_goes_to_the_nearest_tier_that_is_allowed() {
         (no_middle, None, 0, 600, (0, PREFERRED)),
         (no_middle, None, 0, 900, (2, LOW)),
         (top, None, 0, 900, (0, PREFERRED)),
-        // Where there is no better one, it goes down.
+        // Where no better tier is allowed, the request goes down.
         (no_top, None, 0, 0, (1, PREFERRED)),
         (no_top, None, 0, 600, (1, LOW)),
         (no_top, None, 0, 900, (2, LOW)),
@@ -42,7 +42,7 @@ fn a_request_goes_to_the_nearest_tier_that_is_allowed() {
         (compact, None, 0, 600, (2, PREFERRED)),
         (compact, None, 0, 900, (2, LOW)),
         (no_middle, None, 1, 0, (2, PREFERRED)),
-        // Never up: what is asked for below all that is allowed keeps its tier.
+        // Never up: a request below all allowed tiers keeps its tier.
         (top, None, 1, 0, (1, PREFERRED)),
         (no_top, None, 2, 900, (2, None)),
         (top, None, 2, 900, (2, PREFERRED)),
@@ -109,7 +109,7 @@ fn never_downgrade_goes_before_all_preferences() {
     assert_eq!(tier(&limits, 0, &spent(900)), (0, None));
 }
 
-/// As [`tier`], of a request that these tiers cannot serve.
+/// As [`tier`], for a request that these tiers cannot serve.
 fn tier_of_unfit(limits: &Limits, unfit: &[usize], record: &Record) -> (usize, Option<Reason>) {
     let ladder = ladder();
     let mut request = request(&ladder, 0, 1);

@@ -7,7 +7,7 @@ const LOW: Option<Reason> = Some(Reason::BudgetLow);
 const LATE: Option<Reason> = Some(Reason::Sla);
 const PREFERRED: Option<Reason> = Some(Reason::TierPreference);
 
-/// Tier and reason of a request while these tiers are slow and those cannot serve it.
+/// Tier and reason of a request while the tiers in the first list are slow and those in the second cannot serve it.
 fn tier_of(
     limits: &Limits,
     asked: usize,
@@ -44,14 +44,14 @@ fn a_slow_tier_is_left_for_the_next_one_that_is_not_if_there_is_one() {
         (all, 0, &[0], &[], 0, (1, LATE)),
         (all, 0, &[1, 2], &[], 0, (0, None)),
         (all, 0, &[0, 1], &[], 0, (2, LATE)),
-        // Nowhere is better: it stays where it would have been.
+        // No tier is better: the request stays where it would have been.
         (all, 0, &[0, 1, 2], &[], 0, (0, None)),
         (all, 0, &[1, 2], &[], 600, (1, LOW)),
         (all, 2, &[2], &[], 0, (2, None)),
         // Never up.
         (all, 1, &[1], &[], 0, (2, LATE)),
         (all, 1, &[1, 2], &[], 0, (1, None)),
-        // From where the mark leaves it.
+        // The SLA starts from the tier that the mark gives.
         (all, 0, &[0], &[], 600, (1, LOW)),
         (all, 0, &[1], &[], 600, (2, LATE)),
         (all, 0, &[0, 1], &[], 900, (2, LOW)),
@@ -76,7 +76,7 @@ fn a_slow_tier_is_left_for_the_next_one_that_is_not_if_there_is_one() {
 #[test]
 fn what_the_budget_cannot_hold_goes_further_down_whatever_is_slow() {
     let limits = budget(1_000, Unit::UsdMicros);
-    // Of 4, 2 and 1 micros a token, 3 are left.
+    // The tiers cost 4, 2 and 1 micros a token, and 3 are left.
     let record = spent(997);
     for (slow, expected) in [(&[][..], (2, LOW)), (&[2], (2, LOW)), (&[0, 1], (2, LOW))] {
         let served = tier_of(&limits, 0, set(slow), TierSet::NONE, &record);
