@@ -1,5 +1,5 @@
-//! What the other rooms are made of: numbers with their [`units`], shared [`names`](name) and [`text`], [globs](glob), stored
-//! bytes, and a hash whose values may be stored.
+//! What the other modules are built on: numbers with their [`units`], shared [`names`](name) and [`text`], [globs](glob), stored bytes, and a
+//! hash whose values may be stored.
 
 pub(crate) mod bytes;
 pub mod glob;

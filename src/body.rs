@@ -1,6 +1,6 @@
 //! Bodies as they stream: reading JSON, server-sent events and AWS event streams, and changing a few bytes of them.
 //!
-//! Nothing here knows a provider, and nothing holds a whole body.
+//! Nothing here depends on a provider, and nothing holds a whole body.
 
 pub mod base64;
 pub mod eventstream;

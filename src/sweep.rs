@@ -1,9 +1,9 @@
-//! Gauges of what is left that are true whenever they are scraped: ticks look at all configured tenants in turn, so that the end of a
-//! window is seen although no request comes.
+//! Gauges of what is left that are right whenever they are scraped: ticks look at all configured tenants in turn, so that the gauges show the
+//! end of a window even if no request comes.
 //!
-//! One VM of the process does it ([`Duty`]), a few tenants each tick, within a bounded time. The turn of the first tenants
-//! ([`Config::gauged`]) comes once a second; that of the others, if they have sent a request, within two minutes. An unchanged record costs
-//! one read of shared data: gauges are published when the record changes, and when time changes what follows from it.
+//! One VM of the process has this duty ([`Duty`]). It looks at a few tenants in each tick, within a bounded time. The first tenants
+//! ([`Config::gauged`]) have their turn once a second; the others, if they have sent a request, within two minutes. An unchanged record costs
+//! one read of shared data: gauges are published when the record changes, and when time changes a value that is computed from it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,17 +20,17 @@ use crate::state::record::Record;
 use crate::state::store::{Store, Version, tenant_key};
 use crate::tenant::TenantId;
 
-/// Ticks a second. So many, since Envoy takes some 0.2 ms for each gauge that it did not know: it matches the name with every one of
+/// Ticks a second. There are so many because Envoy takes about 0.2 ms for each gauge that is new to it: it matches the name with every one of
 /// its `stats_tags` (Envoy 1.40, those of `envoy/envoy.yaml`).
 pub const TICKS: u32 = 20;
 
-/// Ticks for a round of the first tenants: less than a second's, so that a late tick makes nothing late.
+/// Ticks for a round of the first tenants: fewer than in a second, so that a late tick makes no gauge late.
 const ROUND: usize = 16;
 
-/// Ticks for a round of the others: 100 seconds.
+/// Ticks for a round of the other tenants: 100 seconds.
 const LONG_ROUND: usize = 2_000;
 
-/// How long a tick may take for the first tenants, and at all. A gauge that was begun is finished.
+/// How long a tick may spend on the first tenants, and in total. A gauge that was begun is finished.
 const FIRST_PART: Duration = Duration::from_micros(1_500);
 const BOTH_PARTS: Duration = Duration::from_micros(1_700);
 
@@ -39,7 +39,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// The proxy's gauges.
 pub trait Gauges {
-    /// The id of a series from now on. Bounded, as the series are.
+    /// Defines a series and returns its id. The number of series is bounded, and so is that of ids.
     fn define(&self, series: &Series) -> Option<u32>;
 
     /// Sets the gauge of this id.
@@ -53,28 +53,28 @@ pub struct Sweep {
     duty: Duty,
     /// This VM serves requests.
     pub serves: bool,
-    /// The duty was this VM's at the last tick.
+    /// This VM had the duty at the last tick.
     was_ours: bool,
     ticks: u32,
     /// What was published of each tenant since this VM took over the duty.
     told: Vec<Option<Box<Told>>>,
-    /// The next of the first tenants, and of the others.
+    /// The next one of the first tenants, and the next one of the others.
     next: [usize; 2],
 }
 
 /// What was published of a tenant.
 #[derive(Debug, Default)]
 struct Told {
-    /// The record that it follows from.
+    /// The version of the record that was published.
     version: Option<Version>,
-    /// Until when it does.
+    /// Until when the published values hold.
     until: Timestamp,
-    /// Ids of gauges by their places: those of each limit, then that of what is left of the budget.
+    /// Ids of gauges by index: those of each limit, then that of what is left of the budget.
     ids: Vec<Option<u32>>,
 }
 
 impl Sweep {
-    /// For a VM with this duty.
+    /// The gauges of a VM with this duty.
     #[must_use]
     pub fn new(config: Rc<Config>, duty: Duty) -> Self {
         Self {
@@ -88,8 +88,8 @@ impl Sweep {
         }
     }
 
-    /// Looks at a part of the tenants, if this VM has the duty. `newer`: the plan that a newer configuration has for a tenant; the gauges
-    /// of such a tenant are left to that configuration.
+    /// Looks at some of the tenants, if this VM has the duty. `newer`: the plan that a newer configuration has for a tenant; the gauges of
+    /// such a tenant are left to that configuration.
     pub fn tick(
         &mut self,
         store: &impl Store,
@@ -151,7 +151,7 @@ impl Sweep {
     fn is_ours(&mut self, store: &impl Store, now: Timestamp) -> bool {
         let is_ours = self.duty.is_ours(store, self.serves, now);
         if is_ours && !self.was_ours {
-            // Another VM may have published others in between.
+            // Another VM may have published other values in between.
             for told in self.told.iter_mut().flatten() {
                 told.until = Timestamp::default();
             }
@@ -185,19 +185,19 @@ impl Sweep {
 struct Look<'a> {
     id: &'a TenantId,
     limits: &'a Limits,
-    /// It has gauges even if it never asked.
+    /// The tenant has gauges even if it never sent a request.
     is_first: bool,
     now: Timestamp,
 }
 
-/// What became of a look.
+/// The result of a look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     /// The gauges still have the values that were published.
     AsTold,
-    /// They were published now.
+    /// The gauges were published now.
     Told,
-    /// Some were: it stopped before a gauge that the proxy does not know, since it is late.
+    /// Some gauges were published: the look stopped before a gauge that the proxy does not know yet, since it is late.
     InPart,
 }
 
@@ -264,14 +264,14 @@ impl Look<'_> {
 }
 
 impl Told {
-    /// Whether the record is still as it was published.
+    /// Whether the record is unchanged since it was published.
     fn is_so(&self, version: Option<Version>, now: Timestamp) -> bool {
-        // Not if it was published by a clock that has been set back since.
+        // A time that was stored by a clock that has been set back since does not count.
         let is_set_back = self.until.since(now) > TOLD_AGAIN;
         self.version == version && now < self.until && !is_set_back
     }
 
-    /// Sets those gauges to zero whose limits are gone.
+    /// Sets the gauges of removed limits to zero.
     fn retire(&self, limits: &Limits, newer: Option<&Limits>, gauges: &impl Gauges) {
         let is_kept = |limit| newer.is_some_and(|newer| counted(newer).any(|kept| kept == limit));
         let mut ids = self.ids.as_slice();
@@ -289,7 +289,7 @@ impl Told {
         }
     }
 
-    /// Returns whether it did: it does not where the gauge is yet to be defined, and it is late.
+    /// Publishes a gauge. Returns whether it was published: it is not if it would have to be defined first, and it is late.
     fn tell(
         &mut self,
         place: usize,

@@ -2,11 +2,11 @@
 
 use crate::base::units::{Cost, Micros, Timestamp, Tokens};
 
-/// Bytes that are none of ours: truncated, newer, or another plugin's.
+/// Bytes that bursar did not write: truncated, newer, or another plugin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt(pub(crate) ());
 
-/// What is still to be read.
+/// The bytes that are still to be read.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl Input<'_> {
@@ -35,7 +35,7 @@ impl Input<'_> {
         })
     }
 
-    /// A list of at most this many, after a byte that says how many.
+    /// A list of at most this many entries, preceded by a byte with its length.
     pub(crate) fn list<T>(
         &mut self,
         most: usize,
@@ -52,7 +52,7 @@ impl Input<'_> {
         Ok(list)
     }
 
-    /// That there is nothing more.
+    /// Checks that no bytes are left.
     pub(crate) fn end(&self) -> Result<(), Corrupt> {
         match self.0 {
             [] => Ok(()),

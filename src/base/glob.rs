@@ -1,6 +1,6 @@
 //! Globs: patterns of models, hosts and paths, in which `*` stands for any text.
 
-/// The models that a name stands for: several with commas between them are asked at once by LiteLLM's proxy
+/// The models that a name stands for: LiteLLM's proxy calls several at once if they are separated by commas
 /// (<https://github.com/BerriAI/litellm>, `route_llm_request.py`, read 2026-11-30).
 pub fn models(name: &str) -> impl Iterator<Item = &str> {
     name.split(',').map(str::trim)
@@ -9,7 +9,7 @@ pub fn models(name: &str) -> impl Iterator<Item = &str> {
 /// Whether `glob` matches all of `text`. Time is bounded by the product of their lengths.
 #[must_use]
 pub fn matches(glob: &str, text: &str) -> bool {
-    // Where bytes of UTF-8 are found, characters are.
+    // Comparing bytes suffices: in UTF-8 a match of bytes is a match of characters.
     let mut parts = glob.as_bytes().split(|&byte| byte == b'*');
     let (head, mut text) = (parts.next().unwrap_or_default(), text.as_bytes());
     let Some(tail) = parts.next_back() else {

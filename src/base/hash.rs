@@ -1,6 +1,6 @@
-//! Hashes whose values are stored, or compared by VMs that may run different builds: SipHash-1-3 with keys of zero, by a crate that
-//! promises its values. Rust's own `DefaultHasher` gives the same today, and may give others tomorrow: every record would be a
-//! stranger's then.
+//! Hashes whose values are stored, or compared by VMs that may run different builds: SipHash-1-3 with keys of zero, by a crate that promises
+//! stable values. Rust's own `DefaultHasher` gives the same values today, but may change: every stored record would then look like a
+//! stranger's.
 
 use std::hash::{Hash, Hasher};
 
@@ -21,7 +21,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    // As records of version 0.1.0 have them.
+    // The values that records of version 0.1.0 contain.
     #[test]
     fn hashes_that_are_stored_stay_what_they_are() {
         assert_eq!(stable(""), 3_476_900_567_878_811_119);

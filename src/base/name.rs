@@ -1,4 +1,4 @@
-//! Names of tenants, plans, tiers and models, which every request hands on: shared, and hashed once.
+//! Names of tenants, plans, tiers and models, which every request passes on: shared, and hashed once.
 
 use crate::base::hash::stable;
 use std::borrow::Borrow;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     text: Rc<str>,
-    /// Follows from the text.
+    /// Computed from the text.
     pub(crate) hash: u32,
 }
 
@@ -22,7 +22,7 @@ impl Name {
         &self.text
     }
 
-    /// Whether both are the same text, which most of the time they share.
+    /// Whether both names have the same text; most of the time they share it.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.text, &other.text) || self == other
     }
@@ -35,7 +35,7 @@ impl From<&str> for Name {
         let hash = hasher.finish();
         Self {
             text: text.into(),
-            // The upper half fits. Mixed again: before that it lacks what the last bytes of a name say.
+            // The upper half fits. It is mixed again, since otherwise the last bytes of a name have no effect on it.
             hash: u32::try_from((hash ^ hash >> 32).wrapping_mul(SPREAD) >> 32).unwrap_or_default(),
         }
     }
@@ -55,7 +55,7 @@ impl Deref for Name {
     }
 }
 
-/// The hash of its text, so that a map of names can be searched by a text.
+/// The hash of the name's text, so that a map of names can be searched by a text.
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.text.hash(state);
@@ -92,14 +92,14 @@ impl fmt::Display for Name {
     }
 }
 
-/// Hashes names. What is kept by them has names from the configuration alone, so that nobody can choose them to collide.
+/// Hashes names. Maps with this hasher have keys from the configuration alone, so that nobody can choose them to collide.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameHasher(u64);
 
-/// Makes such hashers.
+/// Makes hashers for names.
 pub type NameHashing = BuildHasherDefault<NameHasher>;
 
-/// The golden ratio's fraction: odd, and its bits are spread.
+/// The golden ratio's fraction: an odd number with evenly spread bits.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl NameHasher {
@@ -131,7 +131,7 @@ impl Hasher for NameHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The table looks at the lowest bits, the product is best in its highest.
+        // The table uses the lowest bits, but the product is best mixed in its highest.
         self.0.rotate_left(20)
     }
 }
@@ -141,10 +141,10 @@ impl Hasher for NameHasher {
 pub struct LimitKey(pub u32);
 
 impl LimitKey {
-    /// [`LimitKey::of`] the name of a plan's `budget`, which is needed many times in each request.
+    /// The [`LimitKey::of`] the name of a plan's `budget`, a constant since each request needs it many times.
     pub const BUDGET: Self = Self(0x4e1f_9304);
 
-    /// The same of a plan's `bucket`.
+    /// The key of a plan's `bucket`.
     pub const BUCKET: Self = Self(0x2907_3946);
 
     /// The key of the limit of this name.
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(LimitKey::BUCKET, LimitKey::of("bucket"));
     }
 
-    // A metric is looked for among those whose names have the same hash.
+    // A metric is looked up among those whose names have the same hash.
     #[test]
     fn names_that_differ_in_their_last_digits_differ_in_their_hashes() {
         const COUNT: usize = 20_000;

@@ -1,17 +1,17 @@
-//! Values of headers and of the access log's fields: what need not be copied is not, and a number becomes digits where it is
-//! written.
+//! Values of headers and of the access log's fields: a text is copied only where that is necessary, and a number is converted to digits only
+//! when it is written.
 
 use std::fmt;
 
 use crate::base::name::Name;
 use crate::base::units::Ppm;
 
-/// A text, cheap to hand on.
+/// A text that is cheap to pass on.
 #[derive(Clone, Debug)]
 pub enum Text {
-    /// A word of ours.
+    /// A fixed word.
     Word(&'static str),
-    /// A name, shared.
+    /// A shared name.
     Name(Name),
     /// A number in decimal.
     Number(u64),
@@ -22,7 +22,7 @@ pub enum Text {
 }
 
 impl Text {
-    /// Whether there is nothing in it.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
@@ -33,7 +33,7 @@ impl Text {
         }
     }
 
-    /// Gives it to `f` as text.
+    /// Passes the value to `f` as text.
     pub fn with_str<T>(&self, f: impl FnOnce(&str) -> T) -> T {
         match self {
             Self::Word(word) => f(word),
@@ -44,7 +44,7 @@ impl Text {
         }
     }
 
-    /// Gives its bytes, which are UTF-8, to `f`.
+    /// Passes the value's bytes, which are UTF-8, to `f`.
     pub fn with_bytes<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
         self.with_str(|text| f(text.as_bytes()))
     }
@@ -74,7 +74,7 @@ impl From<String> for Text {
     }
 }
 
-/// Texts are the same that read the same.
+/// Two values are equal if they read the same.
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
         self.with_bytes(|one| other.with_bytes(|other| one == other))
@@ -94,7 +94,7 @@ pub(crate) fn push_number(text: &mut Vec<u8>, number: u64) {
     text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// `0.05`, `1`.
+/// A fraction in decimal, such as `0.05` or `1`.
 fn decimal(Ppm(millionths): Ppm) -> String {
     let mut text = Vec::with_capacity(32);
     push_number(&mut text, millionths / 1_000_000);

@@ -1,4 +1,4 @@
-//! The numbers that cross a module's border, each a type that says what it counts.
+//! The numbers that modules exchange, each with a type that says what it counts.
 
 use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
@@ -41,7 +41,7 @@ impl Unit {
 pub struct Cost {
     /// Input and output tokens together.
     pub tokens: Tokens,
-    /// Zero where the model has no price.
+    /// Money; zero where the model has no price.
     pub usd: Micros,
 }
 
@@ -69,7 +69,7 @@ saturating!(Tokens);
 saturating!(Micros);
 
 impl Cost {
-    /// Nothing at all.
+    /// No cost.
     pub const ZERO: Self = Self {
         tokens: Tokens(0),
         usd: Micros(0),
@@ -96,8 +96,7 @@ impl Cost {
 
 /// How far in the future a stored time may lie before it means that the clock was set back.
 ///
-/// Below it, a stored time that is later than `now` is a race: another worker read the clock after us
-/// and wrote first.
+/// Up to this limit, a stored time later than `now` is a race: another worker read the clock after us and wrote first.
 pub const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// Nanoseconds since the Unix epoch, read from the host.
@@ -132,7 +131,7 @@ impl Timestamp {
     /// From a date and time by RFC 3339, such as `2026-11-29T08:49:37.5Z` or `2026-11-29T08:49:37+01:00`.
     #[must_use]
     pub fn parse_rfc_3339(text: &str) -> Option<Self> {
-        // The crate reads UTC alone, in capitals.
+        // The crate reads only UTC, and only capital letters.
         let text = text.to_ascii_uppercase();
         if text.ends_with('Z') {
             return Self::of(humantime::parse_rfc3339(&text).ok()?);
@@ -153,12 +152,12 @@ impl Timestamp {
         }
     }
 
-    /// As RFC 3339 has it, in UTC: rounded up to milliseconds, which are left out where there are none.
+    /// The time in the form of RFC 3339, in UTC: rounded up to milliseconds, which are left out if they are zero.
     #[must_use]
     pub fn rfc_3339(self) -> String {
         let millis = self.0.div_ceil(1_000_000);
         let since = Duration::from_millis(millis);
-        // Within the years that the crate writes: a timestamp ends in 2554.
+        // A timestamp ends in 2554, within the years that the crate writes.
         let time = SystemTime::UNIX_EPOCH.checked_add(since);
         let time = time.unwrap_or(SystemTime::UNIX_EPOCH);
         match millis % 1_000 {
@@ -185,19 +184,19 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The same in nanoseconds.
+    /// The time from `earlier` to `self` in nanoseconds; zero if `earlier` is later.
     #[must_use]
     pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Whether it was read from a clock that has been set back since.
+    /// Whether this time was read from a clock that has been set back since.
     #[must_use]
     pub(crate) fn is_set_back(self, now: Self) -> bool {
         self.since(now) > CLOCK_STEP
     }
 
-    /// So many nanoseconds later, saturating.
+    /// The time this many nanoseconds later, saturating.
     #[must_use]
     pub(crate) const fn plus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add(nanos))
@@ -218,8 +217,8 @@ pub fn nanos(duration: Duration) -> u64 {
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
-/// `one × other`, if that is known to be no more than 64 bits at a glance. WebAssembly multiplies and divides 64 bits in one
-/// instruction, and knows no wider numbers.
+/// `one × other` if a quick check shows that the product fits into 64 bits. WebAssembly multiplies and divides 64 bits in one instruction,
+/// and has no wider numbers.
 #[must_use]
 pub(crate) const fn product(one: u64, other: u64) -> Option<u64> {
     if one.leading_zeros().saturating_add(other.leading_zeros()) >= u64::BITS {
@@ -248,7 +247,7 @@ pub(crate) fn share(one: u64, other: u64, parts: u64) -> u64 {
     u64::try_from(quotient.unwrap_or_default()).unwrap_or(u64::MAX)
 }
 
-/// The same, rounded up.
+/// `one × other ÷ parts`, rounded up, saturating; zero for no parts.
 #[must_use]
 pub(crate) fn share_up(one: u64, other: u64, parts: NonZeroU64) -> u64 {
     match product(one, other) {

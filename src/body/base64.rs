@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Bits of the last digit that belong to no byte may be anything, as most decoders have it (section 3.5).
+/// The unused bits of the last digit may have any value, as in most decoders (section 3.5).
 const ENGINE: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -12,9 +12,9 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// The bytes that `text` stands for; `None` if it is no base64.
+/// The bytes that `text` encodes; `None` if it is not base64.
 ///
-/// Takes memory for three quarters of `text`, so its length is the caller's to bound.
+/// The result takes three quarters of the length of `text`, so the caller has to bound that length.
 #[must_use]
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     ENGINE.decode(text).ok()

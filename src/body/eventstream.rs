@@ -5,9 +5,8 @@
 //! A header: its name's length (1 byte), its name, its value's type (1 byte), and the value, which types 6 and 7 begin
 //! with its length (2 bytes). Three of the headers say what a frame is; the rest is skipped.
 //!
-//! Only the field that is being read, if it is short, and those three headers are kept. The payload is handed on as it
-//! comes. After a malformed frame nothing more is read: nobody knows where the next one begins, and the specification
-//! requires that such a stream ends.
+//! Only the field that is being read, if it is short, and those three headers are kept. The payload is passed on as it arrives. After a
+//! malformed frame nothing more is read: the start of the next frame is unknown, and the specification requires that such a stream ends.
 
 use crc32fast::Hasher as Crc32;
 
@@ -32,7 +31,7 @@ pub enum Kind {
     Exception,
     /// An error that the API's model does not know; it ends the stream.
     Error,
-    /// It has no type, or one that the specification does not define.
+    /// The frame has no type, or one that the specification does not define.
     Unknown,
 }
 
@@ -48,7 +47,7 @@ pub enum FramePart<'a> {
     },
     /// More of the frame's payload; never empty.
     Payload(&'a [u8]),
-    /// The frame is complete and its CRC is right. Only now may what came since `Begin` be trusted.
+    /// The frame is complete and its CRC is right. Only now may the parts since `Begin` be trusted.
     End,
 }
 
@@ -96,7 +95,7 @@ enum Header {
     Exception,
 }
 
-/// The headers that matter, as far as they were read.
+/// The headers that matter, as far as they have been read.
 #[derive(Clone, Debug, Default)]
 struct Headers {
     message_type: Option<Vec<u8>>,
@@ -145,13 +144,13 @@ impl Frames {
         }
     }
 
-    /// Whether a frame was malformed: nothing more is read, and a frame that has begun will not get an `End`.
+    /// Whether a frame was malformed: then nothing more is read, and a frame that has begun will not get an `End`.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.step.is_none()
     }
 
-    /// Takes the next bytes of the field, perhaps not all of it.
+    /// Takes the next bytes of the field, which may not be all of it.
     fn take(&mut self, step: Step, bytes: &[u8], sink: &mut impl FnMut(FramePart<'_>)) {
         if step != Step::Check {
             self.crc.update(bytes);
@@ -230,7 +229,7 @@ impl Frames {
         Ok(())
     }
 
-    /// After a header or the prelude: the next header, or the payload if there is none.
+    /// The step after a header or the prelude: the next header, or the payload if no header is left.
     fn next_header(
         &mut self,
         sink: &mut impl FnMut(FramePart<'_>),
@@ -249,7 +248,7 @@ impl Frames {
         Ok((step, length))
     }
 
-    /// The field, as a number.
+    /// The field as a number.
     fn number(&self) -> usize {
         number(&self.field)
     }
@@ -267,7 +266,7 @@ impl Header {
 }
 
 impl Headers {
-    /// A header may occur only once: readers disagree about which of two counts.
+    /// Stores a header, which may occur only once: readers disagree about which of two counts.
     fn put(&mut self, header: Header, value: &[u8]) -> Result<(), Malformed> {
         let place = match header {
             Header::Message => &mut self.message_type,
@@ -279,7 +278,7 @@ impl Headers {
             .map_or(Ok(()), |_| Err(Malformed))
     }
 
-    /// What the frame is.
+    /// The frame's kind and name, by its headers.
     fn kind_and_name(&self) -> (Kind, &[u8]) {
         let (kind, name) = match self.message_type.as_deref() {
             Some(b"event") => (Kind::Event, &self.event_type),

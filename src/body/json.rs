@@ -1,11 +1,11 @@
 //! A streaming scanner for one JSON object: finds the values of a few keys, in any chunking.
 //!
-//! It keeps only what it looks for, so its memory is bounded by the sum of the keys' limits, whatever the body's size or
-//! depth. Objects on the path to a key are checked against the grammar (RFC 8259), except for the spelling of literals. In
-//! all other values only strings and the balance of brackets are followed. For a valid body the result is that of any
-//! parser. A body that is invalid elsewhere is left to the upstream to refuse.
+//! The scanner keeps only the values that it looks for, so its memory is bounded by the sum of the keys' limits, whatever the body's size or
+//! depth. Objects on the path to a key are checked against the grammar (RFC 8259), except for the spelling of literals. In all other values
+//! only strings and the balance of brackets are followed. For a valid body the result is that of any parser. A body that is invalid elsewhere
+//! is left to the upstream to refuse.
 //!
-//! A [`Pattern`] is matched more loosely: anywhere inside one top-level value, at any depth.
+//! A [`Pattern`] matches anywhere inside one top-level value, at any depth.
 
 mod block;
 mod escape;
@@ -32,35 +32,35 @@ pub struct Field {
     pub start: u64,
     /// Offset after its last byte; `None` while it is not complete.
     pub end: Option<u64>,
-    /// Its bytes; only the first ones if it is overlong.
+    /// The value's bytes; only the first ones if it is overlong.
     pub raw: Vec<u8>,
     /// Whether the value is longer than its key's limit.
     pub overlong: bool,
     /// Commas between the entries of a list, if they are counted.
     pub commas: u64,
-    /// It is an empty object, on the path to a key.
+    /// The value is an empty object on the path to a key.
     pub is_empty: bool,
 }
 
 /// Why a body is not the JSON object that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// It does not start with `{`.
+    /// The body does not start with `{`.
     NotAnObject,
     /// Its top level is not JSON, or something follows the object.
     Syntax,
     /// A key that matters occurs twice, or in different letter case: parsers disagree on which one counts.
     AmbiguousKey,
-    /// It ends before the object does.
+    /// The body ends before the object does.
     Truncated,
 }
 
 /// What to do about keys that occur twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeats {
-    /// For requests: refuse, since the upstream may read the other one.
+    /// For requests: refuse, since the upstream may read the other occurrence.
     Refuse,
-    /// For responses: the last one counts.
+    /// For responses: the last occurrence counts.
     TakeLast,
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::IntErrorKind;
 
-/// A number that is not negative, as it is written: `digits / 10^scale`.
+/// A number that is not negative, as written: `digits / 10^scale`.
 ///
 /// `1e6` and `1000000.0` are the same as `1000000`, since a protobuf Struct (Istio's WasmPlugin) knows only doubles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,16 +13,16 @@ use std::num::IntErrorKind;
 )]
 pub struct Number {
     #[cfg_attr(all(test, not(target_arch = "wasm32")), schemars(with = "NonNegative"))]
-    /// Digits of which the last is no zero, and the power of ten that they are multiplied with; `None` if they are too many.
+    /// Digits of which the last is not zero, and the power of ten by which they are multiplied; `None` if there are too many digits.
     decimal: Option<(u64, i64)>,
 }
 
 /// Why a text is not a [`Number`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberError {
-    /// It is below zero.
+    /// The number is below zero.
     Negative,
-    /// It is not a number in JSON.
+    /// The text is not a number in JSON.
     Invalid,
 }
 
@@ -46,29 +46,29 @@ impl schemars::JsonSchema for NonNegative {
 }
 
 impl Number {
-    /// The number times a million; `None` if that is no integer or no `u64`.
+    /// The number times a million; `None` if the product is not an integer or not a `u64`.
     #[must_use]
     pub fn millionths(self) -> Option<u64> {
         self.times(6)
     }
 
-    /// The number; `None` if it is no integer or no `u64`.
+    /// The number; `None` if it is not an integer or not a `u64`.
     #[must_use]
     pub fn whole(self) -> Option<u64> {
         self.times(0)
     }
 
-    /// Times this power of ten.
+    /// The number times this power of ten.
     fn times(self, power: i64) -> Option<u64> {
         let (digits, own) = self.decimal?;
-        // The last digit is no zero: where it stands behind the point, this is no integer.
+        // The last digit is not zero: if it is after the decimal point, the result is not an integer.
         followed_by_zeros(digits, own.saturating_add(power).try_into().ok()?)
     }
 
-    /// Reads a number as JSON writes it, all of `text`.
+    /// Parses a number as JSON writes it; it must be all of `text`.
     ///
     /// # Errors
-    /// If that is no number, or a negative one.
+    /// If the text is not a number, or is a negative one.
     pub fn parse(text: &str) -> Result<Self, NumberError> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent_of(exponent)?),
@@ -101,7 +101,7 @@ fn are_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Beyond every number that is valid here, so the exact value no longer matters.
+/// The exponent of a number; saturated beyond every number that is valid here, since the exact value no longer matters there.
 fn exponent_of(text: &str) -> Result<i64, NumberError> {
     match text.parse::<i64>().map_err(|error| *error.kind()) {
         Ok(exponent) => Ok(exponent),
@@ -111,7 +111,7 @@ fn exponent_of(text: &str) -> Result<i64, NumberError> {
     }
 }
 
-/// Digits as an integer, and how many zeros follow it; `None` if they are too many.
+/// Digits as an integer, and how many zeros follow; `None` if there are too many digits.
 fn significant(digits: impl Iterator<Item = u8>) -> (Option<u64>, u32) {
     let mut value = Some(0);
     let mut zeros = 0_u32;

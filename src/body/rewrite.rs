@@ -5,13 +5,13 @@
 pub struct Edit {
     /// Offset of the first byte to replace.
     pub start: u64,
-    /// Offset after the last one; equal to `start` to insert.
+    /// Offset after the last byte to replace; equal to `start` to insert.
     pub end: u64,
     /// The new bytes.
     pub with: Vec<u8>,
 }
 
-/// The length that `length` bytes have after these edits.
+/// The length of `length` bytes after these edits.
 #[must_use]
 pub fn new_length(length: u64, edits: &[Edit]) -> u64 {
     edits.iter().fold(length, |length, edit| {
@@ -47,7 +47,7 @@ pub fn splice(bytes: &[u8], base: u64, edits: &[Edit]) -> Vec<u8> {
 pub struct StreamRewriter {
     /// Offset of the first byte that is not forwarded yet.
     base: u64,
-    /// The bytes from `base` on that earlier chunks brought.
+    /// The bytes from `base` on that arrived in earlier chunks.
     kept: Vec<u8>,
     /// Bytes that were forwarded so far, edits included.
     sent: u64,
@@ -78,7 +78,7 @@ impl StreamRewriter {
         self.sent
     }
 
-    /// The first `length` bytes of the body were forwarded already.
+    /// Notes that the first `length` bytes of the body were already forwarded.
     pub fn skip(&mut self, length: u64) {
         self.base = length;
     }
@@ -109,7 +109,7 @@ impl StreamRewriter {
         let keep_from = keep_from.unwrap_or(end).clamp(self.base, end);
         let go = usize::try_from(keep_from.saturating_sub(self.base)).unwrap_or(usize::MAX);
         self.kept.extend(chunk);
-        // Kept bytes are not copied again: many small chunks must not cost more than a large one.
+        // Kept bytes are not copied again: many small chunks must not cost more than one large chunk.
         if go == 0 {
             return Some(Vec::new());
         }
@@ -122,8 +122,8 @@ impl StreamRewriter {
     }
 }
 
-/// The beginning of a held body, as a list of chunks. Small chunks are joined: a client chooses its chunks, and a million of
-/// one byte each must not cost more than a large one.
+/// The beginning of a held body, as a list of chunks. Small chunks are joined: the client chooses the chunks, and a million of one byte each
+/// must not cost more than one large chunk.
 #[derive(Clone, Debug, Default)]
 pub struct BodyPrefix {
     pieces: Vec<Vec<u8>>,
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(passing.pass(b"ij", &[edit(4, 7, "-")], None), None);
     }
 
-    // A client chooses its chunks: a million of one byte must not copy what is kept a million times.
+    // The client chooses the chunks: a million of one byte must not copy what is kept a million times.
     #[test]
     fn what_is_kept_is_not_copied_with_each_chunk() {
         let mut passing = StreamRewriter::default();
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(BodyPrefix::from(body.clone()).part(0, 20_000), [&body]);
     }
 
-    // A client chooses its chunks, and each callback that follows would look at all pieces again.
+    // The client chooses the chunks, and each later callback would look at all pieces again.
     #[test]
     fn small_chunks_are_kept_in_few_pieces() {
         let mut kept = BodyPrefix::default();

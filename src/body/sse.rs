@@ -1,8 +1,7 @@
 //! Server-sent events in any chunking, with bounded memory.
 //!
-//! Lines end with LF, CRLF or a bare CR, also when CRLF is cut in two; an empty line ends an event; of
-//! the fields only `data` is of interest (WHATWG HTML, "Server-sent events", 9.2.6, read 2026-11-22).
-//! An event's data is handed on as it comes, so it may have any length.
+//! Lines end with LF, CRLF or a bare CR, and a CRLF may be cut in two; an empty line ends an event; only the field `data` is of interest
+//! (WHATWG HTML, "Server-sent events", 9.2.6, read 2026-11-22). An event's data is passed on as it arrives, so it may have any length.
 
 mod output;
 
@@ -15,15 +14,15 @@ pub const MAX_DROPPED: usize = 64 * 1024;
 /// Whether an event is forwarded to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is forwarded.
+    /// The event is forwarded.
     Keep,
-    /// It is taken out of the stream, with the empty line that ends it.
+    /// The event is taken out of the stream, with the empty line that ends it.
     Drop,
 }
 
 /// Reads the events' data, and decides which of them are forwarded.
 pub trait EventFilter {
-    /// More of the current event's data. Its lines are joined by LF.
+    /// More of the current event's data, whose lines are joined by LF.
     fn data(&mut self, bytes: &[u8]);
 
     /// The current event is complete.
@@ -47,7 +46,7 @@ pub struct Events {
     has_data: bool,
     /// The current event is read line by line, and not as a whole.
     is_by_line: bool,
-    /// A comment before the event is being read; what was read of it is forwarded.
+    /// A comment before the event is being read; the part of it that was read is forwarded.
     is_in_comment: bool,
     /// The last byte was a CR that ended a line: if an LF follows, it belongs to that CR.
     after_cr: bool,
@@ -61,7 +60,7 @@ enum Line {
     ByteOrderMark(usize),
     /// This many bytes of `data` were read.
     Name(usize),
-    /// After the colon: a space here is not part of the value.
+    /// After the colon: a space here does not belong to the value.
     Colon,
     /// In the value of a `data` line.
     Value,
@@ -98,8 +97,8 @@ impl Events {
 
     /// Reads a chunk. Returns what is forwarded in its place; `None` for the chunk as it is.
     ///
-    /// Where events may be taken out, the bytes of an incomplete one are kept back, which delays nothing that a client could
-    /// use. A comment before an event is forwarded at once: servers keep a connection alive with it.
+    /// Where events may be taken out, the bytes of an incomplete event are kept back. That delays nothing that a client could use. A comment
+    /// before an event is forwarded at once: servers keep a connection alive with comments.
     pub fn feed(&mut self, chunk: &[u8], judge: &mut impl EventFilter) -> Option<Vec<u8>> {
         let mut output = Output::of(chunk);
         let mut rest = chunk;
@@ -147,7 +146,7 @@ impl Events {
         self.buffer.as_ref().and_then(|_| output.finish())
     }
 
-    /// No byte of an event was read since the last one.
+    /// Whether no byte of an event was read since the end of the last one.
     fn is_between(&self) -> bool {
         let is_busy = self.buffer.as_ref().is_some_and(EventBuffer::is_busy);
         let is_line_start =
@@ -155,7 +154,7 @@ impl Events {
         is_line_start && !self.has_data && !self.is_by_line && !is_busy
     }
 
-    /// Reads a comment before an event. Returns how many bytes it took.
+    /// Reads a comment before an event. Returns how many bytes were read.
     fn comment(&mut self, bytes: &[u8]) -> Option<usize> {
         let begins = || bytes.first() == Some(&b':') && self.is_between();
         if !self.is_in_comment && !begins() {
@@ -171,7 +170,7 @@ impl Events {
         Some(bytes.len().saturating_sub(tail.len()))
     }
 
-    /// The event at the start of `bytes`, if it is complete and has at most one line of data, as most have.
+    /// The event at the start of `bytes`, if it is complete and has at most one line of data, as most events have.
     fn whole_event<'a>(&self, bytes: &'a [u8]) -> Option<WholeEvent<'a>> {
         if matches!(self.line, Line::ByteOrderMark(_)) || !self.is_between() {
             return None;
@@ -196,7 +195,7 @@ impl Events {
         }
     }
 
-    /// The stream has ended. An event that no empty line ended is judged too. Returns what of it is forwarded.
+    /// The stream has ended. An event that no empty line ended is judged too. Returns the bytes of it that are forwarded.
     pub fn finish(&mut self, judge: &mut impl EventFilter) -> Vec<u8> {
         let mut output = Output::of(&[]);
         if std::mem::take(&mut self.has_text) {

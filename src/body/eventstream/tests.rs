@@ -3,10 +3,10 @@ use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// A frame that came to its end.
+/// A frame that was read to its end.
 type Whole = (Kind, Vec<u8>, Vec<u8>);
 
-/// The frames that came to their end, whether one has begun and not ended, and whether the stream is broken.
+/// The frames that were read to their end, whether a further one has begun, and whether the stream is broken.
 type Outcome = (Vec<Whole>, bool, bool);
 
 fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
@@ -33,7 +33,7 @@ fn whole(kind: Kind, name: &str, payload: &str) -> Whole {
     (kind, name.into(), payload.into())
 }
 
-/// The frames of the stream, which is whole: the same at every split into two and byte by byte.
+/// The frames of a complete stream: the same at every split into two and byte by byte.
 #[track_caller]
 fn reads(stream: &[u8], expected: &[Whole]) {
     let expected = (expected.to_vec(), false, false);
@@ -44,7 +44,7 @@ fn reads(stream: &[u8], expected: &[Whole]) {
     assert_eq!(run(stream.chunks(1)), expected, "byte by byte");
 }
 
-/// The stream is broken, and no frame came to its end: the same at every split into two and byte by byte.
+/// Checks that the stream is broken, and that no frame came to its end: at every split into two and byte by byte.
 #[track_caller]
 fn breaks(stream: &[u8]) {
     let refused = |(whole, _, broken): Outcome| {
@@ -108,13 +108,13 @@ fn the_vectors_of_aws_are_read() {
     reads(&streams.concat(), &expected);
 }
 
-// botocore's NEGATIVE_CASES. The fifth one, a header twice that does not matter, is not refused: nothing is read from it.
+// botocore's NEGATIVE_CASES. The fifth one, which repeats an irrelevant header, is accepted: that header is not read.
 #[test]
 fn the_broken_vectors_of_aws_are_refused() {
     let corrupted = |stream: &[u8], at: usize, bytes: &[u8]| {
         let mut stream = stream.to_vec();
         stream[at..at + bytes.len()].copy_from_slice(bytes);
-        // What follows is not read, however right it is.
+        // Nothing after the malformed frame is read, however valid it is.
         [&stream, INITIAL].concat()
     };
     breaks(&corrupted(NO_HEADERS, 0, b"\x01"));
@@ -140,7 +140,7 @@ fn a_flipped_bit_never_lets_a_frame_end() {
             let (whole, open, broken) = chunks;
             assert_eq!(whole, [], "bit {bit}");
             assert!(broken, "bit {bit}");
-            // A wrong prelude is found before anything is said of the frame.
+            // A wrong prelude is found before any part of the frame is reported.
             assert!(!open || bit >= PRELUDE * 8, "bit {bit}");
         }
     }
@@ -191,7 +191,7 @@ fn long_headers_are_skipped() {
             &[
                 (&name, &value),
                 (":message-type", "event"),
-                // A name that begins like one that matters.
+                // A name that begins like a name that matters.
                 (&format!(":event-type{}", "x".repeat(80)), "other"),
                 (":event-type", &longest),
             ],
@@ -233,7 +233,7 @@ fn a_frame_whose_lengths_lie_is_refused() {
 #[test]
 fn headers_that_lie_are_refused() {
     let headers = |bytes: &[u8]| sealed(OVERHEAD + bytes.len(), bytes.len(), bytes);
-    // Unknown type, name of no bytes, a name or value or number or length that is longer than the headers are.
+    // An unknown type, an empty name, and a name, value, number or length that is longer than the headers.
     breaks(&headers(b"\x01a\x0a"));
     breaks(&headers(b"\x01a\xff"));
     breaks(&headers(b"\0\0"));
@@ -255,7 +255,7 @@ fn a_header_that_matters_stands_once() {
     for name in [":message-type", ":event-type", ":exception-type"] {
         breaks(&frame(&[(name, "event"), (name, "event")], b""));
     }
-    // It is one only if it is a text.
+    // A header's value counts only if its type is text.
     let bytes = b"\x0b:event-type\x06\0\x01x\x0b:event-type\x04\0\0\0\0\x0b:event-type\0\x0d:message-type\x07\0\x05event";
     let stream = sealed(OVERHEAD + bytes.len(), bytes.len(), bytes);
     reads(&stream, &[whole(Kind::Event, "", "")]);
@@ -285,7 +285,7 @@ fn a_large_payload_is_handed_on_and_not_kept() {
         assert!(frames.field.capacity() <= MAX_FIELD);
     }
     assert_eq!((payload, ends), (1_000_031, 2));
-    // The longest ones that the specification allows.
+    // The longest headers and payload that the specification allows.
     let limit = sealed(16 + 131_072 + 25_165_824, 131_072, b"\x01a\x06\xff\xff");
     assert_eq!(run([&limit[..]]), (vec![], false, false));
 }

@@ -1,7 +1,7 @@
 //! JSON's strings, 64 bytes at a time.
 //!
-//! A set of bytes in a block is a `u64` with a bit for each byte, the lowest for the first. So a few operations find all
-//! quotes of a block, and where its strings are (as simdjson does, <https://arxiv.org/abs/1902.08318>).
+//! A set of bytes in a block is a `u64` with a bit for each byte, the lowest bit for the first byte. So a few operations find all quotes of a
+//! block, and where its strings are (as simdjson does, <https://arxiv.org/abs/1902.08318>).
 
 mod lane;
 
@@ -55,13 +55,13 @@ fn has(block: &Block, byte: u8) -> bool {
     found.reduce(Lane::or).is_some_and(Lane::any)
 }
 
-/// The set of bytes equal to `byte` when the bit 0x20 is set in both: `{` finds `[` too.
+/// The set of bytes that equal `byte` once the bit 0x20 is set in both: a search for `{` finds `[` too.
 pub(super) fn equal_folded(block: &Block, byte: u8) -> u64 {
     each(block, |lane| lane.or(Lane::splat(0x20)).equal(byte).bits())
 }
 
-/// The length of a short string up to its closing quote: `None` if the quote is not within 64 bytes, or an escape or a byte
-/// that is not ASCII comes first.
+/// The length of a short string up to its closing quote: `None` if the quote is not within 64 bytes, or if an escape or a non-ASCII byte
+/// comes first.
 pub(super) fn plain(text: &[u8]) -> Option<usize> {
     let is_special = |byte: u8| matches!(byte, b'"' | b'\\' | 0x80..);
     let (lanes, tail) = text.as_chunks();
@@ -87,7 +87,7 @@ pub(super) fn before_byte(block: &Block, byte: u8, next: Option<u8>) -> u64 {
     equal(block, byte) >> 1 | u64::from(next == Some(byte)) << 63
 }
 
-/// The set of bytes before this bit; all of them without one.
+/// The set of bytes before this bit; all bytes for `None`.
 pub(super) fn before(bit: Option<u32>) -> u64 {
     bit.map_or(u64::MAX, |bit| 1_u64.wrapping_shl(bit).wrapping_sub(1))
 }
@@ -107,8 +107,8 @@ pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
 }
 
 impl Quoted {
-    /// Start and end of the last string before `byte`, without its quotes; `None` if not all of it is in this block, or it has
-    /// a backslash. `byte` must be outside of strings.
+    /// Start and end of the last string before `byte`, without its quotes; `None` if a part of it is outside this block, or if it contains a
+    /// backslash. `byte` must be outside of strings.
     pub(super) fn plain_before(self, byte: u32) -> Option<(u32, u32)> {
         let quotes = self.quotes & before(Some(byte));
         let end = quotes.checked_ilog2()?;
@@ -148,12 +148,12 @@ impl Strings {
         }
     }
 
-    /// Skips the whole blocks of a string, up to the one in which it ends. Returns how many bytes that took.
+    /// Skips the whole blocks of a string, up to the block in which the string ends. Returns how many bytes were skipped.
     #[inline]
     pub(super) fn text(&mut self, bytes: &[u8]) -> usize {
         let (blocks, _) = bytes.as_chunks();
         let is_text = |block: &&Block| {
-            // Without a quote the string continues, and of its escapes only one at the very end matters.
+            // Without a quote the string continues, and only an escape at the very end of the block matters.
             if !has(block, b'"') && block.last() != Some(&b'\\') {
                 self.is_escaped = false;
                 return true;
@@ -171,7 +171,7 @@ impl Strings {
         }
     }
 
-    /// Reads to the end of a string, or of `rest`. Returns how many bytes that took, and those that are the string's text.
+    /// Reads to the end of a string, or of `rest`. Returns how many bytes were read, and those that are the string's text.
     pub(super) fn end<'a>(&mut self, rest: &'a [u8]) -> (usize, &'a [u8]) {
         // Most strings are short.
         let (near, far) = rest.split_at_checked(64).unwrap_or((rest, &[]));
@@ -199,7 +199,7 @@ impl Strings {
                 if lane.get(place) == Some(&b'"') {
                     return Some(number.saturating_mul(16).saturating_add(place));
                 }
-                // The backslash, and what it escapes.
+                // The backslash, and the byte that it escapes.
                 special &= !0b11_u16.wrapping_shl(bit);
                 self.is_escaped = bit == 15;
             }
@@ -245,7 +245,7 @@ impl Strings {
         }
     }
 
-    /// The set of bytes inside strings, given the quotes: each bit becomes the parity of the quotes up to it.
+    /// The set of bytes inside strings, given the quotes: each bit becomes the parity of the quotes up to that bit.
     fn inside(self, quotes: u64) -> u64 {
         let mut parity = quotes;
         for shift in [1, 2, 4, 8, 16, 32] {

@@ -10,7 +10,7 @@ pub(super) struct Unescaped {
 }
 
 impl Unescaped {
-    /// From the bytes between a string's quotes; `None` if they are too many, or no JSON string.
+    /// Unescapes the bytes between a string's quotes; `None` if there are too many of them, or if they are not a JSON string.
     pub(super) fn of(raw: &[u8]) -> Option<Self> {
         let mut text = Self {
             bytes: [0; MAX_WORD],
@@ -24,11 +24,11 @@ impl Unescaped {
                 _ => text.push(&[byte]).map(|()| tail)?,
             };
         }
-        // No escape completes a character that is cut: each gives whole ones.
+        // An escape cannot complete a truncated character: each escape gives whole characters.
         std::str::from_utf8(text.as_bytes()).is_ok().then_some(text)
     }
 
-    /// Its bytes, which are UTF-8.
+    /// The text's bytes, which are UTF-8.
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
@@ -49,7 +49,7 @@ impl Unescaped {
         self.push(&[byte]).map(|()| rest)
     }
 
-    /// The same for `\u`, with the second half of a surrogate pair.
+    /// Appends the character of a `\u` escape, together with the second half of a surrogate pair.
     fn push_code_unit<'a>(&mut self, digits: &'a [u8]) -> Option<&'a [u8]> {
         let (unit, mut rest) = code_unit(digits)?;
         let mut other = None;
@@ -72,7 +72,7 @@ impl Unescaped {
     }
 }
 
-/// Parses four hexadecimal digits. Returns the number, and what follows them.
+/// Parses four hexadecimal digits. Returns the number, and the bytes after them.
 fn code_unit(digits: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = digits.split_first_chunk::<4>()?;
     let number = digits.iter().try_fold(0, |number: u16, &digit| {

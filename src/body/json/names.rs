@@ -27,13 +27,13 @@ impl Word {
         }
     }
 
-    /// The text; `None` if it is longer than anything that is looked for.
+    /// The text; `None` if it is longer than every name and word that is looked for.
     pub(super) fn text(&self) -> Option<&[u8]> {
         Some(self.raw.as_slice()).filter(|_| !self.overlong)
     }
 }
 
-/// The set of lengths of names, a bit each: most other texts differ already in length.
+/// A set of lengths of names, a bit each: most other texts already differ in length.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lengths(u64);
 
@@ -83,20 +83,20 @@ pub(super) fn bit(index: usize) -> u64 {
     u32::try_from(index).map_or(0, |index| 1_u64.checked_shl(index).unwrap_or(0))
 }
 
-/// How a key in the body compares to one that is looked for.
+/// How a key in the body compares to a key that is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NameMatch {
-    /// It equals one of its spellings.
+    /// The key equals one of the spellings.
     Same,
-    /// Some parsers would accept it as one of them.
+    /// Some parsers would accept the key as one of the spellings.
     Similar,
     Other,
 }
 
 impl NameMatch {
-    /// `spelled`: all spellings, with `|` between them. `folded`: what the name folds to (see [`Folded`]), or itself.
+    /// `spelled`: all spellings, separated by `|`. `folded`: what the name folds to (see [`Folded`]), or the name itself.
     pub(super) fn of(spelled: &str, name: &[u8], folded: &[u8]) -> Self {
-        // Most have one spelling, and most names differ from it in the first letter.
+        // Most keys have one spelling, and most names differ from it in the first letter.
         if spelled.len() == name.len() && spelled.as_bytes() == name {
             return Self::Same;
         }
@@ -127,7 +127,7 @@ fn folds_to(folded: &[u8], spelling: &[u8]) -> bool {
         && folded.eq_ignore_ascii_case(spelling)
 }
 
-/// A name with non-ASCII characters, as the laxest parser reads it: ignoring case by Unicode's rules, as Go's does. Nothing is
+/// A name with non-ASCII characters, as the laxest parser reads it: ignoring case by Unicode's rules, as Go's parser does. Nothing is
 /// allocated: a client chooses how many such names a body has.
 pub(super) struct Folded {
     bytes: [u8; MAX_NAME],
@@ -135,7 +135,7 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    /// `None` if it cannot match any name that is looked for: those are all ASCII and no longer than [`MAX_NAME`].
+    /// `None` if the name cannot match any name that is looked for: those are all ASCII and no longer than [`MAX_NAME`].
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let mut folded = Self {
             bytes: [0; MAX_NAME],

@@ -1,8 +1,8 @@
 //! A value that is skipped: only its strings and the balance of its brackets are followed, and patterns are matched in it.
 //!
-//! It is read in blocks of 64 bytes. Of a block only the colons are visited one by one, and most of them follow a key whose
-//! length no pattern has. The value after a key that matters is mostly in the same chunk; otherwise, or if it has escapes, it
-//! is awaited byte by byte.
+//! Such a value is read in blocks of 64 bytes. Only the colons of a block are visited one by one, and most of them follow a key whose length
+//! no pattern has. The value after a key that matters is mostly in the same chunk; if not, or if the key or the value has escapes, the
+//! scanner waits for the value byte by byte.
 
 use super::block::{self, Block, Quoted, Strings, index};
 use super::escape::Unescaped;
@@ -12,7 +12,7 @@ use super::{Pattern, PatternKind, is_space};
 /// The key that names an object's type.
 const TYPE: &str = "type";
 
-/// The state inside such a value.
+/// The state inside a skipped value.
 #[derive(Clone, Debug)]
 pub(super) struct Nested {
     /// All patterns of the body's shape.
@@ -83,12 +83,12 @@ impl Nested {
         }
     }
 
-    /// Resets it for another body.
+    /// Resets the state for another body.
     pub(super) fn restart(&mut self) {
         (self.depth, self.active, self.matched) = (0, 0, 0);
     }
 
-    /// Matches the patterns of this top-level key in the next value; none without a key.
+    /// Matches the patterns of this top-level key in the next value; without a key, matches none.
     pub(super) fn activate(&mut self, name: Option<&[u8]>) {
         self.active = name.map_or(0, |name| self.patterns_under(name));
     }
@@ -108,7 +108,7 @@ impl Nested {
         patterns
     }
 
-    /// Its opening bracket was read.
+    /// The value's opening bracket was read.
     pub(super) fn begin(&mut self) {
         self.depth = 1;
         self.strings = Strings::default();
@@ -116,7 +116,7 @@ impl Nested {
         (self.is_type, self.key, self.commas) = (false, 0, 0);
     }
 
-    /// Whether its closing bracket was read.
+    /// Whether the value's closing bracket was read.
     pub(super) fn is_over(&self) -> bool {
         self.depth == 0
     }
@@ -131,7 +131,7 @@ impl Nested {
         std::mem::take(&mut self.commas)
     }
 
-    /// Reads on, at most to its end. Returns how many bytes that took. `counts`: commas are counted.
+    /// Reads on, at most to the value's end. Returns how many bytes were read. `counts`: commas are counted.
     pub(super) fn read(&mut self, rest: &[u8], counts: bool) -> usize {
         match rest.first() {
             _ if self.strings.is_inside => self.string(rest),
@@ -174,7 +174,7 @@ impl Nested {
         1
     }
 
-    /// Reads on, from outside of a string up to a key whose value must be awaited, or to the end.
+    /// Reads on from outside of a string, up to a key whose value has to be waited for, or to the end.
     fn blocks(&mut self, rest: &[u8], counts: bool) -> usize {
         let mut spare = [0; 64];
         let mut last = Text::default();
@@ -212,7 +212,7 @@ impl Nested {
         at
     }
 
-    /// The first colon in the block at `at` that follows a key that matters and whose value must be awaited.
+    /// The first colon in the block at `at` that follows a key that matters and whose value has to be waited for.
     fn awaited(
         &mut self,
         rest: &[u8],
@@ -255,7 +255,7 @@ impl Nested {
         }
     }
 
-    /// The last string is a key: `key`, or the one in `self.word`. Returns whether its value matters.
+    /// The last string is a key: `key`, or the text in `self.word`. Returns whether its value matters.
     #[cold]
     fn match_key(&mut self, key: Option<&[u8]>) -> bool {
         let word = std::mem::take(&mut self.word);
@@ -268,7 +268,7 @@ impl Nested {
         matters
     }
 
-    /// The same for a key without escapes.
+    /// Matches a key without escapes. Returns whether its value matters.
     fn match_plain_key(&mut self, key: &[u8]) -> bool {
         self.is_type = key == TYPE.as_bytes();
         if !self.is_type && self.keys.has(key.len()) {
@@ -278,7 +278,7 @@ impl Nested {
         self.is_type || self.key != 0
     }
 
-    /// Reads the value of the key that was matched, if it is in this chunk. Returns whether it was.
+    /// Reads the value of the matched key, if that value is in this chunk. Returns whether it was.
     fn match_at_once(&mut self, value: &[u8]) -> bool {
         let begin = value.iter().position(|byte| !is_space(byte));
         let value = begin.and_then(|begin| value.get(begin..));
@@ -319,7 +319,7 @@ impl Nested {
         self.flags(|kind| matches!(kind, PatternKind::Type(name) if word == name.as_bytes()))
     }
 
-    /// The flags of the active patterns of this kind.
+    /// The flags of the active patterns whose kind meets `is_so`.
     fn flags(&self, is_so: impl Fn(PatternKind) -> bool) -> u32 {
         let here = self.patterns.iter().enumerate();
         here.filter(|&(index, pattern)| self.active & bit(index) != 0 && is_so(pattern.kind))
@@ -335,7 +335,7 @@ impl Brackets {
         }
     }
 
-    /// How many are open before this byte, or after the block; `depth`: at its start.
+    /// How many brackets are open before this byte, or after the block; `depth` is their number at its start.
     fn depth(self, depth: u64, byte: Option<u32>) -> u64 {
         let count = |set: u64| u64::from((set & block::before(byte)).count_ones());
         depth
@@ -368,7 +368,7 @@ impl Brackets {
 }
 
 impl Text {
-    /// The last string before `bit` of the block at `at`, where `self` is the last one before the block.
+    /// The last string before `bit` of the block at `at`, where `self` is the last string before the block.
     fn after(self, at: usize, quoted: Quoted, bit: Option<u32>) -> Self {
         let here = block::before(bit);
         let last = |set: u64| Some(at.saturating_add(index((set & here).checked_ilog2()?)));
@@ -392,7 +392,7 @@ impl Text {
     }
 }
 
-/// Calls `look` with the unescaped text; with an empty one if the escapes are invalid.
+/// Calls `look` with the unescaped text, or with an empty text if the escapes are invalid.
 fn unescaped<T>(raw: &[u8], look: impl FnOnce(&[u8]) -> T) -> T {
     match raw.contains(&b'\\') {
         true => {

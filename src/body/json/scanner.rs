@@ -29,7 +29,7 @@ pub struct Scanner {
     state: State,
     /// Bytes seen so far.
     offset: u64,
-    /// Whether it is inside a string.
+    /// Whether the scanner is inside a string.
     strings: Strings,
     nested: Nested,
     /// The current key, escapes included, if it is split over chunks or has escapes.
@@ -40,18 +40,18 @@ pub struct Scanner {
     end: Option<u64>,
     /// The whole object was read and is empty.
     is_empty: bool,
-    /// What was found may have changed since [`Scanner::take_news`].
+    /// Whether a result may have changed since the last [`Scanner::take_news`].
     has_news: bool,
 }
 
 /// An object on the path to a key.
 #[derive(Clone, Debug, Default)]
 struct Level {
-    /// The keys whose paths lead through it, a bit each.
+    /// The keys whose paths lead through this object, a bit each.
     keys: u64,
-    /// Those of them whose name was seen in it.
+    /// The keys among them whose name was seen in this object.
     seen: u64,
-    /// Those of them whose paths lead through the value that is being read.
+    /// The keys among them whose paths lead through the value that is being read.
     inside: u64,
     /// Index of the value that is being read, if it is looked for.
     current: Option<usize>,
@@ -104,7 +104,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Reads the next chunk, at most to the object's end. Returns how many bytes that took.
+    /// Reads the next chunk, at most to the object's end. Returns how many bytes were read.
     ///
     /// # Errors
     /// As [`Scanner::feed`].
@@ -152,7 +152,7 @@ impl Scanner {
         self.levels.iter().find_map(open)
     }
 
-    /// Offset of the object's closing brace, once it was seen.
+    /// Offset of the object's closing brace, once it has been read.
     #[must_use]
     pub fn closing_brace(&self) -> Option<u64> {
         self.end
@@ -164,7 +164,7 @@ impl Scanner {
         self.is_empty
     }
 
-    /// Whether anything that was found, other than the offset, may have changed since the last call.
+    /// Whether any result, other than the offset, may have changed since the last call.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)
     }
@@ -180,13 +180,13 @@ impl Scanner {
         self.offset = self.offset.saturating_add(bytes);
     }
 
-    /// The offset in the body of a byte of the chunk that is being read.
+    /// The offset in the body of a byte of the current chunk.
     fn offset_of(&self, at: usize) -> u64 {
         self.offset
             .saturating_add(u64::try_from(at).unwrap_or(u64::MAX))
     }
 
-    /// Takes one step at `byte`, the one at `at` in the chunk. Returns how many bytes it consumed: none if `byte` ends a literal.
+    /// Takes one step at `byte`, which is at `at` in the chunk. Returns how many bytes were consumed: none if `byte` ends a literal.
     fn step(&mut self, byte: u8, chunk: &[u8], at: usize) -> Result<usize, Malformed> {
         let rest = || chunk.get(at..).unwrap_or_default();
         match (self.state, byte) {
@@ -275,7 +275,7 @@ impl Scanner {
         self.nested.activate(None);
     }
 
-    /// Finds out whether the key that was just read is looked for.
+    /// Looks up whether the key that was just read is looked for.
     fn look_up(&mut self, name: &[u8]) -> Result<(), Malformed> {
         self.pass_over();
         let depth = self.levels.len().saturating_sub(1);
@@ -325,7 +325,7 @@ impl Scanner {
     }
 
     fn open_value(&mut self, byte: u8, at: usize) -> Result<(), Malformed> {
-        // No value begins like this. An earlier value of the same key is kept.
+        // No value begins with this byte. An earlier value of the same key is kept.
         if matches!(byte, b'}' | b']' | b',' | b':') {
             return Err(Malformed::Syntax);
         }
@@ -333,7 +333,7 @@ impl Scanner {
         let level = self.levels.last();
         let (inside, current) = level.map_or((0, None), |level| (level.inside, level.current));
         if let Some(slot) = current.and_then(|index| self.fields.get_mut(index)) {
-            // What was found under the same key before is lost, even if a fault follows.
+            // An earlier value under the same key is lost, even if a fault follows.
             self.has_news |= slot.is_some();
             *slot = Some(Field {
                 start,

@@ -1,11 +1,11 @@
-//! Looking for words in a JSON text without reading it.
+//! Searching for words in a JSON text without parsing it.
 
 use super::block::{self, index};
 
-/// Whether a JSON text may contain one of these words as a whole string, key or value, literally or escaped. A literal one
-/// counts only if `counts` accepts the bytes after it.
+/// Whether a JSON text may contain one of these words as a whole string, key or value, literally or escaped. A literal word counts only if
+/// `counts` accepts the bytes after it.
 ///
-/// Fast, and only for words of letters, dots and underscores: of all escapes only `\u` can stand for those.
+/// The search is fast, and works only for words of letters, dots and underscores: of all escapes only `\u` can stand for those.
 #[must_use]
 pub fn may_have(json: &[u8], words: &[&str], counts: impl Fn(&[u8]) -> bool) -> bool {
     let mut spare = [0; 64];

@@ -45,16 +45,16 @@ pub struct Pattern {
     pub under: &'static str,
     /// What to match in its value.
     pub kind: PatternKind,
-    /// The bits that it sets in [`Scanner::matched`](super::Scanner::matched).
+    /// The bits that a match sets in [`Scanner::matched`](super::Scanner::matched).
     pub flags: u32,
 }
 
 /// What to match.
 #[derive(Clone, Copy, Debug)]
 pub enum PatternKind {
-    /// An object with this key, and a value that is neither `null` nor an empty list.
+    /// An object with this key, whose value is neither `null` nor an empty list.
     Key(&'static str),
-    /// An object whose `type` is this.
+    /// An object whose `type` has this value.
     Type(&'static str),
 }
 

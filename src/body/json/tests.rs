@@ -68,7 +68,7 @@ fn a_key_that_matters_must_stand_once_and_as_spelled() {
     assert_eq!(folded.as_bytes(), b"max_tokens");
     assert_eq!(model("{\"config\":{\"mo\u{17f}t\":1}}"), twice);
     assert_eq!(model(r#"{"config":{"mo\u017ft":1}}"#), twice);
-    // As long as a name that is looked for, or as what such a one could be, and another one all the same.
+    // Names as long as one that is looked for, or as a spelling that folds to it, but different ones.
     for other in [
         "modeł",
         "mo\u{17f}t",
@@ -203,7 +203,7 @@ fn marks_are_noticed_anywhere_in_their_value_and_never_in_a_text() {
             false,
             false,
         ),
-        // SDKs and servers write keys of which there is nothing to say.
+        // SDKs and servers also write keys whose value is `null` or an empty list: these count as absent.
         (
             r#"{"messages":[{"inline" : null,"b":[{"inline":[ ]}]}]}"#,
             false,
@@ -294,7 +294,7 @@ fn in_a_response_the_last_of_two_counts() {
     assert_eq!(scanner.value(0).and_then(text), Some("c".to_owned()));
 }
 
-// What was found is lost with it, in whatever chunks it comes.
+// If a key occurs again, the value that was found before is lost, whatever the chunks.
 #[test]
 fn it_is_news_that_a_value_begins_again_though_nothing_good_comes_of_it() {
     for body in [

@@ -9,8 +9,7 @@ use super::names::Folded;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The raw values of these keys of an object; of a key that occurs twice, the last one. `None` if the text is no JSON
-/// object.
+/// The raw values of these keys of an object; for a key that occurs twice, the last value. `None` if the text is not a JSON object.
 pub(crate) fn members<'a, const N: usize>(
     object: &'a [u8],
     keys: [&str; N],
@@ -25,8 +24,8 @@ pub(crate) fn members<'a, const N: usize>(
     Some(found)
 }
 
-/// The value of this key of an object, which must not stand twice nor in other letter case: parsers differ on which one counts. `None` if
-/// the text is no JSON object.
+/// The value of this key of an object. The key must not occur twice or in other letter case: parsers differ on which one counts. `None` if
+/// the text is not a JSON object.
 pub(crate) fn only_member<'a>(
     object: &'a [u8],
     key: &str,
@@ -47,8 +46,8 @@ pub(crate) fn only_member<'a>(
     })
 }
 
-/// The object with this entry added or replaced, each key once, in their order, and all other values unchanged. `None` if the
-/// text is no JSON object.
+/// The object with this entry added or replaced. Each key occurs once and in its order, and all other values are unchanged. `None` if the
+/// text is not a JSON object.
 pub(crate) fn with_entry(object: &[u8], key: &str, value: &str) -> Option<String> {
     let mut entries = BTreeMap::new();
     each_entry(object, |name, value| {
@@ -119,7 +118,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Texts that are JSON, and such as are not.
+    /// Texts that are JSON, and texts that are not.
     const TEXTS: &[&str] = &[
         "0",
         "-0",
@@ -180,7 +179,7 @@ mod tests {
     fn what_is_json_is_read_and_nothing_else() {
         for text in TEXTS {
             let object = format!(" {{\"x\":{text}}} ");
-            // By the grammar: half of a surrogate pair is a string, though no text.
+            // By the grammar, half of a surrogate pair is a valid string, although it is not valid text.
             let is_json = serde_json::from_str::<IgnoredAny>(&object).is_ok();
             let read = members(object.as_bytes(), ["x"]).map(|[x]| x.unwrap());
             let expected = is_json.then(|| text.trim().as_bytes());

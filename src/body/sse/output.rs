@@ -1,11 +1,11 @@
-//! What is forwarded of a stream from which events may be taken out.
+//! The output for a stream from which events may be taken out.
 
 use super::{MAX_DROPPED, Verdict};
 
-/// What is forwarded of a chunk. Nothing is copied while that is the chunk itself.
+/// The output for a chunk. Nothing is copied as long as it equals the chunk.
 pub(super) struct Output<'a> {
     chunk: &'a [u8],
-    /// How many of its first bytes are forwarded, while nothing has changed.
+    /// How many of the chunk's first bytes are forwarded, as long as nothing has changed.
     same: usize,
     changed: Option<Vec<u8>>,
 }
@@ -32,7 +32,7 @@ impl<'a> Output<'a> {
         self.changed.get_or_insert_with(|| same.to_vec())
     }
 
-    /// What is forwarded; `None` for the chunk as it is.
+    /// The output; `None` for the chunk as it is.
     pub(super) fn finish(self) -> Option<Vec<u8>> {
         self.changed.filter(|changed| changed != self.chunk)
     }
@@ -42,19 +42,19 @@ impl<'a> Output<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventBuffer {
     pub(super) raw: Vec<u8>,
-    /// The event is longer than [`MAX_DROPPED`]; what came of it is forwarded already.
+    /// The event is longer than [`MAX_DROPPED`]; its bytes so far are already forwarded.
     overlong: bool,
-    /// The verdict on the last event, which also applies to an LF that comes late.
+    /// The verdict on the last event, which also applies to an LF that arrives late.
     pub(super) last: Option<Verdict>,
 }
 
 impl EventBuffer {
-    /// Bytes of an event are kept back, or were forwarded before its end.
+    /// Whether bytes of an event are kept back, or were forwarded before its end.
     pub(super) fn is_busy(&self) -> bool {
         self.overlong || !self.raw.is_empty()
     }
 
-    /// Takes an LF whose CR came in the chunk before.
+    /// Takes an LF whose CR was in the chunk before.
     pub(super) fn late_lf(&mut self, output: &mut Vec<u8>) {
         if self.overlong {
             output.push(b'\n');

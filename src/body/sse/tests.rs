@@ -118,7 +118,7 @@ fn a_comment_before_an_event_is_forwarded_at_once() {
             assert!(passed.starts_with(&head[..comments]), "{ending:?} {split}");
         }
     }
-    // What stands in an event waits for its end.
+    // The bytes of an event wait for its end.
     let mut events = Events::new(true);
     let passed = events.feed(b"event: x\n: ping\n", &mut Seen::default());
     assert_eq!(passed, Some(Vec::new()));

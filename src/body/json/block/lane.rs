@@ -1,4 +1,4 @@
-//! Sixteen bytes at a time: by vector instructions in WebAssembly, elsewhere as two words, with the same results.
+//! Sixteen bytes at a time: with vector instructions in WebAssembly, as two words elsewhere, and with the same results.
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(super) use simd::Lane;

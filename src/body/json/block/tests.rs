@@ -2,7 +2,7 @@ use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// Bytes of a small alphabet, the same each time.
+/// Blocks of bytes from a small alphabet, the same in each run.
 fn blocks(alphabet: &[u8]) -> impl Iterator<Item = Block> {
     let mut state = 1_u64;
     std::iter::repeat_with(move || {
