@@ -1,4 +1,4 @@
-//! Which tiers are not to be used just now: those that are too slow for a plan ([`sla`]), and those whose upstream refuses ([`pressed`]).
+//! Which tiers are currently not to be used: those that are too slow for a plan ([`sla`]), and those whose upstream refuses ([`pressed`]).
 
 pub mod pressed;
 pub mod sla;

@@ -1,4 +1,4 @@
-//! Tiers: which model serves, what it costs, and which ladder a model stands on.
+//! Tiers: which model serves a request, what that costs, and which ladder a model is on.
 
 pub mod latency;
 mod needs;
@@ -18,7 +18,7 @@ pub use price::{Price, Rates, Step};
 pub use served::price_of_answer;
 pub use weights::{RequestWeights, Weights};
 
-/// What a usage costs in both units of a budget; no money where there is no price.
+/// What a usage costs in both units of a budget; no money if there is no price.
 #[must_use]
 pub fn cost(usage: &Usage, price: Option<&Price>) -> Cost {
     Cost {
@@ -30,31 +30,31 @@ pub fn cost(usage: &Usage, price: Option<&Price>) -> Cost {
 /// One step of a ladder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// As operators and routes know it.
+    /// The tier's name, as operators and routes know it.
     pub name: Name,
-    /// The model that serves it.
+    /// The model that serves the tier.
     pub model: Name,
     /// `None` where no budget counts money.
     pub price: Option<Price>,
-    /// Its low-water mark: the tier applies while less than this fraction of the budget remains.
+    /// The tier's low-water mark: the tier applies while less than this fraction of the budget remains.
     pub below: Option<Ppm>,
     /// What its model can do.
     pub supports: Needs,
-    /// The longest prompt it takes, in tokens.
+    /// The longest prompt that the model takes, in tokens.
     pub context_window: Option<u64>,
-    /// Its upstream accepts a request for a stream's usage.
+    /// The tier's upstream accepts a request for a stream's usage.
     pub asks_usage: bool,
-    /// The longest answer it gives, in tokens.
+    /// The longest answer that the model gives, in tokens.
     pub max_output_tokens: Option<u64>,
-    /// Tokens down to which it trims a conversation that is longer.
+    /// The number of tokens to which the tier trims longer conversations.
     pub trims_to: Option<u64>,
-    /// What all tenants together may use of it; `None` for no limit.
+    /// What all tenants together may use of the tier; `None` for no limit.
     pub capacity: Option<CapacitySource>,
-    /// Callers show its provider keys of their own.
+    /// Callers use provider keys of their own at this tier.
     pub own_credentials: bool,
 }
 
-/// Tiers, the best first, and the models that start on it.
+/// Tiers, the best first, and the models that start on this ladder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
     /// Globs (`*` stands for any text) of models that start at the top.
@@ -74,61 +74,61 @@ impl TierSet {
     /// No tier.
     pub const NONE: Self = Self(0);
 
-    /// These tiers and that one, an index into the ladder.
+    /// These tiers and one more, given by its index into the ladder.
     #[must_use]
     pub fn with(self, tier: usize) -> Self {
         Self(self.0 | Self::bit(tier))
     }
 
-    /// These tiers without that one.
+    /// These tiers without one.
     #[must_use]
     pub fn without(self, tier: usize) -> Self {
         Self(self.0 & !Self::bit(tier))
     }
 
-    /// Whether a tier is among them. One beyond [`MAX_TIERS`] never is.
+    /// Whether a tier is in this set. An index beyond [`MAX_TIERS`] never is.
     #[must_use]
     pub fn has(self, tier: usize) -> bool {
         self.0 & Self::bit(tier) != 0
     }
 
-    /// Whether there is none.
+    /// Whether this set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self == Self::NONE
     }
 
-    /// Those that are not among the others.
+    /// The tiers that are not in the other set.
     #[must_use]
     pub fn less(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// That tier and those after it.
+    /// This tier and those after it.
     #[must_use]
     pub fn from(self, tier: usize) -> Self {
         Self(self.0 & !Self::before(tier))
     }
 
-    /// Those before that tier.
+    /// The tiers before this one.
     #[must_use]
     pub fn until(self, tier: usize) -> Self {
         Self(self.0 & Self::before(tier))
     }
 
-    /// The best.
+    /// The best tier of the set.
     #[must_use]
     pub fn first(self) -> Option<usize> {
         (!self.is_empty()).then(|| usize::try_from(self.0.trailing_zeros()).unwrap_or_default())
     }
 
-    /// The last.
+    /// The last tier of the set.
     #[must_use]
     pub fn last(self) -> Option<usize> {
         usize::try_from(self.0.checked_ilog2()?).ok()
     }
 
-    /// Its tiers, the best first.
+    /// The tiers of the set, the best first.
     pub fn iter(mut self) -> impl Iterator<Item = usize> {
         std::iter::from_fn(move || {
             let first = self.first()?;
@@ -158,12 +158,12 @@ impl FromIterator<usize> for TierSet {
     }
 }
 
-/// Where a model stands: a ladder, and the requested tier on it.
+/// Where a model is: on a ladder, at the requested tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LadderPlace<'a> {
     /// The ladder.
     pub ladder: &'a Ladder,
-    /// Index into its tiers.
+    /// Index of the requested tier.
     pub asked: usize,
 }
 
@@ -174,7 +174,7 @@ impl Ladder {
         self.tiers.len().saturating_sub(1)
     }
 
-    /// Whether some tier gives answers of a limited length only.
+    /// Whether some tier limits the length of its answers.
     #[must_use]
     pub fn limits_output(&self) -> bool {
         self.tiers
@@ -210,7 +210,7 @@ impl Ladder {
         lower.map(|tier| length(&tier.model)).max().unwrap_or(0)
     }
 
-    /// The model that goes upstream: the top tier and the requested one keep the requested name.
+    /// The model that goes upstream: the top tier and the requested tier keep the requested name.
     #[must_use]
     pub fn model_for<'a>(&'a self, asked: usize, chosen: usize, requested: &'a str) -> &'a str {
         match self.tiers.get(chosen) {
@@ -220,7 +220,7 @@ impl Ladder {
     }
 }
 
-/// Finds the ladder of a model: the one that names it, else the first one with a glob that matches.
+/// Finds the ladder of a model: the one that names the model, else the first one with a glob that matches.
 #[must_use]
 pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<LadderPlace<'a>> {
     let named = ladders.iter().find_map(|ladder| {

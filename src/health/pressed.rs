@@ -1,9 +1,9 @@
-//! Which tiers' upstreams refuse just now, by what all workers have heard (see [`crate::tier::pressure`]).
+//! Which tiers' upstreams currently refuse, by the answers that all workers have seen (see [`crate::tier::pressure`]).
 //!
-//! One value in shared data holds this for all tiers. A worker reads it at most every [`REFRESH`], and not for ladders of a single tier: where
-//! requests are frequent that costs them nothing, and where they are rare, one read of a key that mostly is not there. A
-//! worker knows at once of a refusal that it has seen itself; the others know of it before the first refused client retries, which is after
-//! 100 ms.
+//! One value in shared data holds this for all tiers. A worker reads the value at most once per [`REFRESH`], and never for ladders of a
+//! single tier: where requests are frequent that costs almost nothing, and where they are rare, it costs one read of a key that mostly does
+//! not exist. A worker knows at once of a refusal that it has seen itself; the others learn of the refusal before the first refused client
+//! retries, which is after 100 ms.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,13 +21,13 @@ use crate::state::store::{
 use crate::tier::pressure::{PressureKey, Pressures, UpstreamRefusal};
 use crate::tier::{LadderPlace, TierSet};
 
-/// How old what a worker knows may be.
+/// The greatest age of what a worker knows.
 pub const REFRESH: Duration = Duration::from_millis(50);
 
-/// Races that a change may lose. A refusal that is lost is followed by others, and a success too.
+/// How many races with other workers a change may lose. A refusal that is lost is followed by others, and so is a success.
 const TRIES: u32 = 16;
 
-/// What a worker knows of upstreams that refuse. The edge has one, and gives it to each exchange.
+/// What a worker knows of upstreams that refuse. The edge has one such view, and gives it to each exchange.
 #[derive(Clone, Debug, Default)]
 pub struct PressureView(Rc<RefCell<Seen>>);
 
@@ -38,7 +38,7 @@ struct Seen {
 }
 
 impl PressureView {
-    /// What is known, at most [`REFRESH`] old.
+    /// The known pressures, at most [`REFRESH`] old.
     pub fn known(&self, store: &impl Store, now: Timestamp) -> Rc<Pressures> {
         let Ok(mut seen) = self.0.try_borrow_mut() else {
             return Rc::default();
@@ -50,7 +50,7 @@ impl PressureView {
                 Ok(Some((bytes, _))) => {
                     seen.pressures = Rc::new(Pressures::decode(&bytes).unwrap_or_default());
                 }
-                // Mostly there was nothing, and there is nothing.
+                // The usual case: no pressure was known, and none is stored.
                 Ok(None) if seen.pressures.is_empty() => {}
                 Ok(None) => seen.pressures = Rc::default(),
                 Err(_) => {}
@@ -69,7 +69,7 @@ impl PressureView {
     }
 }
 
-/// The pressure that concerns a request to this tier with the name `model`. `credential`: the caller's.
+/// The pressure that concerns a request to this tier with the name `model`. `credential` is the caller's.
 #[must_use]
 pub fn key(place: LadderPlace<'_>, tier: usize, model: &str, credential: u64) -> PressureKey {
     let tier = place.ladder.tiers.get(tier);
@@ -93,7 +93,8 @@ pub fn tiers(known: &Pressures, request: &Request<'_>, credential: u64) -> TierS
         .collect()
 }
 
-/// The tier to which this request is sent to see whether its upstream still refuses, if one is to be. It is claimed then.
+/// The tier to which this request is sent as a probe, to see whether that tier's upstream still refuses, if a probe is due. The probe is then
+/// claimed.
 pub fn probe<S: Store>(
     ledger: &mut Ledger<'_, S>,
     view: &PressureView,
@@ -128,7 +129,7 @@ pub fn probe<S: Store>(
     claimed.filter(|&claimed| claimed).map(|_| tier)
 }
 
-/// Gives back a probe that was claimed at `claimed` and came to nothing.
+/// Gives back a probe that was claimed at `claimed` and had no result.
 pub fn release(
     store: &impl Store,
     view: &PressureView,
@@ -140,7 +141,7 @@ pub fn release(
     change(store, view, now, |_| None, step).1
 }
 
-/// Takes in a refusal of what was sent at `sent`. `gauge`: of how many are pressed.
+/// Records a refusal of a request that was sent at `sent`. `gauge` makes the gauge of how many pressures there are.
 pub fn refuse(
     store: &impl Store,
     view: &PressureView,
@@ -158,7 +159,7 @@ pub fn refuse(
     change(store, view, now, gauge, step).1
 }
 
-/// Takes in a success of what was sent at `sent`. `gauge`: of how many are pressed.
+/// Records a success of a request that was sent at `sent`. `gauge` makes the gauge of how many pressures there are.
 pub fn succeed(
     store: &impl Store,
     view: &PressureView,
@@ -172,7 +173,7 @@ pub fn succeed(
     change(store, view, now, gauge, step).1
 }
 
-/// A number that neighbouring ticks of the clock, which are microseconds, have nothing of in common (Knuth's multiplicative hash).
+/// A pseudo-random number: neighbouring ticks of the clock, which are microseconds, give unrelated numbers (Knuth's multiplicative hash).
 #[must_use]
 pub fn spread(now: Timestamp) -> u64 {
     let micros = now.as_nanos() / 1_000;

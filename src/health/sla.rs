@@ -1,11 +1,11 @@
-//! Which tiers miss a plan's SLA just now, by what all workers have measured (see [`crate::tier::latency`]).
+//! Which tiers currently miss a plan's SLA, by what all workers have measured (see [`crate::tier::latency`]).
 //!
-//! As soon as one tenant has an SLA, each tier of a ladder with several of them is measured, by every tenant's requests: more
-//! answers, better evidence. Streamed answers and whole ones are kept apart. A stream begins when the model does, a whole
-//! answer with its last token: their times have nothing to do with each other, and together a few long answers would make
-//! a tier look slow to everybody who streams.
+//! As soon as one tenant has an SLA, each tier of a ladder with several tiers is measured, by every tenant's requests, since more answers are
+//! better evidence. Streamed and whole answers are measured separately. A stream begins when the model does, a whole answer with its last
+//! token: their times have nothing to do with each other, and in one measurement a few long whole answers would make a tier look slow to
+//! everybody who streams.
 //!
-//! A time that is lost in a race with another worker is not measured again: it is one of many.
+//! A measurement that is lost in a race with another worker is not repeated: it is one of many.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use crate::state::store::{Contended, StateFaults, Store, Updated, Write, latency
 use crate::tier::latency::{Latency, Standing};
 use crate::tier::{Ladder, TierSet};
 
-/// Kinds of answers that are measured apart.
+/// Kinds of answers that are measured separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Event by event.
+    /// Sent event by event.
     Streamed,
-    /// In one piece.
+    /// Sent in one piece.
     Whole,
 }
 
 impl Answer {
-    /// The word for it.
+    /// The word for this kind in keys and labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Answer {
     }
 }
 
-/// The tiers from the asked one downwards that miss the tenant's SLA, but for one that this request is to probe.
+/// The tiers from the requested one downwards that miss the tenant's SLA, except for one that this request is to probe.
 pub fn slow<S: Store>(
     ledger: &mut Ledger<'_, S>,
     request: &Request<'_>,
@@ -48,7 +48,7 @@ pub fn slow<S: Store>(
     let (Some(sla), Some(place)) = (limits.sla, request.place) else {
         return slow;
     };
-    // A request that is not moved in any case is no probe, wherever it would have gone.
+    // A request in shadow mode is never moved, so that it cannot be a probe.
     if due.is_empty() || limits.shadow {
         return slow;
     }
@@ -65,7 +65,7 @@ pub fn slow<S: Store>(
     if is_claimed { slow.without(tier) } else { slow }
 }
 
-/// The same without a probe.
+/// The tiers from the requested one downwards that miss the tenant's SLA, without a probe.
 pub(crate) fn known_slow<S: Store>(
     ledger: &Ledger<'_, S>,
     request: &Request<'_>,
@@ -74,7 +74,7 @@ pub(crate) fn known_slow<S: Store>(
     look(ledger, request, answer).0
 }
 
-/// The tiers from the asked one downwards that miss the tenant's SLA, and those of them that are to be probed.
+/// The tiers from the requested one downwards that miss the tenant's SLA, and those of them that are due for a probe.
 fn look<S: Store>(
     ledger: &Ledger<'_, S>,
     request: &Request<'_>,
@@ -106,7 +106,7 @@ fn look<S: Store>(
     (slow, due)
 }
 
-/// Takes in how long a request waited for the first byte of its answer, from the tier with this model. The p95 with it, if it
+/// Records how long a request waited for the first byte of its answer, from the tier with this model. Returns the new p95, if the record
 /// could be written.
 pub fn record(
     store: &impl Store,
@@ -126,7 +126,7 @@ pub fn record(
     })
 }
 
-/// Whether a model's answers begin later than that.
+/// Whether a model's answers begin later than `p95`.
 pub(crate) fn misses(
     store: &impl Store,
     model: &str,
@@ -141,7 +141,7 @@ pub(crate) fn misses(
     Standing::read(&bytes, now).is_ok_and(|standing| standing.misses(p95))
 }
 
-/// Claims the probe of a tier: of all workers whose request would do, one does.
+/// Claims the probe of a tier: of all workers that try, one succeeds.
 fn claim(store: &impl Store, key: &str, sla: Sla, now: Timestamp) -> (bool, StateFaults) {
     change(store, key, |bytes| {
         let (mut state, corrupt) = read(bytes, now);
@@ -171,14 +171,15 @@ fn keys(ladder: &Ladder, answer: Answer) -> impl Iterator<Item = (usize, String)
     tiers.map(move |(tier, named)| (tier, latency_key(answer.as_str(), &named.model)))
 }
 
-/// The state in `bytes` as of `now`, and whether there was something else.
+/// The state in `bytes` as of `now`, and whether the bytes were something else.
 fn read(bytes: Option<&[u8]>, now: Timestamp) -> (Latency, bool) {
     let state = bytes.map(Latency::decode).transpose();
     let is_corrupt = state.is_err();
     (state.ok().flatten().unwrap_or_default().at(now), is_corrupt)
 }
 
-/// One try: a step that is lost is not worth another one. Its report, and whether there was something that is no state.
+/// Changes the state in one attempt: a change that is lost in a race is not worth another one. Returns its report, and whether the stored
+/// value was corrupt.
 fn change<T: Default>(
     store: &impl Store,
     key: &str,

@@ -1,49 +1,48 @@
-//! How soon a tier's answers begin: times to first byte in a sliding window, and whether they keep to an SLA.
+//! How soon a tier's answers begin: times to first byte in a sliding window, and whether they meet an SLA.
 //!
-//! **Window.** Two half-windows of [`HALF`] each, aligned to the epoch: the current one and the one before. So it covers
-//! the last one to two minutes, and what lies further back counts for nothing.
+//! **Window.** There are two half-windows of [`HALF`] each, aligned to the epoch: the current one and the one before. So the window covers
+//! the last one to two minutes, and older answers do not count.
 //!
-//! **Histogram.** A power of two of milliseconds has 16 buckets. The reported p95 is the greatest time of the bucket in
-//! which it lies: never less than the true one (in whole milliseconds, rounded up), and more by less than a sixteenth.
-//! Memory is bounded by the number of buckets, whatever comes.
+//! **Histogram.** Each power of two of milliseconds has 16 buckets. The reported p95 is the greatest time of the bucket in which the true p95
+//! lies: never less than the true one (in whole milliseconds, rounded up), and less than a sixteenth above it. The number of buckets bounds
+//! the memory, whatever is measured.
 //!
-//! **Hysteresis.** A tier that missed an SLA has to come down to [`RETURN`] of it before it counts as one that keeps it. Plans
-//! may ask different things of one tier, so that there is no one verdict to be remembered. What is remembered is a
-//! *level* that follows the p95 with play, as a gear with slack follows another one: it goes up with the p95 at once, and
-//! comes down only as far as 5/4 of it. An SLA is missed while the level is above it. For each SLA of its own that is
-//! the very hysteresis: the level rises above `t` when the p95 does, and is back at `t` when the p95 is at 4/5 of `t`.
+//! **Hysteresis.** A tier that missed an SLA has to come down to [`RETURN`] of that SLA before it counts as meeting it. Plans may have
+//! different SLAs for one tier, so that there is no single verdict to remember. Instead a *level* is remembered that follows the p95 with
+//! play, as a gear with slack follows another one: the level rises with the p95 at once, and falls only as far as 5/4 of the p95. An SLA is
+//! missed while the level is above it. For every single SLA this is the hysteresis above: the level rises above `t` when the p95 does, and is
+//! back at `t` when the p95 is at 4/5 of `t`.
 //!
-//! **Evidence.** A p95 of fewer than [`ENOUGH`] times is the longest of them, so that one slow answer would do: they may
-//! bring the level down, but not up. With fewer than [`FEW`] nothing is known, and what is not known keeps any SLA.
+//! **Evidence.** A p95 of fewer than [`ENOUGH`] times is simply the longest of them, so that one slow answer would suffice: so few times may
+//! lower the level, but not raise it. With fewer than [`FEW`] times nothing is known, and an unknown tier meets every SLA.
 //!
-//! **Probes.** A tier that nobody uses since it is too slow would never be seen to have recovered. So one request is
-//! let through to it whenever nothing was heard of it for [`PROBE_EVERY`]. That is a rate and no share of the requests,
-//! since it is the number of times that makes evidence: at least [`FEW`] in each half-window, however many
-//! requests there are; of two requests a second it is 5 %, of twenty 0.5 %. Where tenants without that SLA still use the tier, their
-//! answers are measured, and there are no probes at all. Each is claimed in the shared record, so that of all workers one
-//! sends it.
+//! **Probes.** A tier that nobody uses because it is too slow would never be seen to have recovered. So one request is sent to that tier
+//! whenever no answer was measured there for [`PROBE_EVERY`]. This is a rate and not a share of the requests, since evidence is a number of
+//! times: at least [`FEW`] in each half-window, however many requests there are; of two requests a second a probe is 5 %, of twenty 0.5 %.
+//! Where tenants without that SLA still use the tier, their answers are measured, and no probes are sent. Each probe is claimed in the shared
+//! record, so that only one of all workers sends it.
 
 use std::time::Duration;
 
 use crate::base::bytes::{Corrupt, Input};
 use crate::base::units::{Timestamp, nanos};
 
-/// Length of a half-window. It is also [`crate::base::units::CLOCK_STEP`]: of workers that race, none is further behind.
+/// Length of a half-window. It equals [`crate::base::units::CLOCK_STEP`]: no worker in a race is further behind than that.
 pub const HALF: Duration = Duration::from_secs(60);
 
-/// Times from which a p95 is one: with fewer it is the longest of them.
+/// The fewest times that make a real p95: with fewer, the p95 is the longest of them.
 pub const ENOUGH: u64 = 20;
 
-/// Times with which something is known at all.
+/// The fewest times from which anything is concluded.
 pub const FEW: u64 = 3;
 
-/// After so long without an answer a request is let through to see how things are.
+/// After this long without an answer, one request is let through as a probe.
 pub const PROBE_EVERY: Duration = Duration::from_secs(10);
 
-/// The part of an SLA down to which a p95 has to come before it is kept again: 4/5.
+/// The part of a missed SLA to which the p95 has to fall before the SLA counts as met again: 4/5.
 pub const RETURN: (u64, u64) = (4, 5);
 
-/// The longest SLA that can be missed: longer times are one like another.
+/// The longest SLA that can be missed: longer times are not distinguished.
 pub const LONGEST: Duration = Duration::from_millis(LONGEST_MILLIS);
 
 /// [`LONGEST`], in milliseconds.
@@ -59,18 +58,18 @@ pub struct Latency {
     half: u64,
     previous: Histogram,
     current: Histogram,
-    /// Follows the p95 with play, in milliseconds; 0 while nothing is known.
+    /// The level, which follows the p95 with play, in milliseconds; 0 while nothing is known.
     level: u64,
-    /// When an answer was last heard, or a probe sent.
+    /// When the last answer was measured, or a probe sent.
     heard: Timestamp,
 }
 
-/// Counts by bucket, in the buckets' order, without those that are empty.
+/// Counts by bucket, in the buckets' order, without the empty ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Histogram(Vec<(u8, u32)>);
 
 impl Latency {
-    /// As of `now`: what is too old is gone.
+    /// The state as of `now`, without what is too old.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         let half = half_of(now);
@@ -93,7 +92,7 @@ impl Latency {
         next
     }
 
-    /// Takes in an answer that began after `time`. To be asked of a state that is as of `now`.
+    /// Records an answer that began after `time`. The state must be as of `now`.
     pub fn record(&mut self, time: Duration, now: Timestamp) {
         let half = match half_of(now) < self.half {
             true => &mut self.previous,
@@ -104,7 +103,7 @@ impl Latency {
         self.follow();
     }
 
-    /// What follows from it.
+    /// The standing that follows from this state.
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing {
@@ -113,13 +112,13 @@ impl Latency {
         }
     }
 
-    /// Takes note of a probe.
+    /// Records that a probe was sent.
     pub fn probe(&mut self, now: Timestamp) {
         self.heard = self.heard.max(now);
     }
 
-    /// The time in which 95 % of the answers in the window began, in milliseconds, by nearest rank; `u64::MAX` if that is beyond
-    /// [`LONGEST`], `None` without any.
+    /// The time within which 95 % of the answers in the window began, in milliseconds, by nearest rank; `u64::MAX` if that is beyond
+    /// [`LONGEST`], `None` without any answers.
     #[must_use]
     pub fn p95(&self) -> Option<u64> {
         // Of n times, n - ceil(0.95 n) = floor(n / 20) may be longer.
@@ -139,17 +138,17 @@ impl Latency {
         }
     }
 
-    /// Times in the window.
+    /// The number of times in the window.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.previous.count().saturating_add(self.current.count())
     }
 
-    /// Lets the level follow the p95.
+    /// Adjusts the level to the p95.
     fn follow(&mut self) {
         let p95 = self.p95().unwrap_or_default();
         let (part, whole) = RETURN;
-        // Rounded up, so that with whole milliseconds it is at most `t` only if the p95 is at most 4/5 of `t`.
+        // Rounded up, so that with whole milliseconds the slack is at most `t` only if the p95 is at most 4/5 of `t`.
         let slack = p95.saturating_mul(whole).div_ceil(part).max(p95);
         let fallen = self.level.min(slack);
         self.level = match self.count() {
@@ -160,7 +159,7 @@ impl Latency {
     }
 }
 
-/// How a tier stands: all that a decision needs.
+/// The standing of a tier: all that a decision needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     level: u64,
@@ -168,11 +167,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// That of [`Latency::decode`] as of `now`, mostly without reading the histograms: the level stands until their
-    /// half-window ends.
+    /// The standing of the state that [`Latency::decode`] reads, as of `now`; mostly without reading the histograms, since the level stays
+    /// the same until its half-window ends.
     ///
     /// # Errors
-    /// [`Corrupt`] for what is no state as far as it was read.
+    /// [`Corrupt`] if the bytes, as far as they were read, are not a state.
     pub fn read(bytes: &[u8], now: Timestamp) -> Result<Self, Corrupt> {
         let Head { half, level, heard } = head(&mut Input(bytes))?;
         match is_current(half, now) {
@@ -212,8 +211,8 @@ impl Histogram {
     }
 }
 
-/// Whether a half-window is the current one. One that begins after `now` was begun by a worker which read the clock later. If it is more
-/// than one ahead, the clock was set back, and what was measured before that is of no use.
+/// Whether a half-window is the current one. A half-window that begins after `now` was begun by a worker which read the clock later. If it is
+/// more than one ahead, the clock was set back, and what was measured before that is of no use.
 fn is_current(half: u64, now: Timestamp) -> bool {
     let this = half_of(now);
     half == this || this.checked_add(1) == Some(half)
@@ -251,8 +250,8 @@ fn greatest_of(bucket: u8) -> u64 {
 const VERSION_1: [u8; 4] = *b"brl\x01";
 
 impl Latency {
-    /// The bytes of this state, at most 2,280. Little-endian: `brl` and the version, then 8 each: half-window, level, heard; then
-    /// each half's number of buckets (1) and of each its number (1) and count (4).
+    /// The bytes of this state, at most 2,280, little-endian: `brl` and the version; then half-window, level and heard in 8 bytes each; then
+    /// for each half its number of buckets (1), and for each bucket its number (1) and count (4).
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let halves = [&self.previous, &self.current];
@@ -291,7 +290,7 @@ impl Latency {
     }
 }
 
-/// What comes before the histograms.
+/// The fields before the histograms.
 struct Head {
     half: u64,
     level: u64,

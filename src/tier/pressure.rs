@@ -1,52 +1,53 @@
 //! Upstreams that refuse: which tiers are *pressed*, and until when.
 //!
-//! **Pressed.** An upstream that refuses for want of quota or room ([`RefusalKind`]) is left alone for as long as it says, else for [`FIRST`],
-//! doubling up to [`MOST`] with each refusal after a wait that was over. Other errors of the server press it when [`IN_A_ROW`] came
-//! without a success between.
+//! **Pressed.** An upstream that refuses for lack of quota or room ([`RefusalKind`]) is left alone for as long as it says; if it names no
+//! time, for [`FIRST`], doubling up to [`MOST`] with each refusal that comes after a wait has ended. Other server errors press an upstream
+//! once [`IN_A_ROW`] of them came without a success in between.
 //!
-//! **Coming back.** When the wait is over one request is let through, the *probe*, and the others stay away until its answer is there: however
-//! many wait for the end, one finds out whether it was true. The end is moved by up to [`JITTER`], so that the proxies of a fleet,
-//! which all read the same header, do not come together. A success heals at once.
+//! **Coming back.** When the wait is over one request is let through, the *probe*, and the others stay away until the probe is answered:
+//! however many requests are waiting, only one of them tests the upstream. The end of the wait is moved by up to [`JITTER`], so that the
+//! proxies of a fleet, which all read the same header, do not return at the same time. A success ends the pressure at once.
 //!
-//! **What counts.** Answers overtake each other. A success says nothing of a refusal that came after it was sent: of a burst some
-//! are served and some are not, in any order. So only what was sent after the refusal heals it. Nor is a wait doubled by refusals of
-//! requests that were sent before it began, or while it lasts.
+//! **What counts.** Answers may overtake each other. A success proves nothing about a refusal that came after the successful request was
+//! sent: of a burst some requests are served and some are not, in any order. So only the success of a request that was sent after the refusal
+//! ends the pressure. Nor is a wait doubled by refusals of requests that were sent before it began, or while it lasts.
 //!
-//! **Whose.** A pressure belongs to a model, and to a credential where callers bring their own. Those of configured models are as many as
-//! there are; of others, and of credentials, there are at most [`GUESTS`], and what a new one displaces is the one that ends first.
+//! **Whose.** A pressure belongs to a model, and also to a credential where callers bring their own. Configured models with the proxy's
+//! credential can each have one; for other models and for callers' credentials there are at most [`GUESTS`], and a new one displaces the one
+//! that ends first.
 
 use std::time::Duration;
 
 use crate::base::units::Timestamp;
 
-/// How long an upstream is left alone that does not say how long.
+/// How long an upstream that names no time is left alone at first.
 pub const FIRST: Duration = Duration::from_secs(5);
 
-/// As long as that becomes.
+/// The longest such wait, after doubling.
 pub const MOST: Duration = Duration::from_secs(60);
 
 /// The shortest wait, whatever an upstream says: callers retry after a second at the latest, and must find the next tier then.
 pub const LEAST: Duration = Duration::from_millis(1_500);
 
-/// The longest, whatever an upstream says: an absurd header must not shut a tier for good.
+/// The longest wait, whatever an upstream says: an absurd header must not shut a tier for good.
 pub const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// How long one is left alone whose refusal no wait cures.
+/// How long an upstream is left alone after a refusal that waiting does not cure.
 pub const INCURABLE: Duration = Duration::from_secs(300);
 
-/// A wait is longer by up to a tenth, and by no more than this.
+/// The most by which a wait is extended, which is otherwise by up to a tenth of it.
 pub const JITTER: Duration = Duration::from_secs(1);
 
-/// A probe whose answer does not come holds others back for so long.
+/// How long a probe without an answer holds other requests back.
 pub const PROBE: Duration = Duration::from_secs(30);
 
-/// Other errors of the server that press, without a success between.
+/// How many other server errors press an upstream, without a success in between.
 pub const IN_A_ROW: u8 = 3;
 
-/// Most pressures that are not of a configured model and the proxy's own credential.
+/// The most pressures that are not of a configured model with the proxy's own credential.
 pub const GUESTS: usize = 64;
 
-/// A pressure that ended this long ago, and was not looked up since, is forgotten.
+/// A pressure that ended this long ago, and was not looked up since then, is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
 
 /// Why an upstream refused.
@@ -54,18 +55,18 @@ const FORGOTTEN: Duration = Duration::from_secs(3_600);
 pub enum RefusalKind {
     /// More was requested than the quota allows.
     RateLimit,
-    /// It is overloaded for everybody just now.
+    /// The upstream is currently overloaded for everybody.
     Overloaded,
-    /// Another error of the server.
+    /// Another server error.
     Failed,
-    /// The money or the quota at the provider is spent: no wait cures that.
+    /// The money or the quota at the provider is used up, which waiting does not cure.
     Quota,
 }
 
 impl RefusalKind {
     const ALL: [Self; 4] = [Self::RateLimit, Self::Overloaded, Self::Failed, Self::Quota];
 
-    /// The word for it in metrics and logs.
+    /// The word for this kind in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,12 +87,12 @@ impl RefusalKind {
     }
 }
 
-/// What an upstream said.
+/// What an upstream's refusal says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamRefusal {
-    /// Why it refused.
+    /// Why the upstream refused.
     pub kind: RefusalKind,
-    /// When to come back, as it says.
+    /// How long to wait before the next request, as the upstream says.
     pub wait: Option<Duration>,
 }
 
@@ -102,11 +103,11 @@ pub struct PressureKey {
     pub model: u64,
     /// A hash of the caller's credential; 0 where the proxy's own is used.
     pub credential: u64,
-    /// A tier has this model for its own, and the credential is the proxy's.
+    /// The model is a tier's own, and the credential is the proxy's.
     pub is_configured: bool,
 }
 
-/// What is known of all upstreams that refused lately.
+/// What is known of all upstreams that refused recently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pressures(Vec<Pressure>);
 
@@ -114,15 +115,15 @@ pub struct Pressures(Vec<Pressure>);
 struct Pressure {
     key: PressureKey,
     kind: RefusalKind,
-    /// Other errors of the server in a row.
+    /// Other server errors in a row.
     failures: u8,
-    /// Waits in a row of which the upstream did not say how long.
+    /// Waits in a row for which the upstream named no time.
     untold: u8,
-    /// When it was refused: what was sent from then on can heal it.
+    /// When the upstream refused: a success of a request that was sent from then on ends the pressure.
     since: Timestamp,
-    /// When the wait is over; the epoch while it is not pressed.
+    /// When the wait is over; the epoch while the upstream is not pressed.
     until: Timestamp,
-    /// Until when the answer of a probe is awaited.
+    /// Until when the answer to a probe is awaited.
     probe: Timestamp,
 }
 
@@ -137,32 +138,32 @@ impl Pressures {
         self.0.is_empty()
     }
 
-    /// Whether a refusal of this one is known since its last success.
+    /// Whether a refusal is known for this key since its last success.
     #[must_use]
     pub fn knows(&self, key: &PressureKey) -> bool {
         self.get(key).is_some()
     }
 
-    /// Whether it is pressed; that includes one for which a probe is due.
+    /// Whether the upstream of this key is pressed, even if a probe is due.
     #[must_use]
     pub fn is_pressed(&self, key: &PressureKey) -> bool {
         self.get(key).is_some_and(Pressure::is_pressed)
     }
 
-    /// Whether its wait is over, and nobody has gone to see.
+    /// Whether the wait of this key is over, and no probe is under way.
     #[must_use]
     pub fn is_due(&self, key: &PressureKey, now: Timestamp) -> bool {
         self.get(key).is_some_and(|pressure| pressure.is_due(now))
     }
 
-    /// How many are pressed of a model: one, or as many as there are callers with credentials of their own.
+    /// How many pressures a model has: one, or as many as there are pressed callers with credentials of their own.
     #[must_use]
     pub fn pressed(&self, model: u64) -> u64 {
         let of_model = |pressure: &&Pressure| pressure.key.model == model && pressure.is_pressed();
         u64::try_from(self.0.iter().filter(of_model).count()).unwrap_or(u64::MAX)
     }
 
-    /// Takes in a refusal of what was sent at `sent`. `spread`: any number, by which its end is moved.
+    /// Records a refusal of a request that was sent at `sent`. `spread` is any number, by which the end of the wait is moved.
     pub fn refuse(
         &mut self,
         key: PressureKey,
@@ -192,7 +193,7 @@ impl Pressures {
         }
     }
 
-    /// Takes in a success of what was sent at `sent`. Whether anything changed.
+    /// Records a success of a request that was sent at `sent`. Returns whether anything changed.
     pub fn succeed(&mut self, key: &PressureKey, sent: Timestamp) -> bool {
         let before = self.0.len();
         self.0
@@ -200,7 +201,7 @@ impl Pressures {
         self.0.len() != before
     }
 
-    /// Claims the probe. Whether it was to be had: of all who try, one gets it.
+    /// Claims the probe. Returns whether the claim succeeded: of all who try, one gets the probe.
     pub fn claim(&mut self, key: &PressureKey, now: Timestamp) -> bool {
         let mut pressures = self.0.iter_mut();
         let due = pressures.find(|pressure| pressure.key == *key && pressure.is_due(now));
@@ -211,7 +212,7 @@ impl Pressures {
         false
     }
 
-    /// Gives back the probe that was claimed at `claimed` and came to nothing. Whether anything changed.
+    /// Gives back the probe that was claimed at `claimed` and had no result. Returns whether anything changed.
     pub fn release(&mut self, key: &PressureKey, claimed: Timestamp) -> bool {
         let mut pressures = self.0.iter_mut();
         let found = pressures.find(|one| one.key == *key && one.probe == claimed.plus(PROBE));
@@ -266,7 +267,7 @@ impl Pressure {
         }
         let told = refusal.wait.map(|wait| wait.clamp(LEAST, LONGEST));
         if self.is_pressed() && sent < self.until {
-            // It is known already. If the upstream now names a longer wait, that counts.
+            // The upstream is already known to be pressed. If it now names a longer wait, that counts.
             let told = told.map(|told| later(now, told, spread));
             self.until = told.map_or(self.until, |told| told.max(self.until));
             return;
@@ -287,7 +288,7 @@ impl Pressure {
     }
 }
 
-/// The end of a wait, moved by a part of it.
+/// The end of a wait, extended by a part of the wait.
 fn later(now: Timestamp, wait: Duration, spread: u64) -> Timestamp {
     let most = wait.checked_div(10).unwrap_or_default().min(JITTER);
     let millis = u64::try_from(most.as_millis()).unwrap_or_default();
@@ -301,7 +302,7 @@ const MAGIC: [u8; 4] = *b"bru\x01";
 const ENTRY: usize = 44;
 
 impl Pressures {
-    /// As bytes.
+    /// Encodes the pressures as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len().saturating_mul(ENTRY).saturating_add(4));
@@ -322,7 +323,7 @@ impl Pressures {
         bytes
     }
 
-    /// What [`Pressures::encode`] wrote.
+    /// Decodes what [`Pressures::encode`] wrote.
     ///
     /// # Errors
     /// [`Corrupt`] for other bytes.

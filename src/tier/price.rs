@@ -4,42 +4,42 @@ use crate::base::units::{Micros, Ppm, Tokens, product, share_up};
 use crate::usage::{ServiceTier, Usage};
 use std::num::NonZeroU64;
 
-/// What tokens cost by their kind, in USD micros per million tokens.
+/// What tokens of each kind cost, in USD micros per million tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Input tokens that the provider had not cached.
     pub input: u64,
-    /// Input tokens that it had.
+    /// Input tokens that the provider had cached.
     pub cached_input: u64,
-    /// Input tokens that it cached now.
+    /// Input tokens that the provider added to its cache for this request.
     pub cache_write: u64,
-    /// Those of them that it keeps for an hour.
+    /// The tokens among those that the provider keeps for an hour.
     pub cache_write_1h: u64,
     /// Output tokens, reasoning included.
     pub output: u64,
 }
 
-/// What longer prompts cost.
+/// The prices for longer prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The rates hold for the whole of a request with more input than this, the cached part included.
+    /// The rates hold for the whole of a request with more input than this, including its cached part.
     pub above: Tokens,
-    /// No rate is less than with less input.
+    /// The rates above that length; none is lower than for shorter input.
     pub rates: Rates,
 }
 
 /// What a model's tokens cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
-    /// Their price where no other one is configured.
+    /// The rates where no others are configured.
     pub rates: Rates,
-    /// What they cost where the prompt is long, the shortest first.
+    /// The rates for long prompts, the shortest first.
     pub steps: Vec<Step>,
-    /// How many times the price a request costs that one of these service tiers serves: once with any other one.
+    /// The factor by which a request costs more at each of these service tiers; at any other service tier the factor is one.
     pub service_tiers: Vec<(ServiceTier, Ppm)>,
 }
 
-/// Once the price.
+/// A factor of one.
 const ONCE: Ppm = Ppm(MILLION.get());
 
 const MILLION: NonZeroU64 = NonZeroU64::MIN.saturating_add(999_999);
@@ -54,7 +54,7 @@ impl From<Rates> for Price {
 }
 
 impl Rates {
-    /// The dearer of both for each kind.
+    /// For each kind of token the higher of both rates.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -66,13 +66,13 @@ impl Rates {
         }
     }
 
-    /// What an input token costs at the most, whatever the cache does with it.
+    /// The most that an input token can cost, whatever the cache does with it.
     pub(super) fn dearest_input(&self) -> u64 {
         let cache = self.cache_write.max(self.cache_write_1h);
         self.input.max(self.cached_input).max(cache)
     }
 
-    /// The tokens of a usage by their rates. What was not reported is none.
+    /// The tokens of a usage, each kind with its rate. A number that was not reported counts as zero.
     fn parts(&self, usage: &Usage) -> [(Tokens, u64); 5] {
         let written = usage.cache_write.unwrap_or_default();
         let hour = usage.cache_write_1h.unwrap_or_default().min(written);
@@ -95,14 +95,14 @@ impl Rates {
 }
 
 impl Price {
-    /// The price of a usage, rounded up to a whole micro. What was not reported costs nothing.
+    /// The price of a usage, rounded up to a whole micro. A number that was not reported costs nothing.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> Micros {
         let rates = self.rates_at(usage.input.unwrap_or_default());
         sum(&rates.parts(usage), self.times(usage.service_tier))
     }
 
-    /// What a request may cost at the most, with no more input and output than this.
+    /// The most that a request can cost with no more input and output than this.
     #[must_use]
     pub fn ceiling(&self, input: Tokens, output: Tokens) -> Micros {
         let rates = self.rates_at(input);
@@ -110,32 +110,32 @@ impl Price {
         sum(&parts, self.most_times())
     }
 
-    /// What so much output may cost at the most after so much input.
+    /// The most that this much output can cost after this much input.
     #[must_use]
     pub fn ceiling_of_output(&self, input: Tokens, output: Tokens) -> Micros {
         sum(&[(output, self.rates_at(input).output)], self.most_times())
     }
 
-    /// What a request costs that finds nothing in a cache, with so much input and output, at the usual service tier.
+    /// What a request with this much input and output costs if nothing is cached, at the usual service tier.
     #[must_use]
     pub fn usual(&self, input: Tokens, output: Tokens) -> Micros {
         let rates = self.rates_at(input);
         sum(&[(input, rates.input), (output, rates.output)], ONCE)
     }
 
-    /// What an output token costs after so much input at the usual service tier, in USD micros per million tokens.
+    /// What an output token costs after this much input at the usual service tier, in USD micros per million tokens.
     #[must_use]
     pub fn output(&self, input: Tokens) -> u64 {
         self.rates_at(input).output
     }
 
-    /// What an output token may cost at the most after so much input, in USD micros per million tokens.
+    /// The most that an output token can cost after this much input, in USD micros per million tokens.
     #[must_use]
     pub fn dearest_output(&self, input: Tokens) -> u64 {
         share_up(self.rates_at(input).output, self.most_times().0, MILLION)
     }
 
-    /// A price that is no less than either for any usage.
+    /// A price that is no less than either of the two for any usage.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         let mut edges: Vec<Tokens> = self.edges().chain(other.edges()).collect();
@@ -174,7 +174,7 @@ impl Price {
         self.steps.iter().map(|step| step.above)
     }
 
-    /// Whether that service tier costs more than none.
+    /// Whether this service tier costs more than a request without one.
     #[must_use]
     pub fn is_dearer_at(&self, tier: ServiceTier) -> bool {
         self.times(Some(tier)) > ONCE
@@ -186,7 +186,7 @@ impl Price {
         times.map_or(ONCE, |&(_, times)| times)
     }
 
-    /// The provider may choose any of its service tiers, also where the request names another one or none.
+    /// The highest factor: the provider may choose any of its service tiers, even if the request names another one or none.
     fn most_times(&self) -> Ppm {
         let times = self.service_tiers.iter().map(|&(_, times)| times);
         times.max().map_or(ONCE, |most| most.max(ONCE))
@@ -326,7 +326,7 @@ mod tests {
         };
         assert_eq!(price.of(&usage(200_000, 0, 1_000)), Micros(615_000));
         assert_eq!(price.of(&usage(200_001, 0, 1_000)), Micros(1_222_506));
-        // What was cached is input, too.
+        // What was cached also counts as input.
         assert_eq!(price.of(&usage(200_001, 200_000, 0)), Micros(60_006));
         assert_eq!(price.dearest_output(Tokens(200_001)), 22_500_000);
     }

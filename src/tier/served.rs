@@ -1,9 +1,9 @@
-//! Which tier's price an answer has: a provider's own fallbacks and a gateway's routes let other models answer than the one that
-//! was sent.
+//! Which tier's price an answer has: a provider's own fallbacks and a gateway's routes may answer with another model than the one that was
+//! sent.
 
 use crate::tier::{Ladder, Price};
 
-/// The price of the model that answered, where it is another one than was sent and a ladder has it.
+/// The price of the model that answered, if that is not the model that was sent and a ladder has it.
 #[must_use]
 pub fn price_of_answer<'a>(ladders: &'a [Ladder], sent: &str, answered: &str) -> Option<&'a Price> {
     if sent == answered || is_same(sent, answered) {
@@ -15,8 +15,8 @@ pub fn price_of_answer<'a>(ladders: &'a [Ladder], sent: &str, answered: &str) ->
     tier.price.as_ref()
 }
 
-/// Whether an answer's name of a model is the one that was sent, or one of its versions: what stands before it in a cloud's
-/// names (`us.anthropic.`, `openai/`) and its version (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`) left out.
+/// Whether the model that an answer names is the one that was sent, or a version of it. The comparison ignores prefixes in clouds' names
+/// (`us.anthropic.`, `openai/`) and versions (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`).
 fn is_same(sent: &str, answered: &str) -> bool {
     let (sent, answered) = (plain(sent), plain(answered));
     let is_version_of = |long: &str, short: &str| {
@@ -26,7 +26,7 @@ fn is_same(sent: &str, answered: &str) -> bool {
     is_version_of(&sent, &answered) || is_version_of(&answered, &sent)
 }
 
-/// `-2024-11-20`, `-0613`, `-002`; but not the `-5` of another generation.
+/// Whether this is a version such as `-2024-11-20`, `-0613` or `-002`, and not the `-5` of another generation.
 fn is_version(rest: &str) -> bool {
     let Some(version) = rest.strip_prefix('-') else {
         return false;
@@ -49,7 +49,7 @@ fn plain(name: &str) -> String {
     let name = name.get(start..).unwrap_or_default();
     let name = name.to_ascii_lowercase().replace('@', "-");
     let name = name.strip_suffix("-latest").unwrap_or(&name);
-    // Amazon's `-v1:0`.
+    // A version in Amazon's form, `-v1:0`.
     let version = name.rsplit_once("-v").filter(|(_, version)| {
         version.contains(':')
             && version

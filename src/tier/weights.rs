@@ -1,18 +1,18 @@
-//! How much tokens count in budgets and buckets, by their kind.
+//! How much tokens count in budgets and buckets, by the kind of token.
 
 use super::Rates;
 use crate::base::units::{Tokens, share};
 use crate::usage::Usage;
 
-/// What a token counts by its kind, in millionths, below 2³²: the rates of a price whose money are tokens.
+/// What a token of each kind counts, in millionths, below 2³²: the rates of a price in which tokens take the place of money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights(pub Rates);
 
-/// What the tokens of a request count before it is known which of them are cached, in millionths. Small, since each admission has it.
+/// What the tokens of a request count before it is known which of them are cached, in millionths. Kept small, since each admission has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestWeights {
     input: u32,
-    /// Of an input token at the most, whatever the cache does with it.
+    /// The most that an input token counts, whatever the cache does with it.
     most_input: u32,
     output: u32,
 }
@@ -24,7 +24,7 @@ impl Weights {
         Tokens(self.0.of(usage).0)
     }
 
-    /// What is known of them before the answer.
+    /// The weights of a request, as far as they are known before the answer.
     #[must_use]
     pub fn of_request(&self) -> RequestWeights {
         let short = |weight| u32::try_from(weight).unwrap_or(u32::MAX);
@@ -43,13 +43,13 @@ impl RequestWeights {
         weighed(input, self.input, output, self.output)
     }
 
-    /// What they count at the most.
+    /// The most that these tokens can count.
     #[must_use]
     pub fn ceiling(&self, input: Tokens, output: Tokens) -> Tokens {
         weighed(input, self.most_input, output, self.output)
     }
 
-    /// How many output tokens count no more than this.
+    /// The most output tokens that together count no more than `room`.
     #[must_use]
     pub fn output_within(&self, room: u64) -> u64 {
         match self.output {
@@ -88,7 +88,7 @@ mod tests {
             output: Some(Tokens(50)),
             ..Usage::default()
         };
-        // 295 fresh, 60.5 for the cached ones, 75 and 80 for what was written, 200 of output.
+        // 295 for the fresh tokens, 60.5 for the cached ones, 75 and 80 for what was written, 200 for the output.
         assert_eq!(WEIGHTS.of(&usage), Tokens(711));
         assert_eq!(WEIGHTS.of(&Usage::default()), Tokens(0));
     }

@@ -2,7 +2,7 @@ use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// So many seconds after the start of a half-window.
+/// This many seconds after the start of a half-window.
 fn at(secs: u64) -> Timestamp {
     Timestamp::from_secs(1_709_208_000 + secs)
 }
@@ -11,7 +11,7 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A state after so many answers that took so long, all at one time.
+/// A state after this many answers, each of which took this time, all at the same moment.
 fn heard(state: Latency, answers: u64, time: u64, now: Timestamp) -> Latency {
     (0..answers).fold(state.at(now), |mut state, _| {
         state.record(millis(time), now);
@@ -44,7 +44,7 @@ fn a_bucket_tells_its_greatest_time_less_than_a_sixteenth_above_any_in_it() {
 #[test]
 fn a_p95_is_the_nearest_rank_over_both_halves() {
     assert_eq!(Latency::default().p95(), None);
-    // Of these many fast answers and these many slow ones, half of each in either half-window.
+    // For these many fast answers and these many slow ones, half of each in either half-window.
     for (fast, slow, p95) in [
         (1, 0, 10),
         (0, 1, 20),
@@ -78,11 +78,11 @@ fn what_is_older_than_two_half_windows_is_gone() {
 fn an_sla_is_missed_from_its_p95_on_and_kept_again_at_four_fifths_of_it() {
     let mut state = heard(Latency::default(), 20, 991, at(0));
     assert!(!state.standing().misses(SLA));
-    // 1,007 is what is told of 992 to 1,007.
+    // 992 to 1,007 are all reported as 1,007.
     state = heard(state, 2, 1_007, at(1));
     assert!(state.standing().misses(SLA));
     state = heard(state, 2, 2_000, at(1));
-    // Both halves later only the new ones count. 831 is above 4/5.
+    // Two half-windows later only the new answers count. 831 is above 4/5.
     state = heard(state, 20, 831, at(60));
     state = heard(state, 20, 831, at(120));
     assert_eq!(state.p95(), Some(831));
@@ -92,7 +92,7 @@ fn an_sla_is_missed_from_its_p95_on_and_kept_again_at_four_fifths_of_it() {
     state = heard(state, 20, 799, at(180)).at(at(240));
     assert_eq!(state.p95(), Some(799));
     assert!(!state.standing().misses(SLA));
-    // And it stays, up to its p95 again.
+    // The level stays there until the p95 reaches it again.
     state = heard(state, 20, 991, at(240));
     assert!(!state.standing().misses(SLA));
     state = heard(state, 20, 1_007, at(241));
@@ -113,7 +113,7 @@ fn a_few_slow_answers_are_no_evidence_and_a_few_fast_ones_are() {
     assert!(!state.standing().misses(SLA));
     let state = heard(state, 1, 9_000, at(1));
     assert!(state.standing().misses(SLA));
-    // While the slow ones are in the window the p95 is theirs.
+    // While the slow answers are in the window, they determine the p95.
     let two = heard(state.clone(), 2, 9_000, at(60));
     assert!(two.standing().misses(SLA));
     assert!(
@@ -143,7 +143,7 @@ fn a_probe_is_due_when_nothing_was_heard_for_a_while() {
     assert!(state.standing().is_due(at(10)));
     state.probe(at(10));
     assert!(!state.standing().is_due(at(19)));
-    // An answer that was heard by a worker whose clock is behind does not bring one forward.
+    // An answer that a worker with a late clock measured does not make a probe due earlier.
     state.record(millis(10), at(5));
     assert!(!state.standing().is_due(at(19)));
     assert!(state.standing().is_due(at(20)));

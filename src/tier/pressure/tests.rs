@@ -27,7 +27,7 @@ fn told(millis: u64) -> UpstreamRefusal {
     }
 }
 
-/// A refusal at once, of a request that was sent at `millis`.
+/// A refusal that arrives at the same moment, of a request that was sent at `millis`.
 fn refused(pressures: &mut Pressures, refusal: UpstreamRefusal, millis: u64) {
     pressures.refuse(KEY, refusal, at(millis), at(millis), 0);
 }
@@ -46,7 +46,7 @@ fn it_is_left_alone_for_as_long_as_it_says() {
     for (said, expected) in [
         (20_000, 20_000),
         (2_000, 2_000),
-        // Callers come back after a second.
+        // A short wait is extended: callers come back after a second.
         (0, 1_500),
         (20, 1_500),
         (u64::MAX / 2_000_000, 3_600_000),
@@ -67,7 +67,7 @@ fn without_a_word_it_is_five_seconds_that_double_up_to_a_minute() {
         assert_eq!(due(&pressures, now), expected);
         now += expected;
     }
-    // A success forgets all of that.
+    // A success ends the pressure and resets its doubling.
     assert!(pressures.succeed(&KEY, at(now)));
     assert_eq!(pressures, Pressures::default());
     refused(&mut pressures, LIMITED, now);
@@ -78,11 +78,11 @@ fn without_a_word_it_is_five_seconds_that_double_up_to_a_minute() {
 fn a_hundred_refusals_of_one_burst_are_one() {
     let mut pressures = Pressures::default();
     for millis in 0..100 {
-        // Some were sent before, some meanwhile, by those who cannot be lowered.
+        // Some requests were sent before the wait, some during it, by tenants that cannot be lowered.
         pressures.refuse(KEY, LIMITED, at(millis / 2), at(millis), 0);
     }
     assert_eq!(due(&pressures, 0), 5_000);
-    // One that says that it takes longer is believed.
+    // A refusal that names a longer wait is believed.
     pressures.refuse(KEY, told(30_000), at(50), at(200), 0);
     assert_eq!(due(&pressures, 0), 30_200);
     pressures.refuse(KEY, told(3_000), at(50), at(300), 0);
@@ -115,7 +115,7 @@ fn other_errors_press_when_three_came_in_a_row() {
     }
     assert!(pressures.is_pressed(&KEY));
     assert_eq!(due(&pressures, 320), 5_000);
-    // Its probe fails once more, which is enough.
+    // The probe fails once more, which is enough.
     refused(&mut pressures, FAILED, 6_000);
     assert_eq!(due(&pressures, 6_000), 10_000);
 }
@@ -139,14 +139,14 @@ fn of_all_who_would_see_whether_it_is_over_one_does() {
     assert!(pressures.claim(&KEY, at(2_000)));
     assert!(!pressures.claim(&KEY, at(2_000)));
     assert!(pressures.is_pressed(&KEY));
-    // Its answer does not come, and another goes.
+    // The probe is not answered, and another one is sent.
     assert!(!pressures.claim(&KEY, at(31_999)));
     assert!(pressures.claim(&KEY, at(32_000)));
-    // One that came to nothing is given back, by who has it.
+    // A probe without a result is given back, but only by its owner.
     assert!(!pressures.release(&KEY, at(2_000)));
     assert!(pressures.release(&KEY, at(32_000)));
     assert!(pressures.claim(&KEY, at(32_001)));
-    // It is refused: everything begins anew.
+    // The probe is refused: everything begins anew.
     refused(&mut pressures, told(2_000), 32_010);
     assert!(!pressures.claim(&KEY, at(34_009)));
     assert!(pressures.claim(&KEY, at(34_010)));
@@ -183,7 +183,7 @@ fn made_up_credentials_displace_no_configured_model() {
     }
     assert_eq!(pressures.0.len(), GUESTS + 1);
     assert!(pressures.is_pressed(&KEY));
-    // Those stay that last longest.
+    // The pressures that last longest stay.
     let last = PressureKey {
         credential: 1_000,
         is_configured: false,
@@ -194,7 +194,7 @@ fn made_up_credentials_displace_no_configured_model() {
     assert_eq!(pressures.pressed(8), 0);
 }
 
-// A value under our key may be older, cut off, or another plugin's.
+// A value under our key may be older, truncated, or another plugin's.
 #[test]
 fn other_bytes_are_none_of_ours() {
     let mut pressures = Pressures::default();
