@@ -1,16 +1,16 @@
 //! The account of a budget: what was spent in a window, and what is held for requests in flight.
 //!
-//! A request *reserves* its cost before it leaves and *settles* once with what was really used. The reservation belongs to the
-//! window in which it was made: if that window has ended by the time of the settlement, the next one is charged only what was used
-//! beyond it.
+//! A request *reserves* its cost before it is forwarded, and *settles* once with what was really used. The reservation belongs to the window
+//! in which it was made: if that window has ended by the time of the settlement, the next window is charged only what was used beyond the
+//! reservation.
 //!
-//! Two sums are held for requests in flight: what they may cost, which the bound goes by, and what they are likely to cost, by which
-//! low-water marks and reports go. Else large ceilings would make a budget look empty that is not.
+//! Two sums are held for requests in flight: the most that they may cost, which the budget's bound uses, and what they are likely to cost,
+//! which low-water marks and reports use. With the first sum alone, large ceilings would make a budget look empty that is not.
 //!
-//! *Debt*: what requests used beyond what was held for them, as far as the window's budget does not cover it, is spent in the next
-//! window already, up to one budget.
+//! *Debt*: where requests used more than was held for them and the window's budget does not cover it, that excess counts as spent at the
+//! start of the next window, up to one budget.
 //!
-//! Limits are configuration and live in [`Budget`]; spend is state and lives in [`Account`]. An account outlives every change of its
+//! Limits are configuration and are part of [`Budget`]; spend is state and is part of [`Account`]. An account outlives every change of its
 //! budget.
 
 use std::time::Duration;
@@ -24,65 +24,66 @@ use crate::limits::lend::{Child, ChildKey};
 /// What was spent and what is held in the current window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// The window that `spent` was spent in.
+    /// The window to which `spent` belongs.
     pub window: Window,
-    /// Stamp of this window of this account, so that a reservation knows whether its own is still open. Taken from the
-    /// clock and not counted from zero: an account that was lost must not open its successor to old reservations.
+    /// A stamp of this window of this account, by which a reservation knows whether its own window is still open. The stamp is taken from the
+    /// clock and not counted from zero: after an account was lost, old reservations must not be valid in its successor.
     pub generation: u32,
     /// Settled spend, and the debt of the window before.
     pub spent: Cost,
-    /// What requests used beyond what was held for them, as far as the budget did not cover it.
+    /// What requests used beyond what was held for them, as far as the budget did not cover that.
     pub debt: Cost,
-    /// What the window before has left for this one, in the budget's unit.
+    /// What the previous window left for this one, in the budget's unit.
     pub carried: u64,
-    /// The raise that is in force, in the budget's unit. It follows from the configuration, and is not stored.
+    /// The raise that is in force, in the budget's unit. It is computed from the configuration, and is not stored.
     pub extra: u64,
-    /// Reservations in flight, those of about the same time added up. At most [`HOLDS`] of them.
+    /// Reservations in flight; those that were made at about the same time are added up. At most [`HOLDS`] entries.
     pub holds: Vec<Hold>,
-    /// The tier that the budget's marks last gave on each ladder, where that is not the first. At most [`MARKED`].
+    /// The tier that the budget's marks last gave on each ladder, unless that is the first tier. At most [`MARKED`] entries.
     pub marked: Vec<Marked>,
-    /// What of a budget that proxies share may be spent here. `None` where it is not shared, or nobody has asked yet.
+    /// The part of a budget shared by proxies that may be spent here. `None` where the budget is not shared, or where no request has needed
+    /// it yet.
     pub slice: Option<Box<Slice>>,
     /// Children with a guaranteed share of which anything is known. At most [`CHILDREN`](crate::limits::lend::CHILDREN).
     pub children: Vec<Child>,
 }
 
-/// Where the marks of a ladder were.
+/// The tier that the marks gave on a ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marked {
-    /// Which ladder.
+    /// The key of the ladder.
     pub ladder: u32,
     /// Index of the tier.
     pub tier: u8,
 }
 
-/// Most ladders of which an account knows where their marks were.
+/// The most ladders for which an account remembers the tier that their marks gave.
 pub const MARKED: usize = 8;
 
-/// The reservations that were made within one slice of the expiry: a thirtieth of it.
+/// The reservations that were made within one slice of the expiry, which is a thirtieth of it.
 ///
-/// Nothing closes a reservation when the VM traps, since a trap runs no `on_log`; so it expires, after the whole
-/// expiry at the most and twenty-nine thirtieths of it at the least. A stream that lives longer renews its own.
+/// Nothing closes a reservation when the VM traps, since no `on_log` runs after a trap. So reservations expire: after the whole expiry at the
+/// latest, and after twenty-nine thirtieths of it at the earliest. A stream that lives longer renews its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// When the first of them was made. No two holds have the same.
+    /// When the first of these reservations was made. No two holds have the same time.
     pub since: Timestamp,
-    /// What they hold together.
+    /// What these reservations hold together.
     pub cost: Cost,
-    /// What of it they are likely to use.
+    /// What the requests are likely to use of that.
     pub likely: Cost,
 }
 
 /// What is to be held for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserve {
-    /// So that the bound keeps.
+    /// The amount to hold, so that the budget is never exceeded.
     pub cost: Cost,
-    /// What it is likely to use of that.
+    /// What the request is likely to use of that.
     pub likely: Cost,
 }
 
-/// All of it is likely to be used.
+/// All of the cost is likely to be used.
 impl From<Cost> for Reserve {
     fn from(cost: Cost) -> Self {
         Self { cost, likely: cost }
@@ -96,13 +97,13 @@ impl From<Cost> for Reserve {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reservation {
     generation: u32,
-    /// End of the window that it was made in.
+    /// End of the window that the reservation was made in.
     end: Timestamp,
-    /// That of its hold.
+    /// When the hold began that contains it.
     since: Timestamp,
     cost: Cost,
     likely: Cost,
-    /// Through which child with a guaranteed share it came.
+    /// The child through which the request came, if that child has a guaranteed share.
     child: Option<ChildKey>,
 }
 
@@ -111,14 +112,13 @@ const SLICES: u32 = 30;
 /// Most holds in an account: one for each slice of the expiry, and the one that has just begun.
 pub const HOLDS: usize = 31;
 
-/// The expiry where the operator gives none: three times as long as the OpenAI SDKs wait for an answer.
+/// The expiry where the operator configures none: three times as long as the OpenAI SDKs wait for an answer.
 pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(1_800);
 
 impl Account {
     /// The account as it is at `now` under this budget: rolled over if its window has
     /// ended, and without the holds that expired.
-    ///
-    /// A changed period keeps what was spent as long as the window it was spent in is open, or lies
+    /// If the period was changed, what was spent is kept as long as the window in which it was spent is open, or lies inside the new window.
     /// inside the new one.
     #[must_use]
     pub fn at(mut self, budget: &Budget, now: Timestamp) -> Self {
@@ -126,14 +126,14 @@ impl Account {
         self
     }
 
-    /// Makes it the account as it is at `now` (see [`Account::at`]).
+    /// Updates the account to `now` (see [`Account::at`]).
     pub(crate) fn advance(&mut self, budget: &Budget, now: Timestamp) {
         let current = budget.period.at(self.not_before(now));
         self.advance_into(current, budget, now);
     }
 
-    /// Now, but not before the account's window: another worker may have rolled over a moment ago by a clock that it read a
-    /// moment later.
+    /// `now`, but not before the account's window: another worker, whose clock was read a moment later, may just have rolled the account
+    /// over.
     pub(crate) fn not_before(&self, now: Timestamp) -> Timestamp {
         match self.window.start.is_set_back(now) {
             true => now,
@@ -141,7 +141,7 @@ impl Account {
         }
     }
 
-    /// Makes it the account as it is at `now`, where the budget's window is `current`.
+    /// Updates the account to `now`, where the budget's window is `current`.
     pub(crate) fn advance_into(&mut self, current: Window, budget: &Budget, now: Timestamp) {
         let now = self.not_before(now);
         let raise = budget.extra.filter(|extra| now < extra.until);
@@ -150,7 +150,7 @@ impl Account {
         self.holds.retain(is_fresh);
         if self.window.is_open(now) || self.window.start >= current.start {
             self.window = match budget.period {
-                // Its next reservation puts its end off.
+                // The next reservation postpones the end of this window.
                 Period::Idle(_) if self.window.is_open(now) => self.window,
                 _ => current,
             };
@@ -159,7 +159,7 @@ impl Account {
             }
             return;
         }
-        // What is owed is spent in the next window, though nobody asked in it, and leaves so much less for the one after it.
+        // A debt is spent in the next window even if no request came in it, and leaves that much less for the window after that.
         let next = budget.period.at(self.window.end);
         if self.debt != Cost::ZERO && next.start == self.window.end && next.end <= current.start {
             self.advance_into(next, budget, self.window.end);
@@ -173,24 +173,25 @@ impl Account {
         (self.carried, self.spent) = (carried, spent);
     }
 
-    /// Nothing is spent and nothing is held any more, and the reservations that were made are another account's.
+    /// Starts the account anew: nothing is spent or held, and earlier reservations no longer belong to it.
     pub(crate) fn begin_anew(&mut self, now: Timestamp) {
         *self = Self {
             window: self.window,
             generation: generation_after(self.generation, now),
             extra: self.extra,
-            // Whoever is asked next sees whether it is of another window.
+            // Whoever reads the slice checks whether it is of this window.
             slice: self.slice.take(),
             ..Self::default()
         };
     }
 
-    /// Whether no window of it was ever open.
+    /// Whether the account never had a window.
     fn is_new(&self) -> bool {
         self.window == Window::default()
     }
 
-    /// Whether its window is open, and none of the budget's: those are of another length, or begin at other times.
+    /// Whether the account's window is open but is not one of the budget's: the budget's windows have another length, or begin at other
+    /// times.
     pub(crate) fn is_of_another_period(&self, budget: &Budget, now: Timestamp) -> bool {
         let is_idle = matches!(budget.period, Period::Idle(_));
         !is_idle && self.window.is_open(now) && budget.period.at(self.window.start) != self.window
@@ -208,7 +209,7 @@ impl Account {
         marked.map_or(0, |marked| marked.tier.into())
     }
 
-    /// Remembers it.
+    /// Remembers the tier that the marks gave on a ladder.
     pub fn mark(&mut self, ladder: u32, tier: usize) {
         self.marked.retain(|marked| marked.ladder != ladder);
         if let Some(tier) = u8::try_from(tier).ok().filter(|&tier| tier > 0) {
@@ -217,7 +218,7 @@ impl Account {
         }
     }
 
-    /// All that is held.
+    /// The sum of all holds.
     #[must_use]
     pub fn held(&self) -> Cost {
         self.holds
@@ -233,7 +234,7 @@ impl Account {
             .fold(Cost::ZERO, |sum, hold| sum.plus(hold.likely))
     }
 
-    /// Holds without asking. The account must be as of `now` (see [`Account::at`]).
+    /// Holds a cost without a check. The account must be as of `now` (see [`Account::at`]).
     pub fn reserve(
         &mut self,
         reserve: impl Into<Reserve>,
@@ -243,7 +244,7 @@ impl Account {
         self.reserve_for(None, reserve.into(), budget, now)
     }
 
-    /// The same for a child with a guaranteed share.
+    /// As [`Account::reserve`], for a child with a guaranteed share.
     #[inline(never)]
     pub fn reserve_for(
         &mut self,
@@ -259,10 +260,10 @@ impl Account {
             .reservation_expiry
             .checked_div(SLICES)
             .unwrap_or_default();
-        // Either way round: another worker may have read the clock later and written first.
+        // The distance counts in both directions: another worker may have read the clock later and written first.
         let is_near = |hold: &Hold| now.since(hold.since).max(hold.since.since(now)) < slice;
         let position = self.holds.iter().rposition(is_near).or_else(|| {
-            // Only a clock that jumps about, or a shorter expiry, can fill the account with live holds: share the last.
+            // Only a jumping clock or a shortened expiry can fill the account with live holds: then new reservations share the last one.
             let full = self.holds.len() >= HOLDS;
             full.then(|| self.holds.len().saturating_sub(1))
         });
@@ -287,7 +288,7 @@ impl Account {
         }
     }
 
-    /// Holds the same from `now` on, for a request that takes long. The account must be as of `now`.
+    /// Holds the same amount again from `now` on, for a request that takes long. The account must be as of `now`.
     pub fn renew(
         &mut self,
         reservation: &Reservation,
@@ -299,9 +300,9 @@ impl Account {
         is_open.then(|| self.reserve_for(reservation.child, reservation.reserve(), budget, now))
     }
 
-    /// Replaces the hold by what was used, which may be more, and may be nothing.
+    /// Replaces the hold by what was used, which may be more than was held, or nothing.
     ///
-    /// Says whether `used` was counted: it is not if the reservation's window has ended.
+    /// Returns whether `used` was counted: it is not if the reservation's window has ended.
     pub fn settle(&mut self, reservation: &Reservation, used: Cost, now: Timestamp) -> bool {
         if reservation.generation != self.generation {
             return false;
@@ -311,7 +312,7 @@ impl Account {
         true
     }
 
-    /// Counts what a request used, which came through this child, if that has a guaranteed share.
+    /// Counts what a request used that came through this child, if the child has a guaranteed share.
     #[inline(never)]
     pub(crate) fn spend(&mut self, child: Option<ChildKey>, used: Cost, now: Timestamp) {
         self.spent = self.spent.plus(used);
@@ -321,11 +322,11 @@ impl Account {
         }
     }
 
-    /// As [`Account::settle`], for one of several accounts of a limit, which differ in their windows. One that does not hold the
-    /// reservation counts what was used all the same, if the reservation was made in its window.
+    /// As [`Account::settle`], for one of several accounts of a limit, which have different windows. An account that does not hold the
+    /// reservation counts what was used nevertheless, if the reservation was made within its window.
     ///
-    /// Where the reservation's window has ended, the account of the next one is charged what was used beyond it: a debt, up to one
-    /// budget.
+    /// Where the reservation's window has ended, the account of the next window is charged what was used beyond the reservation: a debt, up
+    /// to one budget.
     pub(crate) fn settle_any(
         &mut self,
         reservation: &Reservation,
@@ -351,7 +352,7 @@ impl Account {
         }
     }
 
-    /// Takes the reservation out of its hold, if that is still there.
+    /// Takes the reservation out of its hold, if that hold still exists.
     fn give_back(&mut self, reservation: &Reservation) {
         if reservation.generation == self.generation {
             take_out(&mut self.holds, reservation);
@@ -370,7 +371,7 @@ impl Reservation {
         self.cost
     }
 
-    /// What is held, and what of it is likely to be used.
+    /// What is held, and how much of that is likely to be used.
     fn reserve(&self) -> Reserve {
         Reserve {
             cost: self.cost,
@@ -378,14 +379,14 @@ impl Reservation {
         }
     }
 
-    /// When its hold began.
+    /// When the reservation's hold began.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
     }
 }
 
-/// Adds to the hold of the same time, if there is one.
+/// Adds to the hold with the same time, or appends a new one.
 #[inline(never)]
 fn add(holds: &mut Vec<Hold>, new: Hold) {
     match holds.iter_mut().find(|hold| hold.since == new.since) {
@@ -397,7 +398,7 @@ fn add(holds: &mut Vec<Hold>, new: Hold) {
     }
 }
 
-/// Takes a reservation out of its hold, if that is still there, and forgets holds of nothing.
+/// Takes a reservation out of its hold, if that hold still exists, and removes empty holds.
 #[inline(never)]
 fn take_out(holds: &mut Vec<Hold>, reservation: &Reservation) {
     let is_its = |hold: &&mut Hold| hold.since == reservation.since;
@@ -408,7 +409,7 @@ fn take_out(holds: &mut Vec<Hold>, reservation: &Reservation) {
     holds.retain(|hold| hold.cost != Cost::ZERO);
 }
 
-/// A stamp that differs from the one before: the clock's microseconds, which come round every 71 minutes.
+/// A stamp that differs from the last one: the clock's microseconds, which repeat every 71 minutes.
 fn generation_after(last: u32, now: Timestamp) -> u32 {
     let micros = now.as_nanos() / 1_000 % (1 << 32);
     let stamp = u32::try_from(micros).unwrap_or_default();

@@ -1,11 +1,11 @@
-//! The token bucket: how fast a tenant may go.
+//! The token bucket: how fast a tenant may use tokens or send requests.
 //!
-//! State is the number of cells in use and since when that number holds; it drains at the refill rate.
-//! Keeping cells and not a time (as GCRA does) lets a changed limit apply to what was already taken:
-//! after 100 of 100 cells are gone, raising the limit to 1,000 gives 900 at once.
+//! The state is the number of cells in use and the time from which that number holds; it falls at the refill rate. Storing cells and not a
+//! time (as GCRA does) lets a changed limit apply to cells that were already taken: after 100 of 100 cells are taken, raising the limit to
+//! 1,000 gives 900 at once.
 //!
-//! All arithmetic is in integers. Where a division does not come out even it is rounded so that no cell is
-//! given early; that makes it late by less than a nanosecond.
+//! All arithmetic is in integers. A division that leaves a remainder is rounded so that no cell is given early; cells are late by less than a
+//! nanosecond.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -22,24 +22,24 @@ pub struct Bucket {
     pub since: Timestamp,
     /// When the bucket was last seen full: what was taken before that has come back.
     pub full: Timestamp,
-    /// What of the quota it has, where that is shared.
+    /// The part of the quota that this bucket has, where the quota is shared.
     pub part: Part,
 }
 
-/// A request that finds too little of what proxies share comes again after so long at the soonest: by then this one has asked for more.
+/// The shortest wait for a request that finds too little of a shared quota: by then this proxy has requested more.
 const SOON: Duration = Duration::from_millis(250);
 
-/// Why a bucket does not give.
+/// Why a bucket refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotNow {
     /// More than the bucket can ever hold.
     ExceedsBurst,
-    /// Enough cells will be there after this time, if nobody else takes them; not a nanosecond before.
+    /// Enough cells will be free after this time, if nobody else takes any; not a nanosecond earlier.
     Wait(Duration),
 }
 
 impl Quota {
-    /// The bucket as it is at `now`: what has come back is free again.
+    /// The bucket as it is at `now`: cells that have come back are free again.
     #[must_use]
     pub fn refilled(&self, bucket: Bucket, now: Timestamp) -> Bucket {
         let since = counted_since(bucket, now);
@@ -56,9 +56,9 @@ impl Quota {
         }
         Bucket {
             used: bucket.used.saturating_sub(back),
-            // Only the time that made whole cells is used up; the rest goes on counting.
+            // Only the time that made whole cells is used up; the rest still counts.
             since: since.plus_nanos(self.time_for(part, back)),
-            // Of a clock that was set back since, it says nothing of what is taken by the new one.
+            // A time from a clock that was set back since says nothing about what is taken by the new clock.
             full: if bucket.full.is_set_back(now) {
                 since
             } else {
@@ -75,7 +75,7 @@ impl Quota {
             .saturating_sub(self.refilled(bucket, now).used)
     }
 
-    /// The same with so much of its low-water mark.
+    /// The quota with its low-water mark multiplied by `share`.
     #[must_use]
     pub fn with_mark(self, share: Ppm) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Quota {
     /// Whether `cells` fit at `now`.
     ///
     /// # Errors
-    /// Says whether they ever will, and if so when.
+    /// Whether the cells will ever fit, and if so when.
     pub fn check(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Result<(), NotNow> {
         if cells > self.burst.get() {
             return Err(NotNow::ExceedsBurst);
@@ -111,7 +111,7 @@ impl Quota {
         self.check_part(part, bucket, cells, now)
     }
 
-    /// The same where it has a part.
+    /// As [`Quota::check`], for a bucket with a part of the quota.
     #[inline(never)]
     fn check_part(
         &self,
@@ -129,7 +129,7 @@ impl Quota {
             Duration::ZERO => return Ok(()),
             wait => wait,
         };
-        // No part stays as it is for long where more is asked for.
+        // A part does not stay as it is for long where more is requested.
         let over = after.saturating_sub(self.burst.get());
         let of_whole = self.until_back(Part::Whole, bucket, over, now);
         let refresh = match (cells > burst, &self.share) {
@@ -139,7 +139,7 @@ impl Quota {
         Err(NotNow::Wait(wait.min(of_whole.max(refresh))))
     }
 
-    /// Takes `cells` without asking.
+    /// Takes `cells` without a check.
     #[must_use]
     pub fn charge(&self, bucket: Bucket, cells: u64, now: Timestamp) -> Bucket {
         let bucket = self.refilled(bucket, now);
@@ -151,7 +151,7 @@ impl Quota {
 
     /// Replaces the cells `held` since `taken` by those that were used, which may be more.
     ///
-    /// If the bucket has been full in between, what was held has come back already and is not given back twice.
+    /// If the bucket was full in between, the held cells have already come back and are not given back twice.
     #[must_use]
     pub fn settle(
         &self,
@@ -173,21 +173,21 @@ impl Quota {
         }
     }
 
-    /// The time until a bucket with nothing taken in between is full again.
+    /// The time until the bucket is full again, if nothing is taken in between.
     #[must_use]
     pub fn until_full(&self, bucket: Bucket, now: Timestamp) -> Duration {
         let part = match self.part(bucket) {
-            // It will have one again.
+            // The bucket will get a part again.
             part if rate_of(part) == 0 => Part::Whole,
             part => part,
         };
         self.until_back(part, bucket, bucket.used, now)
     }
 
-    /// The bucket with another part of the quota, and so many cells that come with it, free; and the cells that go with what it loses.
+    /// The bucket with another part of the quota, and `cells` that come with it as free; and the free cells that it gives up.
     ///
-    /// What is free of a part goes with it, in proportion. What a part has beyond the cells that came with it has to come back first. So
-    /// no cell is free twice, however often parts change hands.
+    /// Free cells go with a lost part in proportion. What a new part has beyond the cells that came with it has to be refilled first. So no
+    /// cell is free twice, however often parts change hands.
     #[must_use]
     #[inline(never)]
     pub fn with_part(&self, bucket: Bucket, to: Part, cells: u64, now: Timestamp) -> (Bucket, u64) {
@@ -204,7 +204,7 @@ impl Quota {
             None => (kept, debt.saturating_sub(cells)),
         };
         let used = room.saturating_sub(free).saturating_add(debt);
-        // What is there of the next cell stays.
+        // The progress towards the next cell is kept.
         let rest = now.nanos_since(bucket.since);
         let rest = if next == 0 {
             0
@@ -225,13 +225,13 @@ impl Quota {
         (after, gone)
     }
 
-    /// What is used beyond what it holds.
+    /// The cells in use beyond what the bucket holds.
     #[must_use]
     pub fn debt(&self, bucket: Bucket) -> u64 {
         bucket.used.saturating_sub(self.burst_of(bucket))
     }
 
-    /// The nanoseconds in which an empty bucket fills.
+    /// The nanoseconds in which an empty bucket becomes full.
     #[must_use]
     pub fn fills_in(&self) -> u64 {
         self.time_for(Part::Whole, self.burst.get())
@@ -267,7 +267,7 @@ impl Quota {
             .since(now)
     }
 
-    /// Whole cells that come back in so many nanoseconds, rounded down.
+    /// Whole cells that come back in this many nanoseconds, rounded down.
     fn cells_in(&self, part: Part, nanos: u64) -> u64 {
         let nanos = match part {
             Part::Whole => nanos,
@@ -276,7 +276,7 @@ impl Quota {
         share(nanos, self.tokens_per_window.get(), self.window.get())
     }
 
-    /// The nanoseconds in which `cells` come back, rounded up: `cells_in(t) >= cells` just when `t >= time_for(cells)`.
+    /// The nanoseconds in which `cells` come back, rounded up: `cells_in(t) >= cells` exactly if `t >= time_for(cells)`.
     fn time_for(&self, part: Part, cells: u64) -> u64 {
         let nanos = share_up(cells, self.window.get(), self.tokens_per_window);
         match part {
@@ -286,13 +286,13 @@ impl Quota {
     }
 }
 
-/// What so many nanoseconds with a part are worth with all of it.
+/// The nanoseconds with the whole quota that are worth this many with a part.
 #[inline(never)]
 fn worth(nanos: u64, part: Part) -> u64 {
     share(nanos, rate_of(part), WHOLE)
 }
 
-/// The nanoseconds with a part that are worth so many.
+/// The nanoseconds with a part that are worth this many with the whole quota.
 #[inline(never)]
 fn time_with(nanos: u64, part: Part) -> u64 {
     match NonZeroU64::new(rate_of(part)) {
@@ -302,7 +302,7 @@ fn time_with(nanos: u64, part: Part) -> u64 {
     }
 }
 
-/// A part, in millionths.
+/// The size of a part, in millionths.
 fn rate_of(part: Part) -> u64 {
     match part {
         Part::Whole => WHOLE,
@@ -311,7 +311,7 @@ fn rate_of(part: Part) -> u64 {
     }
 }
 
-/// Since when the bucket refills: from now on, if the clock was set back.
+/// The time from which the bucket refills: from now on, if the clock was set back.
 fn counted_since(bucket: Bucket, now: Timestamp) -> Timestamp {
     if bucket.since.is_set_back(now) {
         now
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(quota(60, 60).check(Bucket::default(), 60, at(0)), Ok(()));
     }
 
-    // Elsewhere a bucket did not refill for two years: time has to pass in a test.
+    // In another implementation a bucket did not refill for two years: a test has to let time pass.
     #[test]
     fn after_a_long_idle_the_bucket_is_full_and_not_fuller() {
         let quota = quota(60, 60);
@@ -395,7 +395,7 @@ mod tests {
         let bucket = quota.charge(Bucket::default(), 40, at(0));
         assert_eq!(quota.settle(bucket, 40, 10, at(0), at(0)).used, 10);
         assert_eq!(quota.settle(bucket, 40, 70, at(0), at(0)).used, 70);
-        // After a refill the refund cannot make the bucket more than full.
+        // After a refill, the refund cannot make the bucket more than full.
         assert_eq!(quota.settle(bucket, 40, 0, at(0), at(30_000)).used, 0);
     }
 
@@ -403,7 +403,7 @@ mod tests {
     fn what_has_come_back_by_itself_is_not_given_back_again() {
         let quota = quota(60, 60);
         let bucket = quota.charge(Bucket::default(), 40, at(0));
-        // Full again after 40 s; then another takes all of it.
+        // The bucket is full again after 40 s; then another request takes all of it.
         let bucket = quota.charge(bucket, 60, at(40_000));
         assert_eq!(quota.settle(bucket, 40, 0, at(0), at(40_000)).used, 60);
         assert_eq!(quota.settle(bucket, 40, 50, at(0), at(40_000)).used, 70);
@@ -431,14 +431,14 @@ mod tests {
             quota.check(bucket, 1, at(0)),
             Err(NotNow::Wait(Duration::from_secs(1)))
         );
-        // A millisecond is a race of two workers, and gives no cell twice, nor early.
+        // A millisecond is a race of two workers, and gives no cell twice or early.
         assert_eq!(quota.refilled(bucket, at(3_599_999)), bucket);
         assert_eq!(
             quota.check(bucket, 1, at(3_599_999)),
             Err(NotNow::Wait(Duration::from_millis(1_001)))
         );
         assert_eq!(quota.check(bucket, 0, at(3_599_999)), Ok(()));
-        // So is a minute, and no more.
+        // Up to a minute is a race, too, but no more.
         assert_eq!(quota.refilled(bucket, at(3_540_000)), bucket);
         assert_eq!(quota.refilled(bucket, at(3_539_999)).since, at(3_539_999));
     }
@@ -449,7 +449,7 @@ mod tests {
         let bucket = quota.charge(Bucket::default(), 10, at(3_600_000));
         let bucket = quota.charge(bucket, 40, at(0));
         assert_eq!(quota.settle(bucket, 40, 5, at(0), at(0)).used, 15);
-        // What was taken before it was.
+        // These cells were taken before the clock was set back.
         assert_eq!(quota.settle(bucket, 10, 0, at(3_600_000), at(0)).used, 40);
     }
 
@@ -460,7 +460,7 @@ mod tests {
         assert!(quota.is_low(quota.charge(Bucket::default(), 91, at(0)), at(0)));
     }
 
-    /// A minute's 60 cells, of which proxies have parts.
+    /// 60 cells a minute, of which proxies have parts.
     fn shared() -> Quota {
         let share = Share {
             least: 1_000_000_000,
@@ -475,18 +475,18 @@ mod tests {
         }
     }
 
-    /// A bucket with half of it, of which so many cells are used.
+    /// A bucket with half of the quota, of which this many cells are used.
     fn half(used: u64) -> Bucket {
         let part = Part::Of(Ppm(500_000));
         let (bucket, _) = shared().with_part(Bucket::default(), part, 30, at(0));
         shared().charge(bucket, used, at(0))
     }
 
-    // A part that changed hands often would else never give a cell, or give one early.
+    // Otherwise a part that changed hands often would never give a cell, or give one early.
     #[test]
     fn what_is_there_of_the_next_cell_stays_when_the_part_changes() {
         let quota = shared();
-        // Half of a part's cell came back in a second, and what is left of it takes another, or half of one, or two.
+        // Half of a part's cell came back in a second; the other half takes the new part another second, or half of one, or two.
         for (part, millis) in [(500_000, 2_000), (1_000_000, 1_500), (250_000, 3_000)] {
             let (bucket, gone) = quota.with_part(half(30), Part::Of(Ppm(part)), 0, at(1_000));
             assert_eq!(gone, 0);
@@ -505,10 +505,10 @@ mod tests {
         let whole = Part::Of(Ppm(WHOLE));
         let (bucket, gone) = quota.with_part(half(10), whole, 7, at(0));
         assert_eq!((quota.available(bucket, at(0)), gone), (27, 0));
-        // More than it holds is never there.
+        // A part never has more free cells than it holds.
         let (bucket, _) = quota.with_part(half(10), whole, 1_000, at(0));
         assert_eq!(quota.available(bucket, at(0)), 60);
-        // What was used beyond it is paid first.
+        // Cells that were used beyond the part are paid first.
         let (bucket, _) = quota.with_part(half(35), whole, 7, at(0));
         assert_eq!((quota.available(bucket, at(0)), quota.debt(bucket)), (2, 0));
     }

@@ -12,28 +12,28 @@ use crate::limits::account::Account;
 /// What may be spent in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// In `unit`.
+    /// The amount, in `unit`.
     pub initial_budget: u64,
-    /// What is counted.
+    /// What the budget counts.
     pub unit: Unit,
-    /// When it starts anew.
+    /// When the budget starts anew.
     pub period: Period,
     /// How long a reservation that nothing closes stays held (see [`Hold`]).
     pub reservation_expiry: Duration,
-    /// What was left of a window is added to the next one, up to this share of the budget.
+    /// The share of the budget up to which the rest of a window is added to the next window.
     pub rollover: Option<Ppm>,
-    /// A raise that ends by itself.
+    /// A raise that ends at a given time.
     pub extra: Option<Extra>,
-    /// How it is shared with other proxies; `None`: each has its own.
+    /// How the budget is shared with other proxies; `None` if each proxy has its own.
     pub share: Option<Share>,
 }
 
-/// More to spend for a while.
+/// An additional amount to spend for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extra {
     /// In the budget's unit.
     pub amount: u64,
-    /// The first moment without it.
+    /// The first moment without the raise.
     pub until: Timestamp,
 }
 
@@ -51,7 +51,7 @@ impl Budget {
             .saturating_sub(self.unit.of(account.likely_held()))
     }
 
-    /// What may be spent by all who share it, in the account's window.
+    /// What all proxies that share the budget may spend in the account's window.
     #[must_use]
     pub fn raised(&self, account: &Account) -> u64 {
         let configured = self.configured(account);
@@ -64,20 +64,20 @@ impl Budget {
         })
     }
 
-    /// The same without what the store knows of.
+    /// The budget by the configuration alone, without what the store reports.
     #[must_use]
     pub fn configured(&self, account: &Account) -> u64 {
         self.initial_budget.saturating_add(account.extra)
     }
 
-    /// What is spent and held.
+    /// What is spent or held.
     #[must_use]
     pub fn used(&self, account: &Account) -> u64 {
         let held = self.unit.of(account.held());
         self.unit.of(account.spent).saturating_add(held)
     }
 
-    /// What the shared store has granted of it, where it is shared and the account has a slice of this window.
+    /// What the shared store has granted, if the budget is shared and the account has a slice of this window.
     #[must_use]
     pub fn grant<'a>(&self, account: &'a Account) -> Option<&'a Grant> {
         self.slice(account).map(|slice| &slice.grant)
@@ -89,15 +89,15 @@ impl Budget {
         slice.filter(|slice| slice.is_of(self.unit, account.window))
     }
 
-    /// Whether the store is to be asked before one may say that it is spent: what it told is too old.
+    /// Whether the last report of the store is too old to call the budget spent, so that the store has to be asked first.
     #[must_use]
     pub fn is_dated(&self, account: &Account, now: Timestamp) -> bool {
         let told = self.share.as_ref().zip(self.grant(account));
         told.is_some_and(|(share, grant)| grant.is_dated(share.most, now))
     }
 
-    /// As much of `limit` as may be spent here, as far as is known: what was granted, and what is free for all. What others were
-    /// granted is theirs.
+    /// The part of `limit` that may be spent here, as far as is known: what this proxy was granted, plus what is free for all. Other proxies'
+    /// grants are theirs alone.
     fn within_reach(&self, account: &Account, limit: u64) -> u64 {
         let grant = self.grant(account).filter(|grant| !grant.is_cold());
         grant.map_or(limit, |grant| {
@@ -141,14 +141,14 @@ impl Budget {
         }
     }
 
-    /// What the window after this account's begins with, if it follows at once: what is carried over, and what is owed. What is in flight
-    /// over the end is spent in the window that ends.
+    /// What the next window starts with, if it follows this account's at once: the amount that is carried over, and the debt. What is still
+    /// in flight at the end is spent in the window that ends.
     pub(super) fn inheritance(&self, account: &Account, follows: bool) -> (u64, Cost) {
         let most = self
             .rollover
             .map_or(0, |share| share.of(self.initial_budget));
         if !follows {
-            // Nothing was spent in the windows between.
+            // Nothing was spent in the windows in between.
             return (most, Cost::ZERO);
         }
         let unused = self.headroom(account, self.allowance(account));
@@ -156,7 +156,7 @@ impl Budget {
         (unused.min(most), self.at_most_one(debt))
     }
 
-    /// How much of a cost is beyond what may be spent, with what is held.
+    /// How much of a cost exceeds what may be spent, counting what is held.
     pub(super) fn over(&self, account: &Account, cost: Cost) -> Cost {
         if cost == Cost::ZERO {
             return cost;
@@ -171,7 +171,7 @@ impl Budget {
     }
 }
 
-/// A cost in tokens alone, for budgets that know no price.
+/// A cost in tokens alone, for budgets that have no price.
 #[must_use]
 pub fn tokens(tokens: u64) -> Cost {
     Cost {

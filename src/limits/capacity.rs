@@ -1,21 +1,21 @@
 //! A tier's capacity: this proxy's share of what the upstream lets all tenants use together.
 //!
-//! It is a token bucket ([`crate::limits::bucket`]) that tenants share, and whose last part is kept for higher priorities. A
-//! request may take only what leaves the part above its own priority whole:
+//! A capacity is a token bucket ([`crate::limits::bucket`]) that tenants share, and whose last part is kept for higher priorities. A request
+//! may take only what leaves the part above its own priority untouched:
 //!
 //! ```text
 //!  0                                     burst - critical - standard    burst - critical    burst
 //!  ├──────────────── all ─────────────────┼────── standard, critical ──────┼──── critical ────┤
 //! ```
 //!
-//! **What holds.** However the others arrive and settle, a priority and those above it have at least a bucket of their
-//! own: the part that is kept for them, refilled at the whole rate. Under a flood of lower ones the bucket stands where
-//! their part ends, and each cell that higher ones take is refilled before lower ones get any.
+//! **What holds.** However other requests arrive and settle, a priority and those above it have at least a bucket of their own: the part that
+//! is kept for them, refilled at the whole rate. Under a flood of lower priorities the bucket stays where their part ends, and each cell that
+//! higher ones take is refilled before lower ones get any.
 //!
-//! A request may use more than was taken for it. What that eats of the part above its priority becomes a *debt* of that
-//! priority: it counts for it and those below, and is paid by the refill before they get any more, but it does not
-//! affect those above. So they are not starved, however wrong the estimates are. The price: for a while the upstream may get
-//! more than the capacity, by as much as the estimates of lower priorities missed.
+//! A request may use more than was taken for it. The excess that reaches into the part above its priority becomes a *debt* of that priority:
+//! the debt counts for this priority and those below, and the refill pays it before they get any more cells, but it does not affect those
+//! above. So those are not starved, however wrong the estimates are. The price is that for a while the upstream may get more than the
+//! capacity, by as much as the estimates of lower priorities were too low.
 //!
 //! As in a tenant's token bucket, *expected* tokens are taken ([`crate::estimate`]) and settlement puts the real ones in
 //! their place. A ceiling would keep most of the capacity idle: the upstream's quota counts real tokens, too.
@@ -30,19 +30,19 @@ use crate::limits::bucket::{Bucket, NotNow};
 /// How much a tenant's requests matter where tenants share a capacity. From the least to the most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Takes what nobody else needs.
+    /// Takes what no other priority needs.
     BestEffort,
-    /// As most do.
+    /// The priority of most tenants.
     #[default]
     Standard,
-    /// Has the last word.
+    /// Comes before all others.
     Critical,
 }
 
 /// What a tier may use of its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// How much there is, and how fast it comes back. Its low-water mark means nothing here.
+    /// How large the capacity is, and how fast it refills. Its low-water mark has no effect here.
     pub quota: Quota,
     /// Cells that only critical requests may take.
     pub critical: u64,
@@ -50,53 +50,53 @@ pub struct Capacity {
     pub standard: u64,
 }
 
-/// Who says how large a capacity is.
+/// Who sets the size of a capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapacitySource {
-    /// The operator.
+    /// The operator sets all of it.
     Configured(Capacity),
-    /// The upstream, beside its answers; the operator says what is kept of it.
+    /// The upstream reports the size with its answers; the operator sets the parts that are kept.
     Upstream(Reserved),
 }
 
 /// Parts of a capacity that are kept for higher priorities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserved {
-    /// For critical requests.
+    /// The part for critical requests.
     pub critical: Ppm,
-    /// Besides, for standard and critical ones.
+    /// A further part for standard and critical requests.
     pub standard: Ppm,
 }
 
 /// What was taken from a capacity and has not come back yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// All of it.
+    /// All cells that are taken.
     bucket: Bucket,
-    /// What of it standard requests used of the part for critical ones, beyond what was taken for them.
+    /// The cells among them that standard requests used of the part for critical ones, beyond what was taken for them.
     standard_debt: u64,
-    /// What of it best-effort ones used of the parts above theirs.
+    /// The cells among them that best-effort requests used of the parts above theirs.
     best_effort_debt: u64,
 }
 
 /// What a request of one priority finds at a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headroom {
-    /// How much the tier has for all.
+    /// How much the tier has for all tenants.
     pub capacity: Capacity,
-    /// What others have taken.
+    /// What is taken of that.
     pub taken: Taken,
-    /// Whose request it is.
+    /// The request's priority.
     pub priority: Priority,
-    /// It was refused here already, when it came to take what it had found.
+    /// The refusal, if the request was already refused here when it tried to take what it had found.
     pub refused: Option<NotNow>,
 }
 
 impl Capacity {
-    /// A capacity of which so much is kept.
+    /// A capacity of which these parts are reserved.
     ///
     /// # Errors
-    /// Both parts and the whole, where nothing is left for the lowest priority.
+    /// Both parts and the whole, if nothing is left for the lowest priority.
     pub fn of(quota: Quota, reserved: Reserved) -> Result<Self, (u64, u64, u64)> {
         let burst = quota.burst.get();
         let critical = rounded_up(reserved.critical, burst);
@@ -111,7 +111,7 @@ impl Capacity {
         }
     }
 
-    /// What is taken, by the upstream's report of how much of `limit` is left.
+    /// What is taken, computed from the upstream's report of how much of `limit` is left.
     #[must_use]
     pub fn as_told(limit: u64, left: u64, now: Timestamp) -> Taken {
         Taken {
@@ -154,7 +154,7 @@ impl Capacity {
     /// Whether a request of this priority may take `cells` at `now`.
     ///
     /// # Errors
-    /// Why not: when it may, or that it never may.
+    /// When the request may take them, or that it never may.
     pub fn check(
         &self,
         taken: Taken,
@@ -163,8 +163,8 @@ impl Capacity {
         now: Timestamp,
     ) -> Result<(), NotNow> {
         let needed = cells.saturating_add(self.kept_from(priority));
-        // While a debt is paid nothing more than the parts above the debtor gets free: whom those are enough for does not
-        // wait for it. (Nothing is refilled here: that would round the wait up twice.)
+        // While a debt is paid, only the parts above the debtor become free: a request for which those suffice does not wait for it. (Nothing
+        // is refilled here: that would round the wait up twice.)
         let unfelt = |debt, debtor| match needed <= self.kept_from(debtor) {
             true => debt,
             false => 0,
@@ -181,7 +181,7 @@ impl Capacity {
         self.quota.check(bucket, needed, now)
     }
 
-    /// Takes `cells` for a request of this priority without asking.
+    /// Takes `cells` for a request of this priority without a check.
     #[must_use]
     pub fn charge(&self, taken: Taken, priority: Priority, cells: u64, now: Timestamp) -> Taken {
         let taken = self.as_of(taken, now);
@@ -191,8 +191,8 @@ impl Capacity {
 
     /// Replaces the cells `held` by a request since `since` by those that were used, which may be more.
     ///
-    /// No more than a burst is counted for one request, if no more was held: an absurd report must not shut all tenants out
-    /// for longer than the bucket takes to refill.
+    /// At most one burst is counted for one request, unless more was held: an absurd report must not shut all tenants out for longer than the
+    /// bucket takes to refill.
     #[must_use]
     pub fn settle(
         &self,
@@ -219,7 +219,7 @@ impl Capacity {
         self.paid(Taken { bucket, ..taken })
     }
 
-    /// With `cells` more of debt, as far as they eat of the part above `priority`.
+    /// The state with `cells` more debt, as far as these reach into the part above `priority`.
     fn owed(&self, taken: Taken, priority: Priority, cells: u64) -> Taken {
         let Taken {
             standard_debt,
@@ -239,7 +239,7 @@ impl Capacity {
         })
     }
 
-    /// With the debts paid as far as that leaves the part above the debtor whole, the higher debtor's first.
+    /// The state after the debts are paid, the higher debtor's first, as far as the part above the debtor stays whole.
     fn paid(&self, taken: Taken) -> Taken {
         let free = self.free(&taken);
         let spare = |free: u64, debtor| free.saturating_sub(self.kept_from(debtor));
@@ -255,8 +255,8 @@ impl Capacity {
         }
     }
 
-    /// Cells that are free to critical requests, which the debts of lower priorities do not affect. More than the burst while a debt
-    /// is larger than all that is still taken: then it is about to be paid.
+    /// Cells that are free to critical requests, which the debts of lower priorities do not affect. The result exceeds the burst while a debt
+    /// is larger than all that is still taken: then the debt is about to be paid.
     fn free(&self, taken: &Taken) -> u64 {
         let burst = self.quota.burst.get();
         burst
@@ -267,7 +267,7 @@ impl Capacity {
 }
 
 impl Headroom {
-    /// Whether the request may take `cells` at `now`. What it was once refused stays refused.
+    /// Whether the request may take `cells` at `now`. A request that was refused here once stays refused.
     ///
     /// # Errors
     /// As [`Capacity::check`].
@@ -278,7 +278,7 @@ impl Headroom {
         }
     }
 
-    /// The time until all of its share is free, if nobody takes any more.
+    /// The time until all cells of the request's share are free, if nobody takes any more.
     #[must_use]
     pub fn until_whole(&self, now: Timestamp) -> Duration {
         let all = self.capacity.share(self.priority);
@@ -288,14 +288,14 @@ impl Headroom {
         }
     }
 
-    /// Cells that it may take at `now`.
+    /// Cells that the request may take at `now`.
     #[must_use]
     pub fn available(&self, now: Timestamp) -> u64 {
         self.capacity.available(self.taken, self.priority, now)
     }
 }
 
-/// So much of `whole`, which is what the rest leaves when it is rounded down.
+/// This part of `whole`, rounded up: the whole less the other parts rounded down.
 fn rounded_up(Ppm(part): Ppm, whole: u64) -> u64 {
     whole.saturating_sub(Ppm(1_000_000_u64.saturating_sub(part)).of(whole))
 }
@@ -316,7 +316,7 @@ impl Taken {
         VERSION.into_iter().chain(bytes).collect()
     }
 
-    /// Reads it back.
+    /// Reads the state back.
     ///
     /// # Errors
     /// [`Corrupt`] for anything that [`Taken::encode`] does not write: truncated, newer, or another plugin's.
@@ -425,11 +425,11 @@ mod tests {
         let taken = after(&[(BestEffort, 10)]);
         let taken = capacity().settle(taken, BestEffort, 10, 90, at(0), at(0));
         assert_eq!(available(taken, 0), [0, 30, 50]);
-        // Higher ones take theirs, and it comes back to them first ...
+        // Higher priorities take their cells, and the refill goes to them first ...
         let taken = capacity().charge(taken, Critical, 50, at(0));
         assert_eq!(available(taken, 0), [0, 0, 0]);
         assert_eq!(available(taken, 49), [0, 29, 49]);
-        // ... then the debt is paid, and then lower ones get some again.
+        // ... then the debt is paid, and only then do lower priorities get cells again.
         assert_eq!(available(taken, 50), [0, 30, 50]);
         assert_eq!(available(taken, 90), [0, 30, 50]);
         assert_eq!(available(taken, 91), [1, 31, 51]);
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn a_standard_debt_is_paid_before_a_best_effort_one() {
         let taken = after(&[(BestEffort, 60), (Standard, 50)]);
-        // 110 of 100: standard's 50 would leave ten less than the part for critical ones.
+        // 110 of 100 are used: standard's 50 leave ten less than the part for critical requests.
         assert_eq!((taken.standard_debt, taken.best_effort_debt), (20, 10));
         assert_eq!(available(taken, 0), [0, 0, 20]);
         assert_eq!(available(taken, 20), [0, 0, 20]);
@@ -458,10 +458,10 @@ mod tests {
         let taken = after(&[(Standard, 60), (Critical, 10)]);
         let settled = capacity().settle(taken, Standard, 60, 15, at(0), at(0));
         assert_eq!(settled, after(&[(Standard, 15), (Critical, 10)]));
-        // It failed upstream, and nothing was used.
+        // The request failed upstream, and nothing was used.
         let settled = capacity().settle(settled, Critical, 10, 0, at(0), at(0));
         assert_eq!(settled, after(&[(Standard, 15)]));
-        // Nothing was taken, and something used all the same.
+        // Nothing was taken, but something was used.
         let settled = capacity().settle(settled, BestEffort, 0, 20, at(0), at(0));
         assert_eq!(available(settled, 0), [15, 45, 65]);
     }
@@ -498,7 +498,7 @@ mod tests {
         assert_eq!(more.available(taken, BestEffort, at(0)), 900);
     }
 
-    // A value under our key may be older, cut off, or another plugin's.
+    // A value under our key may be older, truncated, or another plugin's.
     #[test]
     fn other_bytes_are_none_of_ours() {
         let taken = after(&[(BestEffort, 60), (Standard, 50)]);

@@ -1,7 +1,7 @@
-//! A capacity that an upstream reports: its limit, by the last report.
+//! A capacity that an upstream reports: its limit, as of the last report.
 //!
-//! Providers count tokens in windows of a minute and let them come back evenly, so that what is left now follows from what was left then.
-//! A limit that was not reported for [`STALE`] is forgotten: until the next report, requests are not limited by it.
+//! Providers count tokens in windows of a minute and refill them evenly, so that what is left now can be computed from what was left at the
+//! report. A limit that was not reported for [`STALE`] is forgotten: until the next report, it does not limit requests.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::base::units::Timestamp;
 use crate::lease::quota::Quota;
 use crate::limits::capacity::{Capacity, Reserved};
 
-/// What providers count by: tokens a minute.
+/// The unit in which providers count: tokens a minute.
 const WINDOW: NonZeroU64 = NonZeroU64::new(60_000_000_000).unwrap();
 
-/// After so long without a word a limit is not known any more.
+/// The time without a report after which a limit is no longer known.
 pub const STALE: Duration = Duration::from_secs(600);
 
-/// A limit that stays the same is written down again after so long.
+/// The time after which an unchanged limit is stored again.
 const RENEWED: Duration = Duration::from_secs(60);
 
-/// What an upstream said of its limit.
+/// What an upstream reported about its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Learned {
     /// Tokens a minute.
     pub limit: NonZeroU64,
-    /// When it said so.
+    /// When the upstream reported it.
     pub told: Timestamp,
 }
 
 impl Learned {
-    /// The reported capacity, while it is known.
+    /// The reported capacity, as long as it is known.
     #[must_use]
     pub fn capacity(&self, reserved: Reserved, now: Timestamp) -> Option<Capacity> {
         if now.since(self.told) >= STALE {
@@ -46,7 +46,7 @@ impl Learned {
         Capacity::of(quota, reserved).ok()
     }
 
-    /// Whether it is to be written: the limit is another one, or the stored report is old.
+    /// Whether the report has to be stored: the limit has changed, or the stored report is old.
     #[must_use]
     pub fn is_news(&self, before: Option<Self>) -> bool {
         before.is_none_or(|before| {
@@ -62,7 +62,7 @@ impl Learned {
         VERSION.into_iter().chain(bytes).collect()
     }
 
-    /// Reads it back.
+    /// Reads the report back.
     ///
     /// # Errors
     /// [`Corrupt`] for anything that [`Learned::encode`] does not write.
@@ -118,7 +118,7 @@ mod tests {
     fn a_limit_of_which_nobody_has_told_is_not_known() {
         assert!(learned(60_000, 0).capacity(RESERVED, at(599)).is_some());
         assert_eq!(learned(60_000, 0).capacity(RESERVED, at(600)), None);
-        // Of which nothing would be left for some.
+        // A limit of which nothing would be left for some priorities.
         assert_eq!(learned(1, 0).capacity(RESERVED, at(0)), None);
     }
 

@@ -1,4 +1,4 @@
-//! Guaranteed shares of a parent's budget: what of them is kept for its children, and what is lent to their siblings.
+//! Guaranteed shares of a parent's budget: how much of each is kept for its child, and how much is lent to the child's siblings.
 //!
 //! For each child with a guaranteed share, in the budget's unit:
 //!
@@ -13,13 +13,13 @@
 //! kept = min(R, max(N, P))
 //! ```
 //!
-//! A request passes if it fits into what is left of the budget, less what is kept for all children but its own. As no child has more
-//! kept than its R, and all R together are never more than what is left, each child can always use all of its own R. R falls by what the
-//! child uses, and by what is lent, down to N; so that nobody loses N, whatever the siblings do.
+//! A request passes if it fits into what is left of the budget, less what is kept for all children but its own. No child has more kept than
+//! its R, and all R together are never more than what is left; so each child can always use all of its own R. R falls by what the child uses,
+//! and by what is lent, but the latter only down to N; so nobody loses N, whatever the siblings do.
 //!
-//! B is stored for each child. Otherwise a child that has lent much of its share, and uses the rest, would get as much kept again, out of
-//! its siblings' shares. What is lent is taken from all children that have more than is kept for them, in proportion; what comes back is
-//! returned likewise.
+//! B is stored for each child. Otherwise a child that has lent much of its share, and uses the rest, would get as much kept again, out of its
+//! siblings' shares. A loan is taken from all children that have more than is kept for them, in proportion; what is given back is distributed
+//! likewise.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -35,9 +35,9 @@ use crate::tenant::TenantId;
 /// A child's guaranteed share of each of its parent's budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guarantee {
-    /// Whose it is.
+    /// The child.
     pub child: ChildKey,
-    /// Above 0. All of a parent's together are at most one whole.
+    /// The share, above 0. All shares of a parent together are at most one whole.
     pub share: Ppm,
 }
 
@@ -46,7 +46,7 @@ pub struct Guarantee {
 pub struct ChildKey(pub u64);
 
 impl ChildKey {
-    /// That of a tenant.
+    /// The key of a tenant.
     #[must_use]
     pub fn of(id: &TenantId) -> Self {
         Self(stable(id.account()))
@@ -56,31 +56,31 @@ impl ChildKey {
 /// What an account knows of a child with a guaranteed share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// Which one.
+    /// The key of the child.
     pub key: ChildKey,
     /// What its requests have spent.
     pub spent: Cost,
-    /// What of each of the account's holds is its.
+    /// The child's part of each of the account's holds.
     pub holds: Vec<Hold>,
     /// What others hold and have spent of its share, in the budget's unit.
     pub lent: u64,
     /// What its lately settled requests have spent, halved every half-life.
     pub recent: Cost,
-    /// As of when that is.
+    /// The time as of which `recent` holds.
     pub since: Timestamp,
 }
 
-/// Most children of a parent with a guaranteed share.
+/// The most children of a parent with a guaranteed share.
 pub const CHILDREN: usize = 64;
 
 /// Half-lives of the rate in a window: half an hour of a day's.
 const HALF_LIVES: u64 = 48;
 
-/// So many times what is recent would be spent in a whole window, in thousandths: ln 2 × [`HALF_LIVES`].
+/// The factor from `recent` to what would be spent at that rate in a whole window, in thousandths: ln 2 × [`HALF_LIVES`].
 const WINDOWS_WORTH: u64 = 33_271;
 
 impl Child {
-    /// One of which nothing is known.
+    /// A child of which nothing is known.
     fn new(key: ChildKey) -> Self {
         Self {
             key,
@@ -111,7 +111,7 @@ impl Child {
         self.since = since;
     }
 
-    /// What was settled lately, and what is in flight.
+    /// What was settled recently, plus what is in flight.
     fn recent(&self, length: Duration, now: Timestamp) -> Cost {
         let (_, steps) = steps(self.since, half_life(length), now);
         let recent = decayed(self.recent, steps);
@@ -131,7 +131,7 @@ fn half_life(length: Duration) -> NonZeroU64 {
 }
 
 impl Account {
-    /// What is known of a child, to be changed; from now on, if nothing was. `None` where there are too many.
+    /// The entry of a child, for changes; a new entry if there was none. `None` if there are too many children.
     #[inline(never)]
     pub(super) fn child(&mut self, key: ChildKey) -> Option<&mut Child> {
         let mut all = self.children.iter();
@@ -144,23 +144,23 @@ impl Account {
     }
 }
 
-/// Where a child stands.
+/// What a child may claim of the budget.
 struct Claim {
     /// max(G − U, 0).
     whole: u64,
-    /// B, at most that.
+    /// B, at most `whole`.
     lent: u64,
-    /// That, as it was written down.
+    /// B, as it was stored.
     before: u64,
     /// max(N, P).
     needed: u64,
-    /// It is its request that changes something.
+    /// This child's request causes the change.
     is_its: bool,
-    /// What of an amount is its.
+    /// This child's part of the amount that is lent or given back.
     part: u64,
 }
 
-/// Some part of a claim.
+/// A function that reads a part of a claim.
 type Part = fn(&Claim) -> u64;
 
 impl Claim {
@@ -223,7 +223,7 @@ impl Claim {
     }
 }
 
-/// Whether time brings the window's end nearer. An idle one's is put off by each request.
+/// Whether the window's end comes nearer with time. Each request postpones the end of an idle window.
 fn has_end(budget: &Budget) -> bool {
     !matches!(budget.period, Period::Never | Period::Idle(_))
 }
@@ -247,8 +247,7 @@ pub fn kept(
     kept
 }
 
-/// The time until no more than `most` is kept, if no request comes before; at the latest the window's end. `None` if the window has no
-/// end.
+/// The time until at most `most` is kept, if no request comes before; at the latest the window's end. `None` if the window has no end.
 #[must_use]
 pub fn wait(
     guarantees: &[Guarantee],
@@ -261,7 +260,7 @@ pub fn wait(
     if account.window.end == Timestamp::MAX {
         return None;
     }
-    // What is kept falls with time.
+    // What is kept decreases with time.
     let (mut early, mut late) = (0_u64, account.window.end.nanos_since(now).div_ceil(MILLI));
     while early.saturating_add(1) < late {
         let middle = early.midpoint(late);
@@ -276,8 +275,8 @@ pub fn wait(
 
 const MILLI: u64 = 1_000_000;
 
-/// Writes down whose shares are lent, after what is spent or held has changed: by a request that came through this child, if it has a
-/// guaranteed share.
+/// Stores whose shares are lent, after what is spent or held has changed. `by` is the child through which the request came that caused the
+/// change, if that child has a guaranteed share.
 #[inline(never)]
 pub fn balance(
     guarantees: &[Guarantee],
@@ -294,7 +293,7 @@ pub fn balance(
     }
     let left = budget.headroom(account, budget.allowance(account));
     let owed = sum(&claims, Claim::whole).saturating_sub(left);
-    // What a child gives back goes to those who lent it. More than may be lent is taken only by requests that use more than they hold.
+    // What a child gives back goes to those who lent it. More than `lendable` is taken only for requests that use more than they hold.
     let steps: [(Part, bool); 4] = [
         (Claim::lent_by_others, true),
         (Claim::lent, true),
@@ -310,7 +309,7 @@ pub fn balance(
         shift(&mut claims, amount, of, back);
     }
     for (guarantee, claim) in guarantees.iter().zip(&claims) {
-        // What is lent of a share that its child has used by now counts again if that comes back.
+        // The part of a loan that its child's own use now covers counts again once that use is given back.
         if claim.lent != claim.before
             && let Some(child) = account.child(guarantee.child)
         {
@@ -330,7 +329,7 @@ fn sum(claims: &[Claim], of: Part) -> u64 {
     all.fold(0, |sum, claim| sum.saturating_add(of(claim)))
 }
 
-/// Lends an amount, or as much of it as they have, in proportion to what each has; or takes it back.
+/// Lends an amount in proportion to what each claim has, or as much of it as they have; or gives it back.
 #[inline(never)]
 fn shift(claims: &mut [Claim], amount: u64, of: Part, back: bool) {
     let all = sum(claims, of);
@@ -341,7 +340,7 @@ fn shift(claims: &mut [Claim], amount: u64, of: Part, back: bool) {
         rest = rest.saturating_sub(claim.part);
     }
     for claim in claims {
-        // What rounding has left over.
+        // The rest that rounding leaves.
         let more = rest.min(of(claim).saturating_sub(claim.part));
         rest = rest.saturating_sub(more);
         let part = claim.part.saturating_add(more);

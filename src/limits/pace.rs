@@ -1,4 +1,4 @@
-//! Pace: whether what remains of a budget lasts until its window ends, at the rate at which the tenant has spent lately.
+//! Pace: whether what remains of a budget lasts until its window ends, at the rate at which the tenant has recently spent.
 //!
 //! For a tier with the low-water mark `m`, a fraction of the initial budget:
 //!
@@ -15,13 +15,13 @@
 //!      = m + (c − m) × (1 − E/L)   else, up to the cap c; a mark above the cap stays
 //! ```
 //!
-//! So each mark asks whether the tier *before* it would last. `S` is not what was spent: that falls as soon as requests
-//! are downgraded, so a mark that heeded it would rise and fall by its own effect, and each half-life would see every
-//! tier. As it is, `S` follows from what is asked alone. And it is counted for each tier, since where a third tier is far
-//! cheaper than a second, a budget that cannot bear the first may well bear the second.
+//! So each mark asks whether the budget would last at the tier *before* it. `S` is not what was spent: actual spend falls as soon as requests
+//! are downgraded, so a mark that used it would rise and fall by its own effect, and each half-life would see every tier. As defined here,
+//! `S` depends only on what is requested. And `S` is counted for each tier, since where a third tier is far cheaper than a second, a budget
+//! that cannot bear the first may well bear the second.
 //!
-//! `r` is right once requests have come evenly for some half-lives, and too low before: a tenant that has just begun is
-//! judged by its static marks. It outlasts the window. The mark falls as `R` rises, all else equal.
+//! `r` is right once requests have come evenly for some half-lives, and too low before: a tenant that has just begun is judged by its static
+//! marks. `S` is kept beyond the window's end. All else equal, the mark falls as `R` rises.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -37,12 +37,12 @@ pub struct Pace {
     pub half_life: NonZeroU64,
 }
 
-/// What a tenant's lately settled requests would have cost, as of some time.
+/// What a tenant's recently settled requests would have cost, as of a given time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Burn {
-    /// As of when. Whole steps of a half-life apart.
+    /// The time as of which the levels hold. Such times are whole steps of a half-life apart.
     pub since: Timestamp,
-    /// Had none been served better than by the first tier of its ladder, by the second, … At most [`LEVELS`].
+    /// The cost if no request had been served better than by the first tier of its ladder, by the second, … At most [`LEVELS`].
     pub levels: Vec<Cost>,
 }
 
@@ -62,7 +62,7 @@ const LN_2: u128 = 693_147;
 const MILLION: u128 = 1_000_000;
 
 impl Burn {
-    /// With a request that is settled `now`: what it would have cost at each level.
+    /// The burn with a request that is settled `now`, by what it would have cost at each level.
     #[must_use]
     pub fn plus(self, demand: &[Cost], half_life: NonZeroU64, now: Timestamp) -> Self {
         let (since, steps) = steps(self.since, half_life, now);
@@ -79,7 +79,7 @@ impl Burn {
         }
     }
 
-    /// What is left of a level `now`, in the unit of a budget.
+    /// What is left of a level at `now`, in the unit of a budget.
     #[must_use]
     pub fn at(&self, level: usize, unit: Unit, half_life: NonZeroU64, now: Timestamp) -> u64 {
         let (_, steps) = steps(self.since, half_life, now);
@@ -88,9 +88,9 @@ impl Burn {
     }
 }
 
-/// The whole steps that have gone by since then, and the end of the last of them.
+/// The end of the last whole step after `since`, and the number of whole steps up to that end.
 pub(super) fn steps(since: Timestamp, half_life: NonZeroU64, now: Timestamp) -> (Timestamp, u64) {
-    // Later than now: a race with another worker, unless the clock was set back.
+    // A time later than `now` is a race with another worker, unless the clock was set back.
     let since = if since.is_set_back(now) { now } else { since };
     let step = half_life.get().div_ceil(STEPS);
     let steps = now.nanos_since(since).checked_div(step).unwrap_or(0);
@@ -98,8 +98,8 @@ pub(super) fn steps(since: Timestamp, half_life: NonZeroU64, now: Timestamp) -> 
 }
 
 impl Pace {
-    /// Where a tier's mark is: `below` is its static one, `burn` what the tenant's requests would have cost at the tier
-    /// before it, `left` the time until the window's end.
+    /// A tier's current mark. `below` is its static mark, `burn` what the tenant's requests would have cost at the tier before it, `left` the
+    /// time until the window's end.
     #[must_use]
     pub fn mark(&self, below: Ppm, remaining: u64, burn: u64, left: Duration) -> Ppm {
         let Some(span) = self.cap.0.checked_sub(below.0) else {
@@ -112,7 +112,7 @@ impl Pace {
 
     /// E / L in millionths, at most one whole.
     fn lasting(&self, remaining: u64, burn: u64, left: Duration) -> u64 {
-        // Milliseconds keep the products within 128 bits; what would leave them is far beyond any budget.
+        // Milliseconds keep the products within 128 bits; an amount that would exceed them is far beyond any budget.
         let half_life = u128::from(self.half_life.get()).div_ceil(MILLION);
         let numerator = u128::from(remaining)
             .saturating_mul(half_life)
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_mark_rises_from_its_static_place_to_the_cap_the_sooner_the_budget_is_spent() {
-        // With S = 1,000,000 and h = 1 h: r = 693,147 an hour. With 10 h left, 6,931,470 last.
+        // With S = 1,000,000 and h = 1 h, r is 693,147 an hour. With 10 h left, 6,931,470 suffice.
         let ten_hours = Duration::from_secs(10 * HOUR);
         for (remaining, expected) in [
             (u64::MAX, 200_000),
@@ -202,7 +202,7 @@ mod tests {
             pace().mark(Ppm(200_000), 1, u64::MAX, Duration::ZERO),
             Ppm(200_000)
         );
-        // One above the cap stays.
+        // A mark above the cap stays.
         assert_eq!(pace().mark(Ppm(950_000), 0, u64::MAX, day), Ppm(950_000));
     }
 

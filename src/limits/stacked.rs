@@ -1,7 +1,7 @@
-//! Limits that a plan has beside its `budget` and its `bucket`: any number of them, each with a name and a state of its own.
+//! Limits that a plan has besides its `budget` and its `bucket`: any number of them, each with a name and a state of its own.
 //!
-//! All of a tenant's limits stand in its one record, so that one compare-and-swap charges all of them or none. A state is found by
-//! the hash of its limit's name: it outlives the limit's being changed, moved in the list, or removed and put back.
+//! All of a tenant's limits are in one record, so that one compare-and-swap charges all of them or none. A state is found by the hash of its
+//! limit's name: so it is kept when the limit is changed, moved in the list, or removed and put back.
 
 use std::time::Duration;
 
@@ -18,24 +18,24 @@ use crate::limits::budget::Budget;
 pub struct Limit {
     /// Unique among the limits of its plan.
     pub name: Name,
-    /// As what its state stands in a record.
+    /// The key of its state in a record.
     pub key: LimitKey,
-    /// What it limits.
+    /// What the limit counts and allows.
     pub rule: Rule,
-    /// Globs of the models for which it holds, by the model that serves; `None` for all.
+    /// Globs of the models for which the limit holds, compared with the model that serves; `None` for all models.
     pub models: Option<Vec<String>>,
-    /// Callers of the tenants below it see how it stands.
+    /// Callers of the tenants below this plan's tenant see the state of this limit.
     pub is_visible: bool,
 }
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// What may be spent in a window.
+    /// How much may be spent in a window.
     Budget(Budget),
     /// How fast tokens may be used.
     Tokens(Quota),
-    /// How fast requests may come. A cell is a request.
+    /// How fast requests may come. Each cell is a request.
     Requests(Quota),
     /// How many requests may be in flight at a time: a budget of slots that never starts anew, of which each request holds one
     /// and spends none.
@@ -54,17 +54,17 @@ pub const CONCURRENCY: &str = "concurrency";
 /// The name of a plan's `max_request`.
 pub const MAX_REQUEST: &str = "max_request";
 
-/// Most limits of one plan beside its `budget` and `bucket`.
+/// The most limits of one plan besides its `budget` and `bucket`.
 pub const LIMITS: usize = 16;
 
-/// Most states in a record: those of the plan's limits, and of limits that were removed, or of windows of another length, until they
-/// are of no more use.
+/// The most states in a record: those of the plan's limits, and those of removed limits or of windows of another length, as long as they are
+/// of use.
 pub const ENTRIES: usize = 24;
 
-/// Where a limit stands.
+/// The stored state of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Whose state it is.
+    /// The key of the limit.
     pub key: LimitKey,
     /// The state.
     pub state: State,
@@ -73,14 +73,14 @@ pub struct Entry {
 /// The state of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Of a budget, or of requests in flight.
+    /// The state of a budget, or of requests in flight.
     Account(Account),
-    /// Of a bucket.
+    /// The state of a bucket.
     Bucket(Bucket),
 }
 
 impl Limit {
-    /// Whether it holds for requests that this model serves.
+    /// Whether the limit holds for requests that this model serves.
     #[must_use]
     pub fn holds_for(&self, model: &str) -> bool {
         let globs = self.models.as_ref();
@@ -91,7 +91,7 @@ impl Limit {
 }
 
 impl Rule {
-    /// The rule's window and holds, if it has an account.
+    /// The rule as a budget, with its window and holds, if its state is an account.
     #[must_use]
     pub fn budget(&self) -> Option<&Budget> {
         match self {
@@ -114,7 +114,7 @@ impl Rule {
 }
 
 impl Entry {
-    /// Its account, if it is a budget's of this key.
+    /// The entry's account, if it is the state of a budget with this key.
     #[must_use]
     pub fn account(&self, key: LimitKey) -> Option<&Account> {
         match &self.state {
@@ -123,7 +123,7 @@ impl Entry {
         }
     }
 
-    /// The same, to be changed.
+    /// As [`Entry::account`], for changes.
     pub fn account_mut(&mut self, key: LimitKey) -> Option<&mut Account> {
         match &mut self.state {
             State::Account(account) if self.key == key => Some(account),
@@ -131,7 +131,7 @@ impl Entry {
         }
     }
 
-    /// Its bucket, if it is one of this key.
+    /// The entry's bucket, if it is the state of a bucket with this key.
     pub fn bucket_mut(&mut self, key: LimitKey) -> Option<&mut Bucket> {
         match &mut self.state {
             State::Bucket(bucket) if self.key == key => Some(bucket),
@@ -139,13 +139,13 @@ impl Entry {
         }
     }
 
-    /// Whether it is a state of this limit.
+    /// Whether this is a state of the limit.
     fn is_of(&self, limit: &Limit) -> bool {
         let is_account = matches!(self.state, State::Account(_));
         self.key == limit.key && is_account == limit.rule.budget().is_some()
     }
 
-    /// Whether anything would be lost if it were forgotten, although no configured limit uses it now.
+    /// Whether anything would be lost if this state were removed, although no configured limit uses it now.
     fn is_of_use(&self, now: Timestamp) -> bool {
         match &self.state {
             State::Account(account) => account.window.is_open(now) && !account.is_untouched(),
@@ -154,11 +154,11 @@ impl Entry {
     }
 }
 
-/// How long a bucket is remembered whose limit is gone.
+/// How long the bucket of a removed limit is remembered.
 const KEPT: Duration = Duration::from_secs(3_600);
 
-/// Makes the first states of a record those of `limits` at `now`, in their order, rolled over and refilled. What stands for none of
-/// them comes after, as long as it is of use: a limit that was removed may be put back.
+/// Makes the first states of a record those of `limits` at `now`, in their order, rolled over and refilled. States of other limits come after
+/// them, as long as they are of use: a removed limit may be put back.
 pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) {
     for (index, limit) in limits.iter().enumerate() {
         let mut rest = entries.iter().skip(index);
@@ -189,11 +189,11 @@ pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) 
     });
 }
 
-/// Makes it the account of the budget at `now`.
+/// Makes `account` that of the budget at `now`.
 ///
-/// The account's window may not be one of the budget's: the budget's window was changed, or another configuration is in force beside
-/// this one. Then that account is moved to the `others`, and the budget's own is taken from there; if there is none, what was spent in
-/// the old window counts as spent in the new one.
+/// The account's window may not be one of the budget's: the budget's window was changed, or another configuration is also in force. Then this
+/// account is moved to the `others`, and the budget's own account is taken from there; if there is none, what was spent in the old window
+/// counts as spent in the new one.
 pub fn roll_account(
     account: &mut Account,
     budget: &Budget,
@@ -224,7 +224,7 @@ fn roll_account_of(
             {
                 *account = own;
             }
-            // The store has one account for all windows that open together, so that only one of ours may spend of it.
+            // The store has one account for all windows that begin together, so that only one of our accounts may spend from it.
             if parked.window.start == current.start {
                 account.slice = parked.slice.take();
             }
@@ -237,7 +237,7 @@ fn roll_account_of(
     account.advance_into(current, budget, now);
 }
 
-/// Replaces a hold by what was used, on all accounts of the limit.
+/// Replaces a hold by what was used, in all accounts of the limit.
 pub fn settle(
     entries: &mut [Entry],
     key: LimitKey,
@@ -251,7 +251,7 @@ pub fn settle(
     }
 }
 
-/// Holds the same from `now` on (see [`Account::renew`]).
+/// Holds the same amount again from `now` on (see [`Account::renew`]).
 pub fn renew(
     entries: &mut [Entry],
     key: LimitKey,

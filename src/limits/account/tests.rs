@@ -33,7 +33,7 @@ fn every(period: Period) -> Budget {
     }
 }
 
-// What is spent beyond a limit is recorded all the same.
+// Spend beyond a limit is still recorded.
 #[test]
 fn a_reservation_is_held_and_then_replaced_by_what_was_used() {
     let mut account = account(at(0));
@@ -65,7 +65,7 @@ fn a_reservation_from_an_ended_window_charges_nothing_to_the_next() {
     assert_eq!(account.spent, Cost::ZERO);
 }
 
-// What is owed is spent in the next window, and that leaves so much less for the one after it.
+// A debt is spent in the next window, and leaves that much less for the window after that.
 #[test]
 fn whether_anybody_asked_in_a_window_says_nothing_of_what_it_leaves() {
     let budget = Budget {
@@ -97,7 +97,7 @@ fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
     assert_eq!(later.held(), tokens(300));
     let mut expired = account.at(&every(Period::Day), at(30 * 60 + 30));
     assert_eq!(expired.held(), Cost::ZERO);
-    // A settlement after all is counted, and gives back nothing that is not there.
+    // A late settlement is still counted, and gives nothing back that is no longer held.
     let fresh = expired.reserve(tokens(50), &budget(1_000), at(30 * 60));
     assert!(expired.settle(&reservation, tokens(120), at(0)));
     assert_eq!((expired.spent, expired.held()), (tokens(120), tokens(50)));
@@ -130,7 +130,7 @@ fn a_worker_that_read_the_clock_just_before_midnight_does_not_undo_the_roll_over
         let seen_late = new_day.clone().at(&every(Period::Day), at(DAY - before));
         assert_eq!(seen_late, new_day);
     }
-    // More than a minute is no race: the clock was set back.
+    // More than a minute is not a race: the clock was set back.
     let set_back = new_day.at(&every(Period::Day), at(DAY - 61));
     assert_eq!(set_back.window, Period::Day.at(at(0)));
 }

@@ -11,7 +11,7 @@ const NOON: u64 = DAY / 2;
 const A: ChildKey = ChildKey(1);
 const B: ChildKey = ChildKey(2);
 
-/// Half of the budget is A's, and half B's.
+/// Half of the budget is guaranteed to A, and half to B.
 const HALVES: [Guarantee; 2] = [
     Guarantee {
         child: A,
@@ -39,7 +39,7 @@ fn budget(period: Period) -> Budget {
     }
 }
 
-/// A parent's account, by its steps.
+/// A parent's account, changed step by step.
 struct Books {
     budget: Budget,
     account: Account,
@@ -154,13 +154,13 @@ fn nothing_more_is_lent_once_a_childs_rate_rises_and_what_was_spent_stays_spent(
     let mut books = Books::new(Period::Day);
     books.spend(None, 300, NOON);
     assert_eq!(books.kept(Some(B), NOON), 250);
-    // In flight already.
+    // This much is already in flight.
     let held = books.hold(Some(A), 20, NOON);
     assert_eq!(books.kept(Some(B), NOON), 330);
     books.settle(&held, Some(A), 20, NOON);
     assert_eq!(books.kept(Some(B), NOON), 330);
     assert_eq!(books.lent(), [150, 150]);
-    // And later again, when it has been idle for some half-lives.
+    // The same later, after it was idle for some half-lives.
     assert_eq!(books.kept(Some(B), NOON + 6 * 1_800), 188);
 }
 
@@ -242,7 +242,7 @@ fn the_next_window_begins_with_the_whole_share() {
     let late = books.hold(Some(A), 50, NOON);
     books.account.advance(&books.budget, at(DAY));
     assert_eq!(books.kept(Some(B), DAY), 500);
-    // What it uses beyond its hold is a debt, and its own.
+    // What a child uses beyond its hold is a debt, and counts as its own.
     let Books { budget, account } = &mut books;
     account.settle_any(&late, tokens(150), Some(budget), at(DAY));
     assert_eq!(books.kept(Some(B), DAY), 400);

@@ -54,7 +54,7 @@ fn names(entries: &[Entry], names: &[&str]) -> Vec<Option<usize>> {
     names.iter().map(|&name| place(name)).collect()
 }
 
-// As records have them.
+// The values that stored records contain.
 #[test]
 fn the_hash_of_a_name_stays_what_it_is() {
     assert_eq!(LimitKey::of("budget"), LimitKey(1_310_692_100));
@@ -72,7 +72,7 @@ fn states_stand_in_the_order_of_the_limits_and_those_without_one_come_last_while
         names(&entries, &["c", "b", "a"]),
         [Some(0), Some(1), Some(2)]
     );
-    // Nothing was spent on them.
+    // Nothing was spent on these limits.
     roll_forward(std::slice::from_ref(&a), &mut entries, at(2));
     assert_eq!(names(&entries, &["a", "b", "c"]), [Some(0), None, None]);
     roll_forward(&[], &mut entries, at(3));
@@ -134,7 +134,7 @@ fn an_account_of_another_window_is_kept_beside_and_taken_up_again() {
         (account.spent, account.window),
         (tokens(100), Period::Day.at(at(0)))
     );
-    // A day later nothing of it is left but the account in use.
+    // A day later only the account in use is left.
     roll_account(&mut account, &day, &mut others, at(DAY));
     roll_forward(&[], &mut others, at(DAY));
     assert_eq!((account.spent, others), (tokens(0), Vec::new()));

@@ -92,7 +92,7 @@ fn an_sla_is_missed_from_its_p95_on_and_kept_again_at_four_fifths_of_it() {
     state = heard(state, 20, 799, at(180)).at(at(240));
     assert_eq!(state.p95(), Some(799));
     assert!(!state.standing().misses(SLA));
-    // The level stays there until the p95 reaches it again.
+    // The SLA stays met until the p95 exceeds it again.
     state = heard(state, 20, 991, at(240));
     assert!(!state.standing().misses(SLA));
     state = heard(state, 20, 1_007, at(241));
