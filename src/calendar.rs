@@ -1,4 +1,4 @@
-//! When a limit starts anew: its [`window`], by the clocks of a [`zone`].
+//! When a limit starts anew: its [`window`], which may follow the clocks of a [`zone`].
 
 pub(crate) mod civil;
 pub mod window;

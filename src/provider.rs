@@ -1,4 +1,4 @@
-//! The providers' APIs: which requests belong to which, what a request wants, and what its answer reports.
+//! The providers' APIs: which requests belong to which API, what a request wants, and what its answer reports.
 //!
 //! One file below for each provider's wire format, all behind [`Wire`]; [`Endpoint`] finds the right one.
 

@@ -1,5 +1,5 @@
-//! How things that are published are named: series of a [`metric`], fields of the access log ([`log_field`]), groups of response
-//! headers ([`header_group`]).
+//! How published things are named: series of a [`metric`], fields of the access log ([`log_field`]), groups of response headers
+//! ([`header_group`]).
 
 pub mod header_group;
 pub mod log_field;

@@ -1,6 +1,6 @@
-//! Calendar windows of a budget, computed when they are read: nothing ticks.
+//! Calendar windows of a budget, computed when they are read: no timer is needed.
 //!
-//! They follow UTC, where clocks are never changed, or the clocks of a place ([`Zone`]), where a day may have 23 or 25 hours.
+//! Windows follow UTC, where clocks are never changed, or the clocks of a place ([`Zone`]), where a day may have 23 or 25 hours.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -20,22 +20,22 @@ pub enum Period {
     Week(Weekday),
     /// On the first at midnight.
     Month,
-    /// One of these by the clocks of a place.
+    /// One of these, by the clocks of a place.
     Local(Calendar, &'static Zone),
     /// Every this many nanoseconds, counted from the Unix epoch.
     Every(NonZeroU64),
-    /// From a request on until none has come for this many nanoseconds.
+    /// From a request until no other has come for this many nanoseconds.
     Idle(NonZeroU64),
-    /// Never: the budget is spent once.
+    /// Never: the budget can be spent only once.
     Never,
 }
 
-/// What a calendar is divided into.
+/// The units into which a calendar is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calendar {
-    /// Hours, which a change of the clocks may cut short.
+    /// Hours, which a clock change may shorten.
     Hour,
-    /// Days, which it may make longer or shorter.
+    /// Days, which a clock change may lengthen or shorten.
     Day,
     /// Weeks that start on this day.
     Week(Weekday),
@@ -43,11 +43,11 @@ pub enum Calendar {
     Month,
 }
 
-/// The day that a week starts on. Counted are the days from it to 1 January 1970, which was a Thursday.
+/// The day on which a week starts, as the number of days from it to 1 January 1970, which was a Thursday.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their names say it")]
 pub enum Weekday {
-    /// By ISO 8601.
+    /// The default, by ISO 8601.
     #[default]
     Monday = 3,
     Tuesday = 2,
@@ -68,7 +68,7 @@ pub struct Window {
 }
 
 impl Period {
-    /// The window of this period that `now` is in.
+    /// The window of this period that contains `now`.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Window {
         let secs = now.as_secs();
@@ -114,14 +114,14 @@ impl Calendar {
             );
         }
         let mut days = self.days(u32::try_from(local / DAY).unwrap_or(u32::MAX));
-        // Clocks that were put back over a midnight show the day before again; it has ended.
+        // Clocks that are put back over midnight show the day before again; that day has already ended.
         if zone.start_of(days.1) <= secs {
             days = self.days(days.1);
         }
         window(zone.start_of(days.0), zone.start_of(days.1))
     }
 
-    /// The first day of the one that a day is in, and of the next one.
+    /// The first day of the unit that contains a day, and the first day of the next unit.
     fn days(self, day: u32) -> (u32, u32) {
         match self {
             Self::Hour | Self::Day => (day, day.saturating_add(1)),
@@ -129,7 +129,7 @@ impl Calendar {
                 let lead = start as u32;
                 let shifted = day.saturating_add(lead);
                 let first = shifted.saturating_sub(shifted % 7);
-                // A week that starts before the epoch is cut there.
+                // A week that starts before the epoch is shortened to start there.
                 let at = |shifted: u32| shifted.saturating_sub(lead);
                 (at(first), at(first.saturating_add(7)))
             }
@@ -145,23 +145,23 @@ impl Window {
         now < self.end
     }
 
-    /// Its whole length.
+    /// The window's whole length.
     #[must_use]
     pub fn length(self) -> Duration {
         self.end.since(self.start)
     }
 }
 
-/// The window of `length` seconds around `secs`, where windows start `lead` seconds before the epoch.
+/// The window of `length` seconds that contains `secs`, where windows start `lead` seconds before the epoch.
 fn aligned(secs: u64, length: u64, lead: u64) -> Window {
     let shifted = secs.saturating_add(lead);
     let start = shifted.saturating_sub(shifted.checked_rem(length).unwrap_or(0));
-    // A window that starts before the epoch is cut there.
+    // A window that starts before the epoch is shortened to start there.
     let at = |shifted: u64| shifted.saturating_sub(lead);
     window(at(start), at(start.saturating_add(length)))
 }
 
-/// From a second to another one.
+/// The window from one second to another.
 fn window(start: u64, end: u64) -> Window {
     Window {
         start: Timestamp::from_secs(start),

@@ -1,7 +1,7 @@
 //! What the clocks of a place show: the time zones of the IANA database, as far as budgets need them.
 //!
-//! A zone is a rule for all years to come, and before that a list of changes where no rule says them. What clocks showed in
-//! former years is left out, and so are abbreviations: a budget's window is always one that is open now.
+//! A zone is a rule for all years to come, preceded by a list of changes that the rule does not cover. Changes in former years are left out,
+//! and so are abbreviations: a budget's window is always one that is open now.
 
 mod table;
 
@@ -13,11 +13,11 @@ use table::ZONES;
 /// What the clocks of a place show.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Zone {
-    /// When clocks are changed, in seconds since the epoch, and to which offset: before the rule holds, the earliest first.
+    /// When clocks are changed before the rule applies, in seconds since the epoch, and to which offset; the earliest change first.
     listed: &'static [(u32, i32)],
-    /// Seconds that local time is ahead of UTC, where no other offset holds.
+    /// Seconds that local time is ahead of UTC, unless another offset applies.
     standard: i32,
-    /// Another offset for a part of each year.
+    /// Another offset, for a part of each year.
     season: Option<Season>,
 }
 
@@ -33,15 +33,15 @@ struct Season {
 struct Change {
     /// March is 0.
     month: u32,
-    /// Which one of its weekdays; 5 is the last.
+    /// Which one of this weekday in the month; 5 is the last.
     week: u32,
     /// Sunday is 0.
     weekday: u32,
-    /// By the clocks as they are before, in seconds from midnight: also of the day before, or a later one.
+    /// The local time before the change, in seconds from midnight; may be on the day before or a later day.
     at: i32,
 }
 
-/// A time in which the clocks are not changed.
+/// A span of time in which the clocks are not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     /// Seconds that local time is ahead of UTC.
@@ -61,7 +61,7 @@ impl Zone {
         Some(zone)
     }
 
-    /// The names that are most like this one: at most three, the nearest first.
+    /// The names that are most similar to this one: at most three, the nearest first.
     #[must_use]
     pub fn names_like(name: &str) -> Vec<&'static str> {
         let name = name.to_ascii_lowercase();
@@ -80,13 +80,13 @@ impl Zone {
         near.into_iter().take(3).map(|(_, known)| known).collect()
     }
 
-    /// Whether its clocks always show UTC.
+    /// Whether the zone's clocks always show UTC.
     #[must_use]
     pub fn is_utc(&self) -> bool {
         *self == always(0)
     }
 
-    /// Whether its hours always begin with those of UTC.
+    /// Whether the zone's hours always begin with those of UTC.
     #[must_use]
     pub fn has_whole_hours(&self) -> bool {
         let season = self.season.iter().map(|season| season.offset);
@@ -98,7 +98,7 @@ impl Zone {
     /// The first second of a local day (counted from 1 January 1970), which need not be midnight.
     pub(super) fn start_of(&self, day: u32) -> u64 {
         let midnight = u64::from(day).saturating_mul(DAY);
-        // No clock is ahead of UTC, or behind, by a day.
+        // No clock is a whole day ahead of UTC or behind it.
         let mut span = self.span(midnight.saturating_sub(DAY));
         loop {
             let start = midnight
@@ -111,7 +111,7 @@ impl Zone {
         }
     }
 
-    /// The time around `secs` in which the clocks are not changed.
+    /// The span around `secs` in which the clocks are not changed.
     pub(super) fn span(&self, secs: u64) -> Span {
         let last = self.listed.last().map_or(0, |&(last, _)| last.into());
         if secs < last {
@@ -132,7 +132,7 @@ impl Zone {
         let (start, offset) = at(next.saturating_sub(1));
         Span {
             offset,
-            // The first entry says what the clocks showed before, too.
+            // The first entry also says what the clocks showed before it.
             start: if next <= 1 { 0 } else { start.into() },
             end: at(next.max(1)).0.into(),
         }
@@ -148,7 +148,7 @@ impl Zone {
         };
         let begins = |year| (season.begins.in_year(year, self.standard), season.offset);
         let ends = |year| (season.ends.in_year(year, season.offset), self.standard);
-        // From March to February: in no zone are the clocks changed about the turn of that year.
+        // Years run from March to February: no zone changes its clocks around the end of such a year.
         let (year, _) = civil(u32::try_from(secs / DAY).unwrap_or(u32::MAX));
         let (last, next) = (year.saturating_sub(1), year.saturating_add(1));
         let (begun, ended) = (begins(year), ends(year));
@@ -163,14 +163,14 @@ impl Zone {
         Span { offset, start, end }
     }
 
-    /// One name for each of the zones whose clocks differ.
+    /// One name for each set of zones with the same clocks.
     #[cfg(all(test, not(target_arch = "wasm32")))]
     pub(super) fn examples() -> impl Iterator<Item = &'static str> {
         let first = |names: &'static str| names.split_ascii_whitespace().next();
         ZONES.iter().filter_map(move |(names, _)| first(names))
     }
 
-    /// From when on it is right.
+    /// The time from which on the zone's data is right.
     #[cfg(all(test, not(target_arch = "wasm32")))]
     pub(super) const FIRST: u64 = table::FIRST;
 
@@ -180,7 +180,7 @@ impl Zone {
 }
 
 impl Change {
-    /// When it is in this year (as [`civil`] has it), where clocks have this offset before; in seconds since the epoch.
+    /// When the change is in this year (as in [`civil`]), if clocks have this offset before the change; in seconds since the epoch.
     fn in_year(&self, year: u32, offset: i32) -> u64 {
         let first = first_day(year, self.month);
         // 1 January 1970 was a Thursday.
@@ -202,7 +202,7 @@ impl Change {
     }
 }
 
-/// Clocks that are not changed.
+/// A zone whose clocks are not changed.
 const fn always(standard: i32) -> Zone {
     Zone {
         listed: &[],
@@ -211,7 +211,7 @@ const fn always(standard: i32) -> Zone {
     }
 }
 
-/// Clocks that are changed twice a year.
+/// A zone whose clocks are changed twice a year.
 const fn changing(standard: i32, offset: i32, begins: Change, ends: Change) -> Zone {
     Zone {
         listed: &[],
@@ -224,7 +224,7 @@ const fn changing(standard: i32, offset: i32, begins: Change, ends: Change) -> Z
     }
 }
 
-/// Month from 3, which of its weekdays, weekday from Sunday, seconds from its midnight.
+/// Month from 3, the number of the weekday in the month, the weekday from Sunday, and seconds from its midnight.
 const fn on(month: u32, week: u32, weekday: u32, at: i32) -> Change {
     Change {
         month: month.saturating_sub(3),

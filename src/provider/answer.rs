@@ -1,10 +1,10 @@
-//! What all answers have in common, whatever their wire: an error instead of an answer, the model that answered, and its service tier.
+//! What all answers have in common, in every wire format: an error instead of an answer, the model that answered, and its service tier.
 
 use super::read::{is_given, long_key, value};
 use crate::body::json::{Key, Scanner, string};
 use crate::usage::ServiceTier;
 
-/// The first keys of the shape of an answer, and of an event.
+/// Indices of the first keys in the shapes of answers and events.
 pub(super) const USAGE: usize = 0;
 /// See [`USAGE`].
 pub(super) const ERROR: usize = 1;
@@ -13,7 +13,7 @@ pub(super) const MODEL: usize = 2;
 /// See [`USAGE`].
 pub(super) const SERVICE_TIER: usize = 3;
 
-/// Longest `usage` that is read, in bytes.
+/// The longest `usage` that is read, in bytes.
 pub(super) const MAX_USAGE: usize = 16 * 1_024;
 
 /// Longest model name that is read, in bytes of the body.
@@ -29,18 +29,18 @@ pub(super) const fn usage_key(path: &'static [&'static str]) -> Key {
     long_key(path, MAX_USAGE)
 }
 
-/// Longest error that is looked into, in bytes: of a longer one no more matters than that it is there.
+/// The longest error that is read, in bytes: of a longer error only its presence matters.
 pub(super) const MAX_ERROR: usize = 1_024;
 
 /// A key of an error.
 pub(super) const ERROR_KEY: Key = long_key(&["error"], MAX_ERROR);
 
-/// Whether the value is complete and not empty: so the result is the same in every chunking.
+/// Whether the value is complete and not empty: this gives the same result in every chunking.
 pub(super) fn is_said(answer: &Scanner, index: usize) -> bool {
     answer.value(index).is_some() && is_given(answer, index)
 }
 
-/// Whether there is an error.
+/// Whether the answer contains an error.
 pub(super) fn is_error(answer: &Scanner) -> bool {
     is_said(answer, ERROR)
 }

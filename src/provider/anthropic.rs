@@ -1,6 +1,6 @@
 //! Anthropic's Messages (<https://docs.claude.com/en/api/messages>, read 2026-11-22), on its own paths and on Vertex AI.
 //!
-//! A stream reports the prompt's tokens at its start, and running totals after that.
+//! A stream reports the prompt's tokens at its start, and running totals later.
 
 use super::answer::{self, ERROR_KEY, USAGE, is_error, model_key, usage_key};
 use super::read::{
@@ -65,12 +65,12 @@ const ALTERNATIVES: [(usize, Alternatives); 8] = [
     (19, Alternatives::Entries),
     (20, Alternatives::Names),
 ];
-/// Most models refuse each of these.
+/// Most models refuse all of these.
 const EFFORTS: [usize; 3] = [11, 12, SPEED];
 const SPEED: usize = 13;
 const ASKED_TIER: usize = 14;
 
-/// What in the messages a model must support. Blocks of thinking are signed for the model that produced them.
+/// What a model must support because of the messages. Blocks of thinking are signed for the model that produced them.
 pub(super) const PATTERNS: &[Pattern] = &[
     pattern(PatternKind::Type("image"), Needs::IMAGES),
     pattern(PatternKind::Type("document"), Needs::IMAGES),
@@ -89,7 +89,7 @@ const RESPONSE: Shape = Shape::new(
     &[usage_key(&["usage"]), ERROR_KEY, model_key(&["model"])],
     &[],
 );
-/// Of an event, on Bedrock as well.
+/// Keys of an event, on Bedrock as well.
 pub(super) const EVENT_KEYS: [Key; 5] = [
     usage_key(&["usage"]),
     ERROR_KEY,
@@ -172,7 +172,7 @@ impl Wire for Messages {
         CacheCount::Beside
     }
 
-    /// It stands in the usage. Fast mode has a name and a price of its own, as tiers do
+    /// The service tier is part of the usage. Fast mode has a name and a price of its own, as tiers do
     /// (<https://platform.claude.com/docs/en/build-with-claude/fast-mode>, read 2026-11-29).
     fn service_tier(&self, answer: &Scanner) -> Option<ServiceTier> {
         let usage = value(answer, START_USAGE).or_else(|| value(answer, USAGE))?;
@@ -183,7 +183,7 @@ impl Wire for Messages {
     fn event(&self, event: &Scanner) -> EventFacts {
         let start = value(event, START_USAGE).and_then(usage_of);
         let start = start.map(|usage| Usage {
-            // The first words of an answer that may become long.
+            // This event has only the first words of an answer that may become long.
             output: None,
             ..usage
         });
@@ -202,7 +202,7 @@ impl Wire for Messages {
     }
 
     fn may_report(&self, event: &[u8]) -> bool {
-        // Most events carry text. What has no readable type may be an error.
+        // Most events carry text. An event without a readable type may be an error.
         let words: &[&str] = match event.starts_with(b"{\"type\":\"content_block_delta\"") {
             true => &["usage", "message_stop"],
             false => &["usage", "message_stop", "error", "ping"],
@@ -235,7 +235,7 @@ impl Wire for Messages {
     }
 }
 
-/// The speed, where it is not the usual one, or else the service tier.
+/// The speed, unless it is the usual one; otherwise the service tier.
 pub(super) fn fast_or_tier(speed: Option<&[u8]>, tier: Option<&[u8]>) -> Option<ServiceTier> {
     let fast = answer::tier(speed).filter(|speed| speed.as_str() != "standard");
     fast.or_else(|| answer::tier(tier))
@@ -251,13 +251,13 @@ pub(super) fn thinking(body: &Scanner, index: usize) -> Needs {
     }
 }
 
-/// Whether any of these is given with another value than its default.
+/// Whether any of these keys has a value other than its default.
 pub(super) fn takes_effort(body: &Scanner, indices: &[usize]) -> bool {
     let usual = ["\"standard\""];
     indices.iter().any(|&index| is_beyond(body, index, &usual))
 }
 
-/// Tokens of the answer and of additional steps, such as compacting the conversation or consulting an adviser. Those are listed as
+/// Tokens of the answer and of additional steps, such as compacting the conversation or consulting an adviser. Those steps are listed as
 /// iterations, and the totals omit them.
 pub(super) fn usage_of(usage: &[u8]) -> Option<Usage> {
     let [iterations] = members(usage, ["iterations"])?;

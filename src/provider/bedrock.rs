@@ -1,7 +1,7 @@
 //! Amazon Bedrock's `Converse` and `InvokeModel`, streamed and not
 //! (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html>, read 2026-11-22).
 //!
-//! `Converse` has one body format for all models; `InvokeModel` passes on the model's own format.
+//! `Converse` has one body format for all models; `InvokeModel` passes the model's own format on.
 
 mod converse;
 mod invoke;
@@ -16,7 +16,7 @@ use crate::provider::read::count_of;
 use crate::provider::wire::{ErrorReply, Problem};
 use crate::usage::{ServiceTier, Usage};
 
-/// The tier that was requested or that has served, by the header that requests and answers may have.
+/// The tier that was requested or that has served, from the header that requests and answers may have.
 fn tier_header(message: &Headers) -> Option<ServiceTier> {
     let name = message.only("x-amzn-bedrock-service-tier")?;
     ServiceTier::of(std::str::from_utf8(name).ok()?)
@@ -49,8 +49,8 @@ fn kept_for_an_hour(details: &[u8]) -> Option<Tokens> {
     hours.reduce(|sum, tokens| sum + tokens)
 }
 
-/// AWS's SDKs retry after any 429, whatever its name; `x-amz-retry-after` is in milliseconds. A refusal that waiting does not cure is
-/// a 400, the status that `ServiceQuotaExceededException` has in Bedrock's model (botocore 1.44.5, boto3's and the AWS JS SDK's
+/// AWS's SDKs retry after any 429, whatever the error's name; `x-amz-retry-after` is in milliseconds. A refusal that waiting does not cure is
+/// sent as a 400, the status that `ServiceQuotaExceededException` has in Bedrock's model (botocore 1.44.5, boto3's and the AWS JS SDK's
 /// retries tried 2026-11-29).
 fn error(problem: &Problem<'_>) -> ErrorReply {
     let &Problem {

@@ -18,15 +18,15 @@ struct Counts {
     reasoning: Option<Tokens>,
 }
 
-/// One way to read the numbers: which of them are not part of the input and the output.
+/// One way to interpret the numbers: which of them are not included in the input and the output.
 #[derive(Clone, Copy)]
 struct Reading {
     cache: bool,
     reasoning: bool,
 }
 
-/// Reads a `usage` object. Cached tokens are part of the input and reasoning is part of the output, unless only another reading
-/// adds up to the total. `hides_thoughts`: whether the server counts thoughts in the total only.
+/// Reads a `usage` object. Cached tokens are part of the input and reasoning is part of the output, unless only another interpretation adds
+/// up to the total. `hides_thoughts`: whether the server counts thoughts only in the total.
 pub(super) fn usage_of(usage: &[u8], hides_thoughts: impl FnOnce() -> bool) -> Option<Usage> {
     let [
         prompt,
@@ -80,7 +80,8 @@ pub(super) fn usage_of(usage: &[u8], hides_thoughts: impl FnOnce() -> bool) -> O
         reasoning: details.reasoning,
     };
     let parts = counts.parts(hides_thoughts);
-    // Perplexity's research: what was read and thought before the answer is in no total, and paid all the same. Else it is a part.
+    // Perplexity's research: what was read and thought before the answer is in no total, but is billed. Otherwise the reasoning is part of
+    // the output.
     let researched = count_of(researched).filter(|_| parts.output.is_some());
     let (read_first, thought_first) =
         match researched.filter(|thought| Some(*thought) > parts.output) {
@@ -98,7 +99,7 @@ pub(super) fn usage_of(usage: &[u8], hides_thoughts: impl FnOnce() -> bool) -> O
     Some(usage.consistent())
 }
 
-/// The numbers in the objects inside a `usage`.
+/// The numbers in the objects nested in a `usage`.
 struct Details {
     cached: Option<Tokens>,
     written: Option<Tokens>,
@@ -166,7 +167,7 @@ impl Counts {
         Some(self.input_by(reading)? + self.output_by(reading)?)
     }
 
-    /// The reading that adds up; else the one in which no part is larger than its whole.
+    /// The interpretation that adds up; otherwise the one in which no part is larger than its whole.
     fn reading(&self) -> Reading {
         let all = [(false, false), (true, false), (false, true), (true, true)];
         let all = all.map(|(cache, reasoning)| Reading { cache, reasoning });
@@ -179,7 +180,7 @@ impl Counts {
         })
     }
 
-    /// Input and output. If no reading adds up, nothing is guessed: the parts are taken as they are.
+    /// Input and output. If no interpretation adds up, nothing is guessed: the parts are used as they are.
     fn parts(&self, hides_thoughts: impl FnOnce() -> bool) -> Usage {
         let reading = self.reading();
         let (input, output) = (self.input_by(reading), self.output_by(reading));
@@ -209,7 +210,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Input, cached, written, output and a total that contradicts them.
+    /// Input, cached tokens, written tokens, output, and a total that contradicts them.
     fn read(usage: &str) -> [Option<u64>; 5] {
         let usage = usage_of(usage.as_bytes(), || false).unwrap();
         let Usage {
@@ -232,22 +233,22 @@ mod tests {
     #[test]
     fn cached_tokens_are_in_the_input_or_beside_it_as_the_total_says() {
         for (usage, expected) in [
-            // Beside it.
+            // Cached tokens besides the input.
             (
                 r#"{"prompt_tokens":300,"completion_tokens":68,"total_tokens":10923,"cache_read_input_tokens":10000,"cache_creation_input_tokens":555}"#,
                 [Some(10855), Some(10000), Some(555), Some(68), None],
             ),
-            // Beside it, though it would have room in it.
+            // Cached tokens besides the input, although they could be part of it.
             (
                 r#"{"prompt_tokens":3000,"completion_tokens":68,"total_tokens":5068,"cache_read_input_tokens":2000}"#,
                 [Some(5000), Some(2000), None, Some(68), None],
             ),
-            // In it.
+            // Cached tokens within the input.
             (
                 r#"{"prompt_tokens":10855,"completion_tokens":68,"total_tokens":10923,"cache_read_input_tokens":10000,"cache_creation_input_tokens":555}"#,
                 [Some(10855), Some(10000), Some(555), Some(68), None],
             ),
-            // More of it than of the input, and no total.
+            // More cached tokens than input, and no total.
             (
                 r#"{"prompt_tokens":3,"completion_tokens":5,"cache_read_input_tokens":2000}"#,
                 [Some(2003), Some(2000), None, Some(5), None],
@@ -293,12 +294,12 @@ mod tests {
     #[test]
     fn thoughts_are_output_wherever_they_stand() {
         for (usage, output) in [
-            // Beside it, as xAI has them.
+            // Reasoning besides the output, as xAI reports it.
             (
                 r#"{"prompt_tokens":10,"completion_tokens":1,"total_tokens":397,"completion_tokens_details":{"reasoning_tokens":386}}"#,
                 387,
             ),
-            // In it.
+            // Reasoning within the output.
             (
                 r#"{"prompt_tokens":10,"completion_tokens":387,"total_tokens":397,"completion_tokens_details":{"reasoning_tokens":386}}"#,
                 387,
@@ -306,7 +307,7 @@ mod tests {
         ] {
             assert_eq!(read(usage)[3], Some(output), "{usage}");
         }
-        // In the total alone, as Gemini has them.
+        // Thoughts in the total alone, as Gemini reports them.
         let hidden = br#"{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}"#;
         let usage = usage_of(hidden, || true).unwrap();
         assert_eq!(usage.output, Some(Tokens(603)));

@@ -1,4 +1,4 @@
-//! By which credential a caller is known to the provider.
+//! The credential by which the provider knows a caller.
 
 use std::hash::{Hash, Hasher};
 
@@ -6,8 +6,8 @@ use super::endpoint::parameters;
 use crate::base::hash::StableHasher;
 use crate::http::Headers;
 
-/// A hash of all that the provider may know the caller by: keys, tokens, and for which of its projects it asks. It cannot be
-/// computed without the secret, and is never 0.
+/// A hash of everything by which the provider may tell callers apart: keys, tokens, and the provider's project that the request is for. The
+/// hash cannot be computed without the secret, and is never 0.
 #[must_use]
 pub fn credential(request: &Headers, secret: [u8; 16]) -> u64 {
     let [
@@ -35,7 +35,7 @@ pub fn credential(request: &Headers, secret: [u8; 16]) -> u64 {
     hasher.finish().max(1)
 }
 
-/// Of AWS's signatures, each of which is another one, who signed.
+/// The signer in the case of AWS, where each request has another signature.
 fn signer(authorization: &[u8]) -> &[u8] {
     if !authorization.starts_with(b"AWS4-") {
         return authorization;

@@ -1,4 +1,4 @@
-//! Which requests are metered, by method and path, and in which wire format each is written.
+//! Which requests are metered, by method and path, and in which wire format each of them is.
 
 use super::path::{PathModel, Segment, segments, unescaped};
 use super::wire::{Fault, Wire};
@@ -6,24 +6,24 @@ use super::{anthropic, bedrock, gemini, openai, responses};
 use crate::http::Headers;
 use crate::usage::ServiceTier;
 
-/// A metered request, by its headers.
+/// A metered request, as far as its headers describe it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Its wire format.
+    /// The request's wire format.
     pub wire: &'static dyn Wire,
     /// The model, if the path names it.
     pub model: Option<PathModel>,
     /// The request carries a signature of its path and body, so that neither may be changed.
     pub is_signed: bool,
-    /// The API accepts a request for a stream's usage.
+    /// The API accepts `stream_options`, which request a stream's usage.
     pub takes_options: bool,
-    /// It requests an upgrade to another protocol.
+    /// The request asks for an upgrade to another protocol.
     pub upgrades: bool,
-    /// Something in its path or headers that makes it impossible to meter.
+    /// Something in the path or headers that makes it impossible to meter the request.
     pub fault: Option<Fault>,
-    /// Whether the answer is to be streamed, where the path says so and not the body.
+    /// Whether the answer is to be streamed, if the path says so and not the body.
     pub streams: Option<bool>,
-    /// The service tier that its headers request.
+    /// The service tier that the headers request.
     pub service_tier: Option<ServiceTier>,
 }
 
@@ -45,7 +45,7 @@ impl Endpoint {
         let upgrades = upgrades(request, method, upgrade, protocol);
         let is_post = method.eq_ignore_ascii_case(b"POST");
         let path = path.unwrap_or_default();
-        // Most other requests end here.
+        // Most requests that are not metered end here.
         if !is_post && !upgrades && !is_post_in_disguise(request, overrides, path) {
             return None;
         }
@@ -79,8 +79,8 @@ impl Endpoint {
     }
 }
 
-/// Whether a request would switch to another protocol (RFC 9110, 7.8; RFC 8441), which could not be read. `h2c` is still HTTP, and a
-/// proxy that does not offer it ignores it.
+/// Whether a request would switch to another protocol (RFC 9110, 7.8; RFC 8441), which could not be read. `h2c` is still HTTP, and a proxy
+/// that does not offer it ignores the request for it.
 fn upgrades(
     request: &Headers,
     method: &[u8],
@@ -99,9 +99,9 @@ fn upgrades(
 
 const OVERRIDE: &str = "x-http-method-override";
 
-/// Whether a request has another method for the proxies on its way than for the server: by a header that Google's APIs and
-/// frameworks heed (<https://cloud.google.com/apis/docs/system-parameters>), or by a parameter that Google's browser clients have for it
-/// (closure-library, `goog.net.rpc.HttpCors`; both read 2026-11-29).
+/// Whether the server takes a request to have another method than proxies do: by a header that Google's APIs and frameworks heed
+/// (<https://cloud.google.com/apis/docs/system-parameters>), or by a parameter of Google's browser clients (closure-library,
+/// `goog.net.rpc.HttpCors`; both read 2026-11-29).
 fn is_post_in_disguise(request: &Headers, overrides: usize, path: &[u8]) -> bool {
     let is_post = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"POST");
     let by_parameter = || {
@@ -143,9 +143,9 @@ pub fn speaker(request: &Headers) -> &'static dyn Wire {
     }
 }
 
-/// A parameter or header of Google's APIs that would hide the usage: a field mask, or another format than JSON
-/// (<https://cloud.google.com/apis/docs/system-parameters>, read 2026-11-29). Google has OpenAI's API, too,
-/// and nobody else has a use for any of this.
+/// A parameter or header of Google's APIs that would hide the usage: a field mask, or a format other than JSON
+/// (<https://cloud.google.com/apis/docs/system-parameters>, read 2026-11-29). Google also offers OpenAI's API, and no other provider has a
+/// use for any of these.
 fn hides_usage(is_masked: bool, path: &[u8]) -> Option<Fault> {
     let hidden = parameters(path).find_map(|parameter| {
         let (name, value) = split(parameter);
@@ -154,7 +154,7 @@ fn hides_usage(is_masked: bool, path: &[u8]) -> Option<Fault> {
         match name.strip_prefix(b"$").unwrap_or(&name) {
             b"fields" => Some("fields"),
             b"callback" => Some("callback"),
-            // Headers in the query, a mask among them.
+            // This parameter carries headers, perhaps a mask.
             b"httpHeaders" => Some("$httpHeaders"),
             b"alt" if !is_json => Some("alt"),
             _ => None,
@@ -191,7 +191,7 @@ fn google(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     };
     let wire: &'static dyn Wire = match verb.to_ascii_lowercase().as_slice() {
         b"generatecontent" | b"streamgeneratecontent" => &gemini::Gemini,
-        // Not a model: Vertex AI counts the tokens of a prompt under this name, free of charge.
+        // This name is not a model: Vertex AI counts the tokens of a prompt under it, free of charge.
         b"rawpredict" | b"streamrawpredict" if name.eq_ignore_ascii_case(b"count-tokens") => {
             return None;
         }
@@ -226,7 +226,7 @@ fn amazon(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     Some((wire, Some(model)))
 }
 
-/// Whether Google's verb or Amazon's operation requests a stream; `None` if the body says so.
+/// Whether Google's verb or Amazon's operation requests a stream; `None` if that is up to the body.
 fn streams(last: &Segment<'_>) -> Option<bool> {
     let (_, name) = last.verb().unwrap_or((b"", &last.text));
     let is = |names: [&str; 3]| {
@@ -241,10 +241,10 @@ fn streams(last: &Segment<'_>) -> Option<bool> {
     (is_stream || is(["generateContent", "converse", "invoke"])).then_some(is_stream)
 }
 
-/// OpenAI, servers that are compatible with it, and Anthropic.
+/// The APIs of OpenAI, of servers that are compatible with it, and of Anthropic.
 fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     let (wire, rest): (&'static dyn Wire, _) = match segments {
-        // Perplexity's asynchronous API nests the request, and answers later elsewhere (docs.perplexity.ai, read 2026-11-29).
+        // Perplexity's asynchronous API nests the request, and answers later at another path (docs.perplexity.ai, read 2026-11-29).
         [.., asynchronous, chat, last]
             if asynchronous.is("async") && chat.is("chat") && last.is("completions") =>
         {
@@ -253,7 +253,7 @@ fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
         [rest @ .., chat, last] if chat.is("chat") && last.is("completions") => {
             (&openai::Chat, rest)
         }
-        // Mistral's, which name no model but an agent (docs.mistral.ai/api, read 2026-11-29).
+        // Mistral's agents, whose requests name no model but an agent (docs.mistral.ai/api, read 2026-11-29).
         [.., agents, last] if agents.is("agents") && last.is("completions") => return None,
         [rest @ .., last] if last.is("completions") => (&openai::Completions, rest),
         [rest @ .., last] if last.is("embeddings") => (&openai::Embeddings, rest),
@@ -263,7 +263,7 @@ fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
         [rest @ .., responses, last] if responses.is("responses") && last.is("compact") => {
             (&responses::Responses { compacts: true }, rest)
         }
-        // Only Anthropic's `messages`: threads of OpenAI's Assistants have messages too.
+        // Only Anthropic's `messages`: threads of OpenAI's Assistants also have messages.
         [.., version, last] if version.is("v1") && last.is("messages") => {
             return Some((&anthropic::Messages, None));
         }
@@ -273,9 +273,9 @@ fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
     Some((wire, deployment))
 }
 
-/// The names of an Azure deployment, as Azure has them in its paths and as Cloudflare's gateway does
-/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>,
-/// read 2026-11-29); or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's.
+/// The path segments of an Azure deployment, in Azure's own paths and in those of Cloudflare's gateway
+/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read 2026-11-29);
+/// or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model.
 fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> {
     let after = |names: &[&str], skipped: usize| {
         let is_name = |segment: &Segment<'_>| names.iter().any(|name| segment.is(name));
@@ -286,9 +286,9 @@ fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> 
     after(&["deployments", "engines"], 1).or_else(|| after(&["azure-openai"], 2))
 }
 
-/// Whether an API refuses `stream_options`: Databricks' and Mistral's own, and versions of Azure OpenAI's that are older than
-/// them, which came with 2024-09-01-preview (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22). A
-/// version is a date.
+/// Whether an API refuses `stream_options`: Databricks' and Mistral's own do, and so do versions of Azure OpenAI's API before
+/// 2024-09-01-preview, which introduced them (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22). A version is a
+/// date.
 fn refuses_options(host: Option<&[u8]>, path: &[u8], segments: &[Segment<'_>]) -> bool {
     let is_azure = |segment: &Segment<'_>| segment.is("deployments") || segment.is("azure-openai");
     let mut versions = parameters(path).filter_map(|value| value.strip_prefix(b"api-version="));
@@ -302,7 +302,7 @@ fn refuses_options(host: Option<&[u8]>, path: &[u8], segments: &[Segment<'_>]) -
     is_older || is_databricks || name.eq_ignore_ascii_case(b"api.mistral.ai")
 }
 
-/// The value of a parameter of a path's query, escapes undone; the first, where there are several.
+/// The value of a parameter in a path's query, unescaped; the first value if there are several.
 #[must_use]
 pub fn parameter(path: &[u8], name: &str) -> Option<Vec<u8>> {
     let parameters = parameters(path).map(split);
@@ -316,10 +316,10 @@ pub(super) fn parameters(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     query.unwrap_or_default().split(|byte| *byte == b'&')
 }
 
-/// Whether AWS's Signature Version 4 covers the request, in its header or else in its query
+/// Whether AWS's Signature Version 4 covers the request, in its header or otherwise in its query
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
 ///
-/// The signature is not verified. It counts on any path, since Bedrock serves OpenAI's paths too. A proxy that signs requests itself, or
+/// The signature is not verified. It counts on any path, since Bedrock also serves OpenAI's paths. A proxy that signs requests itself, or
 /// inserts its own key, has to remove a client's signature first.
 fn is_signed(authorization: &[u8], path: &[u8]) -> bool {
     match authorization.trim_ascii_start() {

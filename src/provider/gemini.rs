@@ -75,15 +75,15 @@ const MIME_TYPE: usize = 5;
 const THINKING: usize = 6;
 const TOOLS: usize = 7;
 const CACHED_CONTENT: usize = 8;
-/// Gemini 3's, which older models refuse (<https://ai.google.dev/gemini-api/docs/thinking>, read 2026-11-29).
+/// Gemini 3's key, which older models refuse (<https://ai.google.dev/gemini-api/docs/thinking>, read 2026-11-29).
 const THINKING_LEVEL: usize = 9;
 const MODALITIES: usize = 10;
 const SPEECH: usize = 11;
 const PICTURES: usize = 12;
 const FORMAT: usize = 13;
 const ASKED_TIER: usize = 14;
-/// The path's, once more: LiteLLM's proxy prefers it to the path's (<https://github.com/BerriAI/litellm>,
-/// `google_endpoints/endpoints.py`, read 2026-11-30), and takes its lists of other models here, too.
+/// The model's name in the body, a second time after the path: LiteLLM's proxy prefers this one (<https://github.com/BerriAI/litellm>,
+/// `google_endpoints/endpoints.py`, read 2026-11-30), and also accepts its lists of other models here.
 const NAMED_AGAIN: usize = 15;
 const ALTERNATIVES: [(usize, Alternatives); 6] = [
     (16, Alternatives::Entries),
@@ -99,7 +99,7 @@ const RESPONSE: Shape = Shape::new(
         usage_key(&["usageMetadata"]),
         ERROR_KEY,
         model_key(&["modelVersion"]),
-        // On Vertex AI. The Gemini API has it in a header.
+        // Vertex AI's key. The Gemini API has the tier in a header.
         key(&["usageMetadata", "trafficType"]),
     ],
     &[],
@@ -189,7 +189,7 @@ impl Wire for Gemini {
         }
     }
 
-    /// `ON_DEMAND_PRIORITY`, `ON_DEMAND_FLEX`; `ON_DEMAND` is no tier
+    /// Values are `ON_DEMAND_PRIORITY` and `ON_DEMAND_FLEX`; `ON_DEMAND` is no tier
     /// (<https://docs.cloud.google.com/vertex-ai/generative-ai/docs/priority-paygo>, read 2026-11-29).
     fn service_tier(&self, answer: &Scanner) -> Option<ServiceTier> {
         let kind = text(answer.value(SERVICE_TIER)?)?;
@@ -202,7 +202,7 @@ impl Wire for Gemini {
         ServiceTier::of(std::str::from_utf8(name).ok()?)
     }
 
-    /// Vertex AI's, as above.
+    /// The tier that Vertex AI's header requests (same source).
     fn asked_tier(&self, request: &Headers) -> Option<ServiceTier> {
         let name = request.only("x-vertex-ai-llm-shared-request-type")?;
         ServiceTier::of(std::str::from_utf8(name).ok()?)
@@ -240,14 +240,14 @@ impl Wire for Gemini {
     }
 }
 
-/// `priority`, and its name as an enumeration's, `SERVICE_TIER_PRIORITY`
+/// The value is `priority` or its name as an enumeration's, `SERVICE_TIER_PRIORITY`
 /// (<https://ai.google.dev/gemini-api/docs/priority-inference>, read 2026-11-29).
 fn asked_tier(body: &Scanner) -> Option<ServiceTier> {
     let name = text(body.value(ASKED_TIER)?)?;
     ServiceTier::of(name.strip_prefix("SERVICE_TIER_").unwrap_or(&name))
 }
 
-/// Google's clients wait by this, not by any header
+/// Google's clients wait for this time, and ignore headers
 /// (<https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto>, read 2026-11-29).
 fn retry_info(wait_ms: u64) -> String {
     let (secs, millis) = (wait_ms / 1_000, wait_ms % 1_000);
@@ -269,7 +269,7 @@ fn usage_of(usage: &[u8]) -> Option<Usage> {
             "totalTokenCount",
         ],
     );
-    // It may report only the traffic type.
+    // A report may have nothing but the traffic type.
     prompt.or(total)?;
     let input = prompt.unwrap_or_default() + of_tools.unwrap_or_default();
     let known = candidates.or(thoughts).is_some().then(|| {

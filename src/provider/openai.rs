@@ -1,5 +1,5 @@
-//! OpenAI's chat completions, completions and embeddings, and every compatible server
-//! (<https://platform.openai.com/docs/api-reference>; shapes as the official Python SDK of November 2026 has them).
+//! OpenAI's chat completions, completions and embeddings, and those of every compatible server
+//! (<https://platform.openai.com/docs/api-reference>; shapes as in the official Python SDK of November 2026).
 
 mod chunk;
 mod embeddings;
@@ -47,7 +47,7 @@ impl Wire for Chat {
             keys: &[MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT],
             object: None,
             may_be_text: false,
-            // Which of these a model accepts cannot be known: some models refuse the one, some the other.
+            // Which of these a model accepts is unknown: some models refuse the one, some the other.
             name: None,
             have_floor: false,
         }
@@ -94,7 +94,7 @@ impl Wire for Chat {
     }
 
     fn may_report(&self, event: &[u8]) -> bool {
-        // If usage is requested, servers write `null` into all events but the last.
+        // If usage is requested, servers write `null` into all events but the last one.
         may_have(event, &["usage"], |value| !value.starts_with(b":null")) || chunk::may_fail(event)
     }
 
@@ -171,7 +171,7 @@ impl Wire for Completions {
     }
 }
 
-/// The shape of an error, in all of OpenAI's APIs.
+/// The format of an error in all of OpenAI's APIs.
 pub(super) fn error(problem: &Problem<'_>) -> ErrorReply {
     let &Problem {
         status,

@@ -1,16 +1,15 @@
-//! A request's path as some upstream might see it, and the model in it.
+//! A request's path as any upstream might interpret it, and the model in it.
 //!
-//! A tenant must not evade metering by another spelling of a path. So the path is normalised: no query, escapes undone, no path
-//! parameters (`;x`), no empty or dot segments, backslashes as slashes, no blanks at the end (Starlette's routes, and so FastAPI's,
-//! accept a final line feed), letter case ignored. If the upstream does not know the spelling after all, it answers 404, and the
-//! reservation is released.
+//! A tenant must not evade metering by another spelling of a path. So the path is normalised: no query, escapes decoded, no path parameters
+//! (`;x`), no empty or dot segments, backslashes as slashes, no blanks at the end (routes of Starlette, and so of FastAPI, accept a final
+//! line feed), letter case ignored. If the upstream does not know the spelling after all, it answers 404, and the reservation is released.
 
 use std::borrow::Cow;
 
-/// One segment, and its position in the path.
+/// One segment of a path, and its position there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment<'a> {
-    /// Normalised: escapes undone, without parameters and final blanks.
+    /// Normalised: escapes decoded, without parameters and final blanks.
     pub(super) text: Cow<'a, [u8]>,
     /// Raw, without parameters.
     raw: &'a [u8],
@@ -19,14 +18,14 @@ pub(super) struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// Whether it equals `name`, which is lower-case. Not inlined: it is called in some twenty places.
+    /// Whether the segment equals `name`, which is lower-case. Not inlined, since about twenty places call it.
     #[inline(never)]
     pub(super) fn is(&self, name: &str) -> bool {
         let lower = self.text.iter().map(u8::to_ascii_lowercase);
         self.text.len() == name.len() && lower.eq(name.bytes())
     }
 
-    /// Splits at the last colon, as Google's paths have it: `gemini-2.5-pro:generateContent`.
+    /// Splits the segment at its last colon, as in Google's paths: `gemini-2.5-pro:generateContent`.
     pub(super) fn verb(&self) -> Option<(&[u8], &[u8])> {
         let colon = self.text.iter().rposition(|&byte| byte == b':')?;
         let (name, verb) = self.text.split_at_checked(colon)?;
@@ -40,16 +39,16 @@ impl Segment<'_> {
     }
 }
 
-/// A model that is named by the path.
+/// A model that the path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathModel {
-    /// Escapes undone.
+    /// The name, with escapes decoded.
     pub name: String,
     /// The raw path.
     path: Vec<u8>,
     start: usize,
     end: usize,
-    /// It is unique (a tuned model, an endpoint), so no other model's name can replace it.
+    /// The model is unique (a tuned model, an endpoint), so no other model's name can replace it.
     pub is_own: bool,
 }
 
@@ -119,7 +118,7 @@ pub fn plain(path: &[u8]) -> String {
     plain
 }
 
-/// Escapes undone.
+/// A text with its escapes decoded.
 pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
     Bytes(text).map(|(byte, _)| byte).collect()
 }
@@ -182,7 +181,7 @@ fn trim(segments: &mut Vec<Segment<'_>>) {
     }
 }
 
-/// The bytes of a path, escapes undone, each with the length of its raw form.
+/// The bytes of a path with escapes decoded, each with the length of its raw form.
 struct Bytes<'a>(&'a [u8]);
 
 impl Iterator for Bytes<'_> {

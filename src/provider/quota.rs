@@ -1,4 +1,4 @@
-//! What an upstream says of its own limits beside an answer.
+//! What an upstream reports of its own limits with an answer.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use super::refused::until;
 use crate::base::units::Timestamp;
 use crate::http::Headers;
 
-/// A limit of an upstream's, as it stands after an answer.
+/// A limit of an upstream, as of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamLimit<'a> {
-    /// How much there is, where that is reported.
+    /// The size of the limit, if that is reported.
     pub limit: Option<u64>,
-    /// How much of it is left.
+    /// How much of the limit is left.
     pub remaining: u64,
-    /// When it is full again, as reported.
+    /// When the limit is full again, as reported.
     reset: Option<&'a [u8]>,
 }
 
 impl UpstreamLimit<'_> {
-    /// The time until it is full again, where that is reported.
+    /// The time until the limit is full again, if that is reported.
     #[must_use]
     pub fn reset(&self, now: Timestamp) -> Option<Duration> {
         until(self.reset?.trim_ascii(), now)
@@ -28,14 +28,14 @@ impl UpstreamLimit<'_> {
 /// How upstreams name their limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitNames {
-    /// As OpenAI does, and most others.
+    /// In OpenAI's form, which most others also use.
     OpenAi,
-    /// As Anthropic does.
+    /// In Anthropic's form.
     Anthropic,
 }
 
 impl LimitNames {
-    /// Limit, remaining and reset of tokens, and the same of requests.
+    /// The headers for limit, remaining and reset of tokens, and those of requests.
     fn all(self) -> [&'static str; 6] {
         match self {
             Self::OpenAi => [
@@ -81,7 +81,7 @@ fn limit<'a>(
     })
 }
 
-/// A whole number; some write `4000.0`. Azure says -1 where it does not know
+/// A whole number; some providers write `4000.0`. Azure reports -1 where the number is unknown
 /// (<https://github.com/openai/openai-dotnet/issues/838>, read 2026-11-29).
 fn number(value: &[u8]) -> Option<u64> {
     let value = value.trim_ascii();

@@ -1,4 +1,4 @@
-//! Reading and changing the values of a body that most APIs have in common.
+//! Reading and changing those values of a body that most APIs have in common.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ const NUMBER: usize = 32;
 /// Longest model name, in bytes.
 const MAX_MODEL: usize = 256;
 
-/// A key with a short value: a number, a word.
+/// A key with a short value: a number or a word.
 pub(super) const fn key(path: &'static [&'static str]) -> Key {
     Key::new(path, NUMBER)
 }
@@ -25,15 +25,15 @@ pub(super) const fn long_key(path: &'static [&'static str], limit: usize) -> Key
     Key::new(path, limit)
 }
 
-/// The key of the model's name, every byte of which may be escaped.
+/// The key of the model's name. Every byte of the name may be escaped.
 pub(super) const MODEL: Key = long_key(&["model"], 6 * MAX_MODEL + 2);
 
-/// Longest list of other models that makes sense, in bytes.
+/// The longest sensible list of other models, in bytes.
 pub(super) const MAX_ALTERNATIVES: usize = 4 * 1_024;
 
-/// More lists of LiteLLM's router, which takes them from a request's body as it does `fallbacks`, also out of an object
-/// (<https://github.com/BerriAI/litellm>, `async_function_with_fallbacks` in `router.py`, `route_llm_request.py`), and the list of
-/// Vercel's AI Gateway (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
+/// Keys of more such lists: those of LiteLLM's router, which reads them from a request's body as it does `fallbacks`, and also from an object
+/// there (<https://github.com/BerriAI/litellm>, `async_function_with_fallbacks` in `router.py`, `route_llm_request.py`), and that of Vercel's
+/// AI Gateway (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
 pub(super) const MORE_ALTERNATIVES: [Key; 6] = [
     long_key(&["context_window_fallbacks"], MAX_ALTERNATIVES),
     long_key(&["content_policy_fallbacks"], MAX_ALTERNATIVES),
@@ -49,7 +49,7 @@ pub(super) const MORE_ALTERNATIVES: [Key; 6] = [
     long_key(&["providerOptions", "gateway", "models"], MAX_ALTERNATIVES),
 ];
 
-/// Lists of other models must be short enough to be changed.
+/// Checks that lists of other models are short enough to be changed.
 pub(super) fn no_overlong(body: &Scanner, lists: &[(usize, Alternatives)]) -> Result<(), Fault> {
     let is_overlong = |index| body.begun(index).is_some_and(|field| field.overlong);
     match lists.iter().any(|&(index, _)| is_overlong(index)) {
@@ -58,10 +58,10 @@ pub(super) fn no_overlong(body: &Scanner, lists: &[(usize, Alternatives)]) -> Re
     }
 }
 
-/// The model that the body names, and its position; `None` while it is not read.
+/// The model that the body names, and its position; `None` while it has not been read.
 ///
 /// # Errors
-/// [`Fault`] if there is no model, or an invalid one.
+/// [`Fault`] if the body names no model, or an invalid one.
 pub fn body_model(body: &Scanner) -> Result<Option<(String, &Field)>, Fault> {
     let Some(field) = body.value(0) else {
         return match body.closing_brace() {
@@ -74,11 +74,11 @@ pub fn body_model(body: &Scanner) -> Result<Option<(String, &Field)>, Fault> {
         .ok_or(Fault::ModelNotText)
 }
 
-/// Looks at the model that the body names although the path has named this one already: which of them an upstream takes is not known.
-/// A name may have a path of its own, `models/…`.
+/// Checks the model that the body names although the path has already named one: which of the two an upstream uses is unknown. The body's
+/// name may begin with a path, such as `models/…`.
 ///
 /// # Errors
-/// [`Fault::OtherModel`] if it is another one.
+/// [`Fault::OtherModel`] if the body names another model than the path.
 pub fn named_again(wire: &dyn Wire, body: &Scanner, model: &str) -> Result<(), Fault> {
     let index = wire.model_key().filter(|_| !wire.may_differ_from_path());
     let field = index.and_then(|index| body.value(index));
@@ -93,10 +93,10 @@ pub fn named_again(wire: &dyn Wire, body: &Scanner, model: &str) -> Result<(), F
     }
 }
 
-/// A whole number of at least 1; `None` if it is absent or `null`.
+/// A whole number of at least 1; `None` if the key is absent or `null`.
 ///
-/// Anything else is refused, not ignored: upstreams are lenient in different ways (`5e4`, a string), and bursar would not have
-/// reserved a number that it did not understand.
+/// Anything else is refused and not ignored: upstreams are lenient in different ways (`5e4`, a string), and bursar could not have reserved
+/// for a number that it did not understand.
 pub(super) fn count(
     body: &Scanner,
     index: usize,
@@ -132,7 +132,7 @@ fn limit(digits: &[u8], name: impl FnOnce() -> &'static str) -> Result<Option<u6
     }
 }
 
-/// The raw value of a number, unless it is absent or `null`; empty if it is overlong.
+/// The raw value of a number, unless the key is absent or `null`; empty if the value is overlong.
 fn digits(body: &Scanner, index: usize) -> Option<&[u8]> {
     let field = body.value(index).filter(|field| field.raw != b"null")?;
     Some(field.raw.as_slice())
@@ -163,13 +163,13 @@ impl OutputLimits {
 fn whole(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     match digits {
-        // The quick way for plain decimal numbers, which nearly all are.
+        // The fast path for plain decimal numbers, which nearly all are.
         [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => text.parse().ok(),
         _ => Number::parse(text).ok()?.whole(),
     }
 }
 
-/// True, or false if it is absent or `null`.
+/// True, or false if the key is absent or `null`.
 pub(super) fn flag(body: &Scanner, index: usize, name: &'static str) -> Result<bool, Fault> {
     match body
         .value(index)
@@ -181,12 +181,12 @@ pub(super) fn flag(body: &Scanner, index: usize, name: &'static str) -> Result<b
     }
 }
 
-/// Whether it is given: not `null`, and no empty list, object or string.
+/// Whether the key has a value other than `null` and an empty list, object or string.
 pub(super) fn is_given(body: &Scanner, index: usize) -> bool {
     is_beyond(body, index, &[])
 }
 
-/// As [`is_given`], and none of these texts.
+/// As [`is_given`], for a value that is none of these texts.
 pub(super) fn is_beyond(body: &Scanner, index: usize, nothing: &[&str]) -> bool {
     body.begun(index).is_some_and(|field| {
         let is = |nothing: &str| {
@@ -200,8 +200,8 @@ pub(super) fn is_beyond(body: &Scanner, index: usize, nothing: &[&str]) -> bool 
 
 /// The largest of the output limits that the body gives, for one answer.
 ///
-/// Which of several limits an upstream honours is unknown. So if one of them means no limit, the output counts as unlimited; the
-/// others may still be honoured.
+/// Which of several limits an upstream honours is unknown. So if one of them means no limit, the output counts as unlimited; but the upstream
+/// may still honour the others.
 pub(super) fn output_limit(
     body: &Scanner,
     limits: OutputLimits,
@@ -256,7 +256,7 @@ pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
         .collect()
 }
 
-/// The names of the other models that may answer, in the lists that were read to their end. Empty for one whose name could not be read.
+/// The names of the other models that may answer, from the lists that were read to their end. A name that could not be read is empty.
 pub fn alternatives(wire: &dyn Wire, body: &Scanner) -> impl Iterator<Item = String> {
     let lists = wire.alternatives().iter();
     let given = lists.filter(|&&(index, _)| is_given(body, index));
@@ -267,14 +267,14 @@ pub fn alternatives(wire: &dyn Wire, body: &Scanner) -> impl Iterator<Item = Str
     })
 }
 
-/// The model of an entry, which is its name or names it among else.
+/// The model of a list's entry, which is a name or an object with a name.
 fn name_of(entry: &[u8]) -> String {
     let named = || members(entry, ["model"]).and_then(|[name]| string(name?));
     let name = string(entry).or_else(named);
     name.map(Cow::into_owned).unwrap_or_default()
 }
 
-/// The edits that prevent any other model than this one from answering.
+/// The edits that prevent models other than this one from answering.
 #[must_use]
 pub fn leave_alternatives_out(wire: &dyn Wire, body: &Scanner, model: &str) -> Vec<Edit> {
     let lists = wire.alternatives().iter();
@@ -307,7 +307,7 @@ fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
     let Some((index, object)) = limits.object else {
         return appended(body, &entry);
     };
-    // At the object's end: its beginning may be forwarded already.
+    // The entry is added at the object's end, since the object's beginning may already be forwarded.
     match body.value(index) {
         None => appended(body, &format!("\"{object}\":{{{entry}}}")),
         Some(field) if field.raw == b"null" => replaced(field, format!("{{{entry}}}")),
@@ -316,7 +316,7 @@ fn added(body: &Scanner, limits: OutputLimits, most: u64) -> Option<Edit> {
     }
 }
 
-/// At the end of the whole object.
+/// Adds an entry at the end of the whole object.
 fn appended(body: &Scanner, entry: &str) -> Option<Edit> {
     let comma = if body.is_empty() { "" } else { "," };
     inserted(body.closing_brace()?, format!("{comma}{entry}"))
@@ -336,7 +336,7 @@ pub(super) fn value(body: &Scanner, index: usize) -> Option<&[u8]> {
     Some(&field.raw)
 }
 
-/// The numbers of tokens under these keys of an object; `None` for each if the value is no object.
+/// The numbers of tokens under these keys of an object; `None` for each if the value is not an object.
 pub(super) fn tokens<const N: usize>(
     object: Option<&[u8]>,
     keys: [&str; N],
@@ -345,8 +345,8 @@ pub(super) fn tokens<const N: usize>(
     values.unwrap_or([None; N]).map(count_of)
 }
 
-/// A number of tokens: no fraction, and no string. Servers whose JSON has no integers write `12.0` or `1.2e1`; none that large is one of
-/// theirs.
+/// A number of tokens: neither a fraction nor a string. Servers whose JSON has no integers write `12.0` or `1.2e1`; such a form is accepted
+/// only below 2³².
 pub(super) fn count_of(value: Option<&[u8]>) -> Option<Tokens> {
     let digits = std::str::from_utf8(value?).ok()?;
     let as_double = || u32::try_from(Number::parse(digits).ok()?.whole()?).ok();

@@ -1,12 +1,12 @@
-//! An upstream's refusal: why, and when to retry.
+//! An upstream's refusal: its reason, and when to retry.
 //!
-//! Providers say in many ways when to retry. The most exact one counts:
+//! Providers report in many ways when to retry. The most exact one counts:
 //!
 //! 1. `retry-after-ms`, `x-ms-retry-after-ms` (OpenAI, Azure; milliseconds).
 //! 2. `retry-after` (RFC 9110, 10.2.3: seconds or a date).
 //! 3. Google's `RetryInfo` in the body
 //!    (<https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto>).
-//! 4. When the limits are full again ([`resets`]), of those with nothing left, or else the first.
+//! 4. When the limits are full again ([`resets`]): those with nothing left, or otherwise the first.
 //! 5. Words in the message, such as `Please try again in 20s.`
 
 mod clock;
@@ -22,14 +22,14 @@ use crate::tier::pressure::{RefusalKind, UpstreamRefusal};
 use clock::{count, date, go_duration};
 pub(super) use resets::until;
 
-/// Bytes of a refusal's body that are looked at.
+/// How many bytes of a refusal's body are read.
 const MOST: usize = 8 * 1_024;
 
 /// A refusal that is being read.
 #[derive(Clone, Debug)]
 pub struct RefusalReader {
     status: u16,
-    /// By the headers.
+    /// The wait that the headers give.
     exact: Option<Duration>,
     reset: Option<Duration>,
     body: Vec<u8>,
@@ -37,8 +37,8 @@ pub struct RefusalReader {
 }
 
 impl RefusalReader {
-    /// A reader for the response with these headers, if its status may be one that presses: quota, room, money, or an error of the
-    /// server.
+    /// A reader for the response with these headers, if its status may mean that the upstream is pressed: quota, room, money, or a server
+    /// error.
     #[must_use]
     pub fn new(response: &Headers, now: Timestamp) -> Option<Self> {
         let status = std::str::from_utf8(response.only(":status")?).ok()?;
@@ -55,7 +55,7 @@ impl RefusalReader {
         })
     }
 
-    /// What the status alone says.
+    /// The kind of refusal by the status alone.
     #[must_use]
     pub fn kind(&self) -> Option<RefusalKind> {
         match self.status {
@@ -67,38 +67,39 @@ impl RefusalReader {
         }
     }
 
-    /// A chunk of its body.
+    /// Reads a chunk of the refusal's body.
     pub fn feed(&mut self, chunk: &[u8]) {
         let room = MOST.saturating_sub(self.body.len());
         self.body.extend(chunk.iter().take(room));
     }
 
-    /// What the refusal says, as far as it came. `None` for one that is about the request, and not about the upstream.
+    /// The refusal, as far as it was read. `None` if it concerns only the request, and not the upstream.
     #[must_use]
     pub fn refusal(&self) -> Option<UpstreamRefusal> {
         let said = Said::of(&self.body);
         let kind = match said.kind() {
             Some(Told::Quota) => RefusalKind::Quota,
-            // This request would never be served, and any smaller one would be: no reason to avoid the upstream.
+            // This request would never be served, but any smaller one would: that is no reason to avoid the upstream.
             Some(Told::TooLarge) if self.status == 429 => return None,
             _ => self.kind()?,
         };
         let wait = self.exact.or_else(|| retry_info(&self.body));
         let wait = wait.or(self.reset);
         let wait = wait.or_else(|| said.wait());
-        // Waiting for it would not help.
+        // Waiting would not help.
         let wait = wait.filter(|_| kind != RefusalKind::Quota);
         Some(UpstreamRefusal { kind, wait })
     }
 
-    /// When it was seen.
+    /// When the refusal was seen.
     #[must_use]
     pub fn seen(&self) -> Timestamp {
         self.now
     }
 }
 
-/// What an error in place of an answer says, where the status is that of one: an object, or a word.
+/// The refusal that an error in place of an answer means, if that error has the meaning of a refusing status. The error is an object or a
+/// word.
 #[must_use]
 pub fn refusal_in_answer(error: &[u8]) -> Option<UpstreamRefusal> {
     let said = match error.starts_with(b"{") {
@@ -122,7 +123,7 @@ pub fn refusal_in_answer(error: &[u8]) -> Option<UpstreamRefusal> {
     })
 }
 
-/// What the words of an error mean.
+/// The meaning of an error's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Quota,
@@ -132,7 +133,7 @@ enum Told {
     TooLarge,
 }
 
-/// Codes and types of the APIs' errors, in lower case (references of November 2026).
+/// Codes and types of the APIs' errors, in lower case (API references of November 2026).
 const WORDS: [(&str, Told); 29] = [
     // OpenAI: the account has no money or no plan (<https://platform.openai.com/docs/guides/error-codes>).
     ("insufficient_quota", Told::Quota),
@@ -163,14 +164,14 @@ const WORDS: [(&str, Told); 29] = [
     ("serviceunavailableexception", Told::Overloaded),
     ("internalserverexception", Told::Failed),
     ("modelstreamerrorexception", Told::Failed),
-    // Gateways that put the status into the error.
+    // Of gateways that put the status into the error.
     ("429", Told::RateLimit),
     ("503", Told::Overloaded),
     ("529", Told::Overloaded),
     ("500", Told::Failed),
 ];
 
-/// The words of an error: its code, type and status, and its message.
+/// An error's words, which are its code, type and status, and its message.
 #[derive(Clone, Debug, Default)]
 struct Said {
     words: Vec<String>,
@@ -179,7 +180,7 @@ struct Said {
 
 impl Said {
     fn of(body: &[u8]) -> Self {
-        // Google's streams are lists.
+        // Google's streams are lists, so an error there is a list's entry.
         let body = body.trim_ascii();
         let body = body.strip_prefix(b"[").unwrap_or(body);
         let body = body.strip_suffix(b"]").unwrap_or(body).trim_ascii();
@@ -198,11 +199,11 @@ impl Said {
     }
 
     fn kind(&self) -> Option<Told> {
-        // OpenAI says of a request that its quota never has room for what it says of one that comes too soon.
+        // OpenAI reports a request that its quota can never hold in the same way as one that comes too soon.
         if self.message.starts_with("Request too large") {
             return Some(Told::TooLarge);
         }
-        // Anthropic says so in an error of the request.
+        // Anthropic reports this as an error of the request.
         if self.message.starts_with("Your credit balance is too low") {
             return Some(Told::Quota);
         }
@@ -211,7 +212,7 @@ impl Said {
         words.find(|(word, _)| told(word)).map(|&(_, told)| told)
     }
 
-    /// How long to wait, in words.
+    /// How long to wait, by the words of the message.
     fn wait(&self) -> Option<Duration> {
         let text = self.message.to_ascii_lowercase();
         let phrases = ["try again in ", "retry after ", "retry in "];
@@ -231,7 +232,7 @@ fn word(value: &[u8]) -> String {
     text.to_ascii_lowercase()
 }
 
-/// `20s`, `1m26.4s`, `7 seconds`, `2 minutes`.
+/// A duration such as `20s`, `1m26.4s`, `7 seconds` or `2 minutes`.
 fn in_words(text: &str) -> Option<Duration> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (digits, rest) = text.split_at_checked(end)?;
@@ -252,7 +253,7 @@ fn in_words(text: &str) -> Option<Duration> {
     go_duration(whole.trim_end_matches('.').as_bytes())
 }
 
-/// When to come back, to the second or better.
+/// How long to wait, from headers that are exact to a second or better.
 fn exact(response: &Headers, now: Timestamp) -> Option<Duration> {
     let [millis, azure, after] =
         response.only_of(["retry-after-ms", "x-ms-retry-after-ms", "retry-after"]);

@@ -1,6 +1,6 @@
 //! OpenAI's Responses API (<https://platform.openai.com/docs/api-reference/responses>, read 2026-11-22).
 //!
-//! A stream's last event repeats the whole response, its usage inside.
+//! A stream's last event repeats the whole response, with its usage.
 
 use super::answer::{
     self, ERROR, ERROR_KEY, MAX_ERROR, USAGE, is_error, is_said, model_key, usage_key,
@@ -56,7 +56,7 @@ const REQUEST: Shape = Shape::new(
         pattern(PatternKind::Type("custom_tool_call_output"), Needs::TOOLS),
         pattern(PatternKind::Type("function_call"), Needs::TOOLS),
         pattern(PatternKind::Type("function_call_output"), Needs::TOOLS),
-        // Codex 0.171 offers its tools so, and none beside the input.
+        // Codex 0.171 offers its tools in this form, and none outside the input.
         pattern(PatternKind::Type("additional_tools"), Needs::TOOLS),
         pattern(PatternKind::Type("tool_search_call"), Needs::TOOLS),
         pattern(PatternKind::Type("local_shell_call"), Needs::TOOLS),
@@ -96,7 +96,7 @@ const INCLUDE: usize = 11;
 const PLUGINS: usize = 12;
 const ASKED_TIER: usize = 13;
 
-/// The API refuses a lower output limit.
+/// The API refuses an output limit below this.
 const LEAST_OUTPUT: u64 = 16;
 
 const RESPONSE: Shape = Shape::new(
@@ -121,9 +121,9 @@ const EVENT: Shape = Shape::new(
     &[],
 );
 const TYPE: usize = 4;
-/// Of `response.failed`.
+/// In `response.failed`.
 const INNER_ERROR: usize = 5;
-/// Of `error`.
+/// In `error`.
 const CODE: usize = 6;
 
 /// Types of the events that end a stream.
@@ -154,7 +154,7 @@ impl Wire for Responses {
         REQUEST
     }
 
-    /// A stored prompt may name the model.
+    /// The model may be named by a stored prompt.
     fn may_omit_model(&self, body: &Scanner) -> bool {
         is_given(body, PROMPT)
     }
@@ -167,7 +167,7 @@ impl Wire for Responses {
         let limit = output_limit(body, self.output_limits(), REQUEST.keys)?;
         no_overlong(body, &ALTERNATIVES)?;
         let included = body.begun(INCLUDE).map_or(&[][..], |field| &field.raw);
-        // Models without thinking refuse to include it.
+        // Models without thinking refuse to include the encrypted content.
         let thoughts = b"reasoning.encrypted_content";
         let wants_thoughts = included
             .windows(thoughts.len())

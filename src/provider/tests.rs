@@ -26,7 +26,7 @@ fn found(path: &str) -> Option<(String, Option<String>)> {
     ))
 }
 
-// What is no LLM call is neither charged nor blocked.
+// A request that is not an LLM call is neither charged nor blocked.
 #[test]
 fn only_posts_to_known_endpoints_are_metered() {
     for path in [
@@ -77,7 +77,7 @@ fn another_spelling_of_a_path_is_metered_too() {
     ] {
         assert_eq!(found(path), Some(("Chat".to_owned(), None)), "{path}");
     }
-    // An upstream that is careless about letter case must not be a way around the meter.
+    // An upstream that ignores letter case must not be a way around metering.
     assert!(endpoint("Post", "/v1/chat/completions").is_some());
 }
 
@@ -181,7 +181,7 @@ fn a_signed_request_is_known() {
     };
     assert!(signed("AWS4-HMAC-SHA256 Credential=x", "/model/m/converse"));
     assert!(signed("", "/model/m/invoke?x=1&X-Amz-Signature=x"));
-    // Bedrock has OpenAI's API, too.
+    // Bedrock also serves OpenAI's API.
     assert!(signed(
         "AWS4-HMAC-SHA256 Credential=x",
         "/openai/v1/chat/completions"
@@ -220,7 +220,7 @@ fn an_upgrade_is_known_wherever_a_request_would_be_metered() {
         }
         let connect = with_headers("CONNECT", path, &[(":protocol", "websocket")]);
         assert!(connect.unwrap().upgrades);
-        // These ask for nothing.
+        // These headers do not request an upgrade.
         let stray = with_headers("POST", path, &upgrade[1..]).unwrap();
         assert!(!stray.upgrades);
         let h2c = [
@@ -267,7 +267,7 @@ fn what_would_hide_the_usage_of_an_answer_is_known() {
         let is_odd = query.contains("enum");
         assert_eq!(fault(query, &[]).is_some(), is_odd, "{query}");
     }
-    // Google has OpenAI's API, too, and gateways have any path.
+    // Google also serves OpenAI's API, and gateways use any path.
     let other = with_headers("POST", "/v1/chat/completions?fields=x&alt=proto", &[]);
     assert_eq!(other.unwrap().fault, Some(Fault::HidesUsage("fields")));
 }

@@ -1,4 +1,4 @@
-//! The usage that a provider reports, read from its response while it is forwarded.
+//! The usage that a provider reports, read from its response while that response is forwarded.
 
 mod array;
 mod kind;
@@ -23,11 +23,11 @@ pub struct UsageReader {
     body: Body,
     reported: Reported,
     declared: Declared,
-    /// Events that come only because usage was requested on the client's behalf are removed.
+    /// Events that arrive only because usage was requested on the client's behalf are removed.
     drops: bool,
     /// Bytes of the body so far.
     bytes: u64,
-    /// The first byte of the answer itself has arrived.
+    /// The first byte of the actual answer has arrived.
     has_begun: bool,
 }
 
@@ -50,14 +50,14 @@ enum Body {
 }
 
 impl UsageReader {
-    /// A reader for the response with these headers. `drops_usage`: events that carry only usage are removed, for a client that did
-    /// not request it.
+    /// A reader for the response with these headers. `drops_usage`: events that carry only usage are removed, since the client did not
+    /// request them.
     #[must_use]
     pub fn new(wire: &'static dyn Wire, response: &Headers, drops_usage: bool) -> Self {
         let declared = Declared::of(response);
         let mut reported = Reported::new(wire, wire.usage_of_headers(response));
         reported.service_tier = wire.service_tier_of_headers(response);
-        // A response with a length that is not declared as a stream must keep its length.
+        // A response that declares a length, and no event stream, must keep its length.
         let may_drop = declared.kind == Kind::Events || !declared.has_length;
         Self {
             body: match declared.is_encoded {
@@ -96,15 +96,14 @@ impl UsageReader {
         }
     }
 
-    /// Whether the first byte of the answer itself has arrived. What only keeps the connection alive does not count: DeepSeek's API
-    /// sends comments between events, and empty lines before an object
-    /// (<https://api-docs.deepseek.com/quick_start/rate_limit>).
+    /// Whether the first byte of the actual answer has arrived. Bytes that only keep the connection alive do not count: DeepSeek's API sends
+    /// comments between events, and empty lines before an object (<https://api-docs.deepseek.com/quick_start/rate_limit>).
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Determines the body's format from its first byte, once that arrived. Returns how many bytes come before it.
+    /// Determines the body's format from its first byte, once that has arrived. Returns how many bytes precede that byte.
     fn begin(&mut self, chunk: &[u8]) -> usize {
         let Body::Blank(seen) = &mut self.body else {
             return 0;
@@ -132,12 +131,12 @@ impl UsageReader {
             Body::Blank(_) | Body::Page | Body::Opaque => None,
             Body::Json(scanner) => {
                 let scanned = scanner.feed(chunk);
-                // What was reported before a fault counts, in every chunking. An upstream chooses its chunks, so its usage is
-                // not read again with each of them.
+                // What was reported before a fault counts, in every chunking. The usage is not parsed again for each chunk, since the
+                // upstream chooses the chunks.
                 if scanner.take_news() {
                     reported.whole(scanner);
                 }
-                // Not JSON after all.
+                // The body is not JSON after all.
                 if scanned.is_err() {
                     self.body = Body::Opaque;
                 }
@@ -170,7 +169,7 @@ impl UsageReader {
     /// The usage reported so far, and whether only the end of the answer is missing.
     #[must_use]
     pub fn reported(&self) -> (Option<Usage>, bool) {
-        // Several reports together may have more cached tokens than any one report has input.
+        // Several reports together may have more cached tokens than any single report has input.
         let usage = self.reported.usage.map(|usage| Usage {
             service_tier: self.reported.service_tier,
             ..usage.consistent()
@@ -178,25 +177,25 @@ impl UsageReader {
         (usage, self.reported.is_final)
     }
 
-    /// The model that answered, where the answer names it.
+    /// The model that answered, if the answer names it.
     #[must_use]
     pub fn served_model(&self) -> Option<&str> {
         self.reported.model.as_deref()
     }
 
-    /// The service tier that served, where the answer names it.
+    /// The service tier that served, if the answer names it.
     #[must_use]
     pub fn service_tier(&self) -> Option<ServiceTier> {
         self.reported.service_tier
     }
 
-    /// Whether all of the answer is shown as it is: it is neither compressed nor a part of one.
+    /// Whether the whole answer can be read: it is not compressed, and not a partial response.
     #[must_use]
     pub fn is_shown(&self) -> bool {
         !self.declared.is_encoded && !self.declared.is_part
     }
 
-    /// Whether the body is no model's answer: a page, or an error despite its status, without usage.
+    /// Whether the body is not a model's answer: a page, or an error despite the status, without usage.
     #[must_use]
     pub fn is_no_answer(&self) -> bool {
         if self.reported.usage.is_some() {
@@ -213,13 +212,13 @@ impl UsageReader {
         }
     }
 
-    /// Whether the usage that was reported shows that some of the answer came: then no error can take its place any more.
+    /// Whether some of the answer has come, so that an error can no longer take its place.
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.reported.content.events > 0
     }
 
-    /// The error that came instead of an answer, verbatim; empty where its text is not known.
+    /// The error that came instead of an answer, verbatim; empty if its text is not known.
     #[must_use]
     pub fn error(&self) -> Option<&[u8]> {
         let is_error = self.reported.has_error && self.is_no_answer();

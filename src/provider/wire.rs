@@ -16,13 +16,13 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// What to look for in a request's body.
     fn request(&self) -> Shape;
 
-    /// The key of the model's name in a request's body; `None` where only the path names it. The first one, unless the path always
-    /// names it.
+    /// The key of the model's name in a request's body; `None` where only the path names the model. This is the first key, unless the path
+    /// always names the model.
     fn model_key(&self) -> Option<usize> {
         Some(0)
     }
 
-    /// Whether a model that the body names may be another one than the path's.
+    /// Whether the body may name another model than the path.
     fn may_differ_from_path(&self) -> bool {
         true
     }
@@ -32,7 +32,7 @@ pub trait Wire: std::fmt::Debug + Sync {
         false
     }
 
-    /// What the request wants, by what was read of its body.
+    /// What the request wants, by the part of its body that was read.
     ///
     /// # Errors
     /// [`Fault`] if a value that matters is not what it should be.
@@ -46,7 +46,7 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// Where a request's body limits its output.
     fn output_limits(&self) -> OutputLimits;
 
-    /// Keys of the request's shape that list other models, which may answer instead of the requested one.
+    /// Keys of the request's shape that list other models, which may answer instead of the requested model.
     fn alternatives(&self) -> &'static [(usize, Alternatives)] {
         &[]
     }
@@ -56,13 +56,13 @@ pub trait Wire: std::fmt::Debug + Sync {
         None
     }
 
-    /// The edit that makes a stream report its usage, if it would not by itself. To be called once the body is complete, or for
-    /// each chunk before it is forwarded.
+    /// The edit that makes a stream report its usage, if the stream would not do so by itself. To be called once the body is complete, or for
+    /// each chunk before that chunk is forwarded.
     fn ask_usage(&self, _body: &Scanner) -> Option<Edit> {
         None
     }
 
-    /// Start of a value that this edit may change, while it is not known whether the edit is needed.
+    /// Start of a value that this edit may change, as long as it is unknown whether the edit is needed.
     fn may_ask_at(&self, _body: &Scanner) -> Option<u64> {
         None
     }
@@ -75,7 +75,7 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// What to look for in a response that is one JSON object.
     fn response(&self) -> Shape;
 
-    /// The usage in a response that is one JSON object, as far as it was read.
+    /// The usage in a response that is one JSON object, as far as the response was read.
     fn usage(&self, body: &Scanner) -> Option<Usage>;
 
     /// Whether cached tokens are counted as part of the input.
@@ -88,7 +88,7 @@ pub trait Wire: std::fmt::Debug + Sync {
         answer::is_error(body)
     }
 
-    /// The error in a response or an event, as it stands there.
+    /// The error in a response or an event, verbatim.
     fn error_in<'a>(&self, answer: &'a Scanner) -> Option<&'a [u8]> {
         value(answer, answer::ERROR)
     }
@@ -126,7 +126,7 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// What an event of a stream reports.
     fn event(&self, event: &Scanner) -> EventFacts;
 
-    /// Whether a stream may be a JSON array of events; else an array is several whole answers.
+    /// Whether a stream may be a JSON array of events; otherwise an array is several whole answers.
     fn streams_arrays(&self) -> bool {
         false
     }
@@ -136,7 +136,7 @@ pub trait Wire: std::fmt::Debug + Sync {
         true
     }
 
-    /// Whether a request for one model can be sent to another: not if each has its own body format.
+    /// Whether a request for one model can be sent to another: it cannot if each model has its own body format.
     fn can_exchange(&self, _model: &str, _other: &str) -> bool {
         true
     }
@@ -145,18 +145,18 @@ pub trait Wire: std::fmt::Debug + Sync {
     fn error(&self, error: &Problem<'_>) -> ErrorReply;
 }
 
-/// What a request wants, by its body.
+/// What a request wants, as its body says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Output tokens at the most, over all choices.
+    /// The most output tokens, over all choices.
     pub output_limit: Option<Tokens>,
     /// Number of answers requested; 0 counts as 1.
     pub choices: u64,
     /// The answer is to be streamed.
     pub stream: bool,
-    /// A stream that would not report its usage: the client did not request it.
+    /// The stream would not report its usage, since the client did not request it.
     pub hides_usage: bool,
-    /// The answer is not in this response: the client fetches it with another request.
+    /// The answer is not in this response: the client fetches the answer with another request.
     pub is_deferred: bool,
     /// What a model must be able to do.
     pub needs: Needs,
@@ -177,27 +177,27 @@ pub struct OutputLimits {
     pub may_be_text: bool,
     /// The name under which a limit is added; `None` if none can be.
     pub name: Option<&'static str>,
-    /// A later key may set a lower bound for them.
+    /// A later key may set a lower bound for the limits.
     pub have_floor: bool,
 }
 
 /// How other models are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alternatives {
-    /// By their names, the first one first.
+    /// By their names, the preferred one first.
     Names,
     /// In another format; `null` stands for no list.
     Entries,
 }
 
-/// An error that bursar answers.
+/// An error that bursar sends to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
     /// HTTP status.
     pub status: u16,
     /// The documented code.
     pub code: &'a str,
-    /// For a human being.
+    /// A message for people.
     pub message: &'a str,
     /// How long to wait before a retry, in milliseconds; `None` if a retry would not help.
     pub retry_after_ms: Option<u64>,
@@ -206,20 +206,20 @@ pub struct Problem<'a> {
 /// An error in an API's own format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
-    /// HTTP status: that of the problem, or another one that the SDKs understand better.
+    /// HTTP status: that of the problem, or another one that the SDKs handle better.
     pub status: u16,
-    /// JSON.
+    /// The body, in JSON.
     pub body: String,
     /// Headers besides the usual ones.
     pub headers: Vec<(&'static str, Text)>,
 }
 
-/// Why a body is not what its path promises.
+/// Why a request is not what its path requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not the JSON object that it should be.
+    /// The body is not a valid JSON object.
     Body(Malformed),
-    /// There is no `model`.
+    /// The body has no `model`.
     NoModel,
     /// `model` is not a string, or too long for a name.
     ModelNotText,

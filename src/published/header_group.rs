@@ -1,12 +1,12 @@
-//! Groups of the headers that answers carry about limits and decisions, for operators who want only some of them.
+//! Groups of the headers in answers that report limits and decisions, for operators who want only some of them.
 
 use serde::Deserialize;
 
-/// Headers that are of one form.
+/// Headers of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub enum HeaderGroup {
-    /// `x-bursar-tier`, `x-bursar-model` and the others that begin so.
+    /// `x-bursar-tier`, `x-bursar-model` and the others with this prefix.
     #[serde(rename = "bursar")]
     Bursar,
     /// `x-ratelimit-limit-tokens`, `x-ratelimit-remaining-tokens`, `x-ratelimit-reset-tokens`.
@@ -22,10 +22,10 @@ pub enum HeaderGroup {
 pub struct HeaderGroups(u8);
 
 impl HeaderGroups {
-    /// All of them.
+    /// All groups.
     pub const ALL: Self = Self(0b111);
 
-    /// Whether the group is one of them.
+    /// Whether the group is in this set.
     #[must_use]
     pub fn contains(self, group: HeaderGroup) -> bool {
         self.0 & bit(group) != 0

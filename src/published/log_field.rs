@@ -1,17 +1,17 @@
-//! Fields of the access log: their names, once, and which of them an operator wants as properties of their own.
+//! Fields of the access log: their names, defined once, and which of them an operator wants as separate properties.
 
 use serde::Deserialize;
 
-/// The fields that the access log can have of a request.
+/// The fields that the access log can have for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub enum LogField {
-    /// Whose request it is.
+    /// The tenant that sent the request.
     Tenant,
     /// The tenant's plan.
     Plan,
-    /// The tier that serves.
+    /// The tier that served.
     Tier,
     /// The model that the client requested.
     RequestedModel,
@@ -19,9 +19,9 @@ pub enum LogField {
     Model,
     /// `admit`, `downgrade` or `throttle`.
     Decision,
-    /// Why, when it is not plain.
+    /// The reason for the decision, where there is a particular one.
     Reason,
-    /// The limit that refuses or lowers.
+    /// The limit that refuses or lowers the request.
     Limit,
     /// The low-water mark by which the request was lowered, as a fraction of the budget.
     Mark,
@@ -31,13 +31,13 @@ pub enum LogField {
     TrimmedMessages,
     /// Tokens of the prompt.
     InputTokens,
-    /// Those of them that the provider had cached.
+    /// The tokens among those that the provider had cached.
     CachedTokens,
     /// Tokens of the answer.
     OutputTokens,
     /// What the budget was charged, in its unit (tokens without a budget).
     Charged,
-    /// What it cost, in millionths of a dollar; 0 where its model has no price.
+    /// What the request cost, in millionths of a dollar; 0 where its model has no price.
     Spend,
     /// `usage`, `estimate` or `none`.
     SettledBy,
@@ -49,23 +49,23 @@ pub enum LogField {
     ReportedTotal,
 }
 
-/// What each field is called.
+/// Defines what each field is called.
 macro_rules! names {
     ($($field:ident $name:literal,)*) => {
         impl LogField {
-            /// Its name among all of a request's.
+            /// The field's name among all fields of a request.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$field => $name,)* }
             }
 
-            /// Its own property: the key in the filter state, before which the proxy puts `wasm.`.
+            /// The name of the field's own property: the key in the filter state, to which the proxy adds the prefix `wasm.`.
             #[must_use]
             pub fn property(self) -> &'static str {
                 match self { $(Self::$field => concat!("bursar_", $name),)* }
             }
 
-            /// Its name as a key within a JSON object, behind another entry.
+            /// The field's name as a key within a JSON object, after another entry.
             #[must_use]
             pub(crate) fn key(self) -> &'static str {
                 match self { $(Self::$field => concat!(",\"", $name, "\":"),)* }
@@ -108,13 +108,13 @@ impl LogField {
 pub struct LogFields(u32);
 
 impl LogFields {
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether the field is one of them.
+    /// Whether the field is in the set.
     #[must_use]
     pub fn contains(self, field: LogField) -> bool {
         self.0 & field.bit() != 0

@@ -10,8 +10,8 @@ use std::hash::{Hash, Hasher};
 use crate::base::name::Name;
 use crate::base::text::Text;
 
-/// One of the series of a metric. Its name is written out once, when it is defined in the proxy; from then on
-/// it is identified by its parts.
+/// One of the series of a metric. Its name is written out once, when the series is defined in the proxy; after that the series is identified
+/// by its parts.
 #[derive(Clone, Debug)]
 pub struct Series {
     family: &'static Family,
@@ -25,13 +25,13 @@ pub(crate) const LABELS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Family {
     name: &'static str,
-    /// Empty ones are not there.
+    /// Empty entries are unused.
     labels: [&'static str; LABELS],
-    /// One more label, which is the same for all of these series.
+    /// One more label, with the same value for all of these series.
     kind: Option<&'static str>,
 }
 
-/// Series are the same whose metric and labels are.
+/// Two series are the same if their metric and labels are.
 impl PartialEq for Series {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.family, other.family) && self.values == other.values
@@ -49,7 +49,7 @@ impl Hash for Series {
     }
 }
 
-/// `metric.label=.=value;.;label=.=value;.;`
+/// The name in the form `metric.label=.=value;.;label=.=value;.;`.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
@@ -57,17 +57,17 @@ impl fmt::Display for Series {
 }
 
 impl Series {
-    /// Whether it is one of these.
+    /// Whether the series is one of this metric's.
     pub(crate) fn is_of(&self, family: &'static Family) -> bool {
         std::ptr::eq(self.family, family)
     }
 
-    /// Its labels, in their order.
+    /// The series' labels, in their order.
     pub(crate) fn labels(&self) -> &[Label; LABELS] {
         &self.values
     }
 
-    /// The name under which the proxy keeps it.
+    /// The name under which the proxy keeps the series.
     #[must_use]
     pub fn name(&self) -> String {
         let Family { name, labels, kind } = self.family;
@@ -95,7 +95,7 @@ impl Family {
         }
     }
 
-    /// These series, of one kind of what is counted.
+    /// The same series, with a fixed label for the kind of what is counted.
     pub(crate) const fn kind(self, kind: &'static str) -> Self {
         Self {
             kind: Some(kind),
@@ -111,11 +111,11 @@ impl Family {
     }
 }
 
-/// The value of a metric's label. A client's text must not become one, since it would grow the proxy's metrics: a tenant or
-/// a model that the configuration does not name has a word.
+/// The value of a metric's label. A client's text must not become one, since that would let the proxy's metrics grow: a tenant or a model
+/// that the configuration does not name is replaced by a fixed word.
 #[derive(Clone, Debug)]
 pub enum Label {
-    /// A word of ours.
+    /// A fixed word.
     Word(&'static str),
     /// A name from the configuration.
     Name(Name),
@@ -166,7 +166,7 @@ impl Hash for Label {
     }
 }
 
-/// What the convention is made of must not stand in a value.
+/// Appends a label's value without the characters that the convention uses.
 fn push_label(name: &mut String, value: &str) {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b';' | b'=');
     if value.as_bytes().iter().all(is_plain) {
@@ -203,7 +203,7 @@ mod tests {
     static ASKED: Family = Family::new("asked", ["tenant", "tier", ""]);
     static SERVED: Family = Family::new("served", ["tenant", "tier", ""]);
 
-    /// A series of a tenant from a configuration that was read again.
+    /// A series of a tenant, as after the configuration was read again.
     fn of(family: &'static Family, tenant: &str, tier: &'static str) -> Series {
         family.of([Label::Name(tenant.into()), tier.into(), "".into()])
     }

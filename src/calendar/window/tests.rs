@@ -58,7 +58,7 @@ fn a_month_has_its_own_length_in_leap_years_too() {
         window(Period::Month, MARCH_2024),
         (MARCH_2024, MARCH_2024 + 31 * DAY)
     );
-    // February of 2100, which is no leap year, and the turn of a year.
+    // February of 2100, which is not a leap year, and a change of year.
     assert_eq!(
         window(Period::Month, 4_107_542_399),
         (4_105_123_200, 4_107_542_400)
@@ -133,7 +133,7 @@ fn a_day_has_23_hours_in_spring_and_25_in_autumn() {
         day(1_792_926_000),
         (1_792_879_200, 1_792_879_200 + 25 * HOUR)
     );
-    // South of the equator summer is about the turn of the year.
+    // South of the equator, summer time spans the change of year.
     let day = |noon| local(Calendar::Day, "America/Santiago", noon);
     assert_eq!(day(1_775_404_800).1 - day(1_775_404_800).0, 24 * HOUR);
     assert_eq!(day(1_775_318_400).1 - day(1_775_318_400).0, 25 * HOUR);
@@ -142,7 +142,7 @@ fn a_day_has_23_hours_in_spring_and_25_in_autumn() {
 
 #[test]
 fn a_day_without_midnight_starts_at_one_and_one_with_two_at_the_first() {
-    // Cairo, 24 April 2026: 00:00 is 01:00. The Azores, 25 October 2026: 01:00 is 00:00 again.
+    // Cairo, 24 April 2026: 00:00 becomes 01:00. The Azores, 25 October 2026: 01:00 becomes 00:00 again.
     assert_eq!(
         local(Calendar::Day, "Africa/Cairo", 1_777_024_800),
         (1_776_981_600, 1_776_981_600 + 23 * HOUR)
@@ -161,7 +161,7 @@ fn hours_of_a_half_hours_offset_start_when_the_clock_there_strikes() {
         hour("Asia/Kathmandu", kathmandu + 60),
         (kathmandu, kathmandu + HOUR)
     );
-    // Lord Howe puts its clocks on by half an hour, at 02:00 on 4 October 2026, and back on 5 April: no hour gets longer.
+    // Lord Howe puts its clocks forward by half an hour at 02:00 on 4 October 2026, and back on 5 April: no hour gets longer.
     let forward = 1_791_041_400;
     assert_eq!(
         hour("Australia/Lord_Howe", forward),
@@ -207,7 +207,7 @@ mod beside_jiff {
         assert_eq!(window, expected, "{calendar:?} around {secs} in {name}");
     }
 
-    /// A window that is open at the table's first second has begun before.
+    /// The table's first second, plus some days: a window that is open at that second has begun earlier.
     const FIRST: u64 = Zone::FIRST + 40 * DAY;
     const LAST: u64 = 4_102_444_800;
 

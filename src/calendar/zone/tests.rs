@@ -46,7 +46,7 @@ fn only_some_zones_have_hours_of_their_own() {
     }
 }
 
-// Another reader of another copy of the database.
+// Compares with another reader of another copy of the database.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn the_clocks_of_every_zone_show_what_those_of_jiff_show_until_2100() {

@@ -9,7 +9,7 @@ use crate::provider::{answer, anthropic};
 use crate::tier::Needs;
 use crate::usage::{CacheCount, EventFacts, EventKind, Usage};
 
-/// One body for all models.
+/// The `Converse` API.
 #[derive(Debug)]
 pub(in crate::provider) struct Converse;
 
@@ -61,7 +61,7 @@ const THINKING_TYPE: usize = 9;
 const REASONING_TYPE: usize = 10;
 const EFFORTS: [usize; 2] = [11, LATENCY];
 const OWN_FORMAT: usize = 12;
-/// Amazon's own models', and OpenAI's.
+/// Keys of Amazon's own models, and of OpenAI's.
 const OTHER_REASONING: [usize; 2] = [13, 14];
 const OWN_TOOLS: usize = 15;
 const LATENCY: usize = 16;
@@ -110,7 +110,7 @@ impl Wire for Converse {
         let any = |indices: &[usize]| indices.iter().any(|&index| is_given(body, index));
         let kinds =
             anthropic::thinking(body, THINKING_TYPE) | anthropic::thinking(body, REASONING_TYPE);
-        // Thinking without a type is the older kind.
+        // Thinking without a type is the older kind of thinking.
         let is_plain = any(&[THINKING, REASONING]) && !any(&[THINKING_TYPE, REASONING_TYPE]);
         let asked = Needs::TOOLS.when(any(&[TOOLS, OWN_TOOLS]))
             | Needs::STRUCTURED_OUTPUT.when(any(&[OUTPUT, OWN_FORMAT]))
@@ -167,7 +167,7 @@ impl Wire for Converse {
         EventFacts {
             usage,
             kind: EventKind::of(answer::is_error(event)),
-            // The metadata are the last event.
+            // The metadata is the last event.
             is_last: usage.is_some(),
         }
     }

@@ -1,5 +1,5 @@
-//! `InvokeModel`, streamed and not: the model's own body format. The usage is in headers or, as `amazon-bedrock-invocationMetrics`, in
-//! the last event of a stream.
+//! `InvokeModel`, streamed and not: the body has the model's own format. The usage is in headers or, as `amazon-bedrock-invocationMetrics`,
+//! in the last event of a stream.
 
 use super::{beside, error, tier_header};
 use crate::base::units::Tokens;
@@ -16,11 +16,11 @@ use crate::provider::{answer, anthropic, compatible};
 use crate::tier::Needs;
 use crate::usage::{CacheCount, EventFacts, EventKind, ServiceTier, Usage};
 
-/// The model's own body.
+/// The `InvokeModel` API.
 #[derive(Debug)]
 pub(in crate::provider) struct Invoke;
 
-/// What the bodies of several vendors have: Anthropic, Mistral and Cohere; OpenAI; Meta; Amazon's Nova; Amazon's Titan.
+/// Keys in the body formats of several vendors: Anthropic, Mistral and Cohere; OpenAI; Meta; Amazon's Nova; Amazon's Titan.
 const INVOKE: Shape = Shape::new(
     &[
         key(&["max_tokens"]),
@@ -57,7 +57,7 @@ const INVOKE_FORMATS: [usize; 2] = [12, 13];
 const INVOKE_FORMAT: usize = 14;
 const INVOKE_REASONING: usize = 15;
 
-/// Longest event in a model's own format, as base64, that is read: the last one, which matters, is short.
+/// The longest event in a model's own format that is read, as base64: the last event, which matters, is short.
 const MAX_EVENT: usize = 64 * 1_024;
 
 const INVOKED: Shape = Shape::new(
@@ -66,7 +66,7 @@ const INVOKED: Shape = Shape::new(
         ERROR_KEY,
         model_key(&["model"]),
         key(&["service_tier"]),
-        // Amazon's Titan, and Nova.
+        // Of Amazon's Titan, and of Nova.
         key(&["inputTextTokenCount|inputTokenCount"]),
         key(&["embedding|embeddings|embeddingsByType"]),
     ],
@@ -78,7 +78,7 @@ const EMBEDDING: usize = 5;
 const INVOKED_EVENT: Shape = Shape::new(&[long_key(&["bytes"], MAX_EVENT)], &[]);
 const BYTES: usize = 0;
 
-/// An event in the model's own format: what Anthropic's may report, and what Bedrock adds to the last one.
+/// An event in the model's own format: what Anthropic's events may report, and what Bedrock adds to the last event.
 const OWN_EVENT: Shape = Shape::new(
     &[
         anthropic::EVENT_KEYS[0],
@@ -106,7 +106,7 @@ impl Wire for Invoke {
     }
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
-        // The latter is Cohere's.
+        // The latter key is Cohere's.
         let choices =
             count(body, INVOKE_N, "n")?.max(count(body, INVOKE_GENERATIONS, "num_generations")?);
         let choices = choices.unwrap_or(1);
@@ -137,7 +137,7 @@ impl Wire for Invoke {
             keys: &[0, 1, 2, 3, 4],
             object: None,
             may_be_text: false,
-            // Each model has its own name for it.
+            // Each model has its own name for the limit.
             name: None,
             have_floor: true,
         }
@@ -151,7 +151,8 @@ impl Wire for Invoke {
         INVOKED_EVENT
     }
 
-    /// For models that report it as Anthropic's, Amazon's or OpenAI's do. For all models the headers report it, but without details.
+    /// The usage for models that report it in Anthropic's, Amazon's or OpenAI's format. For all models the headers report it, but without
+    /// details.
     fn usage(&self, body: &Scanner) -> Option<Usage> {
         if answer::is_said(body, EMBEDDING) {
             return Some(Usage {
@@ -201,7 +202,7 @@ impl Wire for Invoke {
         tier_header(request)
     }
 
-    /// For a model that generates text the headers count input and output; for one that embeds, only the input
+    /// For a model that generates text, the headers count input and output; for an embedding model, only the input
     /// (<https://github.com/vercel/ai/pull/15973>, read 2026-11-29).
     fn usage_of_headers(&self, response: &Headers) -> Option<Usage> {
         let count = |name| {
@@ -233,7 +234,7 @@ impl Wire for Invoke {
             kind: EventKind::Content,
             is_last: true,
         });
-        // The metrics come with Anthropic's last event, or after it.
+        // The metrics are in Anthropic's last event, or in a later one.
         let anthropic = EventFacts {
             is_last: false,
             ..anthropic::Messages.event(&own)
@@ -243,7 +244,7 @@ impl Wire for Invoke {
 
     /// Models of one vendor share a body format.
     fn can_exchange(&self, model: &str, other: &str) -> bool {
-        // `us.anthropic.claude-…` and `anthropic.claude-…`: what stands before the last dot that the version does not have.
+        // The vendor in `us.anthropic.claude-…` and `anthropic.claude-…`: the part before the last dot, not counting dots of the version.
         let vendor = |name: &str| {
             let parts: Vec<&str> = name.split('.').collect();
             let named = parts

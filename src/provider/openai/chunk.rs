@@ -1,4 +1,4 @@
-//! Answers of OpenAI's APIs and of compatible servers, whole and in chunks.
+//! Answers of OpenAI's APIs and of compatible servers, both whole answers and chunks.
 
 use crate::body::json::{Key, Scanner, Shape, entries, may_have, members};
 use crate::provider::answer::{
@@ -8,7 +8,7 @@ use crate::provider::compatible;
 use crate::provider::read::{is_beyond, key, long_key, value};
 use crate::usage::{EventFacts, EventKind, Usage};
 
-/// An error, by the keys of servers that report one with the status 200. MiniMax's stands in good answers, too
+/// The keys of errors on servers that report them with the status 200. MiniMax's key is also present in successful answers
 /// (<https://github.com/CherryHQ/cherry-studio/issues/11287>, read 2026-11-29).
 const FAULT_KEY: Key = long_key(
     &["error|errors|error_code|error_msg|base_resp|detail|code"],
@@ -26,7 +26,7 @@ const SIGNS: [&str; 8] = [
     "code",
 ];
 
-/// Of an answer that is one JSON object.
+/// The shape of an answer that is one JSON object.
 pub(super) const ANSWER: Shape = Shape::new(
     &[
         usage_key(&["usage"]),
@@ -38,7 +38,7 @@ pub(super) const ANSWER: Shape = Shape::new(
     ],
     &[],
 );
-/// Of an event of a stream.
+/// The shape of a stream's event.
 pub(super) const CHUNK: Shape = Shape::new(
     &[
         usage_key(&["usage"]),
@@ -52,13 +52,13 @@ pub(super) const CHUNK: Shape = Shape::new(
     &[],
 );
 const CHOICES: usize = 4;
-/// Groq's own place for it.
+/// Groq's own place for the usage.
 const GROQ_USAGE: usize = 5;
-/// What some gateways send at the end of a stream, in an event of its own.
+/// The cost that some gateways send at the end of a stream, in an event of its own.
 const COST: usize = 6;
 
-/// Whether an event may carry an error or a cost and nothing of the answer: a quick check, since nearly all events have choices as the
-/// first list in them. They are the event's own if they stand in no other object.
+/// Whether an event may carry an error or a cost and nothing of the answer. This is a quick check, since in nearly all events the first list
+/// is `choices`. That list is the event's own if no other object contains it.
 pub(super) fn may_fail(event: &[u8]) -> bool {
     let has_choices = || {
         // The first brace or bracket within the event.
@@ -71,12 +71,12 @@ pub(super) fn may_fail(event: &[u8]) -> bool {
         && may_have(event, &SIGNS, |value| !value.starts_with(b":null"))
 }
 
-/// Whether it is an error and no answer, not even the beginning of one: some servers' answers begin with a `code` of 0.
+/// Whether an answer is an error without any part of an answer: some servers' answers begin with a `code` of 0.
 pub(super) fn is_error(answer: &Scanner) -> bool {
     is_said(answer, ERROR) && !is_said(answer, CHOICES) && !has_begun(answer, CHOICES)
 }
 
-/// Whether there is something in a list, complete or not. In a list no fault is found, so the result is the same in every chunking.
+/// Whether a list has an entry, complete or not. No fault is found within a list, so the result is the same in every chunking.
 fn has_begun(answer: &Scanner, index: usize) -> bool {
     let field = answer.begun(index);
     let is_list = field.is_some_and(|field| field.raw.starts_with(b"["));
@@ -91,7 +91,7 @@ pub(super) fn usage_in(usage: &[u8], answer: &Scanner) -> Option<Usage> {
     compatible::usage_of(usage, is_gemini)
 }
 
-/// The usage of a chunk: at its top, in Groq's own place, or in its choice, as Moonshot's API has it
+/// The usage of a chunk: at the top level, in Groq's own place, or in a choice, as in Moonshot's API
 /// (<https://github.com/earendil-works/pi/issues/2017>, read 2026-11-29).
 fn chunk_usage(chunk: &Scanner) -> Option<Usage> {
     let object = |index| value(chunk, index).filter(|usage| usage.starts_with(b"{"));
@@ -108,7 +108,7 @@ fn chunk_usage(chunk: &Scanner) -> Option<Usage> {
     usages.find_map(|usage| usage_in(usage, chunk))
 }
 
-/// What an event of a stream says.
+/// What an event of a stream reports.
 pub(super) fn facts(event: &Scanner) -> EventFacts {
     let has_choices = is_said(event, CHOICES);
     let came_as_asked = value(event, USAGE).is_some_and(|usage| usage.starts_with(b"{"));

@@ -10,7 +10,7 @@ use crate::provider::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
 
-/// Embeddings.
+/// The embeddings API.
 #[derive(Debug)]
 pub(in crate::provider) struct Embeddings;
 
@@ -69,7 +69,7 @@ impl Wire for Embeddings {
         }
     }
 
-    /// Two models' vectors cannot be compared.
+    /// Vectors of different models cannot be compared.
     fn can_exchange(&self, _: &str, _: &str) -> bool {
         false
     }

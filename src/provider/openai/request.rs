@@ -1,4 +1,4 @@
-//! Requests in OpenAI's format: what they want, under the names of the many compatible servers.
+//! Requests in OpenAI's format: what they want, under the names that the many compatible servers use.
 
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text, with_entry};
 use crate::body::rewrite::Edit;
@@ -10,7 +10,7 @@ use crate::provider::read::{
 use crate::provider::wire::{Alternatives, Facts, Fault, OutputLimits};
 use crate::tier::Needs;
 
-/// Longest `stream_options` that make sense.
+/// The longest sensible `stream_options`.
 const MAX_OPTIONS: usize = 1_024;
 
 const STREAM: usize = 1;
@@ -18,7 +18,7 @@ const STREAM_OPTIONS: usize = 2;
 pub(super) const MAX_TOKENS: usize = 3;
 const N: usize = 4;
 
-/// Indexed by the constants above and below.
+/// The shape of a chat request, indexed by the constants above and below.
 pub(super) const CHAT: Shape = Shape::new(
     &[
         MODEL,
@@ -85,13 +85,12 @@ const TOOLS: usize = 6;
 const FUNCTIONS: usize = 7;
 const FORMAT: usize = 8;
 const EFFORT: usize = 9;
-/// llama.cpp's own name, which it prefers to all others.
+/// llama.cpp's own name for the output limit, which it prefers to all others.
 pub(super) const N_PREDICT: usize = 10;
-/// Azure's own retrieval, and its older name: with it the API refuses `stream_options`
+/// Azure's own retrieval, and its older name: in a request with it, the API refuses `stream_options`
 /// (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-29).
 const DATA_SOURCES: [usize; 2] = [11, 12];
-/// xAI's: the answer is fetched later, with another request (<https://docs.x.ai/docs/guides/deferred-chat-completions>, read
-/// 2026-11-29).
+/// xAI's key: the answer is fetched later, with another request (<https://docs.x.ai/docs/guides/deferred-chat-completions>, read 2026-11-29).
 const DEFERRED: usize = 13;
 /// Other models that may answer: OpenRouter's list and LiteLLM's (<https://openrouter.ai/docs/features/model-routing>,
 /// <https://docs.litellm.ai/docs/proxy/reliability>, read 2026-11-29).
@@ -105,7 +104,7 @@ pub(super) const ALTERNATIVES: [(usize, Alternatives); 8] = [
     (38, Alternatives::Entries),
     (39, Alternatives::Names),
 ];
-/// Thinking, as DeepSeek and Z.ai, OpenRouter, DashScope, vLLM and Gemini's compatible API call it.
+/// The keys for thinking of DeepSeek and Z.ai, OpenRouter, DashScope, vLLM and Gemini's compatible API.
 const THINKING_TYPE: usize = 16;
 const REASONING: usize = 17;
 const INCLUDE_REASONING: usize = 18;
@@ -118,10 +117,10 @@ const SHAPES: [usize; 3] = [23, 24, 25];
 /// Output other than text.
 const MODALITIES: usize = 26;
 const AUDIO: usize = 27;
-/// Search and remote tools: OpenAI's, xAI's and DashScope's; OpenRouter's; tool servers.
+/// Search and remote tools, under the keys of OpenAI, xAI and DashScope; of OpenRouter; and of tool servers.
 const LOOK_UPS: [usize; 3] = [28, 29, 30];
 const SERVICE_TIER: usize = 31;
-/// OpenAI's newer models', and Claude's behind gateways that pass it on.
+/// The key of OpenAI's newer models, and of Claude behind gateways that forward it.
 const VERBOSITY: usize = 32;
 const OUTPUT_EFFORT: usize = 33;
 
@@ -180,7 +179,7 @@ pub(super) const EMBEDDINGS: Shape = Shape::new(
     ],
     &[],
 );
-/// They are never lowered, but may name a model that their plan does not allow.
+/// Requests for embeddings are never lowered, but may name a model that their plan does not allow.
 pub(super) const EMBEDDING_ALTERNATIVES: [(usize, Alternatives); 8] = [
     (1, Alternatives::Names),
     (2, Alternatives::Entries),
@@ -194,7 +193,7 @@ pub(super) const EMBEDDING_ALTERNATIVES: [(usize, Alternatives); 8] = [
 
 const INCLUDE_USAGE: &str = "include_usage";
 
-/// Bytes of `,"stream_options":{"include_usage":true}`: existing options need fewer.
+/// Bytes of `,"stream_options":{"include_usage":true}`: changing existing options adds fewer.
 pub(super) const MOST_ADDED_TO_ASK: u64 = 40;
 
 const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
@@ -245,25 +244,25 @@ pub(super) fn completion(body: &Scanner, limits: OutputLimits) -> Result<Facts, 
     })
 }
 
-/// The number of prompts. A list of numbers is a single prompt, as tokens.
+/// The number of prompts. A list of numbers is a single prompt, written as tokens.
 fn prompts(body: &Scanner) -> u64 {
     let Some(field) = body.begun(PROMPT) else {
         return 1;
     };
     let mut bytes = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
     match (bytes.next(), bytes.next()) {
-        // If white space makes the list too long to read, the larger number counts.
+        // If white space makes the list too long to read, the larger number is assumed.
         (Some(b'['), Some(b'"' | b'[') | None) => field.commas.saturating_add(1),
         _ => 1,
     }
 }
 
-/// Whether there is something that is not `false`.
+/// Whether a value is present that is not `false`.
 fn is_on(body: &Scanner, index: usize) -> bool {
     is_beyond(body, index, &["false"])
 }
 
-/// Whether it requests thinking, under any of its names.
+/// Whether the request asks for thinking, under any of its names.
 fn thinks(body: &Scanner) -> bool {
     let is_off = [
         r#"{"enabled":false}"#,
@@ -283,13 +282,13 @@ fn thinks(body: &Scanner) -> bool {
         || more.iter().any(|&index| is_beyond(body, index, &is_off))
 }
 
-/// Whether it says what effort to make, in a way that few models know.
+/// Whether the request sets the effort in a way that few models support.
 fn makes_effort(body: &Scanner) -> bool {
     is_beyond(body, VERBOSITY, &["\"medium\""]) || is_given(body, OUTPUT_EFFORT)
 }
 
-/// What few models can do, and chats with models of this name may request: thinking of Claude, behind gateways that forward it, and
-/// verbosity of OpenAI's newer models.
+/// Rare needs that chats with models of this name may have: Claude's thinking, behind gateways that forward it, and verbosity of OpenAI's
+/// newer models.
 pub(super) fn rare_needs(model: &str) -> Needs {
     let has = |word: &str| {
         let mut parts = model.as_bytes().windows(word.len());
@@ -304,7 +303,7 @@ fn is_word(body: &Scanner, index: usize, word: &str) -> bool {
     value.is_some_and(|value| value == word)
 }
 
-/// Whether a format's type is structured.
+/// Whether a format's type is a structured one.
 pub(in crate::provider) fn is_structured(body: &Scanner, index: usize) -> bool {
     is_given(body, index) && !is_word(body, index, "text")
 }
@@ -320,7 +319,7 @@ fn streaming(body: &Scanner) -> Result<Facts, Fault> {
     })
 }
 
-/// `stream_options`, empty if it is `null`, and whether they request usage.
+/// `stream_options`, which are empty if the value is `null`, and whether they request usage.
 fn options(body: &Scanner) -> Result<Option<(&[u8], bool)>, Fault> {
     if body.value(STREAM_OPTIONS).is_none() {
         return Ok(None);
@@ -336,8 +335,8 @@ pub(super) fn has_data_sources(body: &Scanner) -> bool {
     DATA_SOURCES.iter().any(|&index| is_given(body, index))
 }
 
-/// Makes `stream_options` request usage, whatever they said about it: otherwise the stream could only be settled by an estimate.
-/// Without a stream they are left alone, since servers then refuse them.
+/// Makes `stream_options` request usage, whatever they contain: otherwise the stream could only be settled by an estimate. Without a stream
+/// the options are left alone, since servers then refuse them.
 pub(super) fn ask_usage(body: &Scanner) -> Option<Edit> {
     if flag(body, STREAM, "stream") != Ok(true) {
         return None;
@@ -362,7 +361,7 @@ pub(super) fn ask_usage(body: &Scanner) -> Option<Edit> {
     })
 }
 
-/// The options are kept back until `stream` was read, and if absent, until all was read that may forbid them.
+/// The options are kept back until `stream` has been read, or, if it is absent, until every key that may forbid the options has been read.
 pub(super) fn may_ask_at(body: &Scanner) -> Option<u64> {
     let options = body.begun(STREAM_OPTIONS)?;
     let waits = match flag(body, STREAM, "stream") {

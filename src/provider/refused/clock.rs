@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::units::{Timestamp, nanos};
 
-/// A number of units, with a fraction or without one.
+/// A duration that is given as a number of units, with or without a fraction.
 pub(super) fn count(digits: &[u8], unit: Duration) -> Option<Duration> {
     let (whole, fraction) = match digits.iter().position(|&byte| byte == b'.') {
         Some(point) => digits.split_at_checked(point)?,
@@ -23,17 +23,17 @@ pub(super) fn count(digits: &[u8], unit: Duration) -> Option<Duration> {
         digits.iter().fold(0, value)
     };
     let unit = nanos(unit);
-    // More than six digits of a fraction make no difference.
+    // Further digits of a fraction make no difference.
     let fraction = fraction.get(..6).unwrap_or(fraction);
     let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    // Units are whole multiples of that, but for those that nobody waits for.
+    // The division is exact, except for units so short that nobody waits for them.
     let part = unit.checked_div(scale)?.saturating_mul(number(fraction));
     Some(Duration::from_nanos(
         number(whole).saturating_mul(unit).saturating_add(part),
     ))
 }
 
-/// A duration in Go's form, which OpenAI's is: `17ms`, `1s`, `6m0s`, `1h0m30.5s`.
+/// A duration in Go's form, which OpenAI uses: `17ms`, `1s`, `6m0s`, `1h0m30.5s`.
 pub(super) fn go_duration(mut text: &[u8]) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     if text.is_empty() {
@@ -61,7 +61,7 @@ pub(super) fn go_duration(mut text: &[u8]) -> Option<Duration> {
     Some(sum)
 }
 
-/// A point in time: a date of HTTP's (RFC 9110, 5.6.7) or of RFC 3339's.
+/// A point in time, as a date in HTTP's form (RFC 9110, 5.6.7) or in that of RFC 3339.
 pub(super) fn date(text: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(text).ok()?;
     let of_http = |text| Timestamp::of(httpdate::parse_http_date(text).ok()?);

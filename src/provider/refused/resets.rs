@@ -1,4 +1,4 @@
-//! When an upstream's limits are full again, as its headers say.
+//! When an upstream's limits are full again, by its headers.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::clock::{count, date, go_duration};
 use crate::base::units::Timestamp;
 use crate::http::Headers;
 
-/// What a limit counts, and the headers that say what is left of it and when it is full again.
+/// For each limit, the header that reports what is left and the one that reports when the limit is full again.
 ///
 /// OpenAI's names are those of most others (Azure, Groq, xAI, vLLM's gateways).
 const LIMITS: [(&str, &str); 7] = [
@@ -34,8 +34,8 @@ const LIMITS: [(&str, &str); 7] = [
     ("x-ratelimit-remaining", "x-ratelimit-reset"),
 ];
 
-/// When a refused request may come back: when the last of the limits with nothing left is full again. Where all have something left, it was
-/// not enough; then the first that is full again may do.
+/// When a refused request may be retried: when the last of the limits with nothing left is full again. If all limits have something left,
+/// that was not enough; then the first limit that is full again may suffice.
 pub(super) fn reset(response: &Headers, now: Timestamp) -> Option<Duration> {
     let (mut spent, mut others): (Option<Duration>, Option<Duration>) = (None, None);
     for (left, full) in LIMITS {
@@ -46,7 +46,7 @@ pub(super) fn reset(response: &Headers, now: Timestamp) -> Option<Duration> {
             continue;
         };
         match response.only(left) {
-            // Azure says -1, and 0 s, where it does not know.
+            // Azure reports -1, and 0 s, where the values are unknown.
             Some([b'-', ..]) => {}
             Some(b"0") => spent = spent.max(Some(wait)),
             _ => others = Some(others.map_or(wait, |other| other.min(wait))),
@@ -58,7 +58,7 @@ pub(super) fn reset(response: &Headers, now: Timestamp) -> Option<Duration> {
 /// A duration, a number of seconds, or a point in time.
 pub(in crate::provider) fn until(value: &[u8], now: Timestamp) -> Option<Duration> {
     if let Some(number) = count(value, Duration::from_millis(1)) {
-        // Numbers that are no wait: seconds or milliseconds since the epoch.
+        // Numbers that are too large for a wait are seconds or milliseconds since the epoch.
         return match number.as_millis() {
             ..100_000_000 => count(value, Duration::from_secs(1)),
             100_000_000..100_000_000_000 => {

@@ -10,7 +10,7 @@ fn read(status: &str, headers: &[(&str, &str)], body: &str) -> Option<UpstreamRe
     let all = status.iter().chain(headers);
     let response: Headers = all.copied().collect();
     let mut reader = RefusalReader::new(&response, NOW)?;
-    // Whatever its chunks are.
+    // The result is the same in every chunking.
     body.as_bytes()
         .iter()
         .for_each(|byte| reader.feed(&[*byte]));
@@ -60,7 +60,7 @@ fn when_to_come_back_is_read_in_every_form() {
         ),
         (&[("retry-after-ms", "1234")], "", Some(1_234)),
         (&[("x-ms-retry-after-ms", "77")], "", Some(77)),
-        // The more exact one.
+        // The more exact header counts.
         (
             &[("retry-after", "2"), ("retry-after-ms", "1234")],
             "",
@@ -83,7 +83,7 @@ fn when_to_come_back_is_read_in_every_form() {
             "",
             None,
         ),
-        // Of two, the one that is spent; of two that are, the later.
+        // Of two limits, the spent one counts; of two spent ones, the later reset.
         (
             &[
                 ("x-ratelimit-remaining-requests", "0"),
@@ -126,7 +126,7 @@ fn when_to_come_back_is_read_in_every_form() {
         ),
         (&[("x-ratelimit-reset", "1795953605000")], "", Some(5_000)),
         (&[("x-ratelimit-reset", "1795953605")], "", Some(5_000)),
-        // Google, also in a list, as its streams are.
+        // Google's form, also inside a list, as in its streams.
         (
             &[],
             r#"{"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay": "34.07s"}]}}"#,
@@ -137,7 +137,7 @@ fn when_to_come_back_is_read_in_every_form() {
             r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Please retry in 12.5s."}}]"#,
             Some(12_500),
         ),
-        // Words, last of all.
+        // Words come last.
         (
             &[],
             r#"{"error":{"message":"Rate limit reached. Please try again in 20s. Visit …"}}"#,
@@ -184,7 +184,7 @@ fn what_no_wait_cures_is_told_apart() {
     let hard = r#"{"error":{"code":"billing_hard_limit_reached","message":"Billing hard limit has been reached"}}"#;
     assert_eq!(read("400", &[], hard), Some(quota));
     assert_eq!(read("402", &[], ""), Some(quota));
-    // An error that only quotes the word.
+    // An error whose message only quotes the word.
     let quoted =
         r#"{"error":{"code":"invalid","message":"What does \"insufficient_quota\" mean?"}}"#;
     assert_eq!(read("400", &[], quoted), None);

@@ -1,4 +1,4 @@
-//! Errors in the shapes of the providers.
+//! Errors in the providers' formats.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -13,7 +13,7 @@ fn problem(status: u16, code: &'static str, retry_after_ms: Option<u64>) -> Prob
     }
 }
 
-// boto3 and AWS's JS SDK try again after any 429. (issue 13)
+// boto3 and AWS's JS SDK retry after any 429. (issue 13)
 #[test]
 fn what_no_wait_cures_is_no_429_to_aws_s_sdks() {
     for path in ["/model/m/converse", "/model/m/invoke"] {
@@ -57,7 +57,7 @@ fn what_no_wait_cures_is_no_429_to_aws_s_sdks() {
     }
 }
 
-// Google's clients wait by this, and not by any header.
+// Google's clients wait for this time, and ignore headers.
 #[test]
 fn googles_errors_say_when_to_try_again() {
     let wire = endpoint("POST", "/v1/models/m:generateContent")

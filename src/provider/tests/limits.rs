@@ -1,4 +1,4 @@
-//! Output limits: lowered where they stand, added where there is none.
+//! Output limits: lowered where the body has one, added where it has none.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -28,13 +28,13 @@ fn a_limit_is_lowered_where_it_stands_or_added_where_there_is_none() {
         ),
         ("/v1/messages", r#"{"x":1}"#, r#"{"x":1,"max_tokens":50}"#),
         ("/v1/messages", "{ }", r#"{ "max_tokens":50}"#),
-        // No key may stand twice.
+        // No key may occur twice.
         (
             "/v1/completions",
             r#"{"max_tokens":null,"x":1}"#,
             r#"{"max_tokens":50,"x":1}"#,
         ),
-        // Which of the two is meant, nobody knows.
+        // Which of the two limits is meant is unknown.
         (
             "/v1/chat/completions",
             r#"{"max_tokens":null}"#,

@@ -1,4 +1,4 @@
-//! What a request needs of a model, under every name that it has.
+//! What a request needs of a model, under every name that the need has.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -11,7 +11,7 @@ fn needs(path: &str, body: &str) -> Needs {
     wire.facts(&scanner).unwrap().needs
 }
 
-// cases.md 35; names of the servers' own (issue 13)
+// cases.md 35; servers' own names (issue 13)
 #[test]
 fn a_need_is_seen_under_every_name_that_it_has() {
     const CHAT: &str = "/v1/chat/completions";

@@ -1,5 +1,5 @@
-//! A JSON array: of events, as Gemini streams without `alt=sse`, or of whole answers, as LiteLLM's proxy makes for a request that names
-//! several models with commas between them (<https://github.com/BerriAI/litellm>, `route_llm_request.py`, read 2026-11-30).
+//! A JSON array: of events, as Gemini streams without `alt=sse`, or of whole answers, as LiteLLM's proxy returns for a request that names
+//! several models separated by commas (<https://github.com/BerriAI/litellm>, `route_llm_request.py`, read 2026-11-30).
 
 use super::reported::Reported;
 use crate::body::json::{Repeats, Scanner};
@@ -13,7 +13,7 @@ pub(super) struct Array {
 }
 
 impl Array {
-    /// Reads the next chunk; `None` if it is no array of objects.
+    /// Reads the next chunk; `None` if it is not an array of objects.
     pub(super) fn feed(mut self, chunk: &[u8], reported: &mut Reported) -> Option<Self> {
         let mut rest = chunk;
         while let Some((&byte, tail)) = rest.split_first() {
@@ -36,7 +36,7 @@ impl Array {
         Some(self)
     }
 
-    /// Reads part of an event. Returns how many bytes that took.
+    /// Reads a part of an event. Returns how many bytes were read.
     fn event(&mut self, bytes: &[u8], reported: &mut Reported) -> Option<usize> {
         let wire = reported.wire;
         let scanner = reported

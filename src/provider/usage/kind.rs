@@ -1,4 +1,4 @@
-//! The format of an answer's body. Its first byte decides, and the headers only where that is ambiguous: servers and proxies
+//! The format of an answer's body. The body's first byte decides, and the headers only where that byte is ambiguous: servers and proxies
 //! declare types and encodings that the body does not have.
 
 use crate::http::Headers;
@@ -16,7 +16,7 @@ pub(super) enum Kind {
     Frames,
     /// A web page or plain text: not a model's answer.
     Page,
-    /// Unreadable.
+    /// A body that cannot be read.
     Opaque,
 }
 
@@ -24,15 +24,15 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     pub(super) kind: Kind,
-    /// It is compressed, so it cannot be read.
+    /// The body is compressed, so it cannot be read.
     pub(super) is_encoded: bool,
     pub(super) has_length: bool,
-    /// It is a part of the requested answer (RFC 9110, 15.3.7).
+    /// The body is a part of the requested answer (RFC 9110, 15.3.7).
     pub(super) is_part: bool,
 }
 
-/// Content codings that change the bytes (<https://www.iana.org/assignments/http-parameters>, read 2026-11-29), and
-/// unregistered ones that are in use. `identity`, `none`, `utf-8` and the like leave them as they are.
+/// Content codings that change the bytes (<https://www.iana.org/assignments/http-parameters>, read 2026-11-29), and unregistered ones that
+/// are in use. `identity`, `none`, `utf-8` and the like leave the bytes as they are.
 const CODINGS: [&[u8]; 13] = [
     b"gzip",
     b"x-gzip",
@@ -85,13 +85,13 @@ impl Declared {
         }
     }
 
-    /// The format of a body that begins with this byte, after white space and a byte order mark.
+    /// The format of a body whose first byte, after white space and a byte order mark, is this one.
     pub(super) fn kind_of(self, first: u8) -> Kind {
         match (first, self.kind) {
             _ if self.is_encoded => Kind::Opaque,
             (b'{', _) => Kind::Json,
             (b'[', _) => Kind::Array,
-            // A frame begins with its length, which is below 2^24.
+            // A frame begins with its length, which is below 2^24, so that its first byte is 0.
             (0, _) | (_, Kind::Frames) => Kind::Frames,
             // A comment, or `data`, `event`, `id`, `retry`.
             (b':' | b'd' | b'e' | b'i' | b'r', _) | (_, Kind::Events) => Kind::Events,
@@ -101,7 +101,7 @@ impl Declared {
     }
 }
 
-/// How many of these bytes come before the body's first byte. `seen`: bytes of a byte order mark in earlier chunks.
+/// How many of these bytes precede the body's first byte. `seen`: bytes of a byte order mark in earlier chunks.
 pub(super) fn blank(bytes: &[u8], seen: &mut usize) -> usize {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let is_blank = |byte: &u8| {

@@ -14,21 +14,21 @@ pub(super) struct Reported {
     pub(super) event: Event,
     /// The usage that the headers report.
     pub(super) of_headers: Option<Usage>,
-    /// The usage that was reported.
+    /// The usage that was reported so far.
     pub(super) usage: Option<Usage>,
     /// Nothing of the answer came after the last report of usage.
     pub(super) is_final: bool,
     /// An event with data was read.
     pub(super) has_data: bool,
-    /// It reports an error.
+    /// The response reports an error.
     pub(super) has_error: bool,
-    /// What, as it stands there: an object, or a word.
+    /// The error as it is in the response: an object, or a word.
     pub(super) error: Vec<u8>,
     /// The model that answered.
     pub(super) model: Option<String>,
     pub(super) service_tier: Option<ServiceTier>,
     pub(super) content: Content,
-    /// Its events are whole answers, which add up, and each may be another model's.
+    /// The events are whole answers, whose usages add up, and each may be from another model.
     pub(super) adds_up: bool,
 }
 
@@ -37,11 +37,11 @@ pub(super) struct Reported {
 pub(super) struct Event {
     /// The scanner of this event; `None` before the first one.
     pub(super) scanner: Option<Scanner>,
-    /// It is not a JSON object.
+    /// The event is not a JSON object.
     is_other: bool,
-    /// Its frame declares it as an error.
+    /// The event's frame declares an error.
     is_error: bool,
-    /// Its first bytes.
+    /// The event's first bytes.
     head: Vec<u8>,
     pub(super) length: u64,
 }
@@ -49,13 +49,13 @@ pub(super) struct Event {
 /// The last event of OpenAI's streams: not JSON.
 const DONE: &[u8] = b"[DONE]";
 
-/// What a stream's events reveal about the output's length, as far as no usage is reported.
+/// What a stream's events reveal about the output's length, as long as no usage is reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Content {
     pub(super) events: u64,
     bytes: u64,
     shortest: Option<u64>,
-    /// The output that was reported last, and the events and bytes until then.
+    /// The output that was reported last, and the events and bytes up to that report.
     reported: Tokens,
     covered: (u64, u64),
 }
@@ -78,7 +78,7 @@ impl Reported {
         }
     }
 
-    /// A response that is one JSON object was read up to here. This replaces what was read of it before.
+    /// Records what a response that is one JSON object has reported so far. This replaces what was recorded before.
     pub(super) fn whole(&mut self, scanner: &Scanner) {
         let in_body = self.wire.usage(scanner).filter(Usage::has_tokens);
         let cache = self.wire.cache_count();
@@ -112,7 +112,7 @@ impl Reported {
         }
     }
 
-    /// Records what an event reports. Returns whether it is forwarded to a client that did not request usage.
+    /// Records what an event reports. Returns whether the event is forwarded to a client that did not request usage.
     fn note(&mut self, facts: EventFacts, length: u64) -> Verdict {
         if let Some(usage) = facts.usage.filter(Usage::has_tokens) {
             let cache = self.wire.cache_count();
@@ -127,7 +127,7 @@ impl Reported {
             EventKind::Error => self.has_error = true,
             EventKind::Frame | EventKind::UsageOnly => {}
         }
-        // After the event was counted: a report covers its own.
+        // The event is counted first, since a report includes its own event.
         let output = facts.usage.and_then(|usage| usage.output);
         if output.is_some_and(|output| output > Tokens(0)) {
             let all = self.usage.and_then(|usage| usage.output);
@@ -145,13 +145,13 @@ impl Reported {
         self.content.add(length);
     }
 
-    /// An event that is a JSON object was read.
+    /// Records what an event reports that is a JSON object.
     fn object(&mut self, scanner: &Scanner) -> EventFacts {
         let facts = self.wire.event(scanner);
         if facts.kind == EventKind::Error {
             self.error = self.wire.error_in(scanner).unwrap_or_default().to_vec();
         }
-        // Each event of some streams names them: those that matter are enough.
+        // Each event of some streams names the model and the tier: the events that matter are enough.
         if (facts.usage.is_some() || self.content.events == 0) && !self.adds_up {
             let model = self.wire.served_model(scanner);
             self.model = model.or_else(|| self.model.take());
@@ -200,7 +200,7 @@ impl EventFilter for Reported {
 
     fn whole(&mut self, data: &[u8]) -> Verdict {
         self.has_data |= !data.is_empty();
-        // The first one may say what no other does.
+        // The first event may contain something that no other event does.
         let is_first = self.content.events == 0;
         if data.starts_with(b"{") && !is_first && !self.wire.may_report(data) {
             self.content(length(data));
@@ -212,13 +212,13 @@ impl EventFilter for Reported {
 }
 
 impl Content {
-    /// All until here is in a report of so much.
+    /// Notes that a report of this much output covers everything so far.
     fn cover(&mut self, reported: Tokens) {
         (self.reported, self.covered) = (reported, (self.events, self.bytes));
     }
 
-    /// An estimate of the output: what was reported, and about one token in each event after that; an event with more is longer than the
-    /// shortest event by the additional text.
+    /// An estimate of the output: what was reported, and about one token for each event after that report. An event with more than one token
+    /// is longer than the shortest event by the additional text.
     pub(super) fn estimate(&self) -> Tokens {
         let (events, bytes) = self.covered;
         let (events, bytes) = (

@@ -1,4 +1,4 @@
-//! Readers of answers, at every split.
+//! Readers of answers, at every split into chunks.
 
 use super::*;
 use crate::provider::Endpoint;
@@ -11,7 +11,7 @@ fn headers(list: &[(&str, &str)]) -> Headers {
     pairs.collect()
 }
 
-/// What is reported to an answer with these headers, the same at every split into two.
+/// The usage that is read from an answer with these headers, the same at every split into two.
 #[track_caller]
 fn reported(path: &str, list: &[(&str, &str)], body: &str) -> Option<Usage> {
     let endpoint = Endpoint::of(&headers(&[(":method", "POST"), (":path", path)])).unwrap();
@@ -44,7 +44,7 @@ fn usage(input: u64, output: u64) -> Option<Usage> {
 
 const CHAT: &str = "/v1/chat/completions";
 
-// The host hands over only what is new once the rest was let go.
+// After bytes were released, the host passes only new bytes.
 #[test]
 fn white_space_may_come_before_an_array_of_events() {
     let event = r#"{"usageMetadata":{"promptTokenCount":5,"totalTokenCount":7}}"#;
@@ -104,7 +104,7 @@ fn an_error_is_read_alike_at_every_split() {
     }
 }
 
-// What stood under a key stays where nothing follows it the second time.
+// The first value of a key stays if the key occurs again without a valid value.
 #[test]
 fn a_key_that_stands_twice_is_read_alike_at_every_split() {
     let report = r#""usage":{"prompt_tokens":5,"completion_tokens":2}"#;
@@ -114,7 +114,7 @@ fn a_key_that_stands_twice_is_read_alike_at_every_split() {
     }
 }
 
-// Of what embeds, Bedrock counts the input alone, and that in the headers: so it is known though the client leaves.
+// For embeddings, Bedrock counts only the input, and reports it in the headers: so it is known even if the client leaves.
 #[test]
 fn a_count_of_input_alone_in_the_headers_says_that_there_is_no_output() {
     let headers = [

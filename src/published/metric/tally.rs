@@ -1,14 +1,15 @@
-//! Counters that are added up here and reported to the proxy now and then: one call for each that changed, not one for each change.
+//! Counters that are added up here and reported to the proxy from time to time: one call for each counter that changed, not one for each
+//! change.
 
 use std::collections::HashMap;
 
 use crate::base::name::NameHashing;
 use crate::published::metric::Series;
 
-/// What was counted. Bounded, as the series are.
+/// The counters. Their number is bounded, as that of the series is.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Where each series stands in `counters`.
+    /// The index of each series in `counters`.
     places: HashMap<Series, usize, NameHashing>,
     counters: Vec<Counter>,
     /// Indices of the counters with something to report, in the order in which they were first counted.
@@ -20,13 +21,13 @@ struct Counter {
     series: Series,
     /// The proxy's id of the metric, once it is defined there.
     id: Option<u32>,
-    /// What was not reported to the proxy yet.
+    /// What was not yet reported to the proxy.
     by: u64,
     is_due: bool,
 }
 
 impl Tally {
-    /// Counts. What is counted by nothing will be there all the same.
+    /// Adds to a counter. A counter to which only zero was added exists nevertheless.
     pub fn add(&mut self, series: &Series, by: u64) {
         let place = match self.places.get(series) {
             Some(place) => *place,
@@ -52,14 +53,14 @@ impl Tally {
         }
     }
 
-    /// The series at a place, counted from that which was counted first.
+    /// The series at an index, in the order in which they were first counted.
     #[must_use]
     pub fn series(&self, place: usize) -> Option<&Series> {
         self.counters.get(place).map(|counter| &counter.series)
     }
 
-    /// Reports to the proxy what was counted since the last time, the first count last: whoever sees that one sees all that followed
-    /// from it. `define` gives the id of a series that is new, `add` counts there; where there is no id, it stays due.
+    /// Reports to the proxy what was counted since the last report, the first count last: whoever sees that count also sees all that followed
+    /// from it. `define` gives the id of a new series, and `add` counts there; as long as a series has no id, its count stays due.
     pub fn tell(
         &mut self,
         mut define: impl FnMut(&Series) -> Option<u32>,
@@ -75,7 +76,7 @@ impl Tally {
                     self.due.push(place);
                     continue;
                 }
-                // The proxy takes an increment by nothing for a mistake.
+                // The proxy treats an increment by zero as a mistake.
                 (Some(_), 0) => {}
                 (Some(id), by) => add(id, by),
             }
