@@ -170,7 +170,7 @@ impl Zone {
         ZONES.iter().filter_map(move |(names, _)| first(names))
     }
 
-    /// The time from which on the zone's data is right.
+    /// The second from which on the table of zones is right.
     #[cfg(all(test, not(target_arch = "wasm32")))]
     pub(super) const FIRST: u64 = table::FIRST;
 

@@ -340,7 +340,7 @@ fn shift(claims: &mut [Claim], amount: u64, of: Part, back: bool) {
         rest = rest.saturating_sub(claim.part);
     }
     for claim in claims {
-        // The rest that rounding leaves.
+        // The rest that rounding leaves goes to the first claims that have room for it.
         let more = rest.min(of(claim).saturating_sub(claim.part));
         rest = rest.saturating_sub(more);
         let part = claim.part.saturating_add(more);

@@ -65,7 +65,7 @@ const ALTERNATIVES: [(usize, Alternatives); 8] = [
     (19, Alternatives::Entries),
     (20, Alternatives::Names),
 ];
-/// Most models refuse all of these.
+/// Most models refuse every one of these keys.
 const EFFORTS: [usize; 3] = [11, 12, SPEED];
 const SPEED: usize = 13;
 const ASKED_TIER: usize = 14;

@@ -98,8 +98,7 @@ impl RefusalReader {
     }
 }
 
-/// The refusal that an error in place of an answer means, if that error has the meaning of a refusing status. The error is an object or a
-/// word.
+/// The refusal that an error means which came with the status of an answer. The error is an object or a word.
 #[must_use]
 pub fn refusal_in_answer(error: &[u8]) -> Option<UpstreamRefusal> {
     let said = match error.starts_with(b"{") {

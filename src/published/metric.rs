@@ -166,7 +166,7 @@ impl Hash for Label {
     }
 }
 
-/// Appends a label's value without the characters that the convention uses.
+/// Appends a label's value. Characters that the convention uses are replaced by `_`.
 fn push_label(name: &mut String, value: &str) {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b';' | b'=');
     if value.as_bytes().iter().all(is_plain) {

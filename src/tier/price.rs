@@ -135,7 +135,7 @@ impl Price {
         share_up(self.rates_at(input).output, self.most_times().0, MILLION)
     }
 
-    /// A price that is no less than either of the two for any usage.
+    /// A price that is at least as high as both prices, for any usage.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         let mut edges: Vec<Tokens> = self.edges().chain(other.edges()).collect();

@@ -134,7 +134,7 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { bucket_low: true, ..lowest }, (2, Some(BudgetLow))),
         (Scene { bucket_low: true, ..low }, (2, Some(BucketLow))),
         (Scene { bucket_low: true, ..rushed }, (2, Some(BudgetPace))),
-        // A downgraded conversation stays down, and one that was not keeps its tier until half of the next mark is crossed.
+        // A downgraded conversation stays down, and one that was not downgraded keeps its tier until half of the next mark is crossed.
         (Scene { talk: Some((1, true)), ..plain }, (1, Some(Conversation))),
         (Scene { talk: Some((2, true)), ..low }, (2, Some(Conversation))),
         (Scene { talk: Some((0, false)), ..low }, (0, Some(Conversation))),
