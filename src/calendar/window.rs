@@ -22,7 +22,7 @@ pub enum Period {
     Month,
     /// One of these, by the clocks of a place.
     Local(Calendar, &'static Zone),
-    /// Every this many nanoseconds, counted from the Unix epoch.
+    /// At every multiple of this many nanoseconds, counted from the Unix epoch.
     Every(NonZeroU64),
     /// From a request until no other has come for this many nanoseconds.
     Idle(NonZeroU64),

@@ -46,9 +46,9 @@ struct Change {
 pub(super) struct Span {
     /// Seconds that local time is ahead of UTC.
     pub(super) offset: i32,
-    /// The first second inside, since the epoch.
+    /// The first second of the span, counted from the epoch.
     pub(super) start: u64,
-    /// The first second after.
+    /// The first second after the span.
     pub(super) end: u64,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn wanted(
     };
     let asked = request.asked();
     if !placement.is_lower && placement.tier != asked {
-        // The request asks for another tier than the conversation was served at.
+        // This request names another tier than the one at which the conversation was served.
         return wanted;
     }
     let low = marks::wanted(limits, request, record, sticky.keep, now).tier;

@@ -184,7 +184,7 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { pressed: &[0], never_downgrade: true, ..plain }, (0, None)),
         (Scene { pressed: &[1], talk: Some((1, true)), ..plain }, (2, Some(UpstreamLimited))),
         (Scene { pressed: &[0], talk: Some((0, false)), ..low }, (1, Some(UpstreamLimited))),
-        // The budget comes after the upstream: what it cannot hold goes further down, to a tier whose upstream refuses if no other is left.
+        // The budget comes after the upstream: a request that the budget cannot hold goes further down, if need be to a tier whose upstream refuses.
         (Scene { pressed: &[1], spent: 1_000_000, cost: 1, ..plain }, (2, Some(BudgetExhausted))),
         // A mark comes before a preference that agrees with it; a preference decides where no other tier is allowed.
         (Scene { tiers: Some(&["compact"]), ..lowest }, (2, Some(BudgetLow))),

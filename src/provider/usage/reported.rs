@@ -151,7 +151,7 @@ impl Reported {
         if facts.kind == EventKind::Error {
             self.error = self.wire.error_in(scanner).unwrap_or_default().to_vec();
         }
-        // Each event of some streams names the model and the tier: the events that matter are enough.
+        // Some streams name the model and the tier in every event. Reading them from the first event and from those with usage is enough.
         if (facts.usage.is_some() || self.content.events == 0) && !self.adds_up {
             let model = self.wire.served_model(scanner);
             self.model = model.or_else(|| self.model.take());
