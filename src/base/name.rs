@@ -141,7 +141,7 @@ impl Hasher for NameHasher {
 pub struct LimitKey(pub u32);
 
 impl LimitKey {
-    /// The [`LimitKey::of`] the name of a plan's `budget`, a constant since each request needs it many times.
+    /// [`LimitKey::of`] the name of a plan's `budget`: a constant, since each request needs this key many times.
     pub const BUDGET: Self = Self(0x4e1f_9304);
 
     /// The key of a plan's `bucket`.
