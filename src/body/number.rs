@@ -2,7 +2,7 @@
 
 use std::num::IntErrorKind;
 
-/// A number that is not negative, as written: `digits / 10^scale`.
+/// A number that is not negative, as it is written: `digits / 10^scale`.
 ///
 /// `1e6` and `1000000.0` are the same as `1000000`, since a protobuf Struct (Istio's WasmPlugin) knows only doubles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ use std::num::IntErrorKind;
 )]
 pub struct Number {
     #[cfg_attr(all(test, not(target_arch = "wasm32")), schemars(with = "NonNegative"))]
-    /// Digits of which the last is not zero, and the power of ten by which they are multiplied; `None` if there are too many digits.
+    /// Digits of which the last is no zero, and the power of ten that they are multiplied with; `None` if they are too many.
     decimal: Option<(u64, i64)>,
 }
 

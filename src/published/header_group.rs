@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 
-/// Headers of one family.
+/// Headers that are of one form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub enum HeaderGroup {
-    /// `x-bursar-tier`, `x-bursar-model` and the others with this prefix.
+    /// `x-bursar-tier`, `x-bursar-model` and the others that begin so.
     #[serde(rename = "bursar")]
     Bursar,
     /// `x-ratelimit-limit-tokens`, `x-ratelimit-remaining-tokens`, `x-ratelimit-reset-tokens`.

@@ -2,16 +2,16 @@
 
 use serde::Deserialize;
 
-/// The fields that the access log can have for a request.
+/// The fields that the access log can have of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub enum LogField {
-    /// The tenant that sent the request.
+    /// Whose request it is.
     Tenant,
     /// The tenant's plan.
     Plan,
-    /// The tier that served.
+    /// The tier that serves.
     Tier,
     /// The model that the client requested.
     RequestedModel,
@@ -19,9 +19,9 @@ pub enum LogField {
     Model,
     /// `admit`, `downgrade` or `throttle`.
     Decision,
-    /// The reason for the decision, where there is a particular one.
+    /// Why, when it is not plain.
     Reason,
-    /// The limit that refuses or lowers the request.
+    /// The limit that refuses or lowers.
     Limit,
     /// The low-water mark by which the request was lowered, as a fraction of the budget.
     Mark,
@@ -31,13 +31,13 @@ pub enum LogField {
     TrimmedMessages,
     /// Tokens of the prompt.
     InputTokens,
-    /// The tokens among those that the provider had cached.
+    /// Those of them that the provider had cached.
     CachedTokens,
     /// Tokens of the answer.
     OutputTokens,
     /// What the budget was charged, in its unit (tokens without a budget).
     Charged,
-    /// What the request cost, in millionths of a dollar; 0 where its model has no price.
+    /// What it cost, in millionths of a dollar; 0 where its model has no price.
     Spend,
     /// `usage`, `estimate` or `none`.
     SettledBy,
