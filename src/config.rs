@@ -1,7 +1,7 @@
 //! The plugin configuration: from JSON to a [`Config`] that cannot be wrong.
 //!
-//! Two steps. [`raw`] says which keys there are, and [`read`] refuses unknown ones and wrong types; what is
-//! left, impossible values and dangling names, is refused here. Either way the error carries the path in
+//! This takes two steps. [`raw`] declares the keys, and [`read`] refuses unknown keys and wrong types; then this module refuses
+//! impossible values and dangling names. In both steps the error carries the path in
 //! the operator's own words. The JSON Schema is made from the same types (`make schema`).
 
 mod bucket;
@@ -55,43 +55,43 @@ pub struct Config {
     pub failure_mode: FailureMode,
     /// Globs of the hosts whose requests are looked at; `None`: all.
     pub hosts: Option<Vec<String>>,
-    /// Globs of paths that are not metered and pass; `None`: all that are not metered do.
+    /// Globs of unmetered paths whose requests pass; `None`: requests to every unmetered path pass.
     pub unmetered_allow: Option<Vec<String>>,
-    /// Where to look for the tenant, in this order.
+    /// Where to look for the tenant's id, in this order.
     pub sources: Vec<Source>,
-    /// What to do with a request that shows no tenant.
+    /// What to do with a request that carries no tenant id.
     pub missing: Missing,
     /// The plan of tenants that are not configured; `None` refuses them.
     pub unknown: Option<Rc<Plan>>,
-    /// Where to look for the name of the plan of a tenant that is not configured; empty: nowhere.
+    /// Where a request may name the plan of a tenant that is not configured; empty: it cannot name one.
     pub plan_sources: Vec<Source>,
     /// Ladders of tiers.
     pub ladders: Vec<Ladder>,
-    /// The dearest price of all tiers: what a model on no ladder costs.
+    /// The dearest price of all tiers: what a model on no ladder is charged.
     pub unlisted_price: Option<Price>,
-    /// Callers show some tier's provider keys of their own.
+    /// For at least one tier, callers send their own provider keys.
     pub own_credentials: bool,
-    /// The strictest SLA of all plans; `None` if there is none, and nothing is measured.
+    /// The strictest SLA of all plans. `None`: no plan has an SLA, so no latency is measured.
     pub tightest_sla: Option<Duration>,
-    /// The store that proxies share, if they do.
+    /// The store that proxies share, if one is configured.
     pub global: Option<Rc<Global>>,
-    /// Fields of the access log that are properties of their own, too.
+    /// Fields of the access log that are also published as properties of their own.
     pub log_fields: LogFields,
-    /// The headers that answers carry.
+    /// The groups of headers that responses carry.
     pub headers: HeaderGroups,
-    /// It is no filter, but answers every request with the operators' report.
+    /// This plugin serves the operators' report on every request, instead of filtering.
     pub is_report: bool,
     /// The path at which callers can read their own limits.
     pub self_service: Option<String>,
-    /// How many of the first tenants have gauges, asked or not.
+    /// How many of the first configured tenants have gauges from the start, even before their first request.
     gauged: usize,
-    /// Whom limits can count beside the tenant.
+    /// The kinds of subjects that limits can count beside the tenant.
     pub subjects: Vec<SubjectRules>,
-    /// The plans that a request may name; empty where none is looked for.
+    /// The plans that a request may name; empty where no request may name one.
     named_plans: HashMap<Name, Rc<Plan>, NameHashing>,
     /// Configured tenants.
     tenants: HashMap<TenantId, Member, NameHashing>,
-    /// The same in their order.
+    /// The configured tenants with their plans, in the configuration's order.
     listed: Vec<(TenantId, Rc<Plan>)>,
 }
 
@@ -101,18 +101,18 @@ pub enum FailureMode {
     /// Let the request through unmetered.
     #[default]
     Allow,
-    /// Refuse it with 503.
+    /// Refuse the request with 503.
     Deny,
 }
 
-/// What to do with a request that shows no tenant.
+/// What to do with a request that carries no tenant id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Refuse it with 401.
+    /// Refuse the request with 401.
     Reject,
-    /// Let it through unmetered.
+    /// Let the request through unmetered.
     Pass,
-    /// Treat it as a request of this tenant.
+    /// Treat the request as one of this tenant.
     Tenant(TenantId),
 }
 
@@ -121,9 +121,9 @@ pub enum Missing {
 pub struct SubjectRules {
     /// The kind's name.
     pub name: Name,
-    /// Where to look, in this order.
+    /// Where to look for a subject's id, in this order.
     pub sources: Vec<Source>,
-    /// A request that shows none is refused, where a limit counts them.
+    /// Where a limit counts these subjects, a request without one is refused.
     pub is_required: bool,
 }
 
@@ -132,33 +132,33 @@ pub struct SubjectRules {
 pub struct Plan {
     /// The plan's name; empty for a tenant that has only its own limits.
     pub name: Name,
-    /// What it grants.
+    /// What the plan grants.
     pub limits: Limits,
-    /// Plans that are tried on its requests beside it. At most [`TRIALS`](trials::TRIALS), which try none themselves.
+    /// Plans that are tried on the same requests. At most [`TRIALS`](trials::TRIALS); none of them tries further plans.
     pub trials: Vec<Rc<Self>>,
 }
 
 /// A configured tenant.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// What it may use.
+    /// The plan that limits the tenant.
     pub plan: Rc<Plan>,
-    /// Whose limits count its requests, too.
+    /// The tenant above it, whose limits count this tenant's requests, too.
     pub parent: Option<Rc<Parent>>,
 }
 
-/// A tenant whose limits count other tenants' requests, too.
+/// A tenant above others: its limits count their requests, too.
 #[derive(Debug)]
 pub struct Parent {
-    /// Whose record it is.
+    /// The id of the tenant, under which its record is stored.
     pub id: TenantId,
-    /// What it may use.
+    /// The plan that limits this tenant.
     pub plan: Rc<Plan>,
-    /// The one above it. At most [`LEVELS`] stand above each other.
+    /// The tenant above this one, if any. A chain has at most [`LEVELS`] parents.
     pub parent: Option<Rc<Self>>,
 }
 
-/// Most parents of a tenant, its parents' parents included.
+/// The most parents that a tenant has, counting the parents of its parents.
 pub const LEVELS: usize = 4;
 
 /// What is wrong with a configuration, and where.
@@ -200,7 +200,7 @@ fn fault(path: String, reason: String) -> ConfigError {
     ConfigError(Box::new(Details { path, reason }))
 }
 
-/// Envoy's bytes as text, if they look like a JSON object.
+/// Envoy's bytes as text, if they start like a JSON object.
 fn text(bytes: &[u8]) -> Parsed<&str> {
     let reason = match bytes.trim_ascii_start().first() {
         None => "the configuration is empty: give it as JSON in a google.protobuf.StringValue",
@@ -232,7 +232,7 @@ impl Config {
         Self::check(read::read(text)?, text)
     }
 
-    /// `text`: from which plans and tenants are still to be read, one by one.
+    /// `text`: the whole configuration, from which plans and tenants are then read one by one.
     fn check(raw: RawConfig<'_>, text: &str) -> Parsed<Self> {
         let ladders = ladders::ladders(raw.tiers, raw.ladders, raw.credentials)?;
         let global = global::global(raw.global)?;
@@ -324,25 +324,25 @@ impl Config {
         })
     }
 
-    /// The configured tenant whose id this is.
+    /// The configured tenant with this id.
     #[must_use]
     pub fn tenant(&self, id: &[u8]) -> Option<(&TenantId, &Member)> {
         self.tenants.get_key_value(std::str::from_utf8(id).ok()?)
     }
 
-    /// The plan that the request of a tenant that is not configured names.
+    /// The plan that a request names for a tenant that is not configured.
     #[must_use]
     pub fn named_plan(&self, name: &[u8]) -> Option<&Rc<Plan>> {
         self.named_plans.get(std::str::from_utf8(name).ok()?)
     }
 
-    /// Configured tenants, in their order.
+    /// Configured tenants, in the configuration's order.
     #[must_use]
     pub fn listed(&self) -> &[(TenantId, Rc<Plan>)] {
         &self.listed
     }
 
-    /// How many of the first tenants have gauges, asked or not.
+    /// How many of the first configured tenants have gauges from the start, even before their first request.
     #[must_use]
     pub fn gauged(&self) -> usize {
         self.gauged
@@ -361,7 +361,7 @@ impl Config {
         Some(&member.plan)
     }
 
-    /// The model's name, if a tier of this configuration has it: only such names become labels of metrics.
+    /// The model's name, if some tier has this model: only such names become labels of metrics.
     #[must_use]
     pub fn model(&self, model: &str) -> Option<&Name> {
         let tiers = self.ladders.iter().flat_map(|ladder| &ladder.tiers);
@@ -370,7 +370,7 @@ impl Config {
     }
 }
 
-/// How many of the first tenants have gauges.
+/// How many of the first configured tenants have gauges from the start.
 fn gauged(raw: Option<raw::RawMetrics>) -> Parsed<usize> {
     let Some(tenants) = raw.and_then(|raw| raw.tenants) else {
         return Ok(GAUGED);
@@ -382,10 +382,10 @@ fn gauged(raw: Option<raw::RawMetrics>) -> Parsed<usize> {
     whole.map_or_else(|| wrong(&path.key("tenants"), "must be a whole number"), Ok)
 }
 
-/// Some ten thousand series of Prometheus' in each proxy.
+/// This many tenants make some ten thousand Prometheus series in each proxy.
 const GAUGED: usize = 1_000;
 
-/// Only of plans that may be downgraded: for others an SLA has no effect.
+/// Considers only plans that allow downgrades: for the others an SLA has no effect.
 fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duration> {
     let movable = plans.filter(|plan| !plan.limits.never_downgrade);
     movable

@@ -1,4 +1,4 @@
-//! A bucket as it is written: a rate of tokens or of requests, and how much it holds.
+//! A bucket as the configuration writes it: a rate of tokens or of requests, and how much the bucket holds.
 
 use super::checks::{any_mark, required, whole};
 use super::path::Path;

@@ -1,4 +1,4 @@
-//! The capacity of a tier that all tenants share, and their priorities there.
+//! The capacity of a tier, which all tenants share, and the priorities of tenants there.
 
 use super::bucket::quota;
 use super::path::Path;
@@ -8,11 +8,11 @@ use crate::base::units::Ppm;
 use crate::body::number::Number;
 use crate::limits::capacity::{Capacity, CapacitySource, Priority, Reserved};
 
-/// Enough to serve critical requests at once until requests in flight have made room: up to a fifth of the window.
+/// Lets critical requests pass at once until requests in flight have made room: up to a fifth of the window.
 const CRITICAL: Ppm = Ppm(200_000);
 const STANDARD: Ppm = Ppm(100_000);
 
-/// `path`: of the capacity.
+/// `path`: the path of the capacity.
 pub(super) fn capacity(raw: RawCapacity, path: &Path<'_>) -> Parsed<CapacitySource> {
     let part = |number: Option<Number>, default, key: &str| match number {
         None => Ok(default),

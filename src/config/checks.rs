@@ -1,4 +1,4 @@
-//! What single values have to be: whole numbers, fractions, names of headers.
+//! Checks of single values: whole numbers, fractions, names of headers.
 
 use std::num::NonZeroU64;
 
@@ -7,7 +7,7 @@ use super::{Parsed, wrong};
 use crate::base::units::Ppm;
 use crate::body::number::Number;
 
-/// A key that has to be there once plan and tenant are put together.
+/// A key that must be set in the plan or in the tenant's own settings.
 pub(super) fn required<T>(value: Option<T>, path: &Path<'_>) -> Parsed<T> {
     value.map_or_else(|| wrong(path, "is missing"), Ok)
 }
@@ -19,7 +19,7 @@ pub(super) fn whole(number: Number, path: &Path<'_>) -> Parsed<NonZeroU64> {
     }
 }
 
-/// As [`whole`], where there is one.
+/// As [`whole`], for an optional value.
 pub(super) fn any_whole(number: Option<Number>, path: &Path<'_>) -> Parsed<Option<u64>> {
     match number {
         Some(number) => whole(number, path).map(|whole| Some(whole.get())),
@@ -27,7 +27,7 @@ pub(super) fn any_whole(number: Option<Number>, path: &Path<'_>) -> Parsed<Optio
     }
 }
 
-/// As [`mark`], where there is one.
+/// As [`mark`], for an optional value.
 pub(super) fn any_mark(number: Option<Number>, path: &Path<'_>) -> Parsed<Option<Ppm>> {
     match number {
         Some(number) => mark(number, path).map(Some),
@@ -35,7 +35,7 @@ pub(super) fn any_mark(number: Option<Number>, path: &Path<'_>) -> Parsed<Option
     }
 }
 
-/// A fraction above 0 and up to 1.
+/// A fraction above 0, and at most 1.
 pub(super) fn mark(number: Number, path: &Path<'_>) -> Parsed<Ppm> {
     match number.millionths() {
         Some(ppm @ 1..=1_000_000) => Ok(Ppm(ppm)),

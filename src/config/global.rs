@@ -1,4 +1,4 @@
-//! One budget across proxies: the store that they share, and which budgets are kept there.
+//! One budget across proxies: the store that the proxies share, and which budgets are kept in it.
 
 use std::num::NonZeroU64;
 
@@ -16,46 +16,46 @@ use crate::limits::budget::Budget;
 use crate::limits::stacked::Rule;
 use crate::plan::OnExhausted;
 
-/// The store that proxies share, and how they speak to it.
+/// The store that proxies share, and how the proxies speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Global {
-    /// The proxy's cluster with the store's address, of Envoy's raw TCP pool.
+    /// The Envoy cluster that has the store's address; calls use Envoy's raw TCP pool.
     pub cluster: String,
-    /// The user that logs in, where the store wants one.
+    /// The user to log in as, where the store requires a login.
     pub login: Option<Login>,
-    /// The proxies that share it: those with the same word.
+    /// The proxies that share budgets are those with the same domain.
     pub domain: String,
-    /// Nanoseconds between two lines about a budget, at the least.
+    /// Shortest pause between two lines about one budget, in nanoseconds.
     pub least: u64,
-    /// And at the most.
+    /// Longest pause between two lines about one budget, in nanoseconds.
     pub most: u64,
-    /// After this many nanoseconds of silence others may have what a proxy did not use.
+    /// After a proxy has been silent for this many nanoseconds, others may have what it did not use.
     pub reclaim: Option<NonZeroU64>,
 }
 
 /// A user of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// Its name.
+    /// The user's name.
     pub user: String,
-    /// The variable of the VM's environment that has its password.
+    /// The environment variable of the VM that holds the user's password.
     pub password_env: String,
 }
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
 
-/// Longest pause: an idle proxy gives back what it holds after two of them, and after a loss of the store's data nothing is granted for
-/// two.
+/// Longest pause. An idle proxy gives back what it holds after two such pauses; after the store has lost its data, nothing is granted for
+/// two such pauses.
 const LONGEST: u64 = 10 * SECOND;
 
-/// Shortest pause: a proxy looks ten times a second.
+/// Shortest pause: a proxy checks its budgets ten times a second.
 const SHORTEST: u64 = 100 * MILLI;
 
-/// Shortest silence: an idle proxy is silent for two of the longest pauses, and one that is silent for half of this spends nothing.
+/// Shortest silence. An idle proxy is silent for two of the longest pauses, and a proxy that is silent for half of this spends nothing.
 const SHORTEST_RECLAIM: u64 = 60 * SECOND;
 
-/// The store's user where only a password is given.
+/// The store's user where the configuration gives only a password.
 const DEFAULT_USER: &str = "default";
 
 /// Longest name of a domain in bytes.
@@ -149,13 +149,13 @@ fn at_least(text: &str, least: u64, path: &Path<'_>, is_not: &str) -> Parsed<Non
     }
 }
 
-/// How the plan's budgets are shared, unless they say otherwise.
+/// How a plan's budgets are shared, unless a budget has a scope of its own.
 pub(super) struct Scopes {
-    /// What a shared budget is shared by; `None` where there is no store.
+    /// How budgets of global scope are shared; `None` if no store is configured.
     share: Option<Share>,
-    /// What the plan says.
+    /// The plan's own scope, if it has one.
     plan: Option<RawScope>,
-    /// The plan overdraws.
+    /// The plan allows an overdraft.
     overdraws: bool,
 }
 
@@ -202,7 +202,7 @@ impl Scopes {
         })
     }
 
-    /// How a budget is shared. `own`: the limit's own scope; `path`: the limit's; `key`: where it has its budget.
+    /// How a budget is shared. `own`: the limit's own scope; `path`: the limit's path; `key`: the limit's key that holds the budget.
     pub(super) fn share(
         &self,
         budget: &Budget,
@@ -249,7 +249,7 @@ impl Scopes {
         Ok(self.share)
     }
 
-    /// A bucket with how it is shared. `own`: the limit's own scope; `path`: the limit's.
+    /// A bucket, with how it is shared. `own`: the limit's own scope; `path`: the limit's path.
     pub(super) fn share_bucket(
         &self,
         rule: Rule,

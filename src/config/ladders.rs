@@ -1,4 +1,4 @@
-//! Ladders, their tiers and prices: names that are unique and marks that fall.
+//! Ladders with their tiers and prices. Checks that names are unique, and that marks fall from tier to tier.
 
 use super::capacity::capacity;
 use super::checks::{any_mark, any_whole};
@@ -56,7 +56,7 @@ pub(super) fn ladders(
     }
 }
 
-/// `models`: where those of the ladders before stand.
+/// `models`: the models of the ladders before this one, each with its path.
 fn check(
     raw: RawLadder,
     path: &Path<'_>,
@@ -81,7 +81,7 @@ fn check(
     })
 }
 
-/// `ask_usage`, `credentials`: the values for tiers without their own.
+/// `ask_usage`, `credentials`: the defaults for tiers that do not set them.
 fn check_tiers(
     raw: Vec<RawTier>,
     ask_usage: Option<bool>,
@@ -174,7 +174,7 @@ fn supported(needs: &[RawNeed]) -> Needs {
     })
 }
 
-/// The dearest price of all tiers in each part.
+/// The highest price of all tiers, for each part of a price.
 pub(super) fn dearest(ladders: &[Ladder]) -> Option<Price> {
     ladders
         .iter()

@@ -1,4 +1,4 @@
-//! What plans and tenants may use: budgets, token buckets and what happens when they run low.
+//! What plans and tenants may use: budgets, token buckets, and what happens when they run low.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl RawLimits {
                 .as_ref()
                 .map(|raw| sticky(raw, &path.key("sticky")))
                 .transpose()?,
-            // A plan may leave the budget to its tenants. Without a budget there is nothing to pace.
+            // A plan may leave the budget to its tenants. Without a budget, `pace` has no effect.
             pace: self
                 .pace
                 .as_ref()
@@ -171,7 +171,7 @@ pub(super) fn budget(raw: &RawBudget, path: &Path<'_>, given: &Given<'_>) -> Par
     })
 }
 
-/// Whatever counts money needs to know what everything costs.
+/// A limit in money needs the price of every model.
 fn needs_prices(ladders: &[Ladder], path: &Path<'_>) -> Parsed<()> {
     let mut tiers = ladders.iter().flat_map(|ladder| &ladder.tiers);
     match tiers.find(|tier| tier.price.is_none()) {
@@ -215,7 +215,7 @@ fn extra_of(raw: &RawExtra, unit: Unit, path: &Path<'_>) -> Parsed<Extra> {
     }
 }
 
-/// A thousand times as much as other tokens is more than any price list has.
+/// No price list has a token that costs a thousand times as much as others.
 const MOST_WEIGHT: u64 = 1_000_000_000;
 
 fn weights(raw: &RawWeights, path: &Path<'_>) -> Parsed<Weights> {
@@ -262,11 +262,11 @@ fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
     }
 }
 
-/// Default of `cap`: even a budget that would be spent at once serves its first tenth as requested.
+/// Default of `cap`: the first tenth of a budget is served as requested, even where the budget would be spent at once.
 const DEFAULT_CAP: Ppm = Ppm(900_000);
 
-/// Default of `half_life`: a window has this many, so that it is half an hour for a day. A longer one notices a rush later; a shorter
-/// one lets single requests count more. In `make simulate` this is the longest that refuses nothing.
+/// Default of `half_life`: this fraction of the window, which is half an hour for a day. A longer half-life notices a rush later; a shorter
+/// one lets single requests count more. In `make simulate` this is the longest half-life that refuses nothing.
 const HALF_LIVES: u64 = 48;
 
 const SECOND: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
@@ -279,7 +279,7 @@ fn pace(raw: &RawPace, path: &Path<'_>, budget: &Budget) -> Parsed<Pace> {
         return wrong(path, "needs a budget whose window ends");
     }
     let half_life = match &raw.half_life {
-        // Months differ in length: taken is the one of a hundred days after the epoch, April, which has 30 days.
+        // Months differ in length. This takes April (it contains the hundredth day after the epoch), which has 30 days.
         None => {
             let spring = Timestamp::from_secs(100 * 86_400);
             let window = nanos(budget.period.at(spring).length());

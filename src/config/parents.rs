@@ -1,4 +1,4 @@
-//! Tenants that stand above others.
+//! Tenants above other tenants.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,14 +11,14 @@ use crate::body::number::Number;
 use crate::limits::lend::{CHILDREN, ChildKey, Guarantee};
 use crate::tenant::TenantId;
 
-/// A tenant that has one above it.
+/// A tenant that names a parent.
 pub(super) struct RawChild {
     pub(super) id: TenantId,
     pub(super) parent: String,
     pub(super) guaranteed: Option<Number>,
 }
 
-/// Gives each of the `children` the parent that it names, and that one's plan the share that is guaranteed.
+/// Gives each of the `children` its parent, and records the child's guaranteed share in the parent's plan.
 pub(super) fn link(
     members: &mut Members,
     listed: &mut Listed,
@@ -49,7 +49,7 @@ pub(super) fn link(
     Ok(())
 }
 
-/// Writes into the parent's plan which share of its budgets is guaranteed to a child.
+/// Records in the parent's plan which share of the parent's budgets is guaranteed to the child.
 fn guarantee(members: &mut Members, child: &RawChild, path: &Path<'_>) -> Parsed<()> {
     let name = child.parent.as_str();
     let (Some(share), Some(member)) = (child.guaranteed, members.get_mut(name)) else {
@@ -90,7 +90,7 @@ fn guarantee(members: &mut Members, child: &RawChild, path: &Path<'_>) -> Parsed
     Ok(())
 }
 
-/// The parent of this name, with those above it, at most this many.
+/// The parent of this name, with its own parents: at most `levels` tenants in all.
 fn above<'a>(
     name: &'a str,
     members: &Members,

@@ -1,13 +1,13 @@
 //! The path of a value in the configuration, as an operator writes it: `plans.gold.budget`, `tiers[1].price`.
 
-/// The path of a value, as links to its parents: it costs nothing until it is printed.
+/// The path of a value, as a chain of links to the values around it. Building a path is free; only printing one costs time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Path<'a> {
     /// The configuration as a whole.
     Top,
-    /// The value of a key of the object there.
+    /// The value of this key, in the object at the first path.
     Key(&'a Self, &'a str),
-    /// A value of the list there, counted from 0.
+    /// The element at this index of the list at the first path, counted from 0.
     Index(&'a Self, usize),
 }
 

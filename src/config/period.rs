@@ -1,4 +1,4 @@
-//! When a budget starts anew: its window, and the clocks and the calendar that it follows.
+//! When a budget starts anew: its window, and the clock and the calendar that the window follows.
 
 use super::checks::required;
 use super::path::Path;
@@ -7,7 +7,7 @@ use super::{Parsed, wrong};
 use crate::calendar::window::{Calendar, Period, Weekday, duration};
 use crate::calendar::zone::Zone;
 
-/// `path`: of the budget.
+/// `path`: the path of the budget.
 pub(super) fn period(raw: &RawBudget, path: &Path<'_>) -> Parsed<Period> {
     let text = match required(raw.window.as_ref(), &path.key("window"))? {
         RawWindow::Text(text) => text.as_str(),
@@ -38,7 +38,7 @@ pub(super) fn period(raw: &RawBudget, path: &Path<'_>) -> Parsed<Period> {
     )
 }
 
-/// A window that ends when no request has come for a while.
+/// A window that ends after a time without requests.
 fn idle(raw: &RawBudget, text: &str, path: &Path<'_>) -> Parsed<Period> {
     let needless = [
         ("timezone", raw.timezone.is_some()),

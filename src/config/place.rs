@@ -1,30 +1,30 @@
-//! The path of the value at which serde_json stopped reading: it reports line and column alone.
+//! The path of the value at which serde_json stopped reading. serde_json itself reports only line and column.
 //!
-//! A library that follows the path while serde reads (`serde_path_to_error`) puts code of its own around each type's: 45 KB of the
-//! module, for what only a fault needs. Here the text is looked at again, up to the fault.
+//! A library that follows the path while serde reads (`serde_path_to_error`) wraps each type in further code: 45 KB of the
+//! module, for what only a fault needs. Here the text is scanned again after a fault, up to the place of the fault.
 
 use super::path::Path;
 
-/// Deeper than any value of a configuration lies.
+/// Deeper than any valid configuration nests.
 const DEPTH: usize = 16;
 
-/// What a fault is about.
+/// The value to which a fault refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum About {
-    /// The value that was being read, or had just been.
+    /// The value that was being read, or was read last.
     Value,
-    /// The object or list in which a comma, a key or an end was missing.
+    /// The object or list that lacks a comma, a key or its end.
     Around,
-    /// The object that had just been read, or was being read.
+    /// The object that was read last, or was being read.
     Object,
 }
 
-/// What was open where reading stopped.
+/// An object or list that was open where reading stopped.
 #[derive(Clone, Copy, Debug)]
 enum Open<'a> {
-    /// An object, and the key whose value comes next or came last, with its quotes.
+    /// An object, with the key whose value comes next or came last. The key includes its quotes.
     Object(Option<&'a str>),
-    /// A list, and the index of the value that comes next or came last.
+    /// A list, with the index of the value that comes next or came last.
     List(usize),
 }
 
@@ -32,16 +32,16 @@ enum Open<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Place<'a> {
     open: Vec<Open<'a>>,
-    /// So many more are open in the last of them, which no configuration has.
+    /// How many levels are open below the deepest that `open` records; no valid configuration nests so deeply.
     deeper: usize,
-    /// What was closed by the last byte.
+    /// The object or list that the last byte closed.
     closed: Option<Open<'a>>,
-    /// The last text that was no key, with its quotes.
+    /// The last string that was no key, with its quotes.
     text: Option<&'a str>,
 }
 
 impl<'a> Place<'a> {
-    /// After the first `read` bytes of a JSON text.
+    /// The place after the first `read` bytes of a JSON text.
     pub(super) fn of(text: &'a str, read: usize) -> Self {
         let mut place = Self::default();
         let bytes = text.as_bytes();
@@ -99,7 +99,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The path of what a fault there is about.
+    /// The path of the value to which a fault at this place refers.
     pub(super) fn path(&self, top: &Path<'_>, about: About) -> String {
         let mut path = top.text();
         let mut steps = self.open.clone();
@@ -124,13 +124,13 @@ impl<'a> Place<'a> {
         path
     }
 
-    /// The last text that was read, if it was no key.
+    /// The last string that was read, if it was no key.
     pub(super) fn text(&self) -> String {
         self.text.and_then(unquoted).unwrap_or_default()
     }
 }
 
-/// Makes it the path of a key of the object there.
+/// Appends a key to the path of the object that holds it.
 pub(super) fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');
@@ -142,7 +142,7 @@ fn unquoted(string: &str) -> Option<String> {
     serde_json::from_str(string).ok()
 }
 
-/// Where a string ends that has begun: behind its closing quote. Beyond the text, if it has none.
+/// Where the string ends whose opening quote is before `start`: behind its closing quote, or beyond the text if it has none.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(byte) = bytes.get(at) {

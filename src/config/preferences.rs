@@ -1,4 +1,4 @@
-//! Which tiers a tenant prefers: names that some ladder has, and marks that still fall along every ladder.
+//! Which tiers a tenant prefers. Checks that some ladder has each name, and that marks still fall along every ladder.
 
 use super::checks::mark;
 use super::path::Path;
@@ -8,7 +8,7 @@ use crate::base::units::Ppm;
 use crate::plan::Preferences;
 use crate::tier::Ladder;
 
-/// `path`: of the plan or the tenant.
+/// `path`: the path of the plan or the tenant.
 pub(super) fn preferences(
     raw: &RawLimits,
     path: &Path<'_>,
@@ -113,7 +113,7 @@ fn check_marks(
             continue;
         };
         if let Some((better, mark)) = above.filter(|&(_, mark)| below >= mark) {
-            // One of the two is the tenant's own, since the ladder's own marks fall.
+            // The ladder's own marks fall, so at least one of the two is the tenant's own.
             let (blamed, bound) = match own(name) {
                 Some(_) => (
                     name,

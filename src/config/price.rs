@@ -11,10 +11,10 @@ use crate::body::number::Number;
 use crate::tier::{Price, Rates, Step};
 use crate::usage::ServiceTier;
 
-/// More of them are no price list any more.
+/// A price list has no more steps than this.
 const MOST_STEPS: usize = 16;
 
-/// As many service tiers.
+/// A price list has no more service tiers than this.
 const MOST_TIERS: usize = 16;
 
 pub(super) fn price(raw: RawPrice, path: &Path<'_>) -> Parsed<Price> {
@@ -62,7 +62,7 @@ pub(super) fn price(raw: RawPrice, path: &Path<'_>) -> Parsed<Price> {
     })
 }
 
-/// `before`: where the previous step begins, and its rates. Longer prompts are never cheaper, so the price of the longest possible
+/// `before`: where the previous step begins, with its rates. Longer prompts are never cheaper, so the price of the longest possible
 /// prompt is a safe reservation.
 fn check_step(
     raw: &RawStep,
@@ -104,7 +104,7 @@ fn check_step(
     })
 }
 
-/// Rates as they are written.
+/// The rates of a price as the configuration writes them.
 struct Written {
     input: Option<Number>,
     cached_input: Option<Number>,

@@ -1,4 +1,4 @@
-//! Reads the text of a configuration into the types of [`super::raw`] by serde. An error has the path, the line and the column.
+//! Reads the text of a configuration into the types of [`super::raw`] with serde. An error carries the path, the line and the column.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
@@ -12,7 +12,7 @@ use super::place::{About, Place, push_key};
 use super::{ConfigError, Parsed, fault};
 use crate::body::number::{Number, NumberError};
 
-/// The text of an object whose entries are read one by one, since they may be many; or nothing.
+/// The text of an object that may have many entries, so that they are read one by one; or nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Deferred<'a>(Option<&'a RawValue>);
 
@@ -37,7 +37,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Parsed<T> {
 }
 
 impl<'a> Deferred<'a> {
-    /// Calls `each` with every entry and its name. `text`: the whole configuration; `path`: the path of the object.
+    /// Calls `each` with the name and value of every entry. `text`: the whole configuration; `path`: the path of the object.
     pub(super) fn entries<T: Deserialize<'a>>(
         self,
         text: &'a str,
@@ -70,7 +70,7 @@ impl<'a> Deferred<'a> {
 struct Location<'a> {
     path: &'a Path<'a>,
     text: &'a str,
-    /// The part, up to the end of its value.
+    /// The text of this part, up to the end of its value.
     start: &'a str,
 }
 
@@ -85,7 +85,7 @@ impl Location<'_> {
         let mut path = place.path(self.path, about);
         let (line, column) = self.absolute(error);
         let reason = match reason {
-            // serde's words are Rust's.
+            // serde's message uses Rust's terms.
             "invalid type: unit variant, expected newtype variant" => {
                 let word = place.text();
                 push_key(&mut path, &word);
@@ -96,7 +96,7 @@ impl Location<'_> {
         fault(path, format!("{reason} at line {line} column {column}"))
     }
 
-    /// How many bytes were read before the fault, and what it is about. A column may be that of the byte that was not expected.
+    /// How many bytes were read before the fault, and the value to which the fault refers. The reported column may be that of the unexpected byte.
     fn read(&self, error: &serde_json::Error, reason: &str) -> (usize, About) {
         let lines = self.start.split_inclusive('\n');
         let before = lines.take(error.line().saturating_sub(1));
@@ -105,7 +105,7 @@ impl Location<'_> {
         let is_before_comma = self.start.as_bytes().get(read) == Some(&b',');
         let is = |start: &&str| reason.starts_with(start);
         match reason {
-            // An enum's object has one key alone.
+            // An object that stands for an enum has exactly one key.
             "expected value" if is_before_comma => (read, About::Around),
             "expected value" => (read.saturating_sub(1), About::Value),
             _ if reason.starts_with("missing field") || reason.ends_with(TWICE) => {
@@ -133,7 +133,7 @@ impl Location<'_> {
     }
 }
 
-/// How serde_json's reasons begin that are about an object or a list, and not about a value in it.
+/// How serde_json's messages begin if they refer to an object or a list, rather than to a value in it.
 const AROUND: [&str; 5] = [
     "trailing characters",
     "expected `,`",
@@ -143,10 +143,10 @@ const AROUND: [&str; 5] = [
 ];
 const AT_THE_END: [&str; 2] = ["EOF while parsing an object", "EOF while parsing a list"];
 
-/// How the reason ends where a name occurs twice.
+/// How the message ends if a name occurs twice.
 const TWICE: &str = "` stands twice";
 
-/// Reads an object's entries, up to the first that is refused.
+/// Reads an object's entries, up to the first one that is refused.
 struct Entries<F, T> {
     each: F,
     value: PhantomData<T>,
@@ -200,7 +200,7 @@ where
     deserializer.deserialize_map(Unique(PhantomData))
 }
 
-/// Implements `Deserialize` for types that derive it as a function of their own: from objects only, where serde also accepts lists.
+/// Implements `Deserialize` for types that derive it as an inherent function. They accept objects only; serde would also accept lists.
 macro_rules! objects {
     ($($type:ident),* $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $type {
@@ -226,8 +226,8 @@ macro_rules! objects {
 }
 pub(super) use objects;
 
-/// From the digits as they are written, so that none is rounded. A protobuf Struct (Istio's WasmPlugin) knows only doubles, so that
-/// `1e6` and `1000000.0` stand for integers, too.
+/// Reads the digits as they are written, so that no number is rounded. A protobuf Struct (Istio's WasmPlugin) has only doubles, so
+/// `1e6` and `1000000.0` are accepted as integers, too.
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&RawValue>::deserialize(deserializer)?.get();

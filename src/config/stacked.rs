@@ -1,4 +1,4 @@
-//! Limits that stack, as they are written: a list with names, beside `budget`, `bucket` and `concurrency`.
+//! Limits that stack, as the configuration writes them: a list of named limits, beside `budget`, `bucket` and `concurrency`.
 
 use super::bucket::rule;
 use super::checks::whole;
@@ -17,7 +17,7 @@ use crate::limits::budget::Budget;
 use crate::limits::stacked::{BUCKET, BUDGET, CONCURRENCY, LIMITS, Limit, MAX_REQUEST, Rule};
 use crate::plan::OnExhausted;
 
-/// Names that other keys of a plan have taken.
+/// Names that belong to other keys of a plan.
 const TAKEN: [&str; 4] = [BUDGET, BUCKET, CONCURRENCY, MAX_REQUEST];
 
 /// All limits of a plan.
@@ -25,7 +25,7 @@ pub(super) struct Stack {
     pub(super) budget: Option<Budget>,
     pub(super) bucket: Option<Quota>,
     pub(super) others: Vec<Limit>,
-    /// Those that count subjects, each with the place of its kind.
+    /// The limits that count subjects, each with the index of its kind.
     pub(super) of_subjects: Vec<(usize, Limit)>,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn stack(
     checked(stack, list)
 }
 
-/// `None` for one that is off.
+/// `None` for a limit that is switched off.
 fn read(
     raw: &RawLimit,
     path: &Path<'_>,
@@ -121,7 +121,7 @@ fn read(
             let at = &path.key(BUDGET);
             let budget = budget(of_budget, at, given)?;
             let share = match &raw.per {
-                // Who sends it may make subjects up: each proxy counts its own.
+                // Clients can invent subjects, so each proxy counts its own.
                 Some(_) => of_subjects(raw.scope, path)?,
                 None => scopes.share(&budget, raw.scope, path, at)?,
             };
@@ -155,7 +155,7 @@ fn read(
     }))
 }
 
-/// Nothing of subjects is shared by proxies.
+/// No limit of subjects is shared by proxies.
 fn of_subjects(scope: Option<RawScope>, path: &Path<'_>) -> Parsed<Option<Share>> {
     match scope {
         Some(RawScope::Global) => wrong(
@@ -188,7 +188,7 @@ fn checked(stack: Stack, path: &Path<'_>) -> Parsed<Stack> {
     }
     for (index, limit) in others.iter().enumerate() {
         let mut before = others.iter().take(index);
-        // Spend is found by a hash of the name.
+        // A limit's spend is found by a hash of the limit's name.
         if let Some(other) = before.find(|other| other.key == limit.key) {
             let (name, other) = (limit.name.as_str(), other.name.as_str());
             return wrong(path, format!("`{name}` and `{other}` cannot be told apart"));

@@ -1,4 +1,4 @@
-//! Whom limits count beside the tenant: how they are found, and which limits are theirs.
+//! Whom limits count beside the tenant: how subjects are found in a request, and which limits belong to them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{Parsed, SubjectRules, wrong};
 use crate::limits::stacked::Limit;
 use crate::plan::{Limits, SubjectLimits};
 
-/// Most kinds of subjects. Each that a plan counts is one more record for a request.
+/// The most kinds of subjects. Each kind that a plan counts adds one record to a request.
 const KINDS: usize = 8;
 
 pub(super) fn subjects(raw: BTreeMap<String, RawSubject>) -> Parsed<Vec<SubjectRules>> {
@@ -33,14 +33,14 @@ pub(super) fn subjects(raw: BTreeMap<String, RawSubject>) -> Parsed<Vec<SubjectR
 
 pub(super) const NOT_A_NAME: &str = "is not made of 1 to 64 letters, digits, `.`, `_`, `:` and `-`";
 
-/// Whether it can be the name of a limit, or of a kind of subjects: it stands in headers, metrics and keys.
+/// Whether this can name a limit or a kind of subjects. Such names appear in headers, metrics and keys.
 pub(super) fn is_name(name: &str) -> bool {
     const LONGEST: usize = 64;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     (1..=LONGEST).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
-/// The place of the kind of this name.
+/// The index of the kind with this name.
 pub(super) fn index(rules: &[SubjectRules], name: &str, path: &Path<'_>) -> Parsed<usize> {
     match rules.iter().position(|rules| rules.name == *name) {
         Some(index) => Ok(index),
@@ -48,7 +48,7 @@ pub(super) fn index(rules: &[SubjectRules], name: &str, path: &Path<'_>) -> Pars
     }
 }
 
-/// The limits of each kind. `plan`: where the plan configures them further.
+/// The limits of each kind. `plan`: has the settings that apply to these limits, too.
 pub(super) fn by_kind(
     rules: &[SubjectRules],
     limits: Vec<(usize, Limit)>,

@@ -1,4 +1,4 @@
-//! Plans by name, the tenants on them, and where a request names its tenant.
+//! Plans by name, the tenants on those plans, and where a request names its tenant.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -38,7 +38,7 @@ impl Plans {
         Ok(plans)
     }
 
-    /// Gives each plan those that it tries.
+    /// Links each plan to the plans that it tries.
     fn link_trials(&mut self) -> Parsed<()> {
         let path = &Path::Top.key("plans");
         let mut tried = Vec::new();
@@ -49,7 +49,7 @@ impl Plans {
             }
         }
         for (name, trials) in tried {
-            // Nobody else has it yet.
+            // The plan's `Rc` is not shared yet, so `get_mut` succeeds.
             let entry = self.0.get_mut(&*name).and_then(Rc::get_mut);
             if let Some(plan) = entry.and_then(|(_, plan)| Rc::get_mut(plan)) {
                 plan.trials = trials;
@@ -75,7 +75,7 @@ impl Plans {
         Ok(Some(Rc::clone(plan)))
     }
 
-    /// The plans by name, for tenants that name theirs.
+    /// The plans by name, for requests that name the plan of their tenant.
     pub(super) fn into_named(self) -> HashMap<Name, Rc<Plan>, NameHashing> {
         let plans = self.0.into_iter();
         plans
@@ -83,7 +83,7 @@ impl Plans {
             .collect()
     }
 
-    /// A tenant's plan, its own settings applied. Tenants without any share their plan's.
+    /// A tenant's plan with the tenant's own settings applied. Tenants without own settings share one plan.
     fn of(
         &self,
         name: Option<String>,
@@ -114,7 +114,7 @@ impl Plans {
 /// Configured tenants, by id.
 pub(super) type Members = HashMap<TenantId, Member, NameHashing>;
 
-/// The same in their order.
+/// The configured tenants with their plans, in the configuration's order.
 pub(super) type Listed = Vec<(TenantId, Rc<Plan>)>;
 
 pub(super) fn tenants(
@@ -176,7 +176,7 @@ fn tenant_id(id: &str, path: &Path<'_>) -> Parsed<TenantId> {
     )
 }
 
-/// Refuses two tenants with one account.
+/// Refuses a configuration in which two tenants have the same account.
 fn one_each(renamed: &[TenantId], all: &Members) -> Parsed<()> {
     let mut taken = HashMap::<&str, &str>::new();
     for tenant in renamed {
@@ -203,7 +203,7 @@ fn twice(path: &Path<'_>, name: &str) -> Parsed<()> {
     wrong(path, format!("`{name}` stands twice"))
 }
 
-/// `is_known`: whether requests of this tenant would be served.
+/// `is_known`: whether bursar would serve requests of this tenant.
 pub(super) fn missing(raw: raw::RawMissing, is_known: impl Fn(&str) -> bool) -> Parsed<Missing> {
     match raw {
         raw::RawMissing::Reject => Ok(Missing::Reject),
@@ -220,7 +220,7 @@ pub(super) fn missing(raw: raw::RawMissing, is_known: impl Fn(&str) -> bool) -> 
     }
 }
 
-/// Where a request shows its tenant.
+/// Where a request names its tenant.
 pub(super) fn tenant_sources(raw: Option<Vec<raw::RawSource>>) -> Parsed<Vec<Source>> {
     match raw {
         Some(raw) => sources(raw, &Path::Top.key("tenant").key("from")),

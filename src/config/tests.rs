@@ -19,7 +19,7 @@ use crate::usage::ServiceTier;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// A small good configuration with `change` made to it.
+/// A small valid configuration to which `change` was applied.
 pub(super) fn with(change: impl Fn(&mut serde_json::Value)) -> String {
     let mut config = serde_json::json!({
         "tiers": [
@@ -76,7 +76,7 @@ fn defaults_are_the_safe_ones() {
     assert_eq!(config.sources, [Source::Header("x-tenant-id".to_owned())]);
 }
 
-// A bad configuration is refused with its path and the cure, and the old one stays.
+// A bad configuration is refused; the message carries the path and the cure, and the old configuration stays.
 #[test]
 fn what_is_not_json_text_is_told_its_cure() {
     rejects(
@@ -293,7 +293,7 @@ fn the_tightest_sla_is_that_of_a_tenant_who_can_be_downgraded() {
     };
     let sla = |millis: u64| serde_json::json!({"p95_ms": millis});
     assert_eq!(tightest(&|_| {}), None);
-    // Nobody is on this plan.
+    // No tenant is on this plan.
     let unused = |config: &mut serde_json::Value| {
         config["plans"]["other"] = serde_json::json!({"sla": sla(1)});
     };

@@ -1,4 +1,4 @@
-//! Plans that are tried on live requests, beside the one that decides.
+//! Plans that are tried on live requests, beside the plan that decides.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::{Parsed, Plan, wrong};
 use crate::limits::stacked::Rule;
 use crate::plan::Limits;
 
-/// Most plans that are tried at once: each costs a request two steps on a record of its own.
+/// The most plans that are tried at once: each costs a request two steps on a separate record.
 pub(super) const TRIALS: usize = 4;
 
 /// The plans that a plan or a tenant names.
@@ -40,7 +40,7 @@ pub(super) fn trials(raw: &RawLimits, path: &Path<'_>, plans: &Plans) -> Parsed<
     Ok(trials)
 }
 
-/// What of a plan's limits is tried: those of the tenant itself, counted by this proxy alone.
+/// The limits of a plan that are tried: those of the tenant itself, counted by this proxy alone.
 fn alone(limits: &Limits) -> Limits {
     let mut limits = Limits {
         subjects: Vec::new(),

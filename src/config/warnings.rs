@@ -1,4 +1,4 @@
-//! Warnings: settings of a valid configuration that probably do not do what was meant.
+//! Warnings: settings of a valid configuration that probably do not have the intended effect.
 
 use super::{Config, Member};
 use crate::limits::lend::ChildKey;
@@ -7,7 +7,7 @@ use crate::tenant::TenantId;
 use crate::tier::Ladder;
 
 impl Config {
-    /// Settings that probably have another effect than was meant, each as `path: what`.
+    /// Settings that probably do not have the intended effect, each as `path: what`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -46,7 +46,7 @@ impl Config {
     }
 }
 
-/// What to say of a share of budgets that is guaranteed to a tenant whose parent has none.
+/// The warning about a guaranteed share of a parent's budgets, where the parent has no budget.
 fn of_nothing(id: &TenantId, member: &Member) -> Option<String> {
     let parent = member.parent.as_ref()?;
     let limits = &parent.plan.limits;
@@ -65,7 +65,7 @@ fn has_mark(ladder: &Ladder) -> bool {
     ladder.tiers.iter().any(|tier| tier.below.is_some())
 }
 
-/// Keys of a plan that are set and change nothing, and why.
+/// Keys of a plan that are set but have no effect, each with the reason.
 fn without_effect(
     limits: &Limits,
     has_marks: bool,
@@ -163,7 +163,7 @@ mod tests {
         );
     }
 
-    // What is guaranteed is a share of each of the parent's budgets: a bucket or `concurrency` is none.
+    // A guarantee is a share of each of the parent's budgets; a bucket or `concurrency` is not a budget.
     #[test]
     fn a_share_of_a_parent_without_budgets_is_told() {
         let children = r#""b": {"parent": "top", "guaranteed": 0.2}, "a": {"parent": "top", "guaranteed": 0.3, "plan": "p"},

@@ -8,7 +8,7 @@ fn rejects(text: impl AsRef<[u8]>, error: &str) {
     assert_eq!(told.to_string(), error);
 }
 
-/// Inside the object of a plan called `a`.
+/// Expects `error` for these keys inside the object of a plan named `a`.
 #[track_caller]
 fn rejects_in_plan(keys: &str, error: &str) {
     rejects(format!("{{\"plans\":{{\"a\":{{{keys}}}}}}}"), error);
@@ -212,7 +212,7 @@ fn each_key_stands_once_and_is_known() {
         "\"budget\": {}, \"budget\": {}",
         "plans.a.budget: duplicate field `budget` at line 1 column 37",
     );
-    // Once in the plan, and once in the tenant.
+    // The key `shadow` occurs twice, first in the plan, then in the tenant.
     let own = r#"{"plans": {"a": {"shadow": true}}, "tenants": {"t": {"shadow": false, "plan": "a", "shadow": false}}}"#;
     rejects(
         own,

@@ -1,4 +1,4 @@
-//! What tenants share of a tier.
+//! The capacity of a tier, which tenants share.
 
 use super::*;
 use crate::limits::capacity::{Capacity, CapacitySource, Priority, Reserved};

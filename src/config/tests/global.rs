@@ -12,7 +12,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// With a store, and these keys of the plan.
+/// A configuration with a store, and with these keys in the plan.
 fn shared(global: &Value, plan: &Value) -> String {
     with(|config| {
         config["global"] = json!({"redis": {"cluster": "store"}});
@@ -87,7 +87,7 @@ fn a_budget_that_proxies_share_is_not_guaranteed_to_children() {
     );
 }
 
-// It ends with the last request that a proxy has seen, and each sees others.
+// An idle window ends a while after the last request that a proxy has seen, and each proxy sees other requests.
 #[test]
 fn an_idle_window_is_each_proxys_own() {
     let idle = json!({"initial_budget": 5, "window": {"idle": "2h"}});
@@ -115,7 +115,7 @@ fn the_store_is_read_with_all_that_belongs_to_it() {
     assert_eq!(global.login, Some(login));
     assert_eq!((global.least, global.most), (SECOND / 5, 5 * SECOND));
     assert_eq!(global.reclaim, NonZeroU64::new(1_800 * SECOND));
-    // The pauses are at most as long as the longest.
+    // Each pause is at most as long as the longest one.
     let text = shared(&json!({"refresh": {"most": "500ms"}}), &json!({}));
     let global = Config::parse(text.as_bytes()).unwrap().global.unwrap();
     assert_eq!((global.least, global.most), (SECOND / 2, SECOND / 2));
@@ -188,7 +188,7 @@ fn what_cannot_be_shared_is_refused_with_its_reason() {
     ] {
         rejects_plan(&plan, &error);
     }
-    // Not of other scopes.
+    // Budgets of other scopes are accepted, and not shared.
     let rollover = json!({"scope": "proxy", "budget": {"initial_budget": 5, "window": "day", "rollover": 0.5}});
     assert_eq!(share(&rollover), None);
 }
@@ -241,7 +241,7 @@ fn buckets_are_shared_as_budgets_are() {
             json!({"scope": "proxy", "limits": of("global")}),
             vec![false, true],
         ),
-        // Of requests, as the plan's own; slots are each proxy's.
+        // A bucket of requests is shared, as the plan's own; `concurrency` is counted by each proxy alone.
         (
             json!({"bucket": bucket, "concurrency": 5}),
             vec![true, false],

@@ -5,7 +5,7 @@ use crate::limits::pace::Pace;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// The limits of acme, whose plan has these keys.
+/// The limits of the tenant acme, whose plan has these keys.
 fn limits(keys: &str) -> Limits {
     let keys: serde_json::Value = serde_json::from_str(keys).unwrap();
     acme(&with(|config| {

@@ -1,4 +1,4 @@
-//! What plans grant, and tenants in their place.
+//! What plans grant, and what tenants set in place of it.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -368,7 +368,7 @@ fn plans_can_be_tried_beside_the_one_that_decides() {
     assert!(!plan.limits.shadow);
     let names: Vec<&str> = plan.trials.iter().map(|plan| &*plan.name).collect();
     assert_eq!(names, ["strict", "gold"]);
-    // What is tried decides, and tries nothing itself.
+    // The plan that is tried makes decisions, but tries no further plan.
     assert!(
         plan.trials
             .iter()

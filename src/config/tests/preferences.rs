@@ -1,4 +1,4 @@
-//! Which tiers a tenant may be sent to.
+//! Which tiers a tenant's requests may be sent to.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -8,7 +8,7 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Two ladders that share two names, and gold with these keys.
+/// A configuration with two ladders that share two names, and a plan gold with these keys.
 fn gold(keys: &str) -> String {
     with(|config| {
         config["ladders"] = json(
@@ -96,7 +96,7 @@ fn a_tenants_own_marks_are_put_among_its_plans_and_its_tiers_in_their_place() {
         ],
     };
     assert_eq!(preferences, expected);
-    // What takes the place of the last tier's mark may stand above all others, as ever.
+    // A mark in place of the last tier's may exceed all others, as `low_water_mark` always could.
     let high = acme(&gold(
         r#"{"below": {"standard": 0.3}, "low_water_mark": 0.9}"#,
     ));

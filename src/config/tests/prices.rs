@@ -80,14 +80,14 @@ fn a_price_has_steps_and_service_tiers() {
             service_tiers: vec![tier("flex", 500_000), tier("priority", 2_000_000)],
         }
     );
-    // What the price does not say of the cache has the same default in a step.
+    // Rates of the cache that the price does not state have the same defaults in a step.
     let small = [4_000_000, 4_000_000, 2_000_000, 2_000_000, 2_000_000];
     assert_eq!(prices[1].steps, [step(1_000, small)]);
     let middle = [4_000_000, 4_000_000, 3_750_000, 6_000_000, 15_000_000];
     let most = [6_000_000, 4_000_000, 3_750_000, 6_000_000, 22_500_000];
     let dearest = config.unlisted_price.unwrap();
     assert_eq!(dearest.steps, [step(1_000, middle), step(200_000, most)]);
-    // Half the price with one is the whole with the other.
+    // A service tier at half the price for one model costs the full price for the other.
     assert_eq!(
         dearest.service_tiers,
         [tier("flex", 1_000_000), tier("priority", 3_000_000)]

@@ -1,4 +1,4 @@
-//! The JSON Schema, and every configuration that ships or stands in a page.
+//! The JSON Schema, and every configuration that is shipped or shown on a page.
 
 use super::*;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn schema() -> serde_json::Value {
     schemars::schema_for!(RawConfig<'_>).to_value()
 }
 
-/// `make schema` writes it anew.
+/// `make schema` writes the schema anew.
 #[test]
 fn the_schema_in_the_tree_is_that_of_the_types() {
     let text = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
@@ -36,7 +36,7 @@ fn the_schema_takes_what_the_parser_takes_and_refuses_unknown_keys() {
     assert!(!validator.is_valid(&bad));
 }
 
-/// Every plugin configuration in the YAML files that we ship, wherever it stands in them.
+/// Every plugin configuration in the YAML files that we ship.
 fn shipped() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -90,7 +90,7 @@ fn pages() -> Vec<(String, String)> {
         .collect()
 }
 
-/// A block that is pasted as it stands has to be good, to mean what it says, and to serve somebody.
+/// A block that a reader pastes unchanged must be valid, without warnings, and serve at least one tenant.
 #[test]
 fn every_configuration_in_the_pages_is_complete() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
