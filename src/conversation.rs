@@ -1,9 +1,9 @@
-//! The tier at which each conversation was served last, so that it stays there: a bounded table under one key for each configured
+//! The tier that served each conversation last, so that the conversation stays on that tier: a bounded table under one key for each configured
 //! tenant.
 //!
-//! A table holds the last [`CONVERSATIONS`] with a request, in one window of the tenant's budget, at 21 bytes each: at most
-//! 1,357 bytes. Tenants do not share tables, so none can displace another's conversations. A tenant with more of them loses those
-//! that were silent for longest; these are treated as new.
+//! A table holds the [`CONVERSATIONS`] most recent ones, in one window of the tenant's budget, at 21 bytes each: at most
+//! 1,357 bytes. Tenants do not share tables, so none can displace another's conversations. A tenant with more conversations loses those
+//! that were silent for longest; they are treated as new when they continue.
 //!
 //! Layout, little-endian, lengths in bytes:
 //!
@@ -23,24 +23,24 @@ use crate::calendar::window::Window;
 use crate::estimate::learn::Model;
 use crate::state::store::{StateFaults, Store, Write, update};
 
-/// Conversations in a table. Enough for a person, or for an agent with its helpers, and so few that reading the table costs about
-/// as much as reading the tenant's record. A service with more should give each its own tenant, or accept that some are forgotten.
+/// Conversations in a table. These are enough for a person, or for an agent with its helpers, yet reading the table costs only about
+/// as much as reading the tenant's record. A service with more conversations should have several tenants, or accept that some are forgotten.
 pub const CONVERSATIONS: usize = 64;
 
-/// A conversation among the first 32 of the table is not moved to the front: that would cost a write with each request.
+/// A conversation among the first 32 of the table is not moved to the front: each move would cost a write.
 const FRESH: usize = CONVERSATIONS / 2;
 
-/// Tries before a change is given up: then one conversation's place is not recorded.
+/// Tries before a change is given up; then the tier of one conversation is not recorded.
 const TRIES: u32 = 4;
 
 const VERSION: [u8; 4] = *b"brc\x01";
 
-/// What a request shows of its conversation, hashed.
+/// The hashes that identify the conversation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConversationId {
-    /// The header's value, or how the conversation begins.
+    /// Hash of the header's value, or of the beginning of the conversation.
     pub name: u64,
-    /// The user's last two questions, each hashed with the answer before it, the last one first; 0 for none.
+    /// Hashes of the user's last two questions, the last one first, each hashed with the answer before it; 0 if there is none.
     pub questions: [u64; 2],
 }
 
@@ -49,14 +49,14 @@ pub struct ConversationId {
 pub struct Served {
     /// The tier, by its model.
     pub model: Model,
-    /// It was downgraded.
+    /// The conversation was downgraded.
     pub is_lower: bool,
 }
 
 /// A tenant's conversations, the one with the latest request first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversations {
-    /// Start of the window of the budget that they belong to.
+    /// Start of the window of the budget in which these conversations took place.
     since: Timestamp,
     entries: Vec<Entry>,
 }
@@ -80,19 +80,19 @@ impl ConversationId {
 }
 
 impl Entry {
-    /// Whether this is the conversation of that name, or continues it: a client that leaves out the oldest turns changes the
-    /// beginning, which the name is made of.
+    /// Whether this entry has that name, or is continued by it: a client that leaves out the oldest turns changes the
+    /// conversation's beginning, and with it the name.
     fn is(&self, name: &ConversationId) -> bool {
         self.name == name.name || self.question != 0 && name.questions.contains(&self.question)
     }
 }
 
 impl Conversations {
-    /// The table in `bytes` for this window: empty if it belongs to another window, or is no table.
+    /// The table in `bytes` for this window; empty if the table belongs to another window, or if the bytes are no table.
     #[must_use]
     pub fn read(bytes: Option<&[u8]>, window: Window) -> Self {
         let table = bytes.and_then(Self::decode).unwrap_or_default();
-        // A worker whose clock is slightly behind must not start the previous window anew. A table from after the next window
+        // A worker whose clock is slightly behind must not start the previous window anew. If a table begins after the end of the window, it
         // was written before the clock was set back, and would outlast this window.
         match table.since < window.start || table.since > window.end {
             true => Self {
@@ -129,7 +129,7 @@ impl Conversations {
         true
     }
 
-    /// The entry of this name, or else the one with the same last question.
+    /// The position of the entry with this name, or else of the one with the same last question.
     fn position(&self, name: &ConversationId) -> Option<usize> {
         let mut entries = self.entries.iter();
         let named = entries.position(|entry| entry.name == name.name);
@@ -196,7 +196,7 @@ impl Entry {
     }
 }
 
-/// Where a conversation was served in this window, if the store knows.
+/// Where a conversation was served in this window, if the store has a record of it.
 #[must_use]
 pub fn look(
     store: &impl Store,
@@ -208,8 +208,8 @@ pub fn look(
     Conversations::read(Some(&bytes), window).find(name)
 }
 
-/// Records where a conversation is served. If the store fails, or other workers win every race, nothing is recorded: no request
-/// waits or fails for it.
+/// Records where a conversation is served. If the store fails, or other workers win every race, nothing is recorded; no request
+/// waits or fails because of that.
 pub fn note(
     store: &impl Store,
     key: &str,
@@ -278,10 +278,10 @@ mod tests {
         };
         assert_eq!(place(next, 1), None);
         note(&store, "k", next, &named(3), at(7, false));
-        // By a clock that is a step behind.
+        // The worker's clock is a step behind.
         assert_eq!(place(DAY, 3), Some(at(7, false)));
         assert_eq!(place(DAY, 1), None);
-        // By one that was set back by more than a window.
+        // The clock was set back by more than a window.
         let first = Window {
             start: Timestamp::from_secs(0),
             end: Timestamp::from_secs(86_399),
@@ -294,16 +294,16 @@ mod tests {
         let mut table = Conversations::default();
         let name = |name, questions| ConversationId { name, questions };
         assert!(table.note(&name(1, [11, 0]), at(7, true)));
-        // It continues, and its oldest turns are left out.
+        // The conversation continues without its oldest turns.
         assert_eq!(table.find(&name(2, [12, 11])), Some(at(7, true)));
         assert!(table.note(&name(2, [12, 11]), at(7, true)));
         assert_eq!(table.entries.len(), 1);
         assert_eq!(table.find(&name(3, [13, 12])), Some(at(7, true)));
         assert_eq!(table.find(&name(1, [0, 0])), None);
-        // One that asks nothing after an answer is known by its name alone.
+        // A conversation without a question after an answer is known by its name alone.
         assert!(table.note(&named(4), at(8, true)));
         assert_eq!(table.find(&named(5)), None);
-        // The name counts before the question.
+        // The name takes precedence over the question.
         assert_eq!(table.find(&name(4, [0, 12])), Some(at(8, true)));
     }
 
@@ -313,7 +313,7 @@ mod tests {
         for name in 1..=64 {
             assert!(table.note(&named(name), at(7, false)));
         }
-        // The first continues.
+        // The first conversation continues.
         assert!(table.note(&named(1), at(7, false)));
         assert!(table.note(&named(65), at(7, false)));
         assert_eq!(table.entries.len(), CONVERSATIONS);

@@ -1,18 +1,18 @@
-//! What a request may cost, estimated from the request and from what was learned from earlier ones.
+//! What a request may cost, estimated from the request itself and from figures that earlier requests taught.
 //!
 //! There are two figures for the prompt, because the two limits promise different things:
 //!
-//! - The *budget* must not be overspent, so its reservation takes an upper bound: one token for each byte of
-//!   the body. A byte-level tokenizer (as OpenAI's, Anthropic's and Llama's are) never makes more, and the
-//!   JSON around a message is longer than the few tokens that its chat template adds. Nothing that is learned lowers it.
-//! - The *token bucket* limits a rate. The upper bound would refuse requests that fit, so it takes the expected prompt: by as
-//!   many bytes a token as the tenant's recent prompts to that model had ([`BytesPerToken`]). Settlement corrects it either way,
-//!   and uses the same estimate where no usage is reported.
+//! - The *budget* must not be overspent, so its reservation uses an upper bound: one token for each byte of
+//!   the body. A byte-level tokenizer (as OpenAI's, Anthropic's and Llama's are) never makes more tokens, and the
+//!   JSON around a message is longer than the few tokens that its chat template adds. Learned figures never lower this bound.
+//! - The *token bucket* limits a rate. The upper bound would refuse requests that fit, so the bucket uses the expected prompt: it assumes
+//!   as many bytes a token as the tenant's recent prompts to that model had ([`BytesPerToken`]). Settlement corrects either figure,
+//!   and uses the same estimate if no usage is reported.
 //!
-//! Output is reserved up to the limit in the request. Without one, both limits take the length of the tenant's recent answers from
+//! Output is reserved up to the limit in the request. Without such a limit, budget and bucket use the length of the tenant's recent answers from
 //! that model ([`crate::estimate::learn::Answers`]).
 //!
-//! Input that is not in the body (an image or a file by URL) is in neither figure.
+//! Neither figure includes input that is outside of the body (an image or a file by URL).
 
 pub mod learn;
 
@@ -25,20 +25,20 @@ use crate::tier::{Price, RequestWeights};
 pub struct Estimate {
     /// Bytes of the request's body as it is forwarded.
     pub body_bytes: u64,
-    /// How many of them are expected to make a prompt token.
+    /// How many of these bytes are expected to make a prompt token.
     pub bytes_per_token: BytesPerToken,
-    /// Output tokens at the most, over all choices; `None` where the request does not say.
+    /// The most output tokens over all choices; `None` if the request has no limit.
     pub output_limit: Option<Tokens>,
-    /// Output tokens that are reserved for each answer where it does not.
+    /// Output tokens that are reserved for each answer if the request has no limit.
     pub answer: Tokens,
     /// Number of answers requested.
     pub choices: u64,
-    /// What its tokens count in the tenant's limits; `None`: each one.
+    /// How much each kind of tokens counts in the tenant's limits; `None`: every token counts as one.
     pub weights: Option<RequestWeights>,
 }
 
 impl Estimate {
-    /// The same with answers of at most `most` tokens each.
+    /// This estimate with answers of at most `most` tokens each.
     #[must_use]
     pub fn limited(self, most: Option<u64>) -> Self {
         let Some(most) = most else { return self };
@@ -50,7 +50,7 @@ impl Estimate {
         }
     }
 
-    /// The same if this many bytes of the body are not forwarded.
+    /// This estimate if this many bytes of the body are not forwarded.
     #[must_use]
     pub fn without(self, bytes: u64) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Estimate {
         }
     }
 
-    /// The same if the remaining budget limits each answer, so that nothing can be learned from the answers' lengths.
+    /// This estimate if the remaining budget limits each answer, so that the answers' lengths teach nothing.
     #[must_use]
     pub fn cut(self, most: u64) -> Self {
         let limited = self.limited(Some(most));
@@ -69,20 +69,20 @@ impl Estimate {
         }
     }
 
-    /// Prompt tokens that are expected.
+    /// Prompt tokens to expect.
     #[must_use]
     pub fn input(&self) -> Tokens {
         self.bytes_per_token.tokens(self.body_bytes)
     }
 
-    /// Output tokens that are reserved.
+    /// Output tokens to reserve.
     #[must_use]
     pub fn output(&self) -> Tokens {
         self.output_limit
             .unwrap_or_else(|| self.over_all(self.answer))
     }
 
-    /// Tokens that are likely, as an upstream counts them.
+    /// Tokens that the request is likely to use, as an upstream counts them.
     #[must_use]
     pub fn tokens(&self) -> u64 {
         (self.input() + self.output()).0
@@ -98,14 +98,14 @@ impl Estimate {
             .0
     }
 
-    /// Output tokens that count no more than this in the tenant's limits.
+    /// The most output tokens that count no more than `room` in the tenant's limits.
     #[must_use]
     pub fn output_within(&self, room: u64) -> u64 {
         let weights = self.weights.as_ref();
         weights.map_or(room, |weights| weights.output_within(room))
     }
 
-    /// What these tokens count at the most in the tenant's limits.
+    /// The most that these tokens can count in the tenant's limits.
     #[must_use]
     pub fn counted(&self, input: Tokens, output: Tokens) -> Tokens {
         let weights = self.weights.as_ref();
@@ -122,7 +122,7 @@ impl Estimate {
         }
     }
 
-    /// The length of each answer, rounded up, if this many output tokens were used; `None` if a limit may have shortened the
+    /// The length of each answer, rounded up, from the output tokens used; `None` if a limit may have shortened the
     /// answers.
     #[must_use]
     pub fn unlimited_answer(&self, output: Tokens) -> Option<Tokens> {

@@ -1,12 +1,12 @@
-//! Reads the messages of a conversation in a request's body as it streams: the position and role of each message, and which
-//! message's tool calls it answers.
+//! Reads the messages of a conversation from a request's body as it streams: each message's position and role, and the
+//! message whose tool calls it answers.
 //!
-//! In two dialects: OpenAI's chat completions (`tool_calls[].id`, answered by a message with `tool_call_id`) and Anthropic's
+//! It reads two dialects: OpenAI's chat completions (`tool_calls[].id`, answered by a message with `tool_call_id`) and Anthropic's
 //! Messages (blocks with an `id`, answered by blocks with `tool_use_id`), as their official SDKs of November 2026 have them.
 //!
-//! [`crate::body::json`] does not look into lists; this separate reader does, and runs only where the configuration needs the
-//! messages. It follows strings and brackets, and leaves invalid JSON to the upstream. A conversation with anything that it does
-//! not understand is *odd*: nothing is reported of it, so nothing of it is changed.
+//! [`crate::body::json`] does not look into lists. This separate reader does, and runs only where the configuration needs the
+//! messages. It tracks strings and brackets, and leaves the rejection of invalid JSON to the upstream. A conversation with anything that
+//! the reader does not understand is *odd*: the reader reports no message of an odd conversation, so that nothing is changed there.
 
 mod context;
 mod identity;
@@ -24,37 +24,37 @@ use identity::Identity;
 /// How a conversation is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Chat completions.
+    /// OpenAI's chat completions.
     OpenAi,
-    /// The Messages API.
+    /// Anthropic's Messages API.
     Anthropic,
 }
 
 /// A message's role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The application's: `system`, `developer`.
+    /// The application: `system`, `developer`.
     System,
-    /// The user's.
+    /// The user.
     User,
-    /// The model's.
+    /// The model.
     Assistant,
-    /// A tool's: `tool`, `function`. In Anthropic's dialect tools answer in the user's messages.
+    /// A tool: `tool`, `function`. In Anthropic's dialect, the user's messages carry tool results.
     Tool,
 }
 
 /// A message of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Offset of its first byte in the body.
+    /// Offset of the message's first byte in the body.
     pub start: u64,
-    /// Its role.
+    /// The message's role.
     pub role: Role,
-    /// Index of the earliest message whose tool calls it answers; its own if it answers none.
+    /// Index of the earliest message whose tool calls this message answers; its own index if it answers none.
     pub reaches: usize,
 }
 
-/// Most messages, and most tool calls, of a conversation; one with more is odd. It bounds the reader's memory to about 1 MB.
+/// Most messages, and most tool calls, of a conversation; one with more is odd. The bound limits the reader's memory to about 1 MB.
 const MAX_MESSAGES: usize = 16_384;
 
 /// Longest role or id, in bytes of the body.
@@ -69,9 +69,9 @@ struct Draft {
     has_calls: bool,
     /// The current part has named its call.
     has_call: bool,
-    /// The current part (in OpenAI's dialect the message) has named the call that it answers.
+    /// The current part (in OpenAI's dialect, the message) has named the call that it answers.
     has_answer: bool,
-    /// The earliest message whose calls it answers.
+    /// The earliest message whose calls the message answers.
     reaches: Option<usize>,
 }
 
@@ -79,7 +79,7 @@ struct Draft {
 #[derive(Clone, Debug)]
 pub struct MessageReader {
     dialect: Dialect,
-    /// The conversation's id, if it is wanted.
+    /// Computes the conversation's id, if the id is wanted.
     identity: Option<Box<Identity>>,
     /// Bytes seen so far.
     offset: u64,
@@ -88,25 +88,25 @@ pub struct MessageReader {
     beyond: u64,
     /// A string is being read.
     in_string: bool,
-    /// That string is a key, or a short value that matters.
+    /// The string is a key, or a short value that matters.
     keeps: bool,
-    /// That string is part of the conversation's identity.
+    /// The string is part of the conversation's identity.
     counts: bool,
     escaped: bool,
     word: Vec<u8>,
     /// The next string is a key.
     is_key: bool,
     key: Key,
-    /// Which list the parts stand in.
+    /// The key whose list contains the parts.
     parts: Key,
     draft: Draft,
     messages: Vec<Message>,
-    /// Messages by the hashed ids of their tool calls. The last one counts: some servers reuse ids in each turn.
+    /// Index of the message for each hashed id of a tool call. The last message counts: some servers reuse ids in each turn.
     calls: BTreeMap<u64, usize>,
     last_assistant: Option<usize>,
-    /// The key of the messages was seen.
+    /// The key of the list of messages was seen.
     has_messages: bool,
-    /// Where their list begins.
+    /// Offset at which the list of messages begins.
     start: Option<u64>,
     is_odd: bool,
 }
@@ -162,10 +162,10 @@ impl MessageReader {
         (self.messages, self.calls) = (Vec::new(), BTreeMap::new());
     }
 
-    /// About how many bytes of memory it takes.
+    /// About how many bytes of memory the reader takes.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        /// An entry of a B-tree whose nodes are half full.
+        /// An entry of a B-tree whose nodes are half full takes twice its size.
         const CALL: usize = 2 * size_of::<(u64, usize)>();
         let messages = self
             .messages
@@ -181,26 +181,26 @@ impl MessageReader {
         self.is_odd
     }
 
-    /// Offset of the bracket with which the list of messages begins, once it was seen.
+    /// Offset of the bracket that opens the list of messages, once it was seen.
     #[must_use]
     pub fn start(&self) -> Option<u64> {
         self.start
     }
 
-    /// The messages of a body that was read; none of an odd one.
+    /// The messages of a body that was read; none if the conversation is odd.
     #[must_use]
     pub fn messages(&self) -> &[Message] {
         &self.messages
     }
 
-    /// The id of a conversation in a body that was read; `None` where there is no message of the user, or the body is malformed.
+    /// The id of a conversation in a body that was read; `None` if there is no message of the user, or if the body is malformed.
     #[must_use]
     pub fn id(&self) -> Option<ConversationId> {
         let identity = self.identity.as_ref().filter(|_| !self.is_odd)?;
         identity.id()
     }
 
-    /// Reads up to the next string. Returns how many bytes that took.
+    /// Reads up to the next string. Returns the number of bytes read.
     fn structure(&mut self, rest: &[u8]) -> usize {
         for (at, &byte) in rest.iter().enumerate() {
             let here = self
@@ -292,11 +292,11 @@ impl MessageReader {
             && matches!(self.key, Key::Content | Key::Text | Key::System);
     }
 
-    /// Reads part of a string. Returns how many bytes that took.
+    /// Reads part of a string. Returns the number of bytes read.
     fn string(&mut self, rest: &[u8]) -> usize {
         let (taken, is_closed) = string_end(&mut self.escaped, rest);
         if self.keeps {
-            // One byte more than is allowed shows that it is too long.
+            // One byte more than allowed shows that the string is too long.
             let room = MAX_WORD.saturating_add(2).saturating_sub(self.word.len());
             self.word.extend(rest.iter().take(taken.min(room)));
         }
@@ -313,7 +313,7 @@ impl MessageReader {
         taken
     }
 
-    /// A key was read, or the value of one that matters.
+    /// Handles the end of a string that was a key, or the value of a key that matters.
     fn end_string(&mut self) {
         let word = std::mem::take(&mut self.word);
         let raw = word.strip_suffix(b"\"").filter(|raw| raw.len() <= MAX_WORD);
@@ -386,7 +386,7 @@ impl MessageReader {
             return;
         };
         if role == Role::Tool && self.draft.reaches.is_none() {
-            // It does not name the call that it answers, as functions and some servers' tools.
+            // This message does not name the call that it answers, as with functions and some servers' tools.
             match self.last_assistant {
                 Some(assistant) => self.reach(assistant),
                 None => self.is_odd = true,
@@ -417,7 +417,7 @@ fn role(name: &str, dialect: Dialect) -> Option<Role> {
     }
 }
 
-/// Reads to the end of a string. Returns how many bytes that took, and whether the last one is its closing quote.
+/// Reads to the end of a string. Returns the number of bytes read, and whether the last one is the string's closing quote.
 fn string_end(escaped: &mut bool, bytes: &[u8]) -> (usize, bool) {
     let mut at = usize::from(std::mem::take(escaped));
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {

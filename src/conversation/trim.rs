@@ -1,13 +1,13 @@
-//! Shortening a conversation: which of its oldest messages can go, and the edits that take them out.
+//! Shortens a conversation: finds which of its oldest messages can go, and makes the edits that remove them.
 //!
-//! What always stays: messages of the application (`system`, `developer`), wherever they are; the user's last turn and all that
-//! follows it; and every byte outside of the messages. A *turn* begins with a message of the user that answers no tool and does not
+//! These always stay: messages of the application (`system`, `developer`), wherever they are; the user's last turn and everything that
+//! follows; and every byte outside of the messages. A *turn* begins with a message of the user that answers no tool and does not
 //! directly follow another one of the user. Whole turns are removed, the oldest first, so that the rest still begins with the user
 //! and alternates as before. A tool call and its answer are never separated.
 //!
-//! **Caches and signatures.** A provider's prompt cache holds a prefix, so a new cut makes the rest of the prompt uncached. To cut
-//! rarely, the removed length is a multiple of a quarter of what may stay: a cut stays until another quarter was added. Blocks of
-//! thinking are signed one by one. Only those of the current turn are needed, and that turn stays; older ones may be left out
+//! **Caches and signatures.** A provider's prompt cache holds a prefix, so each new cut makes the rest of the prompt uncached. To cut
+//! rarely, the removed length is a multiple of a quarter of what may stay: a cut stays the same until another quarter was added. Blocks of
+//! thinking are signed one by one. Only the blocks of the current turn are needed, and that turn stays; older blocks may be left out
 //! (<https://docs.claude.com/en/docs/build-with-claude/extended-thinking>).
 
 use crate::body::rewrite::Edit;
@@ -17,7 +17,7 @@ use crate::conversation::messages::{Message, Role};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CutPoints {
     messages: Vec<Message>,
-    /// By the bytes that they remove, ascending and distinct.
+    /// The cuts by the number of bytes that they remove, ascending and distinct.
     cuts: Vec<Cut>,
 }
 
@@ -26,14 +26,14 @@ pub struct CutPoints {
 pub struct Cut {
     /// Index of the first message of the first turn that stays.
     before: usize,
-    /// How many messages it removes.
+    /// How many messages this cut removes.
     pub messages: u64,
-    /// How many bytes it removes.
+    /// How many bytes this cut removes.
     pub bytes: u64,
 }
 
 impl CutPoints {
-    /// Where these messages of one conversation can be cut.
+    /// The possible cuts of a conversation with these messages.
     #[must_use]
     pub fn of(messages: &[Message]) -> Self {
         let (mut cuts, mut cut) = (Vec::new(), Cut::NONE);
@@ -62,7 +62,7 @@ impl CutPoints {
         }
     }
 
-    /// The cut that brings a body of `length` bytes down to `most`, or as close as possible; `None` if it is short enough, or
+    /// The cut that shortens a body of `length` bytes to `most`, or as close as possible; `None` if the body is short enough, or
     /// cannot be cut.
     #[must_use]
     pub fn to(&self, length: u64, most: u64) -> Option<&Cut> {
@@ -83,7 +83,7 @@ impl CutPoints {
         self.cuts.get(found.ok()?)
     }
 
-    /// The edits of a cut, sorted. Bytes between two messages are removed with the first of them.
+    /// The edits that make a cut, sorted. Bytes between two messages are removed with the first of them.
     #[must_use]
     pub fn edits(&self, cut: &Cut) -> Vec<Edit> {
         let mut edits: Vec<Edit> = Vec::new();
@@ -113,7 +113,7 @@ impl Cut {
     };
 }
 
-/// For each message: whether no message from there on answers an earlier call.
+/// For each message: whether neither it nor any later message answers a call from before it.
 fn whole_from(messages: &[Message]) -> Vec<bool> {
     let mut reaches = usize::MAX;
     let from_end = messages.iter().enumerate().rev();
@@ -133,7 +133,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Messages of ten bytes each, as `s`, `u`, `a` or `t`, and the index that one reaches.
+    /// Messages of ten bytes each, given as `s`, `u`, `a` or `t`, each with the index of the message that it reaches.
     fn messages(roles: &str) -> Vec<Message> {
         let message = |(index, word): (usize, &str)| {
             let (role, reaches) = word.split_at(1);
@@ -151,7 +151,7 @@ mod tests {
         roles.split(' ').enumerate().map(message).collect()
     }
 
-    /// The cuts of a conversation: the message before which each stands, and how many go.
+    /// For each cut of a conversation: the index of the first message that stays, and how many messages go.
     fn cuts(roles: &str) -> Vec<(usize, u64)> {
         let cuts = CutPoints::of(&messages(roles)).cuts;
         cuts.iter()
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(cuts("u a u a u"), [(2, 2), (4, 4)]);
         assert_eq!(cuts("s u a s u"), [(4, 2)]);
         assert_eq!(cuts("a u a u"), [(1, 1), (3, 3)]);
-        // What the user says in one go is one turn.
+        // Several messages of the user in a row are one turn.
         assert_eq!(cuts("u u a u u"), [(3, 3)]);
         assert_eq!(cuts("u a u s u"), [(2, 2)]);
     }
@@ -185,10 +185,10 @@ mod tests {
     #[test]
     fn a_tools_answer_stays_with_its_call() {
         assert_eq!(cuts("u a t1 u a t4 u"), [(3, 3), (6, 6)]);
-        // The user speaks between a call and its answer.
+        // A message of the user stands between a call and its answer.
         assert_eq!(cuts("u a u a t1 u"), [(5, 5)]);
         assert_eq!(cuts("u a u a t1"), []);
-        // Anthropic: the user's messages that answer tools begin no turn, nor does what the user says right after them.
+        // Anthropic: a message of the user that answers a tool begins no turn, nor does a message of the user right after it.
         assert_eq!(cuts("u a u1 a u"), [(4, 4)]);
         assert_eq!(cuts("u a u1 u a"), []);
     }
@@ -201,14 +201,14 @@ mod tests {
         assert_eq!(takes(81, 80), Some(20));
         assert_eq!(takes(100, 80), Some(20));
         assert_eq!(takes(101, 80), Some(40));
-        // Nothing is enough.
+        // No cut is enough.
         assert_eq!(takes(200, 80), Some(80));
         assert_eq!(takes(u64::MAX, 1), Some(80));
         assert_eq!(takes(82, 3), Some(80));
         assert_eq!(CutPoints::default().to(100, 10), None);
     }
 
-    // A prompt cache holds a prefix: it would be lost with each turn if the cut moved with each.
+    // A prompt cache holds a prefix. If the cut moved with each turn, the cache would be lost each time.
     #[test]
     fn a_conversation_that_grows_is_cut_at_the_same_place_for_a_while() {
         let mut before: Vec<_> = (40..=120)

@@ -1,10 +1,10 @@
-//! What is learned from settled requests about later ones: bytes of a body for each prompt token, and the length of answers.
+//! Figures that settled requests teach about later ones: bytes of a body for each prompt token, and the length of answers.
 //!
 //! The figures are kept for each tenant and model in the tenant's record, which every settlement writes anyway. So all workers use
-//! the same figures, no tenant influences another's, and a wait that was announced stays true.
+//! the same figures, no tenant influences another's, and a wait time that a response announced stays true.
 //!
-//! Both are running means in integers. They start from a fixed prior, and one report moves them by a bounded share. A wrong
-//! figure does no lasting harm: settlement replaces the estimate by the usage.
+//! Both figures are running means in integers. They start from a fixed prior, and one report moves them by a bounded share. A wrong
+//! figure does no lasting harm: settlement replaces the estimate with the reported usage.
 
 mod answers;
 mod largest;
@@ -16,8 +16,8 @@ pub use answers::{Answers, LEAST_ANSWER, PRIOR_ANSWER};
 pub use largest::{Largest, Peak};
 pub use prompts::BytesPerToken;
 
-/// How many models' figures are kept for a tenant: the models that served it last. A flood of model names cannot grow a record
-/// beyond that, and displaces only figures of the same tenant.
+/// Models for which a tenant's figures are kept: those that served the tenant last. A flood of model names cannot enlarge a record
+/// further, and displaces only figures of the same tenant.
 pub const MODELS: usize = 8;
 
 /// A model, by a hash of its name. Models with the same hash share their figures.
@@ -25,7 +25,7 @@ pub const MODELS: usize = 8;
 pub struct Model(pub u32);
 
 impl Model {
-    /// The same in every worker.
+    /// The model's hash, which is the same in every worker.
     #[must_use]
     pub fn of(name: &str) -> Self {
         Self(u32::try_from(hash::stable(name) >> 32).unwrap_or_default())
@@ -41,27 +41,27 @@ pub struct Learned(pub(crate) Vec<Figures>);
 pub struct Figures {
     /// The model.
     pub model: Model,
-    /// How dense prompts are.
+    /// How many bytes of a body make a prompt token.
     pub bytes_per_token: BytesPerToken,
     /// How long answers are.
     pub answers: Answers,
-    /// What the largest of the last ones used.
+    /// The largest use among the model's last requests.
     pub largest: Largest,
 }
 
 /// What is learned from one settled request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// The bytes of its body and the reported prompt tokens, unless the body has something other than text.
+    /// The bytes of the request's body and the reported prompt tokens, unless the body contains something other than text.
     pub prompt: Option<(u64, Tokens)>,
-    /// The length of each answer, unless a limit may have shortened it.
+    /// The length of each answer, unless an output limit may have shortened it.
     pub answer: Option<Tokens>,
-    /// What it used.
+    /// What the request used, for the largest use.
     pub peak: Option<Peak>,
 }
 
 impl Observation {
-    /// Nothing.
+    /// An observation that teaches nothing.
     pub const NOTHING: Self = Self {
         prompt: None,
         answer: None,
@@ -82,7 +82,7 @@ impl Learned {
         })
     }
 
-    /// Learns from a request that this model served, which is settled `now`.
+    /// Learns from a request that this model served and that is settled at `now`.
     pub fn learn(&mut self, model: Model, observation: Observation, now: Timestamp) {
         if observation == Observation::default() {
             return;
@@ -150,7 +150,7 @@ mod tests {
         learned.learn(Model(0), DENSE, NOW);
         learned.learn(Model(8), SHORT, NOW);
         assert_eq!(learned.0.len(), MODELS);
-        // The one that had not served for longest is gone.
+        // The model that had not served for longest is gone.
         assert_eq!(learned.of(Model(1)), priors(1));
         assert_ne!(learned.of(Model(0)), priors(0));
         assert_ne!(learned.of(Model(8)), priors(8));

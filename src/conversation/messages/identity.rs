@@ -6,7 +6,7 @@ use super::Role;
 use crate::base::hash::{StableHasher, stable};
 use crate::conversation::ConversationId;
 
-/// What distinguishes a conversation from others, as far as it was read. Only raw texts count: attributes such as `cache_control`
+/// The texts that distinguish a conversation from others, as far as they were read. Only raw texts count: attributes such as `cache_control`
 /// move from turn to turn, and a text may stand alone or in a block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
@@ -32,7 +32,7 @@ impl Identity {
         })
     }
 
-    /// The next part of a text, including its closing quote if `is_closed`. `is_beside`: it is outside of the messages.
+    /// Reads the next part of a text, with its closing quote if `is_closed`. `is_beside`: the text is outside of the messages.
     pub(super) fn feed(&mut self, text: &[u8], is_beside: bool, is_closed: bool) {
         let hasher = match is_beside {
             true => &mut self.system,
@@ -44,12 +44,12 @@ impl Identity {
             .unwrap_or(text);
         hasher.write(text);
         if is_closed {
-            // Not a byte of UTF-8: it separates two texts.
+            // No text in UTF-8 has this byte, so it separates two texts.
             hasher.write_u8(0xff);
         }
     }
 
-    /// A message was read. `is_own`: it answers no tool.
+    /// Handles the end of a message. `is_own`: the message answers no tool.
     pub(super) fn end_message(&mut self, role: Role, is_own: bool) {
         let text = std::mem::take(&mut self.text).finish();
         let asks = role == Role::User && is_own;
@@ -58,7 +58,7 @@ impl Identity {
             self.has_started = asks;
         }
         if asks {
-            // Hashed with the model's last message, so that even a short question belongs to this conversation.
+            // The question is hashed with the model's last message, so that even a short question identifies this conversation.
             let question = self.answer.map_or(0, |answer| stable((answer, text)));
             self.questions = [question, self.questions[0]];
         }

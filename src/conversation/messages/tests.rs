@@ -1,4 +1,4 @@
-//! Conversations as clients write them, and as nobody should.
+//! Conversations as clients write them, and malformed ones.
 
 use super::Dialect::{Anthropic, OpenAi};
 use super::*;
@@ -20,7 +20,7 @@ fn read(dialect: Dialect, body: &str) -> MessageReader {
     reader
 }
 
-/// Each message as its first letter, and the index of what it reaches if that is another one.
+/// Each message as its first letter, followed by the index that it reaches if that is not its own.
 #[track_caller]
 fn told(dialect: Dialect, body: &str) -> String {
     let reader = read(dialect, body);
@@ -65,7 +65,7 @@ fn anthropics_tools_answer_in_the_users_messages() {
     assert_eq!(told(Anthropic, body), "u a u1 a u");
 }
 
-// Some servers count anew in each turn.
+// Some servers count the ids of calls from the start again in each turn.
 #[test]
 fn of_calls_with_one_id_the_last_before_it_is_answered() {
     let turn = r#"{"role":"user"},{"role":"assistant","tool_calls":[{"id":"0"}]},{"role":"tool","tool_call_id":"0"}"#;
@@ -167,7 +167,7 @@ fn a_conversation_has_its_name_by_all_up_to_the_users_first_message() {
     assert_eq!(first.questions, [0, 0]);
     let second = name(OpenAi, &[SYSTEM, FIRST, ANSWER, SECOND]);
     assert_eq!(second.name, first.name);
-    // The same text as a block, with marks that move; other white space, other keys.
+    // The same text as a block, with cache marks that move, other white space and other keys.
     let block = r#"{ "content" : [ {"cache_control":{"type":"ephemeral"},"text":"Why \"so\"?","type":"text"}],"role":"user","name":"n"}"#;
     assert_eq!(name(OpenAi, &[SYSTEM, block, ANSWER]).name, first.name);
     for other in [
@@ -179,7 +179,7 @@ fn a_conversation_has_its_name_by_all_up_to_the_users_first_message() {
     ] {
         assert_ne!(name(OpenAi, &other).name, first.name, "{other:?}");
     }
-    // Two texts are not one.
+    // Two texts differ from one text with the same bytes.
     let parts = |parts: &str| format!(r#"{{"role":"user","content":[{parts}]}}"#);
     let [two, one] = [r#"{"text":"a"},{"text":"b"}"#, r#"{"text":"ab"}"#].map(parts);
     assert_ne!(name(OpenAi, &[&two]).name, name(OpenAi, &[&one]).name);
@@ -198,7 +198,7 @@ fn what_the_application_says_beside_the_messages_counts_wherever_it_stands() {
     assert_ne!(named(&format!("{{{talk}}}")), before);
 }
 
-// A client that leaves out the oldest turns itself.
+// A client that itself leaves out the oldest turns.
 #[test]
 fn a_question_after_an_answer_links_a_turn_to_the_next() {
     let second = name(OpenAi, &[SYSTEM, FIRST, ANSWER, SECOND]);
@@ -207,7 +207,7 @@ fn a_question_after_an_answer_links_a_turn_to_the_next() {
     assert_ne!(second.name, third.name);
     assert_eq!(third.questions[1], second.questions[0]);
     assert_ne!(third.questions[0], second.questions[0]);
-    // Tools answer within a turn.
+    // Answers of tools belong to the turn in which they were called.
     let call = r#"{"role":"assistant","content":[{"type":"text","text":"Then."},{"type":"tool_use","id":"t"}]}"#;
     let result =
         r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"x"}]}"#;

@@ -1,17 +1,17 @@
 //! The length of answers to requests without an output limit.
 //!
-//! Estimated as round-trip times are (RFC 6298, section 2): a running mean and a running mean deviation, with factors of an eighth
-//! and a quarter. The reservation is the mean plus twice the deviation. (A retransmission timer takes four times, since a single
-//! timer that is too short is a mistake; here long and short answers of many requests balance.) Nine in ten chat answers are shorter.
+//! The length is estimated as round-trip times are (RFC 6298, section 2): a running mean and a running mean deviation, with factors of 1/8
+//! and 1/4. The reservation is the mean plus twice the deviation. (A retransmission timer adds four times the deviation, since a single
+//! timer that is too short is a mistake; here long and short answers of many requests balance.) Nine in ten chat answers are shorter than that.
 
 use crate::base::units::Tokens;
 
 /// Output tokens to reserve for an answer of unknown length.
 ///
-/// More than 95 % of the answers in public chat traces are shorter, and it is small compared to a day's budget.
+/// More than 95 % of the answers in public chat traces are shorter, and a day's budget is much larger.
 pub const PRIOR_ANSWER: u64 = 1_024;
 
-/// The least that is reserved, so that the first longer answer after many short ones exceeds it by little.
+/// The least that is reserved, so that the first longer answer after many short ones exceeds its reservation by little.
 pub const LEAST_ANSWER: u64 = 128;
 
 /// The most that is reserved: a long answer with thinking.
@@ -27,7 +27,7 @@ pub struct Answers {
 const ONE: u64 = 256;
 
 impl Answers {
-    /// The figures that give [`PRIOR_ANSWER`]: a mean of half of it, and a deviation of a quarter.
+    /// The figures that yield [`PRIOR_ANSWER`]: a mean of half of it, and a deviation of a quarter of it.
     #[must_use]
     pub fn prior() -> Self {
         Self {
@@ -46,8 +46,8 @@ impl Answers {
 
     /// The figures after an answer to a request that named no limit.
     ///
-    /// An answer of more than twice the expected length counts as one of twice the length. If more such answers follow, the
-    /// figure grows with each; if not, a single outlier does not reserve much of a budget for long.
+    /// An answer of more than twice the expected length counts as one of twice that length. If more such answers follow, the
+    /// figure grows with each; if not, a single outlier does not hold much of a budget for long.
     #[must_use]
     pub fn after(self, answer: Tokens) -> Self {
         let most = self.expected().0.saturating_mul(2).min(MOST_ANSWER);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_mean_moves_by_an_eighth_and_the_deviation_by_a_quarter() {
-        // 512 and 256, then 512 - 64 and 256 + (512 - 256) / 4.
+        // Mean and deviation: 512 and 256, then 512 - 64 and 256 + (512 - 256) / 4.
         assert_eq!(after(&[0]), 448 + 2 * 320);
         assert_eq!(after(&[512]), 512 + 2 * 192);
     }

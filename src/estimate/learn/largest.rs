@@ -1,8 +1,8 @@
-//! The most that a tenant's last requests to a model have used, which is the basis for what the next one is likely to use.
+//! The most that a tenant's recent requests to a model have used: the basis for what the next request is likely to use.
 //!
-//! Three figures, since they depend on different things: input on the body's length, the price of input on how much of it the provider
-//! had cached, and output on neither. Each is the largest of the last 100 to 200 requests that were settled by a report, and of
-//! the last 24 hours at the most: of two generations the older one is forgotten once the younger one is full.
+//! There are three figures, since they depend on different things: input on the body's length, the price of input on the share that the provider
+//! had cached, and output on neither. Each is the largest of the last 100 to 200 requests that were settled by a report, and of at most
+//! the last 24 hours. The figures have two generations: the older one is forgotten when the younger one is full.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const ENOUGH: u8 = 8;
 /// A generation ends after this time, however few requests it has seen.
 const HALF_DAY: Duration = Duration::from_secs(12 * 3_600);
 
-/// The likely use is the largest one and this fraction of it more: a quarter.
+/// The likely use is the largest use plus a quarter of it.
 const MARGIN: u64 = 4;
 
 const MILLION: std::num::NonZeroU64 = match std::num::NonZeroU64::new(1_000_000) {
@@ -32,27 +32,27 @@ const MILLION: std::num::NonZeroU64 = match std::num::NonZeroU64::new(1_000_000)
 pub struct Largest {
     /// When the younger generation began.
     pub since: Timestamp,
-    /// Requests that it has seen.
+    /// Requests that the younger generation has seen.
     pub count: u8,
-    /// What it has seen.
+    /// The most that the younger generation has seen.
     pub younger: Peak,
-    /// What the one before it had seen.
+    /// The most that the generation before it had seen.
     pub older: Peak,
 }
 
-/// The largest of some requests.
+/// The most that some requests used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peak {
-    /// Input tokens of a million bytes of body.
+    /// Input tokens per million bytes of body.
     pub input: u32,
-    /// What the input cost, in millionths of its ceiling: a token for each byte of the body, at the highest price.
+    /// Cost of the input, in millionths of its ceiling. The ceiling is a token for each byte of the body, at the highest price.
     pub input_price: u32,
-    /// Output tokens of all answers of a request.
+    /// Output tokens over all answers of a request.
     pub output: u32,
 }
 
 impl Peak {
-    /// Of one request: bytes of its body, what it used, and what it cost, in all and without its output.
+    /// The figures of one request: from the bytes of its body, what it used, and its cost in all and without its output.
     #[must_use]
     pub fn of(
         body_bytes: u64,
@@ -87,7 +87,7 @@ fn part(part: u64, whole: u64) -> u32 {
 }
 
 impl Largest {
-    /// With one more request.
+    /// These figures after one more request.
     #[must_use]
     pub fn after(self, peak: Peak, now: Timestamp) -> Self {
         let age = now.since(self.since);
@@ -110,7 +110,7 @@ impl Largest {
         }
     }
 
-    /// What the request is likely to use, margin included; its ceiling while too little is known, and never more.
+    /// What the request is likely to use, with the margin. This never exceeds the request's ceiling, and is the ceiling if too little is known.
     #[must_use]
     pub fn likely(self, estimate: &Estimate, price: Option<&Price>, now: Timestamp) -> Cost {
         let ceiling = estimate.ceiling(price);
@@ -149,7 +149,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_secs(1_709_208_000);
 
-    /// $3 and $15 a million tokens, a tenth for what is cached.
+    /// $3 a million input tokens, $15 a million output tokens, and a tenth of the input price for cached tokens.
     fn price() -> Price {
         Price::from(Rates {
             input: 3_000_000,
@@ -192,11 +192,11 @@ mod tests {
         let few = seen([peak(125_000, 2_000, 71_250); 7]);
         let ceiling = request.ceiling(Some(&price()));
         assert_eq!(few.likely(&request, Some(&price()), NOW), ceiling);
-        // 2.46 dollars: a token a byte, and the longest answer.
+        // The ceiling is $2.46: a token for each byte, and the longest answer.
         assert_eq!(ceiling.usd, Micros(2_460_000));
         let likely = seen([peak(125_000, 2_000, 71_250); 8]).likely(&request, Some(&price()), NOW);
         assert_eq!(likely.tokens, Tokens(156_250 + 2_500));
-        // A quarter more than what they cost: 71,250 for input, nine tenths of it cached, and 30,000 for output.
+        // The sum of 71,250 for input, nine tenths of which was cached, and 30,000 for output, plus a quarter.
         assert_eq!(likely.usd, Micros(89_062 + 37_500));
     }
 
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(twice.tokens, Tokens(312_500 + 2_500));
         let short = largest.likely(&estimate(500_000, 100), Some(&price()), NOW);
         assert_eq!(short.tokens, Tokens(156_250 + 100));
-        // Tokens of two bytes each, and then some: no more than one a byte.
+        // With the margin, the use would exceed one token a byte, which is the ceiling.
         let dense = seen([peak(450_000, 10, 9_000_000); 8]);
         let request = estimate(500_000, 10);
         assert_eq!(

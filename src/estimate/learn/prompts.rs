@@ -1,31 +1,31 @@
 //! How many bytes of a body make a prompt token.
 //!
-//! It depends on the language, on the model's vocabulary and on the client: JSON included, English questions take five bytes a
+//! The ratio depends on the language, on the model's vocabulary and on the client: JSON included, English questions take five bytes a
 //! token, Chinese ones three to five, and Russian ones that the client escapes (`\u043c`) ten to fifteen (`make estimates` measures
-//! it).
+//! the ratio).
 
 use std::num::NonZeroU64;
 
 use crate::base::units::{Tokens, share, share_up};
 
-/// Bytes of a body for each of its prompt tokens, with the JSON around them. In 1/65,536, so that short prompts count.
+/// Bytes of a body, including the JSON around its texts, for each prompt token. In units of 1/65,536, so that short prompts count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BytesPerToken(u32);
 
 const ONE: u32 = 1 << 16;
 
-/// Tokens after which what was learned before is mostly forgotten.
+/// After this many tokens, earlier reports are mostly forgotten.
 const MEMORY: u64 = 1 << 14;
 
 /// The most tokens that one report counts for: a sixteenth of what is remembered.
 const MOST_WEIGHT: u64 = MEMORY / 16;
 
 impl BytesPerToken {
-    /// Assumed before anything was learned: English prose, JSON included.
+    /// The ratio assumed before anything was learned: English prose, JSON included.
     pub const PRIOR: Self = Self(4 * ONE);
-    /// No language is denser in today's vocabularies.
+    /// The lower bound: no language takes fewer bytes a token in today's vocabularies.
     pub const LEAST: Self = Self(2 * ONE);
-    /// No language takes more bytes a token, however it is escaped.
+    /// The upper bound: no language takes more bytes a token, however it is escaped.
     pub const MOST: Self = Self(16 * ONE);
 
     /// The figure after a request with a body of `body_bytes`, for which `input` prompt tokens were reported.
@@ -48,13 +48,13 @@ impl BytesPerToken {
         Self(u32::try_from(mean).unwrap_or(Self::MOST.0))
     }
 
-    /// The figure itself, in 1/65,536 bytes.
+    /// The figure, in units of 1/65,536 bytes.
     #[must_use]
     pub fn in_65536ths(self) -> u32 {
         self.0
     }
 
-    /// From the figure itself; `None` outside the bounds.
+    /// From a figure in units of 1/65,536 bytes; `None` outside the bounds.
     #[must_use]
     pub fn from_65536ths(figure: u32) -> Option<Self> {
         (Self::LEAST..=Self::MOST)
@@ -62,7 +62,7 @@ impl BytesPerToken {
             .then_some(Self(figure))
     }
 
-    /// The prompt tokens to expect of a body, rounded up.
+    /// The prompt tokens to expect for a body, rounded up.
     #[must_use]
     pub fn tokens(self, body_bytes: u64) -> Tokens {
         let figure = NonZeroU64::new(self.0.into()).unwrap_or(NonZeroU64::MIN);
@@ -98,10 +98,10 @@ mod tests {
 
     #[test]
     fn a_report_moves_the_figure_by_its_share_of_the_memory() {
-        // 512 of 16,384 tokens: a thirty-second of the way from 4 to 3.
+        // The report has 512 of the 16,384 remembered tokens: it moves the figure a thirty-second of the way from 4 to 3.
         let figure = BytesPerToken::PRIOR.after(1_536, Tokens(512));
         assert_eq!(figure, BytesPerToken(4 * ONE - ONE / 32));
-        // However long it is, no more than a sixteenth of it.
+        // However long the prompt is, it moves the figure by no more than a sixteenth of the way.
         let figure = BytesPerToken::PRIOR.after(3_000_000, Tokens(1_000_000));
         assert_eq!(figure, BytesPerToken(4 * ONE - ONE / 16));
     }
