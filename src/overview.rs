@@ -1,7 +1,7 @@
-//! The operators' report: where all limits of all configured tenants stand, what was counted of them, and how bursar and the upstreams
-//! are, as a page and as JSON.
+//! The operators' report, as a page and as JSON: where all limits of all configured tenants stand, what was counted for them, and the state
+//! of bursar and of the upstreams.
 //!
-//! It is served by a listener of its own, for the other configurations of the same VM. Records are read when the report is requested, a
+//! A listener of its own serves the report on the other configurations of the same VM. Records are read when the report is requested, a
 //! thousand tenants at a time.
 
 mod counted;
@@ -28,10 +28,10 @@ use crate::state::shared_budgets::shared_budgets;
 use crate::state::store::{StateFaults, Store, tenant_key};
 use crate::tenant::TenantId;
 
-/// Tenants on a page.
+/// Tenants on one page of the report.
 const ROWS: usize = 1_000;
 
-/// Answers a request to the report. `configs`: the configurations of this VM, the newest first.
+/// Answers a request for the report. `configs`: the configurations of this VM, the newest first.
 pub fn answer(
     configs: &[Rc<Config>],
     request: &Headers,
@@ -93,7 +93,7 @@ fn tell(
     }
 }
 
-/// Tiers whose upstream refuses, or answers later than the strictest SLA wants.
+/// Tiers whose upstream refuses requests, or answers later than the strictest SLA allows.
 fn troubled(
     configs: &[Rc<Config>],
     store: &impl Store,
@@ -126,7 +126,7 @@ fn troubled(
     troubled
 }
 
-/// How bursar's own state is.
+/// The state of bursar itself.
 fn health(counters: &impl Counters, shared: Option<Shared>) -> Health {
     let value = |metric: &Metric| match metric {
         Metric::Add(series, _) | Metric::Set(series, _) => counters.value(series).unwrap_or(0),
@@ -140,7 +140,7 @@ fn health(counters: &impl Counters, shared: Option<Shared>) -> Health {
     }
 }
 
-/// All configured tenants, each as the newest configuration has it.
+/// All configured tenants, each with its plan in the newest configuration that has it.
 fn tenants(configs: &[Rc<Config>]) -> impl Iterator<Item = (&TenantId, &Rc<Plan>)> {
     configs.iter().enumerate().flat_map(|(place, config)| {
         let newer = configs.get(..place).unwrap_or_default();
@@ -150,7 +150,7 @@ fn tenants(configs: &[Rc<Config>]) -> impl Iterator<Item = (&TenantId, &Rc<Plan>
     })
 }
 
-/// `shared`: what is known so far of the store that proxies share.
+/// `shared`: what earlier rows showed of the store that proxies share.
 fn row(
     id: &TenantId,
     plan: &Plan,
@@ -194,7 +194,7 @@ fn reply(status: u16, kind: &'static str, body: String) -> Reply {
     }
 }
 
-/// Nothing is loaded, and no other page may frame this one.
+/// The page may load nothing, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'";
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
         }
     }
 
-    /// A worker counts for the first time, and so far in all.
+    /// A worker counts these metrics for the first time; each value is also the total so far.
     fn counts(store: &FakeStore, metrics: &[Metric]) {
         for metric in metrics {
             let (Metric::Add(series, value) | Metric::Set(series, value)) = metric;
@@ -288,7 +288,7 @@ mod tests {
         assert!(page.contains("<td>budget_exhausted 1</td>"));
     }
 
-    // To look would make them: a thousand tenants by thirty reasons, and nobody asked.
+    // Reading the counters would create them: a thousand tenants times thirty reasons, for nothing.
     #[test]
     fn nothing_is_looked_for_that_nobody_has_counted() {
         struct Strict(FakeStore);
@@ -315,7 +315,7 @@ mod tests {
         }
         let store = Strict(FakeStore::default());
         let configs = [config(r#""acme": {"plan": "p"}"#)];
-        // Other series are not noted.
+        // Series that the report does not show are not noted.
         for metric in [build(), request_of("acme".into(), "big".into(), "admit")] {
             let (Metric::Add(series, _) | Metric::Set(series, _)) = metric;
             assert!(note(&store.0, &series));

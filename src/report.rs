@@ -1,5 +1,5 @@
-//! What bursar says: [`metrics`] and [`log_fields`] to operators, [`headers`] and [`refusal`] to callers, [`self_service`]
-//! to those who ask, and [`standing`] to all.
+//! What bursar reports: [`metrics`] and [`log_fields`] to operators, [`headers`] and [`refusal`] to callers, [`self_service`]
+//! to callers that query their limits, and [`standing`] to all.
 
 pub mod decision;
 pub mod headers;

@@ -1,21 +1,21 @@
-//! What was counted of a tenant: money by model, savings and refusals, as the proxy's own counters say.
+//! What was counted of a tenant: money by model, savings and refusals, read from the proxy's own counters.
 //!
-//! A filter cannot list the proxy's counters, and reading one that does not exist would create it. So, where there is a report, a worker
-//! that counts a series for the first time notes its name in shared data: in one value for each configured tenant, and one for all others.
-//! The report reads only the counters that are noted. That costs one write for each series and worker.
+//! A filter cannot list the proxy's counters, and reading a counter that does not exist would create it. So, where there is a report, a worker
+//! that counts a series for the first time notes the series' name in shared data: one value for each configured tenant, one for all others.
+//! The report reads only the noted counters. That costs one write for each series and worker.
 
 use crate::published::metric::{Label, Series};
 use crate::report::metrics::{REFUSED, SAVES, SPENT, report_of, reported};
 use crate::report::overview::Counted;
 use crate::state::store::{Store, counted_key};
 
-/// Most series that are noted of a tenant. Its labels come from the configuration, which may change.
+/// Most series that are noted for one tenant. Their labels come from the configuration, which may change.
 const MOST: usize = 256;
 
-/// Races before it is left for the next time.
+/// Lost races after which a note is left for the next time.
 const TRIES: u32 = 8;
 
-/// Between the parts of a note, and after it. No label that has one is noted.
+/// Separates the parts of a note, and ends it. A series whose label contains this byte is not noted.
 const PART: u8 = 0x1f;
 const END: u8 = b'\n';
 
@@ -25,7 +25,7 @@ pub trait Counters {
     fn value(&self, series: &Series) -> Option<u64>;
 }
 
-/// Takes note of a counter that is there from now on. Whether that is done.
+/// Notes a counter that exists from now on. Returns whether it is noted.
 pub fn note(store: &impl Store, series: &Series) -> bool {
     let Some(word) = reported(series) else {
         return true;
@@ -60,7 +60,7 @@ pub fn note(store: &impl Store, series: &Series) -> bool {
     false
 }
 
-/// All that was counted of a tenant.
+/// All figures that were counted for a tenant.
 pub(super) fn counted(tenant: &Label, store: &impl Store, counters: &impl Counters) -> Counted {
     let mut counted = Counted::default();
     let Ok(Some((bytes, _))) = store.get(&counted_key(tenant.as_str())) else {

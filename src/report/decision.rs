@@ -1,35 +1,35 @@
-//! A decision, as callers and operators read it.
+//! A decision, in the form that callers and operators read.
 
 use std::fmt;
 
 use crate::base::name::Name;
 use crate::base::text::Text;
 
-/// A decision's fields. What a client chose is [`plain`].
+/// A decision's fields. Texts that a client chose are made [`plain`].
 #[derive(Clone, Debug)]
 pub struct Decided {
-    /// The tier that serves, or would have.
+    /// The tier that serves the request, or would have served it.
     pub tier: Text,
     /// The requested model.
     pub requested_model: Text,
-    /// The model that is sent.
+    /// The model that is sent to the upstream.
     pub model: Text,
     /// `admit`, `downgrade` or `throttle`.
     pub decision: &'static str,
-    /// Why; empty if plain.
+    /// The decision's reason; empty for a plain one.
     pub reason: &'static str,
 }
 
 /// What would have been done with a request in shadow mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shadow {
-    /// `admit`, `downgrade`, `throttle`, or `refuse` for what is no tenant's limit.
+    /// `admit`, `downgrade`, `throttle`, or `refuse` if something other than a tenant's limit would have refused the request.
     pub decision: &'static str,
-    /// The tier and the model that would have served, where they are not those that do; else empty.
+    /// The tier that would have served the request, if it is another one than the tier that does; else empty.
     pub tier: String,
-    /// See `tier`.
+    /// The model that would have served the request, if it is another one than the model that does; else empty.
     pub model: String,
-    /// Why; empty if plain.
+    /// The decision's reason; empty for a plain one.
     pub reason: &'static str,
     /// Tokens that each answer would have been limited to.
     pub most_output: Option<u64>,
@@ -53,7 +53,7 @@ impl fmt::Display for Shadow {
     }
 }
 
-/// Text that a client chose, as it may stand in a header or a log: visible ASCII and spaces, at most 256 bytes.
+/// Text that a client chose, made safe for a header or a log: visible ASCII and spaces, at most 256 bytes.
 #[must_use]
 pub fn plain(text: &str) -> String {
     let visible = |c: char| {
@@ -69,7 +69,7 @@ pub fn plain(text: &str) -> String {
     text.chars().take(256).map(visible).collect()
 }
 
-/// A name that a client may have chosen, as it may stand in a header or a log.
+/// A name that a client may have chosen, made safe for a header or a log.
 #[must_use]
 pub fn plain_name(name: &Name) -> Text {
     if is_plain(name) {

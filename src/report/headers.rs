@@ -1,8 +1,8 @@
 //! Names and values of the headers that bursar sets.
 //!
-//! - `x-bursar-*`: our own, on the response and (the tier) on the request to the upstream.
-//! - [`limits`]: what is left, in `x-ratelimit-*`, `ratelimit` and `ratelimit-policy`.
-//! - [`retry_after`] and the like: when to come back.
+//! - `x-bursar-*`: our own headers on the response; the tier is also on the request to the upstream.
+//! - [`limits`]: how much is left of the limits, in `x-ratelimit-*`, `ratelimit` and `ratelimit-policy`.
+//! - [`retry_after`] and its neighbours: when to try again.
 
 mod left;
 mod wait;
@@ -14,7 +14,7 @@ use crate::report::decision::{Decided, Shadow, plain};
 pub use left::{LIMITS, limits, stricter};
 pub use wait::{come_back, do_not_retry, millis_up, retry_after};
 
-/// What all of our own headers begin with; a client's are removed.
+/// The prefix of all our own headers. Headers with this prefix that a client sends are removed.
 pub const PREFIX: &str = "x-bursar-";
 /// The tier that serves the request.
 pub const TIER: &str = "x-bursar-tier";
@@ -24,25 +24,25 @@ pub const MODEL: &str = "x-bursar-model";
 pub const REQUESTED_MODEL: &str = "x-bursar-requested-model";
 /// `admit`, `downgrade` or `throttle`.
 pub const DECISION: &str = "x-bursar-decision";
-/// Why, when it is not plain.
+/// The decision's reason, unless the decision is plain.
 pub const REASON: &str = "x-bursar-reason";
 
-/// Tokens that each answer may have, where bursar has limited them.
+/// The most tokens that each answer may have, where bursar has limited them.
 pub const MAX_OUTPUT_TOKENS: &str = "x-bursar-max-output-tokens";
 
-/// The limit that refuses a request, by its name.
+/// The name of the limit that refuses a request.
 pub const LIMIT: &str = "x-bursar-limit";
 
-/// What would have been done, in shadow mode.
+/// The decision that would have been enforced, in shadow mode.
 pub const SHADOW: &str = "x-bursar-shadow";
 
-/// Messages of the conversation that bursar has left out.
+/// How many of the conversation's messages bursar has left out.
 pub const TRIMMED_MESSAGES: &str = "x-bursar-trimmed-messages";
 
 /// A header's name and value.
 pub type Header = (&'static str, Text);
 
-/// Our own headers about a decision; what is empty is left out.
+/// Our own headers about a decision; empty values are left out.
 pub fn decided(decided: Decided) -> impl Iterator<Item = Header> {
     let headers = [
         (TIER, decided.tier),
@@ -66,25 +66,25 @@ pub fn is_wanted(groups: HeaderGroups, name: &str) -> bool {
     groups.contains(group)
 }
 
-/// What would have been done.
+/// The header for the decision that would have been enforced.
 #[must_use]
 pub fn shadow(shadow: &Shadow) -> Header {
     (SHADOW, plain(&shadow.to_string()).into())
 }
 
-/// Which limit refuses, by its name, which is plain ASCII.
+/// The header that names the limit that refuses; the name is plain ASCII.
 #[must_use]
 pub fn limit(name: &Label) -> Header {
     (LIMIT, name.into())
 }
 
-/// That the output was limited.
+/// The header for an output limit that bursar set.
 #[must_use]
 pub fn max_output_tokens(most: u64) -> Header {
     (MAX_OUTPUT_TOKENS, most.into())
 }
 
-/// That a conversation was shortened.
+/// The header for a conversation that was shortened.
 #[must_use]
 pub fn trimmed_messages(count: u64) -> Header {
     (TRIMMED_MESSAGES, count.into())

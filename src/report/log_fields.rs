@@ -1,4 +1,4 @@
-//! What the access log records of a request: fields as they become known, and in the end one JSON text.
+//! What the access log records of a request: fields are collected as they become known, and are written at the end as one JSON text.
 
 use crate::base::name::Name;
 use crate::base::text::Text;
@@ -18,12 +18,12 @@ pub type Field = (LogField, Text);
 /// The property that holds all of a request's fields.
 pub const ALL: &str = "bursar";
 
-/// What the access log records of one request. Of a field that is set twice, the last value counts.
+/// What the access log records of one request. If a field is set twice, the last value counts.
 #[derive(Debug, Default)]
 pub struct Entry(Vec<Field>);
 
 impl Entry {
-    /// More of it is known.
+    /// Adds fields that became known.
     pub fn extend(&mut self, fields: Vec<Field>) {
         if self.0.is_empty() {
             self.0 = fields;
@@ -32,7 +32,7 @@ impl Entry {
         }
     }
 
-    /// All of it as a JSON object; `None` where there is nothing, since the request is not metered.
+    /// All fields as a JSON object; `None` if there are none, since the request is not metered.
     #[must_use]
     pub fn json(&self) -> Option<Vec<u8>> {
         if self.0.is_empty() {
@@ -47,7 +47,7 @@ impl Entry {
                 push_value(&mut text, value);
             }
         }
-        // Each entry begins with a comma, the first one in vain.
+        // Each entry begins with a comma; the first comma becomes the opening brace.
         if let Some(first) = text.first_mut() {
             *first = b'{';
         }
@@ -56,7 +56,7 @@ impl Entry {
     }
 }
 
-/// A number as a number, anything else as a string.
+/// Writes a number as a number, and anything else as a string.
 fn push_value(text: &mut Vec<u8>, value: &Text) {
     if matches!(value, Text::Number(_) | Text::Fraction(_)) {
         return value.with_bytes(|number| text.extend_from_slice(number));
@@ -73,14 +73,14 @@ fn push_value(text: &mut Vec<u8>, value: &Text) {
     });
 }
 
-/// Fields for whose a request is. The plan is empty for a tenant that has only limits of its own.
+/// Fields that identify the tenant and its plan. The plan is empty for a tenant that has only limits of its own.
 pub fn identified(tenant: &Name, plan: Option<&Name>) -> impl Iterator<Item = Field> {
     let plan = plan.filter(|plan| !plan.is_empty());
     let plan = plan.map(|plan| (LogField::Plan, plan.into()));
     [(LogField::Tenant, tenant.into())].into_iter().chain(plan)
 }
 
-/// Fields for a decision; what is empty is left out.
+/// Fields for a decision; empty values are left out.
 pub fn decided(decided: Decided) -> impl Iterator<Item = Field> {
     let fields = [
         (LogField::Tier, decided.tier),
@@ -92,19 +92,19 @@ pub fn decided(decided: Decided) -> impl Iterator<Item = Field> {
     fields.into_iter().filter(|(_, value)| !value.is_empty())
 }
 
-/// The limit that refuses, or that lowers.
+/// The limit that refuses the request, or that lowers its tier.
 #[must_use]
 pub fn limit(name: &Label) -> Field {
     (LogField::Limit, name.into())
 }
 
-/// The mark by which a request was lowered.
+/// The mark by which the request's tier was lowered.
 #[must_use]
 pub fn mark(mark: Ppm) -> Field {
     (LogField::Mark, Text::Fraction(mark))
 }
 
-/// Why it was decided so, where that is known later than the rest.
+/// The decision's reason, where it becomes known later than the rest.
 #[must_use]
 pub fn reason(reason: Reason) -> Field {
     (LogField::Reason, reason.as_str().into())
@@ -116,13 +116,13 @@ pub fn upstream_refusal(kind: &'static str) -> Field {
     (LogField::UpstreamRefusal, kind.into())
 }
 
-/// What would have been done, in shadow mode.
+/// The decision that would have been enforced, in shadow mode.
 #[must_use]
 pub fn shadow(shadow: &Shadow) -> Field {
     (LogField::Shadow, plain(&shadow.to_string()).into())
 }
 
-/// What plans that are tried would have done: `strict=throttle;reason=budget_exhausted, generous=admit`.
+/// What the plans that are tried would have decided: `strict=throttle;reason=budget_exhausted, generous=admit`.
 #[must_use]
 pub fn tried<'a>(all: impl Iterator<Item = (&'a Name, &'a Shadow)>) -> Field {
     let all = all.map(|(plan, would)| format!("{plan}={would}"));
@@ -158,13 +158,13 @@ pub fn charged(settlement: &Settlement, limits: &Limits, record: Option<&Record>
         (LogField::Spend, settlement.spend.0.into()),
         (LogField::SettledBy, settlement.by.as_str().into()),
     ];
-    // What the provider reports as their sum, where they do not add up to it.
+    // The reported total, where input and output do not add up to it.
     let total = usage.contradiction();
     let total = total.map(|total| (LogField::ReportedTotal, total.0.into()));
     fields.into_iter().chain(left).chain(total).collect()
 }
 
-/// What is left of the budget.
+/// The remaining budget.
 #[must_use]
 pub fn left(limits: &Limits, record: &Record) -> Option<Field> {
     let left = limits.budget?.remaining(&record.account);
@@ -216,7 +216,7 @@ mod tests {
         );
     }
 
-    // Two keys of one name are read in as many ways as there are readers.
+    // Parsers differ on which of two equal keys counts.
     #[test]
     fn a_field_that_is_told_twice_stands_there_once() {
         let mut entry = Entry::default();

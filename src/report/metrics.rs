@@ -1,7 +1,7 @@
-//! Metrics: their names, once, and what each counts.
+//! Metrics: each name is defined once, with what the metric counts.
 //!
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
-//! rule turns into labels. Label values come from the configuration alone, so that no client can grow them.
+//! rule turns into labels. Label values come from the configuration alone, so no client can add series.
 
 use crate::base::units::{Cost, Timestamp, Tokens, Unit};
 use crate::plan::Limits;
@@ -16,16 +16,16 @@ use crate::tier::latency::LONGEST_MILLIS;
 /// A change of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// A counter goes up by so much.
+    /// A counter increases by this much.
     Add(Series, u64),
-    /// A gauge is now so much.
+    /// A gauge gets this value.
     Set(Series, u64),
 }
 
 /// The version of this module.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A label that is not there.
+/// Stands for an absent label.
 const NONE: Label = Label::Word("");
 
 static REQUESTS: Family = Family::new("bursar_requests_total", ["tenant", "tier", "decision"]);
@@ -45,7 +45,7 @@ static CORRUPT: Family = Family::new("bursar_state_corrupt_total", ["", "", ""])
 static GIVEN_UP: Family = Family::new("bursar_state_given_up_total", ["", "", ""]);
 static SETTLEMENTS: Family = Family::new("bursar_settlements_total", ["by", "", ""]);
 static EXITS: Family = Family::new("bursar_exits_total", ["cause", "", ""]);
-/// Reports whose parts do not add up to their total.
+/// Counts reports whose parts do not add up to their total.
 static INCONSISTENT: Family = Family::new("bursar_usage_inconsistent_total", ["tier", "model", ""]);
 const TOKENS: Family = Family::new("bursar_tokens_total", ["tenant", "tier", "model"]);
 static INPUT: Family = TOKENS.kind("input");
@@ -81,74 +81,74 @@ static GLOBAL_CALLS: Family = Family::new("bursar_global_calls_total", ["result"
 static GLOBAL_LINES: Family = Family::new("bursar_global_lines_total", ["", "", ""]);
 static CAPACITY: Family = Family::new("bursar_capacity_remaining", ["tier", "model", ""]);
 
-/// Tenant label of all tenants that are not configured.
+/// The label `tenant` of all tenants that are not configured.
 pub const UNCONFIGURED: &str = "unconfigured";
 
-/// Model label of all models that no tier names.
+/// The label `model` of all models that no tier names.
 pub const OTHER_MODEL: &str = "other";
 
-/// Tier of a model that stands on no ladder.
+/// The label `tier` of a model that is on no ladder.
 pub const UNLISTED: &str = "unlisted";
 
-/// Which version is loaded; always 1. Where it is absent, nothing is metered.
+/// Which version is loaded; the value is always 1. Where this metric is absent, nothing is metered.
 #[must_use]
 pub fn build() -> Metric {
     Metric::Set(BUILD.of([VERSION.into(), NONE, NONE]), 1)
 }
 
-/// The tenant's counters that the report shows, each with the word by which such a series is noted.
+/// The tenant's counters that the report shows, each with the word under which such a series is noted.
 pub(crate) const SPENT: &str = "spent";
 pub(crate) const SAVES: &str = "saved";
 pub(crate) const REFUSED: &str = "refused";
 
 static REPORTED: [(&str, &Family); 3] = [(SPENT, &SPEND), (SAVES, &SAVED), (REFUSED, &THROTTLED)];
 
-/// The word for a series that the report shows.
+/// The word under which a series is noted for the report; `None` if the report does not show the series.
 pub(crate) fn reported(series: &Series) -> Option<&'static str> {
     let mut all = REPORTED.iter();
     let (word, _) = all.find(|(_, family)| series.is_of(family))?;
     Some(word)
 }
 
-/// A series of that word.
+/// The series with these labels that is noted under this word.
 pub(crate) fn report_of(word: &str, labels: [Label; LABELS]) -> Option<Series> {
     let mut all = REPORTED.iter();
     let (_, family) = all.find(|(other, _)| *other == word)?;
     Some(family.of(labels))
 }
 
-/// A request was decided about.
+/// Counts a request that was decided.
 #[must_use]
 pub fn request(tenant: Label, tier: Label, decision: &'static str) -> Metric {
     Metric::Add(REQUESTS.of([tenant, tier, decision.into()]), 1)
 }
 
-/// A request is served by a lighter model than it requested.
+/// Counts a request that is served by a cheaper model than requested.
 #[must_use]
 pub fn downgraded(tenant: Label, tier: Label, reason: &'static str) -> Metric {
     Metric::Add(DOWNGRADED.of([tenant, tier, reason.into()]), 1)
 }
 
-/// A request keeps its model, for a reason that is reported.
+/// Counts a request that keeps its model, for a reason that is reported.
 #[must_use]
 pub fn kept(tenant: Label, tier: Label, reason: &'static str) -> Metric {
     Metric::Add(KEPT.of([tenant, tier, reason.into()]), 1)
 }
 
-/// What would have been done with a request in shadow mode.
+/// Counts what shadow mode would have done with a request.
 #[must_use]
 pub fn shadow(shadow: &Shadow, tenant: Label) -> Metric {
     let labels = [tenant, shadow.decision.into(), shadow.reason.into()];
     Metric::Add(SHADOW.of(labels), 1)
 }
 
-/// What a plan that is tried would have done with a request.
+/// Counts what a plan that is tried would have done with a request.
 #[must_use]
 pub fn tried(tenant: Label, plan: Label, decision: &'static str) -> Metric {
     Metric::Add(TRIED.of([tenant, plan, decision.into()]), 1)
 }
 
-/// What a request would have cost by a plan that is tried, as far as that would have served it.
+/// Adds up what a request would have cost under a plan that is tried, if that plan would have served it.
 #[must_use]
 pub fn tried_cost(tenant: &Label, plan: &Label, cost: Cost) -> [Metric; 2] {
     let series = |family: &'static Family| family.of([tenant.clone(), plan.clone(), NONE]);
@@ -158,19 +158,19 @@ pub fn tried_cost(tenant: &Label, plan: &Label, cost: Cost) -> [Metric; 2] {
     ]
 }
 
-/// Messages were left out of a conversation.
+/// Counts messages that were left out of a conversation.
 #[must_use]
 pub fn trimmed(tenant: Label, messages: u64) -> Metric {
     Metric::Add(TRIMMED.of([tenant, NONE, NONE]), messages)
 }
 
-/// A request was refused.
+/// Counts a request that was refused.
 #[must_use]
 pub fn throttled(tenant: Label, reason: &'static str) -> Metric {
     Metric::Add(THROTTLED.of([tenant, reason.into(), NONE]), 1)
 }
 
-/// A limit has refused a request.
+/// Counts a request that a limit has refused.
 #[must_use]
 pub fn limited(tenant: Label, limit: Label, reason: &'static str) -> Metric {
     Metric::Add(LIMITED.of([tenant, limit, reason.into()]), 1)
@@ -183,7 +183,7 @@ pub fn over_hold(tenant: Label, unit: Unit, by: u64) -> Metric {
     Metric::Add(OVER_HOLD.of([tenant, unit.into(), NONE]), by)
 }
 
-/// Something was wrong with our own state, or nothing (the counters are there all the same).
+/// Counts faults of our own state. Without a fault it adds 0, so that the counters exist all the same.
 #[must_use]
 pub fn faults(faults: &StateFaults) -> [Metric; 3] {
     [
@@ -194,7 +194,7 @@ pub fn faults(faults: &StateFaults) -> [Metric; 3] {
     .map(|(family, by)| Metric::Add(family.of([NONE; LABELS]), by))
 }
 
-/// A request was settled. The kinds of tokens do not overlap: `input` is what was not cached.
+/// Counts a settled request. The kinds of tokens do not overlap: `input` is what was not cached.
 #[must_use]
 pub fn settled(settlement: &Settlement) -> Vec<Metric> {
     let Settlement {
@@ -226,18 +226,18 @@ pub fn settled(settlement: &Settlement) -> Vec<Metric> {
     metrics
 }
 
-/// What is left of a tenant's budget, in the budget's unit; nothing for a tenant without one.
+/// The remaining budget of a tenant, in the budget's unit; `None` for a tenant without a budget.
 #[must_use]
 pub fn remaining(tenant: Label, limits: &Limits, record: &Record) -> Option<(Series, u64)> {
     let left = limits.budget?.remaining(&record.account);
     Some((REMAINING.of([tenant, NONE, NONE]), left))
 }
 
-/// Gauges of a limit.
+/// The number of gauges of a limit.
 pub const GAUGES: usize = 5;
 
-/// Where one of a tenant's limits stands, each gauge at its own place; no reset where there is none. Times are rounded up: by the
-/// reported second it has happened.
+/// Where one of a tenant's limits stands, with each gauge at a fixed index; no reset where the limit has none. Reset times are rounded up: at
+/// the reported second the reset has happened.
 #[must_use]
 pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; GAUGES] {
     let unit = standing.counted.as_str();
@@ -257,7 +257,7 @@ pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; 
 
 const NANOS: u64 = 1_000_000_000;
 
-/// How soon a tier's answers begin: the p95, in milliseconds. [`crate::tier::latency::LONGEST`] plus one stands for all that is longer.
+/// How soon a tier's answers begin: the p95, in milliseconds. [`crate::tier::latency::LONGEST`] plus one stands for all longer times.
 /// `answer`: `streamed` or `whole`.
 #[must_use]
 pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u64) -> Metric {
@@ -268,19 +268,19 @@ pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u
     )
 }
 
-/// The upstream refused. `kind`: why.
+/// Counts a refusal of the upstream. `kind`: why the upstream refused.
 #[must_use]
 pub fn upstream_refusal(tier: Label, model: Label, kind: &'static str) -> Metric {
     Metric::Add(REFUSALS.of([tier, model, kind.into()]), 1)
 }
 
-/// Whether a tier is avoided because its upstream refuses; or, where callers have keys of their own, for how many of them.
+/// Whether a tier is avoided because its upstream refuses; where callers have their own keys, for how many keys it is avoided.
 #[must_use]
 pub fn tier_pressed(tier: Label, model: Label, pressed: u64) -> (Series, u64) {
     (PRESSED.of([tier, model, NONE]), pressed)
 }
 
-/// What is left of a tier's capacity, in tokens, for the highest priority.
+/// How many tokens are left of a tier's capacity for the highest priority.
 #[must_use]
 pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
     Metric::Set(CAPACITY.of([tier, model, NONE]), left)
@@ -289,19 +289,19 @@ pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
 /// What this process has of a limit that proxies share.
 #[derive(Clone, Copy, Debug)]
 pub enum Held {
-    /// Of a budget: what was granted here, and what is free for all.
+    /// Of a budget: what was granted to this process, and what is free for all proxies.
     Granted(Unit, u64, u64),
-    /// Of a bucket: the share, and what is asked of all, in millionths of the rate.
+    /// Of a bucket: this process's share, and the demand of all proxies, in millionths of the rate.
     Share(u64, u64),
 }
 
-/// A limit that proxies share: how many do lately, when the store last answered, how many calls have failed since, and how many of its
-/// largest requests lately an equal part of the limit holds, if there were any.
+/// A limit that proxies share: how many proxies shared it lately, when the store last answered, how many calls have failed since, and how many
+/// of the largest recent requests fit into an equal part of the limit, if there were any.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {
-    /// What this process has of it.
+    /// What this process has of the limit.
     pub held: Held,
-    /// Proxies that share it.
+    /// How many proxies share the limit.
     pub proxies: u32,
     /// See [`Shared`].
     pub heard: Timestamp,
@@ -342,13 +342,13 @@ pub fn global(tenant: &Label, limit: &Label, shared: &Shared) -> Vec<Metric> {
     .collect()
 }
 
-/// A call to the store that proxies share has ended like this.
+/// Counts a call to the store that proxies share, by its result.
 #[must_use]
 pub fn global_call(result: &'static str) -> Metric {
     Metric::Add(GLOBAL_CALLS.of([result.into(), NONE, NONE]), 1)
 }
 
-/// So many lines about limits that proxies share were sent.
+/// Counts lines about limits that proxies share, once they were sent.
 #[must_use]
 pub fn global_lines(lines: u64) -> Metric {
     Metric::Add(GLOBAL_LINES.of([NONE, NONE, NONE]), lines)

@@ -1,4 +1,4 @@
-//! The operators' report as JSON, and as a page that needs nothing besides itself: its table stands there without script.
+//! The operators' report as JSON, and as a page without external resources. The page's table works without scripts.
 
 use crate::base::name::Name;
 use crate::base::units::{Timestamp, share};
@@ -10,37 +10,37 @@ use crate::report::standing::{self, Standing};
 
 /// One page of the report.
 pub(crate) struct Told {
-    /// Counted from 1.
+    /// The page's number, counted from 1.
     pub(crate) page: usize,
     pub(crate) pages: usize,
-    /// On all pages.
+    /// The number of tenants on all pages.
     pub(crate) tenants: usize,
     pub(crate) rows: Vec<Row>,
-    /// What was counted of all tenants that are not configured.
+    /// What was counted for all tenants that are not configured.
     pub(crate) strangers: Counted,
     pub(crate) troubled: Vec<Troubled>,
     pub(crate) health: Health,
     pub(crate) now: Timestamp,
 }
 
-/// A tenant.
+/// A tenant's row in the report.
 pub(crate) struct Row {
     pub(crate) tenant: Name,
     pub(crate) plan: Name,
-    /// Its limits only look on.
+    /// The tenant's limits are not enforced.
     pub(crate) shadow: bool,
     pub(crate) limits: Vec<Standing>,
     pub(crate) counted: Counted,
 }
 
-/// What was counted of a tenant since the proxy's start.
+/// What was counted for a tenant since the proxy's start.
 #[derive(Default)]
 pub(crate) struct Counted {
-    /// Tier, model, and what that cost in millionths of a dollar.
+    /// Tier, model, and the amount spent on them, in millionths of a dollar.
     pub(crate) spent: Vec<(String, String, u64)>,
     /// Millionths of a dollar that cheaper models saved.
     pub(crate) saved: u64,
-    /// Why requests were refused, and how many.
+    /// The reasons of refusals, each with the number of requests that were refused.
     pub(crate) refused: Vec<(String, u64)>,
 }
 
@@ -51,25 +51,25 @@ pub(crate) struct Troubled {
     pub(crate) is_slow: bool,
 }
 
-/// How our own state is.
+/// The state of bursar itself.
 pub(crate) struct Health {
     pub(crate) conflicts: u64,
     pub(crate) corrupt: u64,
     pub(crate) given_up: u64,
-    /// The store that proxies share, if there is a budget in it.
+    /// The store that proxies share, if a budget is kept in it.
     pub(crate) shared: Option<Shared>,
 }
 
 /// The store that proxies share, by the budgets of this page's tenants.
 #[derive(Default)]
 pub(crate) struct Shared {
-    /// When it last answered; the epoch if it never did.
+    /// When the store last answered; the epoch if it never did.
     pub(crate) heard: Timestamp,
     /// The number of budgets whose last call failed.
     pub(crate) failing: u64,
 }
 
-/// `report.json`.
+/// The report as `report.json`.
 pub(crate) fn json(told: &Told) -> String {
     let rows: Vec<String> = told.rows.iter().map(|row| tenant(row, told.now)).collect();
     let tiers = |is_slow| {
@@ -153,7 +153,7 @@ fn tenant(row: &Row, now: Timestamp) -> String {
     tenant.close()
 }
 
-/// The page.
+/// The report as an HTML page.
 pub(crate) fn page(told: &Told) -> String {
     let mut page = HEAD.to_owned();
     page.push_str(&format!(
@@ -226,7 +226,7 @@ fn push_note(page: &mut String, note: &str) {
     }
 }
 
-/// What was counted of a tenant, if anything was.
+/// Writes what was counted for a tenant, if anything was.
 fn push_sums(page: &mut String, tenant: &str, counted: &Counted) {
     let Counted {
         spent,
@@ -303,7 +303,7 @@ fn table_row(row: &Row, limit: &Standing, now: Timestamp) -> String {
     cells
 }
 
-/// `2026-11-29 17:45:00`
+/// A time such as `2026-11-29 17:45:00`.
 fn to_the_second(when: Timestamp) -> String {
     let text = when.rfc_3339();
     let text = text.chars().take("2026-11-29T17:45:00".len());

@@ -1,4 +1,4 @@
-//! The one place that turns a refusal into a status, headers and a body.
+//! The only place that turns a refusal into a status, headers and a body.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use crate::provider::{Fault, Problem, Wire};
 use crate::report::headers::{self, Header};
 use crate::tenant::Source;
 
-/// Why a request is answered by us.
+/// Why bursar refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial<'a> {
-    /// It shows no tenant in any of these places.
+    /// The request carries no tenant id in any of these places.
     TenantRequired(&'a [Source]),
-    /// Its tenant is not configured.
+    /// The request's tenant is not configured.
     TenantUnknown,
-    /// A limit counts subjects of this kind, and it shows none in any of these places.
+    /// A limit counts subjects of this kind, but the request carries none in any of these places.
     SubjectRequired(&'a str, &'a [Source]),
-    /// Its body is not what its path promises.
+    /// The request's body is not what its path promises.
     InvalidBody(Fault),
-    /// Its body is encoded.
+    /// The request's body is encoded.
     EncodedBody,
-    /// It would upgrade to another protocol, in which it could not be metered.
+    /// The request would upgrade to another protocol, which could not be metered.
     Upgrade,
-    /// Its endpoint is not metered, and such are refused.
+    /// The request's endpoint is not metered, and the configuration refuses such endpoints.
     NotMetered,
-    /// The requested model is none of these, which its tenant may use.
+    /// The requested model is not among these, which the tenant may use.
     ModelNotAllowed(&'a [String]),
-    /// A limit refuses it.
+    /// A limit refuses the request.
     Limit(Refusal),
-    /// Our own state cannot be had.
+    /// Our own state is unavailable.
     Unavailable,
 }
 
@@ -38,20 +38,20 @@ pub enum Denial<'a> {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// What `%RESPONSE_CODE_DETAILS%` says, without spaces.
+    /// The value of `%RESPONSE_CODE_DETAILS%`, without spaces.
     pub details: String,
     /// Headers besides those that the proxy sets.
     pub headers: Vec<Header>,
-    /// In the shape of the path's provider.
+    /// The body, in the error format of the path's provider.
     pub body: String,
 }
 
-/// The longest wait that a client should sit out by itself. Above it some SDKs sleep for hours within a call, and others try
+/// The longest wait that a client should sit out by itself. For longer waits some SDKs sleep for hours within a call, and others try
 /// again at once.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl Denial<'_> {
-    /// The word for it in headers, metrics and logs.
+    /// The reason's word in headers, metrics and logs.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -77,14 +77,14 @@ impl Denial<'_> {
         }
     }
 
-    /// Whether it is the tenant's limits (or our state of them) that refuse, so that it counts as a decision.
+    /// Whether the tenant's limits refuse the request, or our state of them does, so that this counts as a decision.
     #[must_use]
     pub fn is_throttle(self) -> bool {
         matches!(self, Self::Limit(_) | Self::Unavailable)
     }
 
-    /// The answer to the client. The wait of a held budget is spread by the time of day, so that those who wait for
-    /// the same moment do not come back at once. `limit`: the name of the limit that refuses, if one does.
+    /// The answer to the client. If the budget is held, the wait is spread by the time of day, so that clients that wait for
+    /// the same moment do not all return at once. `limit`: the name of the limit that refuses, if one does.
     #[must_use]
     pub fn reply(self, wire: &dyn Wire, limit: Option<&str>, now: Timestamp) -> Reply {
         let status = match self {
@@ -122,7 +122,7 @@ impl Denial<'_> {
         }
     }
 
-    /// How long to wait before another try, if that is known, and whether the same request may pass then within its window.
+    /// How long to wait before another try, if that is known, and whether the same request may then pass within its window.
     fn retry(self, now: Timestamp) -> (Option<Duration>, bool) {
         match self {
             Self::Limit(Refusal::BucketEmpty(wait)) => (Some(wait), true),
@@ -220,7 +220,7 @@ impl Denial<'_> {
     }
 }
 
-/// Milliseconds after which a proxy has more of a shared budget: it looks many times a second, and asks again after a fifth of one.
+/// Milliseconds after which a proxy has more of a shared budget: it checks many times a second, and requests more after a fifth of a second.
 const SOON: u64 = 200;
 
 fn listed(sources: &[Source]) -> String {
@@ -228,12 +228,12 @@ fn listed(sources: &[Source]) -> String {
     places.join(", ")
 }
 
-/// Between a quarter of a second and one second.
+/// A wait between a quarter of a second and one second.
 fn jittered(now: Timestamp) -> Duration {
     spread(now, 250, 750)
 }
 
-/// At least `least` milliseconds, and less than `more` longer.
+/// A wait of at least `least` milliseconds, and less than `least` plus `more`.
 fn spread(now: Timestamp, least: u64, more: u64) -> Duration {
     // The clock ticks in microseconds; Knuth's multiplicative hash spreads neighbouring ticks.
     let spread = (now.as_nanos() / 1_000).wrapping_mul(2_654_435_761);

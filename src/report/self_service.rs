@@ -1,4 +1,4 @@
-//! A caller's own limits as JSON: where each stands, and what would become of a request.
+//! A caller's own limits as JSON: where each limit stands, and how a request would be decided.
 
 use crate::base::text::Text;
 use crate::base::units::{Cost, Ppm, Timestamp, share};
@@ -7,32 +7,32 @@ use crate::calendar::window::{Calendar, Period};
 use crate::policy::Payer;
 use crate::report::standing::{Counted, Span, Standing};
 
-/// What would become of a request.
+/// How a request would be decided.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// The tier that would serve it, and its model.
+    /// The tier that would serve the request.
     pub tier: Text,
-    /// The model that would be sent.
+    /// The model that would be sent to the upstream.
     pub model: Text,
-    /// The model that it names.
+    /// The model that the request names.
     pub requested_model: Text,
-    /// `admit`, `downgrade`, `throttle`, or `refuse` for what is no limit.
+    /// `admit`, `downgrade`, `throttle`, or `refuse` if something other than a limit would refuse the request.
     pub decision: &'static str,
-    /// Why; empty if plain.
+    /// The decision's reason; empty for a plain one.
     pub reason: &'static str,
-    /// The limit that would refuse it.
+    /// The limit that would refuse the request.
     pub limit: Option<Text>,
-    /// What it would hold on budgets.
+    /// What the request would hold on budgets.
     pub holds: Cost,
-    /// What it would take from buckets of tokens.
+    /// What the request would take from token buckets.
     pub cells: u64,
-    /// Tokens that each of its answers might have, where that would be limited.
+    /// The most tokens that each answer could have, if bursar would limit them.
     pub most_output: Option<u64>,
-    /// When it might pass, in milliseconds, where waiting helps.
+    /// After how many milliseconds the request might pass, if waiting helps.
     pub retry_after_ms: Option<u64>,
 }
 
-/// The whole answer. `limits`: each with its owner; of an invisible parent's only whether anything is left is reported. The plan is empty
+/// The whole answer. `limits`: each with its owner. Of an invisible parent's limits, only whether anything is left is reported. The plan is empty
 /// for a tenant that has only limits of its own. `shadow`: the limits are not enforced.
 #[must_use]
 pub fn answer(
@@ -93,7 +93,7 @@ pub(super) fn standing(payer: Payer, standing: &Standing, now: Timestamp) -> Str
     limit.close()
 }
 
-/// An amount of what a limit counts.
+/// An amount, in the unit that the limit counts.
 pub(super) fn amount(standing: &Standing, number: u64) -> String {
     match standing.counted {
         Counted::UsdMicros => dollars(number),
@@ -122,8 +122,8 @@ fn tier(preview: &Preview) -> String {
     tier.close()
 }
 
-/// When a window's budget will be spent if requests continue as since the window began; `None` if it lasts, and where that is not
-/// known.
+/// When a window's budget will be spent if requests continue at the rate since the window began; `None` if the budget lasts, or if that is
+/// not known.
 pub(super) fn exhausted(standing: &Standing, now: Timestamp) -> Option<Timestamp> {
     let Some(Span::Period(_)) = standing.span else {
         return None;
@@ -138,7 +138,7 @@ pub(super) fn exhausted(standing: &Standing, now: Timestamp) -> Option<Timestamp
     Some(now.plus_nanos(left)).filter(|when| *when < window.end)
 }
 
-/// As the configuration has it.
+/// A window, as the configuration writes it.
 pub(super) fn span(span: Span) -> String {
     let word = match span {
         Span::Refill(nanos) => duration(nanos),
@@ -157,7 +157,7 @@ pub(super) fn span(span: Span) -> String {
     quoted(&word)
 }
 
-/// `90s`, `2h`: in the longest unit of which it is a whole number.
+/// A duration such as `90s` or `2h`, in the longest unit of which it is a whole number.
 fn duration(nanos: u64) -> String {
     let units = [
         (86_400_000_000_000, "d"),
@@ -170,7 +170,7 @@ fn duration(nanos: u64) -> String {
     format!("{}{name}", nanos.checked_div(unit).unwrap_or_default())
 }
 
-/// Millionths of a dollar in dollars.
+/// Millionths of a dollar, written in dollars.
 pub(super) fn dollars(micros: u64) -> String {
     Text::Fraction(Ppm(micros)).to_string()
 }
@@ -183,12 +183,12 @@ pub(super) fn some<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "null".to_owned(), text)
 }
 
-/// A JSON object that is being written. Keys are words of ours.
+/// A JSON object that is being written. Its keys need no escapes.
 #[derive(Default)]
 pub(super) struct Object(String);
 
 impl Object {
-    /// `json`: the value as JSON.
+    /// Appends a key. `json`: its value, as JSON.
     pub(super) fn put(&mut self, key: &'static str, json: &str) {
         let before = if self.0.is_empty() { "{" } else { "," };
         for part in [before, "\"", key, "\":", json] {

@@ -1,22 +1,22 @@
-//! The end of a request, as operators read it: what was used, by whose word, and how it ended.
+//! The end of a request, in the form that operators read: what was used, who reported it, and how the request ended.
 
 use crate::base::units::Micros;
 use crate::published::metric::Label;
 use crate::usage::Usage;
 
-/// By what a request was settled.
+/// The basis on which a request was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettledBy {
-    /// What the provider reported.
+    /// The usage that the provider reported.
     Usage,
-    /// What was seen, since the provider reported nothing or not all.
+    /// An estimate from what was seen, since the provider reported no usage, or not all of it.
     Estimate,
-    /// Nothing: the upstream refused or failed, and the reservation was returned.
+    /// No charge: the upstream refused or failed, and the reservation was returned.
     None,
 }
 
 impl SettledBy {
-    /// The word for it.
+    /// The basis's word in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,19 +30,19 @@ impl SettledBy {
 /// What a settlement counts.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    /// Label of the tenant.
+    /// The tenant, as a label of metrics.
     pub tenant: Label,
-    /// The tier that served.
+    /// The tier that served the request.
     pub tier: Label,
-    /// Label of the model that served.
+    /// The model that served the request, as a label of metrics.
     pub model: Label,
     /// What was used.
     pub usage: Usage,
-    /// What it cost.
+    /// What the request cost.
     pub spend: Micros,
-    /// What it would have cost beyond that at the requested tier.
+    /// How much more the request would have cost at the requested tier.
     pub saved: Micros,
-    /// Where the figures come from.
+    /// The basis of these figures.
     pub by: SettledBy,
     /// How the request ended.
     pub exit: Exit,
@@ -51,26 +51,26 @@ pub struct Settlement {
 /// How an admitted request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// With an answer, up to its end or to the last that the provider reports.
+    /// The answer was complete, or came up to the last event that reports usage.
     Answered,
-    /// The upstream refused it (3xx, 4xx).
+    /// The upstream refused the request (3xx, 4xx).
     UpstreamRefused,
     /// The upstream failed, or could not be reached (5xx).
     UpstreamFailed,
-    /// Its answer had begun and did not end: the client left, or the upstream broke off.
+    /// The answer had begun but did not end: the client left, or the upstream broke off.
     Cut,
     /// The client left before an answer.
     Unanswered,
-    /// The client left before an answer, and had never ended its request, though all of it was sent (HTTP/2, HTTP/3).
+    /// The client left before an answer, and had never ended its request, though it had sent all of it (HTTP/2, HTTP/3).
     Unended,
     /// The client left before all of the request was sent.
     Unsent,
-    /// The proxy itself followed a redirect of the upstream: another request took its place, and is metered as one.
+    /// The proxy itself followed a redirect of the upstream: another request took this one's place, and is metered as one.
     Redirected,
 }
 
 impl Exit {
-    /// The word for it.
+    /// The word for this end in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

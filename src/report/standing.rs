@@ -1,7 +1,7 @@
-//! Where a tenant's limits stand, for gauges and for callers: how much of each is used, held and left, and when it starts anew.
+//! Where a tenant's limits stand, for gauges and for callers: how much of each is used, held and left, and when each starts anew.
 //!
-//! What is left counts what requests in flight are *likely* to use as gone, as marks and headers do; what is held is all that
-//! they may use.
+//! The remaining amount counts what requests in flight are *likely* to use as gone, as marks and headers do; the held amount is the most
+//! that these requests may use.
 
 use crate::base::units::{Timestamp, Unit};
 use crate::calendar::window::{Period, Window};
@@ -17,27 +17,27 @@ use crate::state::record::Record;
 /// Where one limit stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Its name.
+    /// The limit's name.
     pub name: Label,
-    /// What is counted.
+    /// What the limit counts.
     pub counted: Counted,
-    /// How often it starts anew, or in which time it fills; `None` for requests in flight.
+    /// How often the limit starts anew, or in which time it fills; `None` for requests in flight.
     pub span: Option<Span>,
-    /// What may be used: with rollover and raise, without overdraft.
+    /// How much may be used: with rollover and raise, without overdraft.
     pub limit: u64,
-    /// What was used.
+    /// How much was used.
     pub used: u64,
-    /// What requests in flight may use.
+    /// How much requests in flight may use.
     pub held: u64,
-    /// What is likely to be left once they are settled.
+    /// How much is likely to be left once the requests in flight are settled.
     pub remaining: u64,
-    /// The window that it was used in, if it began and ends.
+    /// The window in which this was used, if it has begun and has an end.
     pub window: Option<Window>,
-    /// When nothing of it is used any more; `None`: never, or it is not known.
+    /// When the used amount returns to 0; `None` if it never does, or if that is not known.
     pub resets: Option<Timestamp>,
-    /// Tenants below may see it.
+    /// Tenants below this limit's owner may see it.
     pub is_visible: bool,
-    /// Until when all this holds, if no request comes.
+    /// How long these figures stay true if no request comes.
     pub(crate) holds_until: Timestamp,
 }
 
@@ -57,12 +57,12 @@ pub enum Counted {
 pub enum Span {
     /// A budget's window.
     Period(Period),
-    /// A bucket's, in nanoseconds.
+    /// The time in which a bucket fills, in nanoseconds.
     Refill(u64),
 }
 
 impl Counted {
-    /// The word for it in metrics.
+    /// The limit's word in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl From<Unit> for Counted {
     }
 }
 
-/// All limits of a plan, in its order. `record` must be as of `now`.
+/// Where all limits of a plan stand, in the plan's order. `record` must be as of `now`.
 pub fn standings<'a>(
     limits: &'a Limits,
     record: &'a Record,
@@ -100,7 +100,7 @@ pub fn standings<'a>(
     budget.into_iter().chain(bucket).chain(others)
 }
 
-/// The name of each limit of a plan, and what it counts, in the same order.
+/// The name of each limit of a plan, with what it counts, in the plan's order.
 pub(crate) fn counted(limits: &Limits) -> impl Iterator<Item = (&str, Counted)> {
     let budget = limits.budget.as_ref();
     let budget = budget.map(|budget| (BUDGET, budget.unit.into()));
@@ -139,7 +139,7 @@ fn of_other(limit: &Limit, entry: &Entry, now: Timestamp) -> Option<Standing> {
 
 fn of_budget(name: Label, budget: &Budget, account: &Account, now: Timestamp) -> Standing {
     let window = account.window;
-    // One that ends so long after its last request has not begun before its first.
+    // An idle window ends a while after its last request, so it has not begun before its first one.
     let is_open = match budget.period {
         Period::Never => false,
         Period::Idle(_) => !account.is_untouched(),

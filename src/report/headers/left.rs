@@ -1,6 +1,6 @@
-//! What is left of the limits, to callers.
+//! The headers that report to callers how much is left of the limits.
 //!
-//! - `x-ratelimit-*-tokens` and `-requests`: as OpenAI sends them (<https://platform.openai.com/docs/guides/rate-limits>).
+//! - `x-ratelimit-*-tokens` and `-requests`: in OpenAI's form (<https://platform.openai.com/docs/guides/rate-limits>).
 //! - `ratelimit`, `ratelimit-policy`: draft-ietf-httpapi-ratelimit-headers-10.
 
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::published::header_group::{HeaderGroup, HeaderGroups};
 use crate::report::standing::Counted;
 use crate::state::record::Record;
 
-/// What the tenant's limits are and how much of them is left, reservations counted as gone. `books`: limits of others that it is
-/// charged on; a parent's are reported only where they are visible. `room`: the capacity, if that refuses the request; otherwise it
-/// concerns only the operator. `groups`: the headers that the operator wants.
+/// The tenant's limits and how much of each is left, with reservations counted as gone. `books`: limits of other tenants that the request is
+/// charged to; a parent's limits are reported only if they are visible. `room`: the capacity, if it refuses the request; otherwise capacity
+/// concerns only the operator. `groups`: the groups of headers that the operator wants.
 #[must_use]
 pub fn limits(
     limits: &Limits,
@@ -64,15 +64,15 @@ pub fn limits(
     headers
 }
 
-/// As many headers as a response has of us.
+/// The most of our own headers that a response has.
 const MOST: usize = 13;
 
-/// Room for two limits; more are seldom listed.
+/// An empty list with room for two limits; few responses list more.
 fn list() -> Vec<u8> {
     Vec::with_capacity(96)
 }
 
-/// What an upstream says of its own limits, under names of ours.
+/// Headers in which an upstream reports its own limits, under the same names as ours.
 pub const LIMITS: [&str; 8] = [
     TOKENS[0],
     TOKENS[1],
@@ -84,9 +84,9 @@ pub const LIMITS: [&str; 8] = [
     "ratelimit",
 ];
 
-/// Reports the upstream's figures where it has less left than the tenant; for tokens and for requests. `refuses`: the upstream refused, so
-/// that the tenant's figure would be too much: it is removed where the upstream reports none. Returns the names of those headers that stay
-/// as the upstream sent them.
+/// Reports the upstream's figures instead of the tenant's, for tokens and for requests, if the upstream has less left. `refuses`: the upstream
+/// refused the request, so that the tenant's figure would be too high: it is removed if the upstream reports none. Returns the names of the
+/// headers that stay as the upstream sent them.
 pub fn stricter(
     ours: &mut Vec<Header>,
     theirs: [Option<UpstreamLimit<'_>>; 2],
@@ -126,26 +126,26 @@ pub fn stricter(
     stays
 }
 
-/// What was written, which is ASCII.
+/// The written bytes as text; they are ASCII.
 fn text(written: Vec<u8>) -> Text {
     String::from_utf8(written).unwrap_or_default().into()
 }
 
-/// Limit, remaining and reset of what counts tokens, as OpenAI names them.
+/// The names of limit, remaining and reset for tokens, in OpenAI's form.
 const TOKENS: [&str; 3] = [
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
 ];
 
-/// The same of what counts requests.
+/// The names of limit, remaining and reset for requests, in OpenAI's form.
 const REQUESTS: [&str; 3] = [
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
 ];
 
-/// Of several limits the strictest is reported: the one with the least left.
+/// The strictest of several limits is reported: the one with the least left.
 fn strictest<'a>(
     all: &'a [LimitStatus<'_>],
     counted: Counted,
@@ -163,7 +163,7 @@ fn strictest<'a>(
     })
 }
 
-/// How things stand with one limit.
+/// Where one limit stands.
 struct LimitStatus<'a> {
     name: &'a str,
     counted: Counted,
@@ -173,8 +173,8 @@ struct LimitStatus<'a> {
     reset: Option<Duration>,
 }
 
-/// How things stand with all limits that hold whatever model serves, but for requests in flight: how many there are is soon another
-/// number.
+/// Where all limits stand that apply whatever model serves. Requests in flight are not among them, since their number soon
+/// changes.
 fn standings<'a>(limits: &'a Limits, record: &'a Record, now: Timestamp) -> Vec<LimitStatus<'a>> {
     let mut all = Vec::with_capacity(limits.others.len().saturating_add(3));
     let bucket = limits.bucket.as_ref();
@@ -245,7 +245,7 @@ fn of_budget<'a>(
     }
 }
 
-/// How things stand with a capacity for requests of the tenant's priority.
+/// Where a capacity stands for requests of the tenant's priority.
 fn capacity(room: &Headroom, now: Timestamp) -> LimitStatus<'static> {
     let Headroom {
         capacity, priority, ..
@@ -301,7 +301,7 @@ fn seconds_up(time: Duration) -> u64 {
 /// A duration in OpenAI's form, which is Go's: `17ms`, `1s`, `6m0s`, `1h0m30.5s`. Rounded up to a millisecond.
 fn go_duration(time: Duration) -> Vec<u8> {
     let (secs, millis) = (time.as_secs(), time.subsec_nanos().div_ceil(1_000_000));
-    // No duration is longer.
+    // Room for the longest possible duration.
     let mut text = Vec::with_capacity(32);
     if secs == 0 && millis < 1_000 {
         push_number(&mut text, millis.into());
@@ -364,7 +364,7 @@ mod tests {
         );
     }
 
-    // Several limits on one request: all apply, and the strictest is reported.
+    // A request has several limits. All apply, and the strictest is reported.
     #[test]
     fn the_strictest_limit_is_told_and_all_are_listed() {
         use std::num::NonZeroU64;

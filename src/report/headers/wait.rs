@@ -1,11 +1,11 @@
-//! When to come back: `retry-after` (RFC 9110, 10.2.3), and `retry-after-ms` and `x-should-retry`, which the SDKs of OpenAI and Anthropic
+//! When to try again: `retry-after` (RFC 9110, 10.2.3), and `retry-after-ms` and `x-should-retry`, which the SDKs of OpenAI and Anthropic
 //! honour.
 
 use std::time::Duration;
 
 use super::Header;
 
-/// The headers that say to a client when to come back: to the millisecond, and in whole seconds, both rounded up.
+/// Headers with the time until the client should try again: in milliseconds, and in whole seconds, both rounded up.
 #[must_use]
 pub fn retry_after(wait: Duration) -> [Header; 2] {
     let millis = millis_up(wait);
@@ -15,13 +15,13 @@ pub fn retry_after(wait: Duration) -> [Header; 2] {
     ]
 }
 
-/// Asks the SDKs not to try again by themselves.
+/// Stops the SDKs from trying again by themselves.
 #[must_use]
 pub fn do_not_retry() -> Header {
     ("x-should-retry", "false".into())
 }
 
-/// Asks the SDKs to try again at once: within 100 to 500 ms, which are spread, or as soon as whole seconds allow.
+/// Makes the SDKs try again soon: 100 to 500 ms later, as `spread` decides; SDKs that read only whole seconds wait one second.
 #[must_use]
 pub fn come_back(spread: u64) -> [Header; 3] {
     let millis = spread.checked_rem(401).unwrap_or_default();
