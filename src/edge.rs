@@ -1,4 +1,4 @@
-//! The edge to the proxy: [`plugin`] is what it starts, [`filter`] one request of it, and [`host`] calls it.
+//! The interface to the proxy. The proxy starts [`plugin`]; [`filter`] handles one request; [`host`] calls the proxy.
 
 pub(crate) mod allocator;
 mod context;

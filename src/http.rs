@@ -1,23 +1,23 @@
-//! What a message shows besides its body: headers in the form in which the proxy has them, and the proxy's properties.
+//! What a message shows besides its body: headers, in the form that the proxy uses, and the proxy's properties.
 
 /// Read access to the proxy's properties.
 pub trait Properties {
-    /// The value at `path`, as the bytes that the proxy gives; `None` if there is none.
+    /// The value at `path`, in the proxy's bytes; `None` if there is none.
     fn property(&self, path: &[String]) -> Option<Vec<u8>>;
 }
 
-/// The headers of a message: names in lower case, values as any bytes, in their order.
+/// The headers of a message in their order. Names are in lower case; values may be any bytes.
 ///
 /// They stay in the proxy's form, so that none is copied: the number of pairs, the sizes of each name and value, then the
-/// names and values themselves, each with a NUL behind it. All numbers are 32 bits, little-endian. What is not in that form ends
-/// the list. Where each is, is found once, since a request's headers are looked through many times.
+/// names and values themselves, each followed by a NUL. All numbers are 32 bits, little-endian. The list ends at the first malformed
+/// pair. The position of each header is found once, since a request's headers are searched many times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     form: Vec<u8>,
     places: Vec<Place>,
 }
 
-/// Where a name is, and the value behind it, from the start of the form.
+/// The position of a name from the start of the form; its value follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     start: usize,
@@ -35,7 +35,7 @@ impl Headers {
         }
     }
 
-    /// The bytes that the proxy takes.
+    /// The bytes in the proxy's form.
     #[must_use]
     pub fn as_form(&self) -> &[u8] {
         &self.form
@@ -64,13 +64,13 @@ impl Headers {
             .filter_map(move |place| place.value_in(form))
     }
 
-    /// Whether there is such a header.
+    /// Whether there is a header of this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
-    /// The value of a header that was sent once; `None` if it was not sent, or sent several times.
+    /// The value of a header that was sent exactly once; `None` if it was not sent, or was sent several times.
     #[must_use]
     pub fn only(&self, name: &str) -> Option<&[u8]> {
         let mut values = self.values(name);
@@ -78,7 +78,7 @@ impl Headers {
         values.next().is_none().then_some(first)
     }
 
-    /// The same of several headers, in one pass.
+    /// As [`Self::only`], for several headers in one pass.
     #[must_use]
     pub fn only_of<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
         let found = self.first_of(names);
@@ -87,7 +87,7 @@ impl Headers {
 
     /// The first value of each of several headers, and how many there are, in one pass.
     pub(crate) fn first_of<const N: usize>(&self, names: [&str; N]) -> [(Option<&[u8]>, usize); N] {
-        // Few names are as long as one of those. Lengths beyond 63 share a bit with others, and are compared.
+        // Few names have the length of a requested one. Lengths above 63 share a bit with others, so the names are compared after that.
         let bit = |length: usize| 1_u64 << (length % 64);
         let lengths = names.iter().fold(0, |all, name| all | bit(name.len()));
         let mut found = [(None, 0_usize); N];
@@ -125,7 +125,7 @@ fn places(form: &[u8]) -> Vec<Place> {
             name: size([*a, *b, *c, *d]),
             value: size([*e, *f, *g, *h]),
         };
-        // Each has a NUL behind it.
+        // A name and a value each have a NUL behind them.
         let both = place.name.saturating_add(place.value).saturating_add(2);
         start = start.saturating_add(both);
         if start > form.len() {
@@ -137,7 +137,7 @@ fn places(form: &[u8]) -> Vec<Place> {
 }
 
 impl Place {
-    /// Whether this is its name. Most are not as long.
+    /// Whether the name is this one. Most names differ in length already.
     fn is(&self, name: &str, form: &[u8]) -> bool {
         self.name == name.len() && self.name_in(form) == Some(name.as_bytes())
     }
@@ -192,7 +192,7 @@ mod tests {
             let part = Headers::in_form(form[..end].to_vec());
             assert!(part.iter().count() < 2, "{end} bytes");
         }
-        // More is promised than is there.
+        // The form promises more bytes than there are.
         let form = b"\xff\xff\xff\xff\x01\0\0\0\x02\0\0\0a\0bc\0";
         assert_eq!(Headers::in_form(form.to_vec()).iter().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! What plans and tenants may use, as the decision reads it.
+//! What plans and tenants may use, in the form that decisions read.
 
 use std::time::Duration;
 
@@ -16,86 +16,86 @@ use crate::published::metric::Label;
 use crate::tier::{Ladder, Weights};
 use crate::usage::Usage;
 
-/// What a plan grants, with a tenant's own settings applied.
+/// The limits that a plan grants, with a tenant's own settings applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// What may be spent.
+    /// How much may be spent in a window.
     pub budget: Option<Budget>,
-    /// How fast.
+    /// How fast tokens or requests may be used.
     pub bucket: Option<Quota>,
     /// All other limits, at most [`crate::limits::stacked::LIMITS`].
     pub others: Vec<Limit>,
     /// Limits of each of the tenant's subjects, by their kind.
     pub subjects: Vec<SubjectLimits>,
-    /// Shares of the budgets that are children's. At most [`crate::limits::lend::CHILDREN`].
+    /// Shares of the budgets that are guaranteed to child tenants. At most [`crate::limits::lend::CHILDREN`].
     pub guarantees: Vec<Guarantee>,
-    /// Budgets hold what a request is likely to cost, and not what it may cost.
+    /// Reservations on budgets hold what a request is likely to cost, rather than the most that it may cost.
     pub holds_likely: bool,
     /// What happens when the budget is spent.
     pub on_exhausted: OnExhausted,
-    /// How much tokens count in budgets and buckets of tokens, by their kind; `None`: all the same.
+    /// The weight of each kind of tokens in budgets and buckets of tokens; `None`: all kinds count the same.
     pub weights: Option<Weights>,
     /// The most that one request may cost.
     pub max_request: Option<Maximum>,
     /// Globs of the models that may be requested; `None` for all.
     pub models: Option<Vec<String>>,
-    /// Keeps the requested model, whatever remains.
+    /// Requests keep their model, however little remains.
     pub never_downgrade: bool,
-    /// Takes the place of the last tier's own mark.
+    /// Replaces the last tier's own mark.
     pub low_water_mark: Option<Ppm>,
-    /// Rather than to be refused for what its answer may cost, a request may have its output limited to what the budget
+    /// A request that would be refused for what its answer may cost may instead have its output limited to what the budget
     /// still holds, if that is at least this many tokens.
     pub min_output_tokens: Option<u64>,
-    /// The marks rise where what remains would not last until the window's end.
+    /// Raises the marks where what remains would not last until the window's end.
     pub pace: Option<Pace>,
-    /// A tier is left only when what remains has risen past its mark by this fraction of the budget, or the window ends.
+    /// A request returns to a better tier only when what remains exceeds that tier's mark by this fraction of the budget, or the window ends.
     pub hysteresis: Option<Ppm>,
-    /// Conversations stay where they are.
+    /// Conversations stay on their tiers.
     pub sticky: Option<Sticky>,
-    /// Which tiers its requests may be sent to, and below which marks.
+    /// Which tiers requests may be sent to, and the tenant's own marks for them.
     pub preferences: Preferences,
-    /// What it may take of a tier's capacity.
+    /// The tenant's priority in a tier's shared capacity.
     pub priority: Priority,
-    /// How soon its answers are to begin.
+    /// How soon answers should begin.
     pub sla: Option<Sla>,
-    /// Decide, meter and report, but change and refuse nothing.
+    /// Requests are decided, metered and reported, but never changed or refused.
     pub shadow: bool,
 }
 
 /// The most that one request may cost, estimated from its prompt and its output limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maximum {
-    /// What is counted.
+    /// The unit of `most`.
     pub unit: Unit,
-    /// In `unit`.
+    /// The most, in `unit`.
     pub most: u64,
 }
 
-/// Limits of each subject of a kind.
+/// Limits of each subject of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectLimits {
-    /// Where the kind stands among the configured ones.
+    /// The kind's index among the configured kinds.
     pub index: usize,
-    /// Its name.
+    /// The kind's name.
     pub kind: Name,
-    /// What each of them may use.
+    /// What each subject may use.
     pub limits: Limits,
 }
 
-/// How soon answers are to begin.
+/// How soon answers should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sla {
-    /// 95 % of them are to begin within this time, in whole milliseconds. From 1 ms to [`crate::tier::latency::LONGEST`].
+    /// 95 % of the answers should begin within this time, in whole milliseconds. From 1 ms to [`crate::tier::latency::LONGEST`].
     pub p95: Duration,
 }
 
 /// What happens when the budget is spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnExhausted {
-    /// Refuse until the window's end.
+    /// Requests are refused until the window's end.
     #[default]
     Throttle,
-    /// Go on at the last tier, up to this fraction of the budget on top of it.
+    /// The last tier keeps serving, up to this fraction of the budget beyond the budget.
     Degrade {
         /// 0.1 of 1,000 tokens allows 1,100.
         overdraft: Ppm,
@@ -103,19 +103,19 @@ pub enum OnExhausted {
 }
 
 impl Limits {
-    /// Place of the `budget` among the limits.
+    /// Index of the `budget` among the limits.
     pub const BUDGET: usize = 0;
 
-    /// Place of the `bucket`.
+    /// Index of the `bucket`.
     pub const BUCKET: usize = 1;
 
-    /// Place of the first of the others.
+    /// Index of the first of the others.
     pub const OTHERS: usize = 2;
 
-    /// Place of the most that one request may cost.
+    /// Index that stands for the most that one request may cost.
     pub const MAX_REQUEST: usize = usize::MAX;
 
-    /// The name of the limit at a place.
+    /// The name of the limit at an index.
     #[must_use]
     pub fn name(&self, place: usize) -> Option<Label> {
         let other = || self.others.get(place.checked_sub(Self::OTHERS)?);
@@ -127,12 +127,12 @@ impl Limits {
         }
     }
 
-    /// Whether there is any.
+    /// Whether there is any limit.
     pub(crate) fn has_any(&self) -> bool {
         self.budget.is_some() || self.bucket.is_some() || !self.others.is_empty()
     }
 
-    /// All budgets, the `budget` first.
+    /// All budgets, the plan's `budget` first.
     pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
         let others = self.others.iter();
         let others = others.filter_map(|limit| match &limit.rule {
@@ -147,12 +147,12 @@ impl Limits {
         self.budgets().any(|budget| budget.share.is_some())
     }
 
-    /// Whether any budget or bucket is.
+    /// Whether any budget or bucket is shared with other proxies.
     pub(crate) fn has_shared(&self) -> bool {
         self.is_shared() || self.has_shared_buckets()
     }
 
-    /// Whether any bucket is.
+    /// Whether any bucket is shared with other proxies.
     pub(crate) fn has_shared_buckets(&self) -> bool {
         let is_shared = |quota: &Quota| quota.share.is_some();
         let others = &mut self.others.iter();
@@ -163,7 +163,7 @@ impl Limits {
             })
     }
 
-    /// How long a reservation stays held: the same for all limits.
+    /// How long a reservation stays held, which is the same for all limits.
     pub(crate) fn budget_expiry(&self) -> Duration {
         let others = self.others.iter().filter_map(|limit| limit.rule.budget());
         let mut all = self.budget.iter().chain(others);
@@ -171,13 +171,13 @@ impl Limits {
             .map_or(DEFAULT_EXPIRY, |budget| budget.reservation_expiry)
     }
 
-    /// What a usage counts in budgets and buckets of tokens.
+    /// How much a usage counts in budgets and buckets of tokens.
     pub(crate) fn counted(&self, usage: &Usage) -> Tokens {
         let weights = self.weights.as_ref();
         weights.map_or_else(|| usage.total(), |weights| weights.of(usage))
     }
 
-    /// Whether a model may be requested, or each of several. Which ones serve is up to the ladder.
+    /// Whether requests may name this model, or each model of a list. Which model serves is up to the ladder.
     pub(crate) fn allows(&self, model: &str) -> bool {
         let allowed = self.models.as_ref();
         allowed.is_none_or(|globs| {
@@ -185,7 +185,7 @@ impl Limits {
         })
     }
 
-    /// The budget with its overdraft, for the last tier of a ladder.
+    /// The most that may be spent: the budget, plus its overdraft for the last tier of a ladder.
     pub(crate) fn most(&self, budget: &Budget, account: &Account) -> u64 {
         match self.on_exhausted {
             OnExhausted::Degrade { overdraft } => budget.overdrawn(account, overdraft),
@@ -193,7 +193,7 @@ impl Limits {
         }
     }
 
-    /// The low-water mark of a tier: the tenant's own by its name, else the tenant's own of the last one, else the tier's.
+    /// The low-water mark of a tier: the tenant's own mark by the tier's name, else its own mark of the last tier, else the tier's mark.
     pub(crate) fn below(&self, ladder: &Ladder, tier: usize) -> Option<Ppm> {
         let is_last = tier == ladder.last();
         let tier = ladder.tiers.get(tier)?;
@@ -203,19 +203,19 @@ impl Limits {
     }
 }
 
-/// What a plan or a tenant wants of every ladder, by the tiers' names. A name has no effect on a ladder that does not have it.
+/// What a plan or a tenant prefers on every ladder, by the tiers' names. A name has no effect on a ladder without such a tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preferences {
     /// The tiers that requests may be sent to; `None` for all.
     pub tiers: Option<Vec<String>>,
     /// No request is sent below this tier.
     pub floor: Option<String>,
-    /// Marks in place of the tiers' own.
+    /// Marks that replace the tiers' own.
     pub below: Vec<(String, Ppm)>,
 }
 
 impl Preferences {
-    /// Its own mark of a tier.
+    /// The plan's or tenant's own mark of a tier.
     pub(crate) fn below(&self, tier: &str) -> Option<Ppm> {
         let own = self.below.iter().find(|(name, _)| name == tier);
         own.map(|&(_, below)| below)
@@ -235,11 +235,11 @@ impl Preferences {
     }
 }
 
-/// That conversations stay where they are.
+/// Keeps conversations on the tier where they were served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sticky {
-    /// The request header that names a conversation; `None` to go by how it begins.
+    /// The request header that names a conversation; `None`: the conversation's beginning identifies it.
     pub header: Option<String>,
-    /// The share of a low-water mark down to which a conversation stays where it is. From above 0 to 1.
+    /// The share of a low-water mark down to which a conversation keeps its tier. Above 0, and at most 1.
     pub keep: Ppm,
 }

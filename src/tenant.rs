@@ -1,4 +1,4 @@
-//! Who pays: from what a request shows to a tenant id.
+//! Which tenant pays: from the bytes that a request carries to a tenant id.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,18 +10,18 @@ use crate::http::{Headers, Properties};
 /// Longest tenant id in bytes. Enough for a SPIFFE id of ordinary length; the bound keeps keys and logs small.
 pub const MAX_ID: usize = 256;
 
-/// The id of a tenant: 1 to [`MAX_ID`] bytes of UTF-8 without control characters. Two with the same name are the same.
+/// The id of a tenant: 1 to [`MAX_ID`] bytes of UTF-8 without control characters. Ids are equal if their names are.
 #[derive(Clone, Debug)]
 pub struct TenantId {
     name: Name,
-    /// The name under which its account was opened, where that is another one.
+    /// The name under which the tenant's account was opened, if the tenant was renamed since.
     was: Option<Name>,
-    /// The account is that of a plan which is tried on its requests.
+    /// The account belongs to a plan that is tried on the tenant's requests.
     is_trial: bool,
 }
 
 impl TenantId {
-    /// An id from bytes that a client may have chosen; `None` if they are not one.
+    /// An id from bytes that a client may have chosen; `None` if the bytes are no valid id.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
@@ -33,7 +33,7 @@ impl TenantId {
         })
     }
 
-    /// The same, with the account of the tenant that had that name.
+    /// This id, with the account of the tenant that had the id `was`.
     #[must_use]
     pub fn renamed(self, was: &Self) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl TenantId {
         }
     }
 
-    /// The same, with the account of a plan which is tried on its requests. No tenant's id has the control character in it.
+    /// This id, with the account of a plan that is tried on the tenant's requests. The account's name has a control character, as no id has.
     #[must_use]
     pub(crate) fn trying(&self, plan: &str) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl TenantId {
         }
     }
 
-    /// Whether the account is that of a plan which is tried, so that nothing is published of it as the tenant's.
+    /// Whether the account belongs to a plan that is tried, so that it is never published as the tenant's.
     pub(crate) fn is_trial(&self) -> bool {
         self.is_trial
     }
@@ -63,14 +63,14 @@ impl TenantId {
         &self.name
     }
 
-    /// The name under which its state is stored. A rename does not change it: an older configuration or a request under way, which have
-    /// another name for the tenant, read and write the same records.
+    /// The name under which the tenant's state is stored. It survives a rename: an older configuration, or a request in flight, that has
+    /// another name for the tenant reads and writes the same records.
     #[must_use]
     pub fn account(&self) -> &str {
         self.was.as_ref().unwrap_or(&self.name)
     }
 
-    /// The id, to be shared.
+    /// The id as shared text.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
@@ -85,7 +85,7 @@ impl PartialEq for TenantId {
 
 impl Eq for TenantId {}
 
-/// The hash of its text, so that a map of ids can be searched by a text.
+/// Hashes the id's text, so that a map of ids can be searched by text.
 impl Hash for TenantId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
@@ -101,14 +101,14 @@ impl Borrow<str> for TenantId {
 /// Where to look for the tenant's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A request header, by its lower-case name. Sent twice it says nothing.
+    /// A request header, by its lower-case name. A header that was sent twice is ignored.
     Header(String),
     /// A property of the request or of the proxy, by its path (Envoy's "attributes").
     Property(Vec<String>),
 }
 
 impl Source {
-    /// A claim of the JWT that Envoy's `jwt_authn` has checked, with `payload_in_metadata: payload`.
+    /// A claim of the JWT that Envoy's `jwt_authn` has checked; that filter needs `payload_in_metadata: payload`.
     #[must_use]
     pub fn jwt_claim(claim: &str) -> Self {
         let [a, b, c, d] = JWT_PAYLOAD;
@@ -130,7 +130,7 @@ const JWT_PAYLOAD: [&str; 4] = [
     "payload",
 ];
 
-/// As the operator has written it.
+/// In the form that the operator writes.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = match self {
@@ -151,7 +151,7 @@ fn path(segments: &[&str]) -> Vec<String> {
     segments.iter().map(|&segment| segment.to_owned()).collect()
 }
 
-/// What the request shows of its tenant: the bytes of the first source that yields any.
+/// The bytes that name the request's tenant: those of the first source that yields any.
 #[must_use]
 pub fn principal(
     sources: &[Source],
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(principal(&sources(), &sent, &Claims(None)), None);
     }
 
-    // Header bytes beyond ASCII end a VM whose SDK reads them as text. Made-up tenants come in floods, with
+    // An SDK that reads header bytes beyond ASCII as text ends the VM. Made-up tenants come in floods, with
     // ids that are long or odd.
     #[test]
     fn only_short_clean_text_is_an_id() {

@@ -1,27 +1,27 @@
-//! What a provider says a request used: the numbers alone. [`crate::provider::usage`] reads them from an answer.
+//! The usage that a provider reports for a request: the numbers alone. [`crate::provider::usage`] reads them from an answer.
 
 use crate::base::units::Tokens;
 
-/// Tokens of one request as reported. Absent is not zero.
+/// Tokens of one request as reported. An absent count is not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Prompt tokens, the cached ones included.
     pub input: Option<Tokens>,
-    /// Prompt tokens that the provider read from its cache. Invariant: with `cache_write`, no more than `input`.
+    /// Prompt tokens that the provider read from its cache. Invariant: `cached_input` and `cache_write` together do not exceed `input`.
     pub cached_input: Option<Tokens>,
-    /// Prompt tokens that the provider wrote to its cache, and charges for that.
+    /// Prompt tokens that the provider wrote to its cache, and charges as a write.
     pub cache_write: Option<Tokens>,
-    /// Those of them that it keeps for an hour, where it says so. Invariant: no more than `cache_write`.
+    /// The part of `cache_write` that the provider keeps for an hour, where it reports that. Invariant: no more than `cache_write`.
     pub cache_write_1h: Option<Tokens>,
-    /// Output tokens, reasoning included.
+    /// Output tokens, including reasoning.
     pub output: Option<Tokens>,
-    /// Input and output together as they were reported, where that is all there is, or where the parts do not add up to it.
+    /// Input and output together as reported, if only this sum was reported, or if the parts do not add up to it.
     pub other_total: Option<Tokens>,
-    /// The service tier that served.
+    /// The service tier that served the request.
     pub service_tier: Option<ServiceTier>,
 }
 
-/// The name of a provider's service tier, as `priority` or `flex`: lower-case ASCII of at most 16 bytes.
+/// The name of a provider's service tier, such as `priority` or `flex`: lower-case ASCII of at most 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ServiceTier {
     text: [u8; 16],
@@ -29,7 +29,7 @@ pub struct ServiceTier {
 }
 
 impl ServiceTier {
-    /// The tier of this name; `None` for what is no such name.
+    /// The service tier of this name; `None` if this cannot be such a name.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -59,17 +59,17 @@ impl std::fmt::Debug for ServiceTier {
     }
 }
 
-/// Where a provider counts the tokens of its cache.
+/// Where a provider reports the tokens of its cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheCount {
-    /// As a part of the input.
+    /// As a part of the input tokens.
     Inside,
-    /// Beside the input.
+    /// In addition to the input tokens.
     Beside,
 }
 
 impl Usage {
-    /// Input and output together; what was not reported is 0.
+    /// Input and output together; a count that was not reported adds 0.
     #[must_use]
     pub fn total(&self) -> Tokens {
         self.input.unwrap_or_default() + self.output.unwrap_or_default()
@@ -81,7 +81,7 @@ impl Usage {
         Some(self.input? - self.cached_input.unwrap_or_default())
     }
 
-    /// Both together.
+    /// The sum of both usages.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let sum = |one: Option<Tokens>, other: Option<Tokens>| match (one, other) {
@@ -99,8 +99,8 @@ impl Usage {
         }
     }
 
-    /// What two reports of one response say together, each of which may be partial. They are running totals, so the later
-    /// one counts; but where it says 0, or nothing, the earlier one stands.
+    /// Combines two reports of one response, each of which may be partial. Counts are running totals, so the later report
+    /// prevails; but where it reports 0, or nothing, the earlier report stands.
     #[must_use]
     pub(crate) fn after(self, earlier: Self, cache: CacheCount) -> Self {
         let own = |usage: &Self| match cache {
@@ -108,7 +108,7 @@ impl Usage {
             CacheCount::Beside => usage.input.map(|input| input - usage.cache()),
         };
         let (later_own, earlier_own) = (own(&self), own(&earlier));
-        // A report that has an input of its own knows what was cached of it.
+        // A report with an input count of its own also knows how much of it was cached.
         let knows = later_own.is_some_and(|input| input > Tokens(0));
         let part = |later: Option<Tokens>, earlier: Option<Tokens>| match knows {
             true => later.or(earlier),
@@ -133,12 +133,12 @@ impl Usage {
         usage
     }
 
-    /// What was read from the cache and written to it.
+    /// Tokens that were read from the cache or written to it.
     fn cache(&self) -> Tokens {
         self.cached_input.unwrap_or_default() + self.cache_write.unwrap_or_default()
     }
 
-    /// This usage, without cached tokens that its input does not have.
+    /// This usage, reduced by cached tokens beyond its input.
     #[must_use]
     pub fn consistent(self) -> Self {
         let cached_input = self
@@ -155,13 +155,13 @@ impl Usage {
         }
     }
 
-    /// Whether nothing is missing.
+    /// Whether no count is missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.input.is_some() && self.output.is_some()
     }
 
-    /// Whether it says how much was used of anything.
+    /// Whether any count was reported.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
         let nothing = Self {
@@ -171,14 +171,14 @@ impl Usage {
         *self != nothing
     }
 
-    /// The total that was reported, where input and output were, too, and do not add up to it.
+    /// The reported total, if input and output were also reported and do not add up to it.
     #[must_use]
     pub fn contradiction(&self) -> Option<Tokens> {
         self.other_total
             .filter(|total| self.is_whole() && *total != self.total())
     }
 
-    /// Input and output where only their sum was reported, by the input that is likely.
+    /// Splits a total that was reported alone into input and output, by the expected input.
     #[must_use]
     pub fn split(self, likely_input: Tokens) -> Self {
         let Some(total) = self.other_total.filter(|_| !self.is_whole()) else {
@@ -195,39 +195,39 @@ impl Usage {
     }
 }
 
-/// The later one, unless it is 0 or absent and there was another one.
+/// The later count, unless it is 0 or absent and there is an earlier one.
 fn last_word(later: Option<Tokens>, earlier: Option<Tokens>) -> Option<Tokens> {
     let said = later.filter(|tokens| *tokens > Tokens(0));
     said.or(earlier).or(later)
 }
 
-/// What one event of a stream says.
+/// What one event of a stream contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventFacts {
-    /// Usage, if it has one.
+    /// The usage that the event reports, if any.
     pub usage: Option<Usage>,
-    /// What it is besides.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// No later event says anything about usage, but of a server that is not like others.
+    /// No later event reports usage, unless the server is unusual.
     pub is_last: bool,
 }
 
-/// What an event is to the client.
+/// What an event means to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventKind {
-    /// It may carry some of the answer.
+    /// The event may carry a part of the answer.
     #[default]
     Content,
-    /// It carries nothing of the answer, and comes with every answer.
+    /// The event carries no part of the answer, and comes with every answer.
     Frame,
-    /// It carries nothing of the answer, and only comes if usage was requested.
+    /// The event carries no part of the answer, and only comes if usage was requested.
     UsageOnly,
-    /// It says that something went wrong.
+    /// The event reports an error.
     Error,
 }
 
 impl EventKind {
-    /// Of an event that says that something went wrong, or may carry some of the answer.
+    /// Whether the event reports an error, or may carry a part of the answer.
     #[must_use]
     pub fn of(is_error: bool) -> Self {
         if is_error { Self::Error } else { Self::Content }

@@ -1,4 +1,4 @@
-//! A request as the SDK knows it: each callback is passed on to its [`Stream`], which is shared with the list of parked requests.
+//! A request as the SDK knows it: each callback is forwarded to its [`Stream`], which the list of parked requests can share.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ impl Filter {
 
 impl Context for Filter {}
 
-/// Each callback is the stream's, which nobody else uses meanwhile: the proxy makes one call at a time.
+/// Each callback borrows the stream. No other code uses it meanwhile, since the proxy makes one call at a time.
 impl HttpContext for Filter {
     fn on_http_request_headers(&mut self, _: usize, is_end: bool) -> Action {
         let Ok(mut stream) = self.0.try_borrow_mut() else {

@@ -1,4 +1,4 @@
-//! Calls to the store that proxies share: sent by ticks, answered to the configuration that sent them.
+//! Calls to the store that proxies share: ticks send them, and the host delivers each answer to the configuration that sent the call.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,19 +13,19 @@ use crate::edge::host::Host;
 use crate::state::store::StateFaults;
 use crate::teller::{Message, Note, Outcome};
 
-/// How long a store may take. Less than a line is waited for ([`CLAIM`](crate::lease::grant::CLAIM)).
+/// How long a call to the store may take. Shorter than the time after which a line is no longer awaited ([`CLAIM`](crate::lease::grant::CLAIM)).
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Calls that are under way, by their tokens.
+/// Calls in flight, by their tokens.
 #[derive(Default)]
 pub(crate) struct Courier {
     calls: HashMap<u32, Message>,
-    /// What the next tick sends again. Not sooner: Envoy would take the connection that the store is about to close.
+    /// Messages that the next tick sends again. An earlier retry would reuse the connection that the store is about to close.
     again: Vec<Message>,
 }
 
 impl Courier {
-    /// Sends what is due.
+    /// Sends the messages that are due.
     pub(crate) fn tick(&mut self, host: &Host) {
         for message in std::mem::take(&mut self.again) {
             self.send(host, message);
@@ -47,7 +47,7 @@ impl Courier {
     fn send(&mut self, host: &Host, message: Message) {
         let global = &message.global;
         let body = message.body(password(global).as_deref());
-        // Envoy wants these three, and its raw TCP pool throws them away.
+        // Envoy requires these three headers; its raw TCP pool drops them.
         let headers = vec![
             (":method", "POST"),
             (":path", "/"),
@@ -75,7 +75,7 @@ impl Courier {
         }
     }
 
-    /// A call has ended. It has no headers where there was no connection, or none in time.
+    /// A call has ended. `headers` is 0 if no connection was made, or none in time.
     pub(crate) fn answered(&mut self, host: &Host, token: u32, headers: usize, body: usize) {
         let Some(message) = self.calls.remove(&token) else {
             return;
@@ -112,7 +112,7 @@ fn told(host: &Host, faults: &StateFaults) {
     }
 }
 
-/// The password of the store's user, out of the VM's environment.
+/// The password of the store's user, from the VM's environment.
 pub(crate) fn password(global: &Rc<Global>) -> Option<String> {
     let login = global.login.as_ref()?;
     std::env::var(&login.password_env).ok()

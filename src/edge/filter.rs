@@ -1,4 +1,4 @@
-//! One request and its response: read the host, ask the exchange, apply its step. Nothing is decided here.
+//! One request and its response: reads from the host, calls the exchange, and applies the step that it returns. Makes no decisions.
 
 use std::rc::Rc;
 
@@ -17,35 +17,35 @@ use crate::report::metrics;
 use crate::report::metrics::Metric;
 use crate::state::store::StateFaults;
 
-/// One request and its response. It may wait for what only another callback brings.
+/// One request and its response. The request may be parked until another callback brings what it waits for.
 pub(crate) struct Stream {
-    /// As what the proxy knows it.
+    /// The proxy's id of this context.
     context: u32,
-    /// It waits for its part of a shared budget.
+    /// The request waits for its part of a shared budget.
     pub(super) is_parked: bool,
-    /// What has come of it in the meantime: the bytes of its body so far, whether they are all, and whether trailers ended it.
+    /// What has arrived while the request was parked: the bytes of its body so far, whether they are all, and whether trailers ended it.
     meanwhile: Meanwhile,
-    /// Nothing follows the headers.
+    /// The request ends with its headers.
     is_end: bool,
     pub(super) host: Rc<Host>,
     exchange: Exchange,
-    /// The headers are held until the body comes, and none of it has been shown yet.
+    /// The headers are held until the body comes, and the proxy has shown none of the body yet.
     awaits_body: bool,
-    /// Bytes of the request's body that are held and were given to the exchange already.
+    /// Bytes of the request's held body that the exchange has already read.
     held: usize,
-    /// Those bytes, from the first one on and as far as there was room for them.
+    /// A copy of those bytes from the first one on, as far as there was room.
     kept: BodyPrefix,
     /// What the access log will record.
     entry: Entry,
 }
 
-/// Bytes of held bodies that are kept, of all requests of a worker. What is not kept is read again where it is to be changed.
+/// Most bytes of held bodies that one worker keeps, over all requests. Bytes that are not kept are read again if they must be changed.
 const MOST_KEPT: usize = 1_536 * 1_024;
 
-/// Fewest bytes before an edit that are put back where they are, and not copied to stand before it.
+/// If at least this many bytes precede an edit, they are prepended again separately, rather than copied together with the edit.
 const MANY: usize = 16 * 1_024;
 
-/// What has come of a request while it was parked.
+/// What has arrived of a request while it was parked.
 #[derive(Default)]
 struct Meanwhile {
     body: Option<(usize, bool)>,
@@ -69,7 +69,7 @@ impl Stream {
         }
     }
 
-    /// Keeps a chunk behind those before, if all of them are kept and there is room.
+    /// Keeps a chunk after the earlier ones, if all of those were kept and there is room.
     fn keep(&mut self, chunk: Vec<u8>) {
         let all = self.host.kept.get().saturating_add(chunk.len());
         if self.kept.length() == self.held && all <= MOST_KEPT {
@@ -78,7 +78,7 @@ impl Stream {
         }
     }
 
-    /// Nothing is held any more.
+    /// No bytes of the body are held any more.
     fn let_go(&mut self) {
         let kept = std::mem::take(&mut self.kept).length();
         self.host
@@ -148,7 +148,7 @@ impl Stream {
             return Action::Continue;
         }
         let host = Rc::clone(&self.host);
-        // While the body is held the host shows all of it each time: read only what is new.
+        // While the body is held, the host shows all of it in each callback: read only the new bytes.
         let chunk = host.bytes(
             BufferType::HttpRequestBody,
             self.held,
@@ -249,7 +249,7 @@ impl Stream {
         )
     }
 
-    /// It is over, also for one that was refused, or left by its client, while its body was held.
+    /// The request is over. This is also called if it was refused, or if its client left, while its body was held.
     pub(super) fn end(&mut self) {
         self.is_parked = false;
         self.let_go();
@@ -263,20 +263,20 @@ impl Stream {
             let log = &mut Log::of(&self.exchange, &mut self.entry);
             report(host, &mut step, log);
         }
-        // In one call, and only now: the proxy writes its access log after this.
+        // All fields in one call, and only at the end: the proxy writes its access log after this.
         if let Some(entry) = self.entry.json() {
             host.set_property(log_fields::ALL, &entry);
         }
     }
 }
 
-/// The part of a body that the host shows.
+/// A body, or the part of it that the host shows.
 #[derive(Clone, Copy)]
 struct Body<'a> {
     buffer: BufferType,
-    /// Its bytes.
+    /// The body's length in bytes.
     size: usize,
-    /// The first of them, if they were kept.
+    /// The body's first bytes, if they were kept.
     known: Option<&'a BodyPrefix>,
 }
 
@@ -293,7 +293,7 @@ impl Body<'_> {
 /// Writes the fields of the access log.
 struct Log<'a> {
     entry: &'a mut Entry,
-    /// Fields that are properties of their own.
+    /// Fields that are also published as properties of their own.
     apart: LogFields,
 }
 
@@ -306,7 +306,7 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Does what a step says.
+/// Applies a step.
 fn apply(host: &Host, mut step: Step, map: MapType, body: Body<'_>, mut log: Log<'_>) -> Action {
     report(host, &mut step, &mut log);
     if let Next::Reply(reply) = &step.next {
@@ -321,7 +321,7 @@ fn apply(host: &Host, mut step: Step, map: MapType, body: Body<'_>, mut log: Log
         }
     }
     if !change_body(host, &step.body, body) && matches!(map, MapType::HttpRequestHeaders) {
-        // The headers or the forwarded bytes may promise another length: the upstream would read the rest as the next request.
+        // The headers or the forwarded bytes may promise another length; then the upstream would read the rest as the next request.
         host.reply(500, "bursar_body_unchanged", &[], "");
         return Action::Pause;
     }
@@ -331,7 +331,7 @@ fn apply(host: &Host, mut step: Step, map: MapType, body: Body<'_>, mut log: Log
     }
 }
 
-/// Returns whether it did.
+/// Changes the body. Returns whether the host accepted the change.
 fn change_body(host: &Host, change: &BodyChange, body: Body<'_>) -> bool {
     match change {
         BodyChange::Keep => true,
@@ -340,7 +340,7 @@ fn change_body(host: &Host, change: &BodyChange, body: Body<'_>) -> bool {
     }
 }
 
-/// Makes edits of a body of which all is held. Only what stands before the last one has to be put into its place.
+/// Edits a body that is held as a whole. Only the bytes before the end of the last edit are replaced.
 fn edit(host: &Host, edits: &[Edit], body: Body<'_>) -> bool {
     let Body { buffer, size, .. } = body;
     let place = |offset: Option<u64>| offset.and_then(|offset| usize::try_from(offset).ok());
@@ -355,13 +355,13 @@ fn edit(host: &Host, edits: &[Edit], body: Body<'_>) -> bool {
         }
     };
     if before.length() < end {
-        // The host does not show what it holds.
+        // The host holds more of the body than it shows.
         return false;
     }
     let stays = if start >= MANY { start } else { 0 };
     let changed = splice(&before.part(stays, end).concat(), length(stays), edits);
     if !host.replace_start(buffer, end, size, &changed) {
-        // Hosts before Envoy 1.36 replace all or nothing.
+        // Hosts before Envoy 1.36 can only replace the whole buffer.
         let mut all = before.part(0, stays);
         let rest = host.bytes(buffer, end, size.saturating_sub(end));
         all.extend([changed.as_slice(), &rest]);
@@ -425,8 +425,8 @@ pub(crate) fn complain(host: &Host, faults: &StateFaults) {
     }
 }
 
-/// A request ended while its headers were held. If bytes of its body had come to the proxy, they were kept from bursar, and the
-/// client has waited in vain; if not, the client left before it sent any.
+/// Logs a warning for a request that ended while its headers were held. If bytes of its body had reached the proxy, the proxy kept them
+/// from bursar, and the client waited in vain; if not, the client left before it sent any.
 fn warn_of_a_body_that_is_not_shown(host: &Host) {
     let bytes = host.request_body_bytes();
     if bytes > 0 && !host.warned_of_held_headers.replace(true) {
@@ -439,7 +439,7 @@ fn warn_of_a_body_that_is_not_shown(host: &Host) {
     }
 }
 
-/// Publishes a gauge of what is left until two reads agree. Bounded, since whoever writes in between publishes it too.
+/// Publishes a gauge of what is left, until two reads agree. The tries are bounded: a worker that writes in between also publishes it.
 fn tell(host: &Host, gauge: impl Fn(Timestamp) -> Option<Metric>) {
     let mut told = None;
     for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! The proxy, as the filter speaks to it: through the SDK where that cannot panic, else through [`imports`](super::imports).
+//! The proxy, as the filter calls it: through the SDK where the SDK cannot panic, otherwise through [`imports`](super::imports).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,52 +29,52 @@ use crate::sweep::Gauges;
 use crate::teller::Teller;
 use crate::tenant::TenantId;
 
-/// A version that no write has, so that a put with it succeeds only where there is no value.
+/// A version that no value ever has, so that a put with this version succeeds only if the key has no value.
 ///
-/// The host compares versions only for keys that exist (proxy-wasm-cpp-host, `shared_data.cc`) and counts
-/// them up from 1.
+/// The host compares versions only for keys that exist (proxy-wasm-cpp-host, `shared_data.cc`), and
+/// versions count up from 1.
 const ABSENT: u32 = u32::MAX;
 
-/// Most requests that wait at a time in one worker: their bodies wait with them, in the proxy.
+/// The most requests that are parked at a time in one worker; the proxy holds their bodies in memory meanwhile.
 const MOST_PARKED: usize = 256;
 
-/// Counters that are noted at a time.
+/// The most counters that are noted for the report at a time.
 const MOST_NOTED: usize = 256;
 
-/// The proxy, as one thread of it sees it.
+/// The proxy, as one of its threads sees it.
 pub(crate) struct Host {
-    /// What was counted and not yet reported to the host.
+    /// Counts that were not yet reported to the host.
     counters: RefCell<Tally>,
-    /// Ids of gauges, and of the counters that the report reads: the host makes a new one each time that it is asked. Bounded, as the
+    /// Ids of gauges, and of the counters that the report reads: the host would define a new one in each call. Bounded, as the
     /// series are.
     ids: RefCell<HashMap<Series, u32, NameHashing>>,
-    /// A corrupt record was complained about: once is enough.
+    /// A corrupt record was logged: once is enough.
     pub(crate) complained: Cell<bool>,
-    /// The cure for held headers whose body never comes was logged: once is enough.
+    /// How to configure the proxy so that held headers get their body was logged: once is enough.
     pub(crate) warned_of_held_headers: Cell<bool>,
-    /// Bytes of held bodies that the filters of this worker keep.
+    /// Bytes of held bodies that this worker's filters keep.
     pub(crate) kept: Cell<usize>,
-    /// What waits in this worker's memory of the bodies of all requests.
+    /// Bytes of bodies that wait in this worker's memory, over all requests.
     pub(crate) held: HeldBytes,
-    /// What this worker knows of upstreams that refuse.
+    /// What this worker knows of upstreams that refuse requests.
     pub(crate) pressed: PressureView,
-    /// What it knows of budgets that proxies share.
+    /// What this worker knows of budgets that proxies share.
     pub(crate) warm: Warm,
-    /// Requests that wait for their part of one. At most [`MOST_PARKED`].
+    /// Requests that wait for their part of a shared budget. At most [`MOST_PARKED`].
     parked: RefCell<Vec<Rc<RefCell<Stream>>>>,
     /// What this worker has to report to the store that proxies share.
     pub(crate) teller: RefCell<Teller>,
-    /// The configurations that are in force in this worker, the newest last: that one speaks for all.
+    /// Numbers of the configurations in force in this worker, the newest last. Only the newest calls the store.
     roots: RefCell<Vec<u32>>,
-    /// The process's, once it was read.
+    /// The slot seed of the process, once it was read.
     slot_seed: Cell<Option<SlotSeed>>,
     /// This VM has served a request.
     pub(crate) serves: Cell<bool>,
     /// The configurations of this VM, the newest last.
     configs: RefCell<Vec<Weak<Config>>>,
-    /// One of them is the report.
+    /// One of the configurations serves the report.
     has_report: Cell<bool>,
-    /// So many of the counters are noted for it.
+    /// How many counters are noted for the report.
     noted: Cell<usize>,
 }
 
@@ -100,7 +100,7 @@ impl Host {
         }
     }
 
-    /// There is a new configuration.
+    /// Adds a new configuration of this VM.
     pub(crate) fn configured(&self, config: &Rc<Config>) {
         if let Ok(mut configs) = self.configs.try_borrow_mut() {
             configs.retain(|config| config.strong_count() > 0);
@@ -119,7 +119,7 @@ impl Host {
         )
     }
 
-    /// The plan that a newer configuration than this one has for a tenant. The proxy keeps an old configuration as long as its last connection.
+    /// The plan that a newer configuration than this one has for a tenant. The proxy keeps an old configuration until its last connection closes.
     pub(crate) fn newer_plan(&self, config: &Rc<Config>, id: &TenantId) -> Option<Rc<Plan>> {
         let configs = self.configs.try_borrow().ok()?;
         let newer = configs.iter().rev().map(Weak::upgrade);
@@ -131,20 +131,20 @@ impl Host {
         newer.find_map(|other| other.plan(id).cloned())
     }
 
-    /// A number that no other VM has drawn. Its randomness is that of std's hash maps: WASI's `random_get`, which Envoy takes from
+    /// A number that no other VM has drawn. Its randomness comes from std's hash maps, which use WASI's `random_get`; Envoy takes that from
     /// BoringSSL's `RAND_bytes` (proxy-wasm-cpp-host, `exports.cc`).
     pub(crate) fn chance(&self) -> u64 {
         RandomState::new().hash_one(0_u8)
     }
 
-    /// A request waits, until it is woken.
+    /// Parks a request until it is woken.
     pub(crate) fn park(&self, stream: Rc<RefCell<Stream>>) {
         if let Ok(mut parked) = self.parked.try_borrow_mut() {
             parked.push(stream);
         }
     }
 
-    /// Whether more requests may wait.
+    /// Whether one more request may be parked.
     pub(crate) fn may_park(&self) -> bool {
         let parked = self.parked.try_borrow();
         parked.is_ok_and(|parked| parked.len() < MOST_PARKED)
@@ -178,7 +178,7 @@ impl Host {
         complain(imports::continue_request(), "let a request go on");
     }
 
-    /// A configuration comes into force: its number among those of this worker.
+    /// Adds a configuration that comes into force. Returns its number in this worker.
     pub(crate) fn begin(&self) -> u32 {
         let Ok(mut roots) = self.roots.try_borrow_mut() else {
             return 0;
@@ -188,25 +188,25 @@ impl Host {
         number
     }
 
-    /// A configuration is let go of.
+    /// Removes a configuration that the proxy drops.
     pub(crate) fn end(&self, number: u32) {
         if let Ok(mut roots) = self.roots.try_borrow_mut() {
             roots.retain(|other| *other != number);
         }
     }
 
-    /// Whether this root context is the newest one. An older one may be dropped before its call is answered.
+    /// Whether this root context belongs to the newest configuration. The proxy may drop an older one before its call is answered.
     pub(crate) fn is_newest(&self, number: u32) -> bool {
         let roots = self.roots.try_borrow();
         roots.is_ok_and(|roots| roots.last() == Some(&number))
     }
 
-    /// The time; the epoch if the host does not say it.
+    /// The time; the epoch if the host does not report it.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_nanos(imports::current_time().unwrap_or_default())
     }
 
-    /// The most talkative level that the host shows.
+    /// The most verbose level that the host logs.
     pub(crate) fn log_level(&self) -> log::LevelFilter {
         match imports::log_level() {
             Ok(0) => log::LevelFilter::Trace,
@@ -217,18 +217,18 @@ impl Host {
         }
     }
 
-    /// All headers of a message, in one call.
+    /// All headers of a message, read in one call.
     pub(crate) fn headers(&self, map: MapType) -> Headers {
         Headers::in_form(imports::headers(map).unwrap_or_default())
     }
 
-    /// Replaces all headers of that name with one.
+    /// Replaces all headers of this name with one.
     pub(crate) fn set_header(&self, map: MapType, name: &str, value: &Text) {
         let done = value.with_bytes(|value| imports::replace_header(map, name, value));
         complain(done, "set a header");
     }
 
-    /// Puts a header beside all that are there. It costs less than half of what a replacement does.
+    /// Adds a header, and keeps those of the same name. This costs less than half of a replacement.
     pub(crate) fn add_header(&self, map: MapType, name: &str, value: &Text) {
         let done = value.with_bytes(|value| imports::add_header(map, name, value));
         complain(done, "add a header");
@@ -238,9 +238,9 @@ impl Host {
         complain(imports::remove_header(map, name), "remove a header");
     }
 
-    /// Up to `size` bytes of a buffer from `start` on; nothing where there are none.
+    /// Up to `size` bytes of a buffer, from `start` on; empty if the buffer has none there.
     ///
-    /// The SDK panics where `start + size` overflows: `size` is what the host said that there is.
+    /// The SDK panics if `start + size` overflows; here `size` comes from the host.
     pub(crate) fn bytes(&self, buffer: BufferType, start: usize, size: usize) -> Vec<u8> {
         if size == 0 || start.checked_add(size).is_none() {
             return Vec::new();
@@ -249,9 +249,9 @@ impl Host {
         bytes.ok().flatten().unwrap_or_default()
     }
 
-    /// Bytes of the request's body that have come to the proxy, whether or not it has shown them; 0 where it does not say.
+    /// Bytes of the request's body that have reached the proxy, whether or not it has shown them; 0 if the proxy does not report it.
     ///
-    /// Envoy's `request.total_size` is what has come and the names and values of the headers
+    /// Envoy's `request.total_size` counts the received body, plus the names and values of the headers
     /// (`source/extensions/filters/common/expr/context.cc`).
     pub(crate) fn request_body_bytes(&self) -> u64 {
         let total = imports::property("request\0total_size").unwrap_or_default();
@@ -266,7 +266,7 @@ impl Host {
 
     /// Replaces the first `size` of a buffer's `total` bytes with `bytes`.
     ///
-    /// Returns whether it did: nothing was changed if not.
+    /// Returns whether the host accepted it; if not, the buffer is unchanged.
     pub(crate) fn replace_start(
         &self,
         buffer: BufferType,
@@ -274,19 +274,19 @@ impl Host {
         total: usize,
         bytes: &[u8],
     ) -> bool {
-        // A size beyond the buffer's means all of it; the exact size of all of it is taken as a prefix by newer hosts only.
+        // A size beyond the buffer's end means all of it. Only newer hosts accept the buffer's exact size as a prefix.
         let size = if size >= total { usize::MAX } else { size };
         let done = imports::replace_start(buffer, size, bytes);
         complain(done, "change a body");
         done.is_ok()
     }
 
-    /// Prepends `bytes` to a buffer. Returns whether it did.
+    /// Prepends `bytes` to a buffer. Returns whether the host accepted it.
     pub(crate) fn prepend(&self, buffer: BufferType, bytes: &[u8]) -> bool {
         self.replace_start(buffer, 0, 1, bytes)
     }
 
-    /// Answers the request ourselves.
+    /// Answers the request locally.
     pub(crate) fn reply(&self, status: u16, details: &str, headers: &[Header], body: &str) {
         let headers: Headers = headers
             .iter()
@@ -296,7 +296,7 @@ impl Host {
         complain(done, "answer a request");
     }
 
-    /// Counters are added up until [`Host::tell_counters`]; gauges are set at once.
+    /// Adds up a counter until [`Host::tell_counters`], or sets a gauge at once.
     pub(crate) fn count(&self, metric: &Metric) {
         match metric {
             Metric::Add(series, by) => {
@@ -308,7 +308,7 @@ impl Host {
         }
     }
 
-    /// Reports to the host what was counted since the last time.
+    /// Reports to the host what was counted since the last report.
     pub(crate) fn tell_counters(&self) {
         let Ok(mut counters) = self.counters.try_borrow_mut() else {
             return;
@@ -325,7 +325,7 @@ impl Host {
         }
     }
 
-    /// Notes new counters for the report: only a few at a time, so that requests are not delayed.
+    /// Notes new counters for the report: only a few in each call, so that requests are not delayed.
     fn note_counters(&self, counters: &Tally) {
         for _ in 0..MOST_NOTED {
             let noted = self.noted.get();
@@ -336,12 +336,12 @@ impl Host {
         }
     }
 
-    /// Has the host call each root context so often.
+    /// Requests that the host calls each root context once in this period.
     pub(crate) fn tick_each(&self, period: Duration) {
         complain(known(hostcalls::set_tick_period(period)), "have ticks");
     }
 
-    /// Makes a value known to the access log.
+    /// Publishes a value as a property, which the access log can read.
     pub(crate) fn set_property(&self, name: &str, value: &[u8]) {
         complain(imports::set_property(name, value), "set a property");
     }
@@ -379,7 +379,7 @@ impl Store for Host {
         })
     }
 
-    /// Read once.
+    /// Read from shared data once.
     fn slot_seed(&self) -> SlotSeed {
         if let Some(seed) = self.slot_seed.get() {
             return seed;
@@ -416,12 +416,12 @@ impl Gauges for Host {
     }
 }
 
-/// The SDK's status as a number.
+/// The SDK's result, with the status as a number.
 fn known(done: Result<(), proxy_wasm::types::Status>) -> Result<(), Status> {
     done.map_err(|status| status as Status)
 }
 
-/// A call that should not fail did. Nothing can be done about it, but it should be seen.
+/// Logs the failure of a call that should never fail. Nothing else can be done about it.
 fn complain(done: Result<(), Status>, what: &str) {
     if let Err(status) = done {
         log::warn!("bursar could not {what}: host status {status}");

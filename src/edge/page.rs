@@ -1,4 +1,4 @@
-//! A request to the operators' report: every one is answered at once.
+//! A request to the operators' report; every request is answered at once.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use proxy_wasm::types::{Action, MapType};
 use crate::edge::host::Host;
 use crate::overview::answer;
 
-/// One request.
+/// One request to the report.
 pub(crate) struct Page(pub(crate) Rc<Host>);
 
 impl Context for Page {}

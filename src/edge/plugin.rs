@@ -1,4 +1,4 @@
-//! What the proxy starts: one configuration, as the SDK's root context, that makes a filter for each request.
+//! What the proxy starts: one configuration, as the SDK's root context, which creates a filter for each request.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use crate::state::store::StateFaults;
 use crate::sweep::{Sweep, TICKS};
 
 proxy_wasm::main! {{
-    // Which also sends a panic's message to the proxy's log.
+    // This also installs a hook that writes a panic's message to the proxy's log.
     proxy_wasm::set_log_level(LogLevel::Info);
     proxy_wasm::set_root_context(|context| Box::new(Plugin::new(context)));
 }}
 
 thread_local! {
-    /// One for all configurations of this VM, which has one thread: the ids of metrics are the VM's.
+    /// One host for all configurations of this VM: the VM has one thread, and metric ids belong to the VM.
     static HOST: Rc<Host> = Rc::new(Host::new());
 }
 
-/// A plugin configuration. The proxy makes a new one for each change; an old one serves on until its last request is over.
+/// A plugin configuration. The proxy creates a new one for each change; an old one serves until its last request is over.
 struct Plugin {
-    /// As what the proxy knows it.
+    /// The proxy's id of this context.
     context: u32,
     host: Rc<Host>,
     config: Option<Rc<Config>>,
     sweep: Option<Sweep>,
     ticks: u32,
-    /// Its number among the configurations of this worker; 0 before it has one.
+    /// This configuration's number in this worker; 0 before it has one.
     number: u32,
     courier: Courier,
 }
@@ -54,7 +54,7 @@ impl Plugin {
         }
     }
 
-    /// Publishes gauges, if this VM has the duty.
+    /// Publishes gauges, if this VM is the one of the process that does so.
     fn tell_gauges(&mut self) {
         let host = &*self.host;
         if let (Some(sweep), Some(config)) = (&mut self.sweep, &self.config) {
@@ -68,7 +68,7 @@ impl Plugin {
 const TICK: Duration = Duration::from_millis(1_000 / TICKS as u64);
 
 impl Context for Plugin {
-    /// The proxy is about to let go of it: what was counted until now must not wait for a tick that will not come.
+    /// The proxy is about to drop this configuration: counts must be reported now, since no tick follows.
     fn on_done(&mut self) -> bool {
         self.host.tell_counters();
         let host = &*self.host;
@@ -85,7 +85,7 @@ impl Context for Plugin {
     }
 }
 
-/// What its last requests have counted.
+/// Reports what the configuration's last requests have counted.
 impl Drop for Plugin {
     fn drop(&mut self) {
         self.host.tell_counters();
@@ -125,7 +125,7 @@ impl RootContext for Plugin {
         for warning in config.warnings().into_iter().filter(|_| !config.is_report) {
             log::warn!("bursar's configuration: {warning}");
         }
-        // Counters that one hopes to see at zero are to be seen from the start.
+        // These counters should stay at zero, so they are published from the start.
         for metric in metrics::faults(&StateFaults::default()) {
             host.count(&metric);
         }
@@ -158,7 +158,7 @@ impl RootContext for Plugin {
         Some(ContextType::HttpContext)
     }
 
-    /// Never `None`, which the SDK panics on.
+    /// Never returns `None`: the SDK would panic.
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         if self.config.as_ref().is_some_and(|config| config.is_report) {
             return Some(Box::new(Page(Rc::clone(&self.host))));
@@ -175,7 +175,7 @@ impl RootContext for Plugin {
     }
 }
 
-/// A request that comes before any configuration: it passes. Envoy sends none.
+/// A request that comes before any configuration passes unmetered. Envoy sends none.
 struct Unconfigured;
 
 impl Context for Unconfigured {}
