@@ -8,7 +8,7 @@ pub trait Properties {
 
 /// The headers of a message in their order. Names are in lower case; values may be any bytes.
 ///
-/// They stay in the proxy's form, so that none is copied: the number of pairs, the sizes of each name and value, then the
+/// The headers stay in the proxy's form, so that none is copied: the number of pairs, the sizes of each name and value, then the
 /// names and values themselves, each followed by a NUL. All numbers are 32 bits, little-endian. The list ends at the first malformed
 /// pair. The position of each header is found once, since a request's headers are searched many times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

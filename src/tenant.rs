@@ -63,7 +63,7 @@ impl TenantId {
         &self.name
     }
 
-    /// The name under which the tenant's state is stored. It survives a rename: an older configuration, or a request in flight, that has
+    /// The name under which the tenant's state is stored. This name survives a rename: an older configuration, or a request in flight, that has
     /// another name for the tenant reads and writes the same records.
     #[must_use]
     pub fn account(&self) -> &str {

@@ -208,7 +208,7 @@ pub struct EventFacts {
     pub usage: Option<Usage>,
     /// The kind of the event.
     pub kind: EventKind,
-    /// No later event reports usage, unless the server is unusual.
+    /// No later event reports usage; only unusual servers break this rule.
     pub is_last: bool,
 }
 

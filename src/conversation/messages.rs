@@ -1,11 +1,11 @@
 //! Reads the messages of a conversation from a request's body as it streams: each message's position and role, and the
 //! message whose tool calls it answers.
 //!
-//! It reads two dialects: OpenAI's chat completions (`tool_calls[].id`, answered by a message with `tool_call_id`) and Anthropic's
+//! The reader knows two dialects: OpenAI's chat completions (`tool_calls[].id`, answered by a message with `tool_call_id`) and Anthropic's
 //! Messages (blocks with an `id`, answered by blocks with `tool_use_id`), as their official SDKs of November 2026 have them.
 //!
 //! [`crate::body::json`] does not look into lists. This separate reader does, and runs only where the configuration needs the
-//! messages. It tracks strings and brackets, and leaves the rejection of invalid JSON to the upstream. A conversation with anything that
+//! messages. The reader tracks strings and brackets, and leaves the rejection of invalid JSON to the upstream. A conversation with anything that
 //! the reader does not understand is *odd*: the reader reports no message of an odd conversation, so that nothing is changed there.
 
 mod context;

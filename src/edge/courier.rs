@@ -47,7 +47,7 @@ impl Courier {
     fn send(&mut self, host: &Host, message: Message) {
         let global = &message.global;
         let body = message.body(password(global).as_deref());
-        // Envoy requires these three headers; its raw TCP pool drops them.
+        // Envoy requires these three headers, although its raw TCP pool drops them.
         let headers = vec![
             (":method", "POST"),
             (":path", "/"),

@@ -131,7 +131,7 @@ impl Host {
         newer.find_map(|other| other.plan(id).cloned())
     }
 
-    /// A number that no other VM has drawn. Its randomness comes from std's hash maps, which use WASI's `random_get`; Envoy takes that from
+    /// A number that no other VM has drawn. The randomness comes from std's hash maps, which use WASI's `random_get`; Envoy takes those bytes from
     /// BoringSSL's `RAND_bytes` (proxy-wasm-cpp-host, `exports.cc`).
     pub(crate) fn chance(&self) -> u64 {
         RandomState::new().hash_one(0_u8)

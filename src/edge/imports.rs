@@ -105,8 +105,8 @@ pub(crate) fn log_level() -> Result<u32, Status> {
 
 /// All headers of a message, in the form of [`Headers::in_form`](crate::http::Headers::in_form).
 ///
-/// The SDK panics if the headers were already forwarded (BadArgument), on a name that is not UTF-8, and, except in its functions of bytes, on
-/// a value that is not UTF-8. It also allocates twice for each header; here all headers stay in one block.
+/// The SDK panics if the headers were already forwarded (BadArgument), and on a name that is not UTF-8. Only its functions of bytes accept
+/// a value that is not UTF-8. The SDK also allocates twice for each header; here all headers stay in one block.
 pub(crate) fn headers(map: MapType) -> Result<Bytes, Status> {
     // SAFETY: both pointers are to locals of `returned`.
     returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })

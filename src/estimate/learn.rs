@@ -56,7 +56,7 @@ pub struct Observation {
     pub prompt: Option<(u64, Tokens)>,
     /// The length of each answer, unless an output limit may have shortened it.
     pub answer: Option<Tokens>,
-    /// What the request used, for the largest use.
+    /// The request's own use, from which [`Largest`] learns.
     pub peak: Option<Peak>,
 }
 

@@ -20,7 +20,7 @@ pub struct Decided {
     pub reason: &'static str,
 }
 
-/// What would have been done with a request in shadow mode.
+/// The decision that shadow mode did not enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shadow {
     /// `admit`, `downgrade`, `throttle`, or `refuse` if something other than a tenant's limit would have refused the request.

@@ -77,7 +77,7 @@ impl Denial<'_> {
         }
     }
 
-    /// Whether the tenant's limits refuse the request, or our state of them does, so that this counts as a decision.
+    /// Whether a tenant's limit refuses the request, or our unavailable state does: only such refusals count as decisions.
     #[must_use]
     pub fn is_throttle(self) -> bool {
         matches!(self, Self::Limit(_) | Self::Unavailable)

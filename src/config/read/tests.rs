@@ -212,7 +212,7 @@ fn each_key_stands_once_and_is_known() {
         "\"budget\": {}, \"budget\": {}",
         "plans.a.budget: duplicate field `budget` at line 1 column 37",
     );
-    // The key `shadow` occurs twice, first in the plan, then in the tenant.
+    // The plan sets `shadow` once, which is valid; the tenant sets it twice.
     let own = r#"{"plans": {"a": {"shadow": true}}, "tenants": {"t": {"shadow": false, "plan": "a", "shadow": false}}}"#;
     rejects(
         own,

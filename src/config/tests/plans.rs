@@ -1,4 +1,4 @@
-//! What plans grant, and what tenants set in place of it.
+//! What plans grant, and what tenants set instead.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
