@@ -97,7 +97,7 @@ pub enum OnExhausted {
     Throttle,
     /// The last tier keeps serving, up to this fraction of the budget beyond the budget.
     Degrade {
-        /// 0.1 of 1,000 tokens allows 1,100.
+        /// An overdraft of 0.1 on a budget of 1,000 tokens allows 1,100 tokens.
         overdraft: Ppm,
     },
 }

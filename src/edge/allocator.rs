@@ -1,4 +1,4 @@
-//! An allocator by size class: small blocks from a list for each size, large ones from Rust's own.
+//! An allocator by size class: small blocks from a list for each size, large ones from Rust's default allocator.
 //!
 //! A request allocates some hundred small blocks that live for microseconds. General allocators merge and split blocks
 //! each time. Here a freed block returns to the list of its size, and the next allocation of that size takes it from there: each costs a

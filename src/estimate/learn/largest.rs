@@ -1,7 +1,7 @@
 //! The most that a tenant's recent requests to a model have used: the basis for what the next request is likely to use.
 //!
 //! There are three figures, since they depend on different things: input on the body's length, the price of input on the share that the provider
-//! had cached, and output on neither. Each is the largest of the last 100 to 200 requests that were settled by a report, and of at most
+//! had cached, and output on neither. Each is the largest value among the last 100 to 200 requests that were settled by a report, and of at most
 //! the last 24 hours. The figures have two generations: the older one is forgotten when the younger one is full.
 
 use std::time::Duration;
