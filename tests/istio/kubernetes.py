@@ -2,8 +2,8 @@
 
     python kubernetes.py --port 26443 --crds crd-all.gen.yaml
 
-It keeps objects and tells watchers; it validates nothing, so that what `istioctl validate` and istiod's webhook refuse is tested
-with those. Authentication is a token's own word. For tests on 127.0.0.1 alone.
+It keeps objects and tells watchers; it validates nothing: what `istioctl validate` and istiod's webhook refuse is tested with those,
+and what schemas and CEL refuse in test_apiserver.py. Authentication is a token's own word. For tests on 127.0.0.1 alone.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds istiod, pilot-agent and istioctl of one version, unless that was done before, and runs the tests of this folder.
-#   run.sh FOLDER PYTHON ENVOY MODULE [pytest's arguments]      FOLDER keeps what is built (some 3 GB)
+# Builds istiod, pilot-agent and istioctl of one version, and a kube-apiserver, unless that was done before, and runs the tests of this
+# folder.
+#   run.sh FOLDER PYTHON ENVOY MODULE [pytest's arguments]      FOLDER keeps what is built (some 6 GB)
 set -euo pipefail
 # The newest that the Go module proxy serves: Istio's branch release-1.31, after 1.31.0-rc.0.
 version=v0.0.0-20260827124520-eed52ebb66ad
@@ -18,7 +19,7 @@ need unshare 'Debian, Ubuntu: apt-get install util-linux'
 need ip 'Debian, Ubuntu: apt-get install iproute2'
 need crane 'make istio builds it'
 
-export GOPATH=$folder/gopath GOCACHE=$folder/gocache GOBIN=$folder/bin-$version GOFLAGS='-mod=mod -modcacherw' GOTOOLCHAIN=local
+export GOPATH=$folder/gopath GOCACHE=$folder/gocache GOBIN=$folder/bin-$version GOFLAGS='-mod=mod -modcacherw -buildvcs=false' GOTOOLCHAIN=local
 commands=(pilot/cmd/pilot-agent istioctl/cmd/istioctl pilot/cmd/pilot-discovery)
 for at in "${!commands[@]}"; do
   command=${commands[$at]}
@@ -39,10 +40,18 @@ fi
 redirect=$GOBIN/redirect
 [ "$redirect" -nt "$here/redirect/main.go" ] || (cd "$here/redirect" && go build -o "$redirect" .)
 
+# kube-apiserver and etcd, by the versions in its go.mod; its name has their checksum.
+apiserver=$GOBIN/apiserver-$(cat "$here"/apiserver/{go.mod,go.sum,main.go} | sha256sum | cut -c1-12)
+if [ ! -x "$apiserver" ]; then
+  echo '==> building kube-apiserver and etcd (about ten minutes on two cores, 2 GB)'
+  (cd "$here/apiserver" && go build -mod=readonly -ldflags='-s -w' -o "$apiserver" .)
+fi
+
 modules=$GOPATH/pkg/mod
 source=$modules/istio.io/istio@$version
 gateway_api=$(awk '$1 == "sigs.k8s.io/gateway-api" {print $2}' "$source/go.mod")
 export ISTIO_LAB=$folder/lab ISTIO_BIN=$GOBIN ISTIO_SOURCE=$source ENVOY=$envoy WASM=$module REDIRECT=$redirect KUSTOMIZE=$kustomize
+export APISERVER=$apiserver
 export GATEWAY_API_SOURCE=$modules/sigs.k8s.io/gateway-api@$gateway_api/config/crd/standard
 mkdir -p "$ISTIO_LAB"
 echo "==> tests in $("$envoy" --version | grep -o 'version: [^ ]*') under Istio $version"
