@@ -252,7 +252,7 @@ def metrics():
 
 
 def log_fields():
-    return set(re.findall(r'^    [A-Z]\w+ "(\w+)",$', source("log_field.rs"), re.M))
+    return set(re.findall(r'^    [A-Z]\w+ "(\w+)",$', source("published/log_field.rs"), re.M))
 
 
 def page(name):
