@@ -164,8 +164,10 @@ class Rig:
 
         def told():
             now = self.envoy.metrics()
-            return now if all(metrics.total(now, name) >= count for name, count in due.items()) else None
-        return until(told, f"{due} to be counted")
+            return all(metrics.total(now, name) >= count for name, count in due.items())
+        until(told, f"{due} to be counted")
+        # Envoy lists its metrics and then reads them: one that was made between the two is in the next reading only.
+        return self.envoy.metrics()
 
     def metric(self, name, **labels):
         return metrics.total(self.metrics(), name, **labels)
