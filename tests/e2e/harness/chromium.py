@@ -17,7 +17,8 @@ PROGRAM = ROOT / "target/tools/chromium/headless"
 
 
 def is_there():
-    return os.access(PROGRAM, os.X_OK)
+    """Whether one can be started here."""
+    return os.access(PROGRAM, os.X_OK) and subprocess.run([PROGRAM, "--version"], capture_output=True).returncode == 0
 
 
 class Browser:
@@ -27,9 +28,9 @@ class Browser:
         self._left_open = contextlib.ExitStack()
         self._folder = tempfile.TemporaryDirectory(prefix="bursar-chromium-")
         words = ["--headless", "--remote-debugging-port=0", f"--user-data-dir={self._folder.name}", "--disable-gpu", "--disable-dev-shm-usage",
-                 "--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-component-update", "about:blank"]
-        # As root there is no sandbox to be had.
-        words += ["--no-sandbox"] if os.geteuid() == 0 else []
+                 "--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                 # It reads our own page alone, and root, or a container, cannot have a sandbox.
+                 "--no-sandbox", "about:blank"]
         self._process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         said = []
         for line in self._process.stderr:
