@@ -14,6 +14,7 @@
 //! 0.1 to 0.9 µs beside it. `make bench` measures time.
 
 mod baseline;
+mod messages;
 #[allow(
     dead_code,
     reason = "tests/differential borrows it, and uses other parts"
