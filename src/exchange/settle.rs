@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::estimate::learn::{BytesPerToken, Observation, Peak};
 use crate::exchange::admitted::Admitted;
 use crate::exchange::step::Step;
-use crate::exchange::trial::{self, Outturn, Trial};
+use crate::exchange::trial::{self, ActualUsage, Trial};
 use crate::provider::usage::UsageReader;
 use crate::published::metric::Label;
 use crate::report::settlement::{Exit, SettledBy, Settlement};
@@ -102,12 +102,12 @@ impl Admitted {
         let tried = match self.trials.is_empty() {
             true => Step::default(),
             false => {
-                let outturn = Outturn {
+                let actual = ActualUsage {
                     used,
                     usage: &settlement.usage,
                     price: self.price.as_ref(),
                 };
-                trial::settle(&mut self.trials, config, &outturn, store, now)
+                trial::settle(&mut self.trials, config, &actual, store, now)
             }
         };
         let step = Step {

@@ -26,7 +26,7 @@ pub(super) struct Trial {
 }
 
 /// What an exchange used, for the plans that are tried on it.
-pub(super) struct Outturn<'a> {
+pub(super) struct ActualUsage<'a> {
     /// What the real plan settles.
     pub(super) used: Used<'a>,
     pub(super) usage: &'a Usage,
@@ -99,7 +99,7 @@ pub(super) fn reported(trials: &[Trial]) -> Step {
 pub(super) fn settle(
     trials: &mut [Trial],
     config: &Config,
-    outturn: &Outturn<'_>,
+    actual: &ActualUsage<'_>,
     store: &impl Store,
     now: Timestamp,
 ) -> Step {
@@ -107,10 +107,10 @@ pub(super) fn settle(
     for trial in trials {
         if let Some(mut held) = trial.held.take() {
             let (admission, price) = &mut *held;
-            let cost = outturn.cost(&trial.tenant, price.as_ref());
+            let cost = actual.cost(&trial.tenant, price.as_ref());
             let used = Used {
                 cost,
-                ..outturn.used
+                ..actual.used
             };
             let mut ledger = Ledger::new(store, &trial.tenant, config.failure_mode, now);
             // If the settlement cannot be written now, the reservation expires.
@@ -133,12 +133,12 @@ pub(super) fn give_back(
     store: &impl Store,
     now: Timestamp,
 ) -> Step {
-    let outturn = Outturn {
+    let actual = ActualUsage {
         used: Used::NOTHING,
         usage: &Usage::default(),
         price: None,
     };
-    settle(trials, config, &outturn, store, now)
+    settle(trials, config, &actual, store, now)
 }
 
 /// Keeps what the trials hold from expiring.
@@ -162,7 +162,7 @@ impl Trial {
     }
 }
 
-impl Outturn<'_> {
+impl ActualUsage<'_> {
     /// What the exchange would have cost at a tier of this price.
     fn cost(&self, tenant: &Tenant, price: Option<&Price>) -> Cost {
         Cost {
