@@ -4,8 +4,8 @@
 
 use super::answer::{self, ERROR_KEY, USAGE, is_error, model_key, usage_key};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, count, flag, is_beyond, is_given, key, long_key,
-    no_overlong, output_limit, over_all, tokens, value,
+    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
+    output_limit, over_all, tokens, value, with_more_alternatives,
 };
 use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{
@@ -20,7 +20,7 @@ use crate::usage::{CacheCount, EventFacts, EventKind, ServiceTier, Usage};
 pub(super) struct Messages;
 
 const REQUEST: Shape = Shape::new(
-    &[
+    &with_more_alternatives![
         MODEL,
         key(&["stream"]),
         key(&["max_tokens"]),
@@ -36,12 +36,6 @@ const REQUEST: Shape = Shape::new(
         key(&["output_config", "task_budget"]),
         key(&["speed"]),
         key(&["service_tier"]),
-        MORE_ALTERNATIVES[0],
-        MORE_ALTERNATIVES[1],
-        MORE_ALTERNATIVES[2],
-        MORE_ALTERNATIVES[3],
-        MORE_ALTERNATIVES[4],
-        MORE_ALTERNATIVES[5],
     ],
     PATTERNS,
 );

@@ -49,6 +49,15 @@ pub(super) const MORE_ALTERNATIVES: [Key; 6] = [
     long_key(&["providerOptions", "gateway", "models"], MAX_ALTERNATIVES),
 ];
 
+/// A list of keys with [`MORE_ALTERNATIVES`] at its end.
+macro_rules! with_more_alternatives {
+    ($($key:expr),* $(,)?) => {{
+        use $crate::provider::read::MORE_ALTERNATIVES as MORE;
+        [$($key,)* MORE[0], MORE[1], MORE[2], MORE[3], MORE[4], MORE[5]]
+    }};
+}
+pub(super) use with_more_alternatives;
+
 /// Checks that lists of other models are short enough to be changed.
 pub(super) fn no_overlong(body: &Scanner, lists: &[(usize, Alternatives)]) -> Result<(), Fault> {
     let is_overlong = |index| body.begun(index).is_some_and(|field| field.overlong);

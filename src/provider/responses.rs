@@ -8,8 +8,8 @@ use super::answer::{
 use super::compatible;
 use super::openai::{error, is_structured};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, flag, is_beyond, is_given, key, long_key,
-    no_overlong, output_limit, over_all, value,
+    MAX_ALTERNATIVES, MODEL, flag, is_beyond, is_given, key, long_key, no_overlong, output_limit,
+    over_all, value, with_more_alternatives,
 };
 use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, may_have};
@@ -24,7 +24,7 @@ pub(super) struct Responses {
 }
 
 const REQUEST: Shape = Shape::new(
-    &[
+    &with_more_alternatives![
         MODEL,
         key(&["stream"]),
         key(&["max_output_tokens"]),
@@ -39,12 +39,6 @@ const REQUEST: Shape = Shape::new(
         long_key(&["include"], 1_024),
         key(&["plugins"]),
         key(&["service_tier"]),
-        MORE_ALTERNATIVES[0],
-        MORE_ALTERNATIVES[1],
-        MORE_ALTERNATIVES[2],
-        MORE_ALTERNATIVES[3],
-        MORE_ALTERNATIVES[4],
-        MORE_ALTERNATIVES[5],
     ],
     &[
         pattern(PatternKind::Type("input_image"), Needs::IMAGES),

@@ -4,8 +4,8 @@ use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text,
 use crate::body::rewrite::Edit;
 use crate::provider::answer;
 use crate::provider::read::{
-    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, count, flag, is_beyond, is_given, key, long_key,
-    no_overlong, output_limit, over_all, value,
+    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
+    output_limit, over_all, value, with_more_alternatives,
 };
 use crate::provider::wire::{Alternatives, Facts, Fault, OutputLimits};
 use crate::tier::Needs;
@@ -20,7 +20,7 @@ const N: usize = 4;
 
 /// The shape of a chat request, indexed by the constants above and below.
 pub(super) const CHAT: Shape = Shape::new(
-    &[
+    &with_more_alternatives![
         MODEL,
         key(&["stream"]),
         long_key(&["stream_options"], MAX_OPTIONS),
@@ -55,12 +55,6 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["service_tier"]),
         key(&["verbosity"]),
         key(&["output_config", "effort"]),
-        MORE_ALTERNATIVES[0],
-        MORE_ALTERNATIVES[1],
-        MORE_ALTERNATIVES[2],
-        MORE_ALTERNATIVES[3],
-        MORE_ALTERNATIVES[4],
-        MORE_ALTERNATIVES[5],
     ],
     &[
         pattern(PatternKind::Type("image_url"), Needs::IMAGES),
@@ -125,7 +119,7 @@ const VERBOSITY: usize = 32;
 const OUTPUT_EFFORT: usize = 33;
 
 pub(super) const COMPLETIONS: Shape = Shape::new(
-    &[
+    &with_more_alternatives![
         MODEL,
         key(&["stream"]),
         long_key(&["stream_options"], MAX_OPTIONS),
@@ -140,12 +134,6 @@ pub(super) const COMPLETIONS: Shape = Shape::new(
         key(&["grammar|json_schema|regex|ebnf"]),
         long_key(&["models"], MAX_ALTERNATIVES),
         long_key(&["fallbacks"], MAX_ALTERNATIVES),
-        MORE_ALTERNATIVES[0],
-        MORE_ALTERNATIVES[1],
-        MORE_ALTERNATIVES[2],
-        MORE_ALTERNATIVES[3],
-        MORE_ALTERNATIVES[4],
-        MORE_ALTERNATIVES[5],
     ],
     &[],
 );
@@ -166,16 +154,10 @@ const PROMPT: usize = 6;
 pub(super) const PLAIN_N_PREDICT: usize = 7;
 
 pub(super) const EMBEDDINGS: Shape = Shape::new(
-    &[
+    &with_more_alternatives![
         MODEL,
         long_key(&["models"], MAX_ALTERNATIVES),
         long_key(&["fallbacks"], MAX_ALTERNATIVES),
-        MORE_ALTERNATIVES[0],
-        MORE_ALTERNATIVES[1],
-        MORE_ALTERNATIVES[2],
-        MORE_ALTERNATIVES[3],
-        MORE_ALTERNATIVES[4],
-        MORE_ALTERNATIVES[5],
     ],
     &[],
 );
