@@ -1,8 +1,8 @@
 //! The plugin configuration: from JSON to a [`Config`] that cannot be wrong.
 //!
 //! This takes two steps. [`raw`] declares the keys, and [`read`] refuses unknown keys and wrong types; then this module refuses
-//! impossible values and dangling names. In both steps the error carries the path in
-//! the operator's own words. The JSON Schema is made from the same types (`make schema`).
+//! impossible values, and names of plans, tiers or tenants that do not exist. In both steps the error carries the path in the operator's
+//! own words. The JSON Schema is made from the types of [`raw`] (`make schema`).
 
 mod bucket;
 mod capacity;
@@ -53,7 +53,7 @@ pub struct Config {
     pub held_bytes_per_worker: u64,
     /// What to do when bursar's own state is unavailable.
     pub failure_mode: FailureMode,
-    /// Globs of the hosts whose requests are looked at; `None`: all.
+    /// Globs of the hosts whose requests are processed; `None`: all.
     pub hosts: Option<Vec<String>>,
     /// Globs of unmetered paths whose requests pass; `None`: requests to every unmetered path pass.
     pub unmetered_allow: Option<Vec<String>>,
@@ -69,7 +69,7 @@ pub struct Config {
     pub ladders: Vec<Ladder>,
     /// The dearest price of all tiers: what a model on no ladder is charged.
     pub unlisted_price: Option<Price>,
-    /// For at least one tier, callers send their own provider keys.
+    /// Whether callers send their own API keys to the provider of at least one tier.
     pub own_credentials: bool,
     /// The strictest SLA of all plans. `None`: no plan has an SLA, so no latency is measured.
     pub tightest_sla: Option<Duration>,
@@ -79,11 +79,11 @@ pub struct Config {
     pub log_fields: LogFields,
     /// The groups of headers that responses carry.
     pub headers: HeaderGroups,
-    /// This plugin serves the operators' report on every request, instead of filtering.
+    /// Whether this plugin answers every request with the operators' report, instead of filtering.
     pub is_report: bool,
     /// The path at which callers can read their own limits.
     pub self_service: Option<String>,
-    /// How many of the first configured tenants have gauges from the start, even before their first request.
+    /// How many tenants, in the configuration's order, have gauges from the start, even before their first request.
     gauged: usize,
     /// The kinds of subjects that limits can count beside the tenant.
     pub subjects: Vec<SubjectRules>,
@@ -123,7 +123,7 @@ pub struct SubjectRules {
     pub name: Name,
     /// Where to look for a subject's id, in this order.
     pub sources: Vec<Source>,
-    /// Where a limit counts these subjects, a request without one is refused.
+    /// Whether a request that names no such subject is refused, where a limit counts these subjects.
     pub is_required: bool,
 }
 
@@ -161,7 +161,7 @@ pub struct Parent {
 /// The most parents that a tenant has, counting the parents of its parents.
 pub const LEVELS: usize = 4;
 
-/// What is wrong with a configuration, and where.
+/// A fault of a configuration: its path and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Box<Details>);
 
@@ -200,7 +200,7 @@ fn fault(path: String, reason: String) -> ConfigError {
     ConfigError(Box::new(Details { path, reason }))
 }
 
-/// Envoy's bytes as text, if they start like a JSON object.
+/// The configuration's bytes as text, if they start like a JSON object.
 fn text(bytes: &[u8]) -> Parsed<&str> {
     let reason = match bytes.trim_ascii_start().first() {
         None => "the configuration is empty: give it as JSON in a google.protobuf.StringValue",
@@ -223,7 +223,7 @@ fn text(bytes: &[u8]) -> Parsed<&str> {
 }
 
 impl Config {
-    /// Reads a configuration as Envoy hands it over.
+    /// Reads a configuration from the bytes that Envoy passes to the plugin.
     ///
     /// # Errors
     /// The first fault, with its path.
@@ -342,7 +342,7 @@ impl Config {
         &self.listed
     }
 
-    /// How many of the first configured tenants have gauges from the start, even before their first request.
+    /// How many tenants, in the configuration's order, have gauges from the start, even before their first request.
     #[must_use]
     pub fn gauged(&self) -> usize {
         self.gauged
@@ -370,7 +370,7 @@ impl Config {
     }
 }
 
-/// How many of the first configured tenants have gauges from the start.
+/// How many tenants, in the configuration's order, have gauges from the start.
 fn gauged(raw: Option<raw::RawMetrics>) -> Parsed<usize> {
     let Some(tenants) = raw.and_then(|raw| raw.tenants) else {
         return Ok(GAUGED);
@@ -382,10 +382,10 @@ fn gauged(raw: Option<raw::RawMetrics>) -> Parsed<usize> {
     whole.map_or_else(|| wrong(&path.key("tenants"), "must be a whole number"), Ok)
 }
 
-/// This many tenants make some ten thousand Prometheus series in each proxy.
+/// The default number of tenants with gauges from the start: they make some ten thousand Prometheus series in each proxy.
 const GAUGED: usize = 1_000;
 
-/// Considers only plans that allow downgrades: for the others an SLA has no effect.
+/// The strictest SLA of the plans that allow downgrades; for other plans an SLA has no effect.
 fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duration> {
     let movable = plans.filter(|plan| !plan.limits.never_downgrade);
     movable
@@ -394,10 +394,10 @@ fn tightest_sla<'a>(plans: impl Iterator<Item = &'a Rc<Plan>>) -> Option<Duratio
         .min()
 }
 
-/// A worker of Envoy can have thousands of concurrent requests.
+/// The default of `held_bytes_per_worker`: a worker of Envoy can have thousands of concurrent requests.
 const HELD_BYTES_PER_WORKER: u64 = 64 * 1024 * 1024;
 
-/// Below Envoy's default limit of 1 MiB for buffered bodies, with room for what a rewrite adds.
+/// The default of `hold_bytes`: below Envoy's default limit of 1 MiB for buffered bodies, with room for what a rewrite adds.
 const DEFAULT_HOLD_BYTES: u64 = 960 * 1024;
 
 #[cfg(test)]

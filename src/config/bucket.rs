@@ -1,4 +1,4 @@
-//! A bucket as the configuration writes it: a rate of tokens or of requests, and how much the bucket holds.
+//! Checks a bucket of the configuration: a rate of tokens or of requests, and how much the bucket holds.
 
 use super::checks::{any_mark, required, whole};
 use super::path::Path;

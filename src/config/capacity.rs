@@ -8,7 +8,8 @@ use crate::base::units::Ppm;
 use crate::body::number::Number;
 use crate::limits::capacity::{Capacity, CapacitySource, Priority, Reserved};
 
-/// Lets critical requests pass at once until requests in flight have made room: up to a fifth of the window.
+/// The default of `reserved.critical`. This part lets critical requests pass at once until requests in flight have made room, for up to a
+/// fifth of the window.
 const CRITICAL: Ppm = Ppm(200_000);
 const STANDARD: Ppm = Ppm(100_000);
 

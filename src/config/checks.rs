@@ -7,7 +7,7 @@ use super::{Parsed, wrong};
 use crate::base::units::Ppm;
 use crate::body::number::Number;
 
-/// A key that must be set in the plan or in the tenant's own settings.
+/// The value of a key that must be set in the plan or in the tenant's own settings.
 pub(super) fn required<T>(value: Option<T>, path: &Path<'_>) -> Parsed<T> {
     value.map_or_else(|| wrong(path, "is missing"), Ok)
 }

@@ -1,4 +1,4 @@
-//! One budget across proxies: the store that the proxies share, and which budgets are kept in it.
+//! Budgets that proxies share: the store in which they are kept, and which budgets are kept there.
 
 use std::num::NonZeroU64;
 
@@ -25,9 +25,9 @@ pub struct Global {
     pub login: Option<Login>,
     /// The proxies that share budgets are those with the same domain.
     pub domain: String,
-    /// Shortest pause between two lines about one budget, in nanoseconds.
+    /// The shortest pause between two lines (reports to the store) about one budget, in nanoseconds.
     pub least: u64,
-    /// Longest pause between two lines about one budget, in nanoseconds.
+    /// The longest pause between two lines about one budget, in nanoseconds.
     pub most: u64,
     /// After a proxy has been silent for this many nanoseconds, others may have what it did not use.
     pub reclaim: Option<NonZeroU64>,
@@ -45,14 +45,15 @@ pub struct Login {
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
 
-/// Longest pause. An idle proxy gives back what it holds after two such pauses; after the store has lost its data, nothing is granted for
-/// two such pauses.
+/// The longest configurable pause. An idle proxy gives back what it holds after two such pauses; after the store has lost its data, nothing
+/// is granted for two such pauses.
 const LONGEST: u64 = 10 * SECOND;
 
-/// Shortest pause: a proxy checks its budgets ten times a second.
+/// The shortest configurable pause: a proxy checks its budgets ten times a second.
 const SHORTEST: u64 = 100 * MILLI;
 
-/// Shortest silence. An idle proxy is silent for two of the longest pauses, and a proxy that is silent for half of this spends nothing.
+/// The shortest configurable `reclaim`. An idle proxy is silent for two of the longest pauses, and a proxy that was silent for half of
+/// `reclaim` spends nothing.
 const SHORTEST_RECLAIM: u64 = 60 * SECOND;
 
 /// The store's user where the configuration gives only a password.
@@ -155,7 +156,7 @@ pub(super) struct Scopes {
     share: Option<Share>,
     /// The plan's own scope, if it has one.
     plan: Option<RawScope>,
-    /// The plan allows an overdraft.
+    /// Whether the plan allows an overdraft.
     overdraws: bool,
 }
 

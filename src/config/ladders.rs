@@ -10,7 +10,7 @@ use crate::base::name::Name;
 use crate::base::units::Ppm;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 
-/// Names of tiers appear in headers and labels.
+/// The rule for tiers' names, which appear in headers and labels.
 const TIER_NAME: &str =
     "a tier's name is 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, and not `unlisted`";
 

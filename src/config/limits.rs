@@ -27,7 +27,7 @@ use crate::plan::{Limits, Maximum, OnExhausted, Sla, Sticky};
 use crate::tier::latency::LONGEST_MILLIS;
 use crate::tier::{Ladder, Rates, Weights};
 
-/// The parts of the configuration that limits are checked against.
+/// The parts of the configuration against which limits are checked.
 pub(super) struct Given<'a> {
     pub(super) ladders: &'a [Ladder],
     pub(super) expiry: Duration,
@@ -215,7 +215,7 @@ fn extra_of(raw: &RawExtra, unit: Unit, path: &Path<'_>) -> Parsed<Extra> {
     }
 }
 
-/// No price list has a token that costs a thousand times as much as others.
+/// The largest weight, in millionths: a thousand. No price list has a token that costs a thousand times as much as others.
 const MOST_WEIGHT: u64 = 1_000_000_000;
 
 fn weights(raw: &RawWeights, path: &Path<'_>) -> Parsed<Weights> {
@@ -265,8 +265,8 @@ fn sla(raw: &RawSla, path: &Path<'_>) -> Parsed<Sla> {
 /// Default of `cap`: the first tenth of a budget is served as requested, even where the budget would be spent at once.
 const DEFAULT_CAP: Ppm = Ppm(900_000);
 
-/// Default of `half_life`: this fraction of the window, which is half an hour for a day. A longer half-life notices a rush later; a shorter
-/// one lets single requests count more. In `make simulate` this is the longest half-life that refuses nothing.
+/// The default of `half_life` is the window divided by this: half an hour for a day. With a longer half-life, a rush is noticed later; with
+/// a shorter one, single requests count more. In `make simulate` this is the longest half-life with which no request is refused.
 const HALF_LIVES: u64 = 48;
 
 const SECOND: NonZeroU64 = match NonZeroU64::new(1_000_000_000) {
@@ -279,7 +279,7 @@ fn pace(raw: &RawPace, path: &Path<'_>, budget: &Budget) -> Parsed<Pace> {
         return wrong(path, "needs a budget whose window ends");
     }
     let half_life = match &raw.half_life {
-        // Months differ in length. This takes April (it contains the hundredth day after the epoch), which has 30 days.
+        // Months differ in length. This takes the month of the hundredth day after the epoch: April, which has 30 days.
         None => {
             let spring = Timestamp::from_secs(100 * 86_400);
             let window = nanos(budget.period.at(spring).length());

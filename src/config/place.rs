@@ -1,11 +1,11 @@
 //! The path of the value at which serde_json stopped reading. serde_json itself reports only line and column.
 //!
 //! A library that follows the path while serde reads (`serde_path_to_error`) wraps each type in further code: 45 KB of the
-//! module, for what only a fault needs. Here the text is scanned again after a fault, up to the place of the fault.
+//! module, which only a fault would use. Instead, after a fault this module scans the text again, up to the place of the fault.
 
 use super::path::Path;
 
-/// Deeper than any valid configuration nests.
+/// The most nested levels that are recorded; no valid configuration nests so deeply.
 const DEPTH: usize = 16;
 
 /// The value to which a fault refers.
@@ -32,7 +32,7 @@ enum Open<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Place<'a> {
     open: Vec<Open<'a>>,
-    /// How many levels are open below the deepest that `open` records; no valid configuration nests so deeply.
+    /// How many open levels are nested too deeply to be recorded in `open`; none in a valid configuration.
     deeper: usize,
     /// The object or list that the last byte closed.
     closed: Option<Open<'a>>,

@@ -1,4 +1,4 @@
-//! Which tiers a tenant prefers. Checks that some ladder has each name, and that marks still fall along every ladder.
+//! Which tiers a tenant prefers. Checks that each named tier is on some ladder, and that marks still fall along every ladder.
 
 use super::checks::mark;
 use super::path::Path;
@@ -86,7 +86,7 @@ fn known(ladders: &[Ladder], name: &str, path: &Path<'_>) -> Parsed<()> {
     }
 }
 
-/// With the tenant's own marks applied, the marks of a ladder must still fall.
+/// Checks that the marks of a ladder still fall from tier to tier once the tenant's own marks are applied.
 fn check_marks(
     raw: &RawLimits,
     preferences: &Preferences,
@@ -107,7 +107,7 @@ fn check_marks(
     let mut above: Option<(&str, Ppm)> = None;
     for tier in ladder.tiers.iter().skip(1) {
         let name = tier.name.as_str();
-        // `low_water_mark` replaces the last tier's mark, and may be above all others.
+        // `low_water_mark` replaces the last tier's mark, and may be higher than all other marks.
         let is_replaced = raw.low_water_mark.is_some() && last == Some(name);
         let Some(below) = own(name).or(tier.below).filter(|_| !is_replaced) else {
             continue;

@@ -11,10 +11,10 @@ use crate::body::number::Number;
 use crate::tier::{Price, Rates, Step};
 use crate::usage::ServiceTier;
 
-/// A price list has no more steps than this.
+/// The most steps of a price; no price list has more.
 const MOST_STEPS: usize = 16;
 
-/// A price list has no more service tiers than this.
+/// The most service tiers of a price; no price list has more.
 const MOST_TIERS: usize = 16;
 
 pub(super) fn price(raw: RawPrice, path: &Path<'_>) -> Parsed<Price> {
@@ -62,7 +62,7 @@ pub(super) fn price(raw: RawPrice, path: &Path<'_>) -> Parsed<Price> {
     })
 }
 
-/// `before`: where the previous step begins, with its rates. Longer prompts are never cheaper, so the price of the longest possible
+/// `(above, least)`: where the previous step begins, and its rates. Longer prompts are never cheaper, so the price of the longest possible
 /// prompt is a safe reservation.
 fn check_step(
     raw: &RawStep,

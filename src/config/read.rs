@@ -12,7 +12,7 @@ use super::place::{About, Place, push_key};
 use super::{ConfigError, Parsed, fault};
 use crate::body::number::{Number, NumberError};
 
-/// The text of an object that may have many entries, so that they are read one by one; or nothing.
+/// The text of an object that may have so many entries that they are read one by one; empty if there is no such object.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Deferred<'a>(Option<&'a RawValue>);
 
@@ -96,7 +96,8 @@ impl Location<'_> {
         fault(path, format!("{reason} at line {line} column {column}"))
     }
 
-    /// How many bytes were read before the fault, and the value to which the fault refers. The reported column may be that of the unexpected byte.
+    /// How many bytes were read before the fault, and the value to which the fault refers. The reported column may be that of the
+    /// unexpected byte.
     fn read(&self, error: &serde_json::Error, reason: &str) -> (usize, About) {
         let lines = self.start.split_inclusive('\n');
         let before = lines.take(error.line().saturating_sub(1));
@@ -105,7 +106,7 @@ impl Location<'_> {
         let is_before_comma = self.start.as_bytes().get(read) == Some(&b',');
         let is = |start: &&str| reason.starts_with(start);
         match reason {
-            // An object that stands for an enum has exactly one key.
+            // An object that represents an enum has exactly one key.
             "expected value" if is_before_comma => (read, About::Around),
             "expected value" => (read.saturating_sub(1), About::Value),
             _ if reason.starts_with("missing field") || reason.ends_with(TWICE) => {
@@ -143,7 +144,7 @@ const AROUND: [&str; 5] = [
 ];
 const AT_THE_END: [&str; 2] = ["EOF while parsing an object", "EOF while parsing a list"];
 
-/// How the message ends if a name occurs twice.
+/// How our own message ends if a name occurs twice.
 const TWICE: &str = "` stands twice";
 
 /// Reads an object's entries, up to the first one that is refused.
@@ -200,7 +201,8 @@ where
     deserializer.deserialize_map(Unique(PhantomData))
 }
 
-/// Implements `Deserialize` for types that derive it as an inherent function. They accept objects only; serde would also accept lists.
+/// Implements `Deserialize` for types that derive it as an inherent function. These types accept only objects, while serde would also
+/// accept lists.
 macro_rules! objects {
     ($($type:ident),* $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $type {

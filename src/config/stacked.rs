@@ -1,4 +1,4 @@
-//! Limits that stack, as the configuration writes them: a list of named limits, beside `budget`, `bucket` and `concurrency`.
+//! Checks the limits that stack: a list of named limits, in addition to `budget`, `bucket` and `concurrency`.
 
 use super::bucket::rule;
 use super::checks::whole;
@@ -17,7 +17,7 @@ use crate::limits::budget::Budget;
 use crate::limits::stacked::{BUCKET, BUDGET, CONCURRENCY, LIMITS, Limit, MAX_REQUEST, Rule};
 use crate::plan::OnExhausted;
 
-/// Names that belong to other keys of a plan.
+/// Names that a limit cannot have, since they are other keys of a plan.
 const TAKEN: [&str; 4] = [BUDGET, BUCKET, CONCURRENCY, MAX_REQUEST];
 
 /// All limits of a plan.
@@ -155,7 +155,7 @@ fn read(
     }))
 }
 
-/// No limit of subjects is shared by proxies.
+/// Refuses a limit of subjects that proxies would share.
 fn of_subjects(scope: Option<RawScope>, path: &Path<'_>) -> Parsed<Option<Share>> {
     match scope {
         Some(RawScope::Global) => wrong(

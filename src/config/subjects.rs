@@ -9,7 +9,7 @@ use super::{Parsed, SubjectRules, wrong};
 use crate::limits::stacked::Limit;
 use crate::plan::{Limits, SubjectLimits};
 
-/// The most kinds of subjects. Each kind that a plan counts adds one record to a request.
+/// The most kinds of subjects. For each kind that a plan counts, a request changes one more record.
 const KINDS: usize = 8;
 
 pub(super) fn subjects(raw: BTreeMap<String, RawSubject>) -> Parsed<Vec<SubjectRules>> {
@@ -48,7 +48,7 @@ pub(super) fn index(rules: &[SubjectRules], name: &str, path: &Path<'_>) -> Pars
     }
 }
 
-/// The limits of each kind. `plan`: has the settings that apply to these limits, too.
+/// The limits of each kind. `plan`: the plan's limits, whose `hold` and `on_exhausted` apply to these limits, too.
 pub(super) fn by_kind(
     rules: &[SubjectRules],
     limits: Vec<(usize, Limit)>,

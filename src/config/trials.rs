@@ -9,7 +9,7 @@ use super::{Parsed, Plan, wrong};
 use crate::limits::stacked::Rule;
 use crate::plan::Limits;
 
-/// The most plans that are tried at once: each costs a request two steps on a separate record.
+/// The most plans that are tried at once: for each of them a request takes two steps on a separate record.
 pub(super) const TRIALS: usize = 4;
 
 /// The plans that a plan or a tenant names.
@@ -40,7 +40,7 @@ pub(super) fn trials(raw: &RawLimits, path: &Path<'_>, plans: &Plans) -> Parsed<
     Ok(trials)
 }
 
-/// The limits of a plan that are tried: those of the tenant itself, counted by this proxy alone.
+/// The part of a plan's limits that is tried: those that count the tenant itself, as counted by this proxy alone.
 fn alone(limits: &Limits) -> Limits {
     let mut limits = Limits {
         subjects: Vec::new(),

@@ -58,7 +58,7 @@ fn of_nothing(id: &TenantId, member: &Member) -> Option<String> {
     })
 }
 
-/// Most warnings that are listed.
+/// The most warnings that are listed.
 const MOST: usize = 20;
 
 fn has_mark(ladder: &Ladder) -> bool {

@@ -1,12 +1,12 @@
-//! Groups of the headers in answers that report limits and decisions, for operators who want only some of them.
+//! Groups of the response headers that report limits and decisions. An operator can configure which groups clients receive.
 
 use serde::Deserialize;
 
-/// Headers that are of one form.
+/// A group of response headers of the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub enum HeaderGroup {
-    /// `x-bursar-tier`, `x-bursar-model` and the others that begin so.
+    /// `x-bursar-tier`, `x-bursar-model` and all other headers whose names begin with `x-bursar-`.
     #[serde(rename = "bursar")]
     Bursar,
     /// `x-ratelimit-limit-tokens`, `x-ratelimit-remaining-tokens`, `x-ratelimit-reset-tokens`.

@@ -1,17 +1,17 @@
-//! Fields of the access log: their names, defined once, and which of them an operator wants as separate properties.
+//! Fields of the access log: their names, defined once, and the set of fields that an operator wants as separate properties.
 
 use serde::Deserialize;
 
-/// The fields that the access log can have of a request.
+/// What the access log can record of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub enum LogField {
-    /// Whose request it is.
+    /// The request's tenant.
     Tenant,
     /// The tenant's plan.
     Plan,
-    /// The tier that serves.
+    /// The tier that serves the request.
     Tier,
     /// The model that the client requested.
     RequestedModel,
@@ -19,37 +19,37 @@ pub enum LogField {
     Model,
     /// `admit`, `downgrade` or `throttle`.
     Decision,
-    /// Why, when it is not plain.
+    /// The reason of the decision; absent if the decision is plain.
     Reason,
-    /// The limit that refuses or lowers.
+    /// The limit that refuses the request or lowers its tier.
     Limit,
     /// The low-water mark by which the request was lowered, as a fraction of the budget.
     Mark,
     /// What shadow mode would have done.
     Shadow,
-    /// Messages that were left out of the conversation.
+    /// How many messages bursar left out of the conversation.
     TrimmedMessages,
     /// Tokens of the prompt.
     InputTokens,
-    /// Those of them that the provider had cached.
+    /// Tokens of the prompt that the provider had cached.
     CachedTokens,
     /// Tokens of the answer.
     OutputTokens,
     /// What the budget was charged, in its unit (tokens without a budget).
     Charged,
-    /// What it cost, in millionths of a dollar; 0 where its model has no price.
+    /// What the request cost, in millionths of a dollar; 0 if its model has no price.
     Spend,
-    /// `usage`, `estimate` or `none`.
+    /// What the charge is based on: `usage`, `estimate` or `none`.
     SettledBy,
     /// What is left of the budget, in its unit.
     Remaining,
-    /// Why the upstream refused.
+    /// Why the upstream refused the request.
     UpstreamRefusal,
-    /// The total that the provider reported, where its parts do not add up to it.
+    /// The provider's reported total of tokens, if input and output do not add up to it.
     ReportedTotal,
 }
 
-/// Defines what each field is called.
+/// Defines the name of each field.
 macro_rules! names {
     ($($field:ident $name:literal,)*) => {
         impl LogField {

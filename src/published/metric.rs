@@ -10,28 +10,28 @@ use std::hash::{Hash, Hasher};
 use crate::base::name::Name;
 use crate::base::text::Text;
 
-/// One of the series of a metric. Its name is written out once, when the series is defined in the proxy; after that the series is identified
-/// by its parts.
+/// One of the series of a metric. Its name is written out once, when the series is defined in the proxy; after that the series is
+/// identified by its parts.
 #[derive(Clone, Debug)]
 pub struct Series {
     family: &'static Family,
     values: [Label; LABELS],
 }
 
-/// Most labels that come from the request.
+/// The most labels of a series whose values depend on the request.
 pub(crate) const LABELS: usize = 3;
 
 /// A metric, and the keys of its labels.
 #[derive(Debug)]
 pub(crate) struct Family {
     name: &'static str,
-    /// Empty entries are unused.
+    /// The labels' names. Empty entries are unused.
     labels: [&'static str; LABELS],
-    /// One more label, with the same value for all of these series.
+    /// The value of one more label, `kind`, which is the same for all series of this family.
     kind: Option<&'static str>,
 }
 
-/// Two series are the same if their metric and labels are.
+/// Two series are equal if their metrics and their labels are equal.
 impl PartialEq for Series {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.family, other.family) && self.values == other.values
@@ -95,7 +95,7 @@ impl Family {
         }
     }
 
-    /// The same series, with a fixed label for the kind of what is counted.
+    /// The same metric, with one more label `kind`, which has this fixed value.
     pub(crate) const fn kind(self, kind: &'static str) -> Self {
         Self {
             kind: Some(kind),
@@ -111,8 +111,8 @@ impl Family {
     }
 }
 
-/// The value of a metric's label. A client's text must not become one, since that would let the proxy's metrics grow: a tenant or a model
-/// that the configuration does not name is replaced by a fixed word.
+/// The value of a metric's label. No text of a client may become a label, since clients could then add metrics without bound: a tenant or a
+/// model that the configuration does not name is replaced by a fixed word.
 #[derive(Clone, Debug)]
 pub enum Label {
     /// A fixed word.

@@ -1,4 +1,4 @@
-//! The store that proxies share, as it is written.
+//! The keys that configure the store that proxies share.
 
 use serde::Deserialize;
 
@@ -12,49 +12,51 @@ objects! { RawGlobal, RawRedis, RawRefresh }
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawGlobal {
-    /// A Redis or a Valkey.
+    /// How to reach the store, a Redis or a Valkey.
     pub(in crate::config) redis: RawRedis,
-    /// The proxies with the same word share their limits. Default: `default`.
+    /// A name of your choice: proxies with the same domain share their limits. Default: `default`.
     pub(in crate::config) domain: Option<String>,
-    /// How often a proxy speaks of a limit in use.
+    /// How often a proxy reports to the store about a limit that is in use.
     pub(in crate::config) refresh: Option<RawRefresh>,
-    /// When others may have what a proxy was granted and fell silent about: `off`, at the window's end; or after so long, as a duration
-    /// of at least one minute. Then a budget may be overspent by what a proxy had used without a word. Default: `off`.
+    /// When other proxies may have what a silent proxy was granted but did not use: at the window's end (`off`), or after a silence of
+    /// this duration, which is at least one minute. With a duration, a budget may be overspent by what the silent proxy had used but
+    /// not reported. Default: `off`.
     pub(in crate::config) reclaim: Option<String>,
 }
 
-/// A Redis or a Valkey.
+/// A Redis or Valkey server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawRedis {
-    /// The proxy's cluster with its address, whose connections are of Envoy's raw TCP pool.
+    /// The name of the Envoy cluster that has the server's address. The cluster's connections must be of Envoy's raw TCP pool.
     pub(in crate::config) cluster: String,
-    /// Its user. Default: `default` where there is a password, else nobody logs in.
+    /// The name of the user with which the proxy logs in. Default: `default` if there is a password; without one, the proxy does not log
+    /// in.
     pub(in crate::config) user: Option<String>,
-    /// The variable of the VM's environment (`vm_config.environment_variables`) that has the user's password.
+    /// The environment variable of the VM (`vm_config.environment_variables`) that holds the user's password.
     pub(in crate::config) password_env: Option<String>,
 }
 
-/// How often a proxy speaks of a limit in use.
+/// How often a proxy reports to the store about a limit that is in use.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawRefresh {
-    /// At the most so often, as a duration of at least 100 milliseconds. Default: `1s`.
+    /// The shortest time between two reports about a limit, as a duration of at least 100 milliseconds. Default: `1s`.
     pub(in crate::config) least: Option<String>,
-    /// At least so often, as a duration of at most 10 seconds. Default: `10s`.
+    /// The longest time between two reports about a limit, as a duration of at most 10 seconds. Default: `10s`.
     pub(in crate::config) most: Option<String>,
 }
 
-/// For whom a budget is one.
+/// Which proxies share a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawScope {
-    /// Each proxy has its own.
+    /// Each proxy counts for itself.
     Proxy,
-    /// All proxies share it.
+    /// All proxies with the same `global.domain` share the limit.
     #[default]
     Global,
 }
@@ -64,22 +66,22 @@ pub(in crate::config) enum RawScope {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawUnreachable {
-    /// Nothing beside what was granted.
+    /// Only what was granted before.
     Deny,
     /// All proxies together may also spend this fraction of what the store last reported as free.
     Local(Number),
 }
 
-/// What becomes of requests that come before the store has granted anything.
+/// How requests are handled that arrive before the store has granted anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawCold {
-    /// They wait for a quarter of a second at the most, and are refused then.
+    /// The requests wait for a grant, for at most a quarter of a second; then they are refused.
     #[default]
     Wait,
-    /// They are refused, with a wait of a fraction of a second.
+    /// The requests are refused at once; their clients are asked to retry after a fraction of a second.
     Deny,
-    /// One reservation is served on credit, in each proxy and window.
+    /// In each proxy and window, one reservation is served on credit.
     Credit,
 }

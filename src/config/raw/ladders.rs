@@ -1,4 +1,4 @@
-//! Ladders, their tiers, and what a tier can do, costs and has room for.
+//! The keys of ladders and their tiers: what a tier can do, what it costs, and its capacity.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +10,54 @@ use crate::body::number::Number;
 
 objects! { RawLadder, RawTier, RawTrim, RawCapacity, RawReserved, RawPrice, RawStep }
 
-/// Tiers for some models.
+/// A ladder: the tiers for a group of models.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawLadder {
-    /// Models that start at the first tier, as globs (`*` stands for any text). A tier's own model always belongs to its ladder.
+    /// The requested models that this ladder takes at its first tier, as globs (`*` stands for any text). A tier's own model always
+    /// belongs to its ladder.
     #[serde(rename = "match", default)]
     pub(in crate::config) matches: Vec<String>,
-    /// Ask a stream for its usage, unless its client does. False where the upstream refuses `stream_options`. Default: true.
+    /// Request a stream's usage if the client does not request it. Set this to false if the upstream refuses `stream_options`.
+    /// Default: true.
     pub(in crate::config) ask_usage: Option<bool>,
-    /// Best first.
+    /// The ladder's tiers, best first.
     pub(in crate::config) tiers: Vec<RawTier>,
 }
 
-/// A class of service.
+/// A tier of a ladder: a class of service, with its model.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawTier {
-    /// As it stands in `x-bursar-tier` and in metrics.
+    /// The tier's name, as it appears in `x-bursar-tier` and in metrics.
     pub(in crate::config) name: String,
-    /// The model that is put in place of the requested one (the first tier keeps it).
+    /// The model that replaces the requested one; the first tier keeps the requested model.
     pub(in crate::config) model: String,
-    /// Needed for budgets in usd.
+    /// The price of the tier's model, which budgets in `usd` need.
     pub(in crate::config) price: Option<RawPrice>,
     /// The tier's low-water mark: it serves while less than this fraction of the budget remains.
     pub(in crate::config) below: Option<Number>,
-    /// All that its model can do besides text. A request that needs more keeps a better tier. Default: `tools`, `images`,
-    /// `structured_output` and `thinking`.
+    /// All that the tier's model can do besides text. A request that needs anything else keeps a better tier. Default: `tools`,
+    /// `images`, `structured_output` and `thinking`.
     pub(in crate::config) supports: Option<Vec<RawNeed>>,
-    /// The longest answer it gives, in tokens: a larger limit in a request is lowered to this.
+    /// The longest answer that the tier's model gives, in tokens; a larger limit in a request is lowered to this.
     pub(in crate::config) max_output_tokens: Option<Number>,
-    /// The longest prompt it takes, in tokens: no request with a longer expected prompt is lowered to it.
+    /// The longest prompt that the tier's model takes, in tokens; a request whose expected prompt is longer is not downgraded to this
+    /// tier.
     pub(in crate::config) context_window: Option<Number>,
-    /// As the ladder's, for this tier.
+    /// As the ladder's `ask_usage`, for this tier alone. Default: the ladder's `ask_usage`.
     pub(in crate::config) ask_usage: Option<bool>,
-    /// What all tenants together may use of it, as the upstream's own quota is. Default: no limit.
+    /// How much of this tier all tenants together may use, usually as much as the upstream's quota allows. Default: no limit.
     pub(in crate::config) capacity: Option<RawCapacity>,
-    /// Shorten conversations that are longer than this.
+    /// To which length conversations are shortened for this tier. Default: conversations are not shortened.
     pub(in crate::config) trim: Option<RawTrim>,
-    /// Whose key this tier's provider is shown. Default: the top level's `credentials`.
+    /// Whose API key this tier's provider receives. Default: the top level's `credentials`.
     pub(in crate::config) credentials: Option<RawCredentials>,
 }
 
-/// How a tier shortens conversations: chat completions and Anthropic's Messages.
+/// How a tier shortens conversations, in chat completions and in Anthropic's Messages.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
@@ -69,40 +72,40 @@ pub(in crate::config) struct RawTrim {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawCapacity {
-    /// Learn it from what the upstream says beside its answers, instead of the numbers.
+    /// Take the capacity from the headers of the upstream's answers, instead of from `tokens_per_window`, `window` and `burst`.
     pub(in crate::config) from: Option<RawCapacityFrom>,
     /// Tokens that are refilled in each window, evenly.
     pub(in crate::config) tokens_per_window: Option<Number>,
-    /// A duration such as `1m`.
+    /// The time in which `tokens_per_window` are refilled, as a duration such as `1m`.
     pub(in crate::config) window: Option<String>,
     /// Tokens that a full bucket holds. Default: `tokens_per_window`.
     pub(in crate::config) burst: Option<Number>,
-    /// Fractions that are kept for higher priorities.
+    /// Fractions of `burst` that are kept for requests of higher priority.
     #[serde(default)]
     pub(in crate::config) reserved: RawReserved,
 }
 
-/// Who says how large a capacity is.
+/// Who sets the size of a capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawCapacityFrom {
-    /// The upstream, in headers such as `x-ratelimit-remaining-tokens`.
+    /// The upstream sets it, and reports it in headers such as `x-ratelimit-remaining-tokens`.
     Upstream,
 }
 
-/// Fractions of a capacity's `burst` that are kept.
+/// Fractions of a capacity's `burst` that are kept for requests of higher priority.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawReserved {
-    /// Only for critical requests. Default 0.2.
+    /// The fraction that only critical requests may take. Default: 0.2.
     pub(in crate::config) critical: Option<Number>,
-    /// In addition, only for standard and critical requests. Default 0.1.
+    /// A further fraction, which only standard and critical requests may take. Default: 0.1.
     pub(in crate::config) standard: Option<Number>,
 }
 
-/// What a request may need of a model.
+/// An ability that a request may need of its model.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
@@ -113,11 +116,11 @@ pub(in crate::config) enum RawNeed {
     Images,
     /// Keeping its output to a schema.
     StructuredOutput,
-    /// A request to think, or for an amount of thinking.
+    /// Thinking, with or without a given amount of it.
     Thinking,
-    /// A request to think as much as the model chooses (Anthropic's `adaptive`).
+    /// Thinking as much as the model itself chooses (Anthropic's `adaptive`).
     AdaptiveThinking,
-    /// A request for a level of effort, or for speed.
+    /// A setting for the level of effort, or for speed.
     Effort,
     /// Continuing from thoughts that were signed for another model.
     SignedThinking,
@@ -125,7 +128,7 @@ pub(in crate::config) enum RawNeed {
     CachedPrompt,
 }
 
-/// USD per million tokens.
+/// Prices in USD per million tokens.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
@@ -136,24 +139,25 @@ pub(in crate::config) struct RawPrice {
     pub(in crate::config) cached_input: Option<Number>,
     /// Input tokens that the provider caches now. Default: as `input`.
     pub(in crate::config) cache_write: Option<Number>,
-    /// Those of them that it keeps for an hour. Default: as `cache_write`.
+    /// Input tokens that the provider caches now and keeps for an hour. Default: as `cache_write`.
     pub(in crate::config) cache_write_1h: Option<Number>,
     /// Output tokens, reasoning included.
     pub(in crate::config) output: Number,
-    /// Factors of the price, by the service tier that the answer names. Default: 1.
+    /// Factors that multiply the price, by the service tier that the provider's answer names. Default: 1.
     #[serde(default, deserialize_with = "unique")]
     pub(in crate::config) service_tiers: BTreeMap<String, Number>,
-    /// Prices of longer prompts, the shortest first.
+    /// Steps of the price for longer prompts, from the shortest to the longest.
     #[serde(default)]
     pub(in crate::config) above: Vec<RawStep>,
 }
 
-/// Prices of a whole request whose prompt is longer than `input_tokens`. Keys left out: as in the price.
+/// A step of a price: the prices of the whole request if its prompt is longer than `input_tokens`. A key that is left out has the
+/// value that it has in the price itself.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawStep {
-    /// Tokens of the prompt, cached ones included, above which this step applies.
+    /// The number of the prompt's tokens, cached ones included, above which this step applies.
     pub(in crate::config) input_tokens: Number,
     /// Input tokens.
     pub(in crate::config) input: Option<Number>,
@@ -161,7 +165,7 @@ pub(in crate::config) struct RawStep {
     pub(in crate::config) cached_input: Option<Number>,
     /// Input tokens that the provider caches now.
     pub(in crate::config) cache_write: Option<Number>,
-    /// Those of them that it keeps for an hour.
+    /// Input tokens that the provider caches now and keeps for an hour.
     pub(in crate::config) cache_write_1h: Option<Number>,
     /// Output tokens, reasoning included.
     pub(in crate::config) output: Option<Number>,

@@ -1,4 +1,4 @@
-//! What a plan and a tenant may set.
+//! The keys of plans and tenants.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::body::number::Number;
 /// The keys that both a plan and a tenant may set.
 macro_rules! limits {
     ($($(#[doc = $about:literal])* $(#[serde($($how:tt)*)])? $key:ident: $type:ty,)*) => {
-        /// What a plan or a tenant may use.
+        /// The limits of a plan or of a tenant.
         #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields, remote = "Self")]
         #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
@@ -26,15 +26,17 @@ macro_rules! limits {
         #[serde(deny_unknown_fields, rename = "RawTenant")]
         #[expect(dead_code, reason = "it is there for the schema")]
         pub(in crate::config) struct TenantSchema {
-            /// The plan that it is on.
+            /// The name of the tenant's plan.
             plan: Option<String>,
-            /// The tenant whose limits count this one's requests, too. Up to four stand above each other.
+            /// The name of the tenant's parent: another tenant, whose limits also count this tenant's requests. A tenant can have up to
+            /// four tenants above it.
             parent: Option<String>,
-            /// The name that the tenant had when its account was opened: what was spent under that name stays charged to it. Keep this key for
-            /// as long as the tenant exists; no other tenant may have that name.
+            /// The name that the tenant had when its account was opened; what was spent under that name stays charged to the tenant. Keep
+            /// this key for as long as the tenant exists; no other tenant may have that name.
             was: Option<String>,
-            /// The share of each of the parent's budgets that is this tenant's, as a fraction above 0. Those of all children of a parent
-            /// come to at most 1. Part of it is lent to the others while it is not needed.
+            /// The share of each of the parent's budgets that is guaranteed to this tenant, as a fraction above 0. The shares of all
+            /// children of a parent add up to at most 1. While the tenant does not need its share, a part of it is lent to the other
+            /// children.
             guaranteed: Option<Number>,
             $($(#[doc = $about])* $(#[serde($($how)*)])? $key: $type,)*
         }
@@ -58,16 +60,16 @@ pub(in crate::config) struct RawTenant {
     pub(in crate::config) own: RawLimits,
 }
 
-/// What a tenant has to do with others.
+/// A tenant's keys that refer to its plan, to its parent, or to itself under another name.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Names {
-    /// Its plan's.
+    /// The name of the tenant's plan.
     pub(in crate::config) plan: Option<String>,
-    /// Its parent's.
+    /// The name of the tenant's parent.
     pub(in crate::config) parent: Option<String>,
-    /// What that guarantees it.
+    /// The share of the parent's budgets that is guaranteed to the tenant.
     pub(in crate::config) guaranteed: Option<Number>,
-    /// Its own former one.
+    /// The name that the tenant had when its account was opened.
     pub(in crate::config) was: Option<String>,
 }
 
@@ -76,7 +78,7 @@ trait OrOf {
     fn or_of(self, plan: &Self) -> Self;
 }
 
-/// Types of which a tenant's value replaces its plan's as a whole; nothing is merged.
+/// Types whose value at a tenant replaces the value of its plan as a whole; nothing is merged.
 macro_rules! whole {
     ($($type:ty),*) => {$(
         impl OrOf for Option<$type> {
@@ -87,7 +89,7 @@ macro_rules! whole {
     )*};
 }
 
-/// Objects of which a tenant may set a part.
+/// Objects of which a tenant may set only some keys; the other keys keep the values of its plan.
 macro_rules! by_key {
     ($($type:ident { $($key:ident),* })*) => {$(
         impl OrOf for Option<$type> {
@@ -128,7 +130,7 @@ by_key! {
     RawWeights { input, cached_input, cache_write, cache_write_1h, output }
 }
 
-/// A tenant's own limits change the plan's of the same name, key by key, and others are added.
+/// A tenant's limit changes its plan's limit of the same name, key by key; limits with other names are added.
 impl OrOf for Vec<RawLimit> {
     fn or_of(mut self, plan: &Self) -> Self {
         let all = plan.iter().map(|plan| {
@@ -174,66 +176,71 @@ objects! { RawIdle, RawExtra, RawBudget, RawSla, RawSticky, RawLimit, RawBucket,
 limits! {
     /// What may be spent in a window.
     budget: Option<RawBudget>,
-    /// How fast it may be spent.
+    /// How fast tokens may be used, or how fast requests may come.
     bucket: Option<RawBucket>,
-    /// Further limits, all of which hold beside the budget and the bucket. A tenant's change its plan's of the same name.
+    /// Further limits, all of which apply in addition to the budget and the bucket. A tenant's limit changes its plan's limit of the same
+    /// name.
     #[serde(default)]
     limits: Vec<RawLimit>,
-    /// Most requests at a time. Default: no limit.
+    /// The most requests that may be in flight at a time. Default: no limit.
     concurrency: Option<Number>,
     /// What budgets reserve for a request until it is settled. Default: `ceiling`.
     hold: Option<RawHold>,
-    /// Whether budgets and buckets are one for all proxies, or one for each. Default: `global` where the configuration has `global`, else `proxy`.
+    /// Whether proxies share budgets and buckets, or each proxy has its own. Default: `global` where the configuration has `global`, else
+    /// `proxy`.
     scope: Option<RawScope>,
-    /// What may be spent of global budgets, and of the rates of global buckets, while the store does not answer, beside what this proxy has been granted. Default: `deny`.
+    /// How much of global budgets, and of the rates of global buckets, may be used while the store does not answer, in addition to what
+    /// this proxy was granted. Default: `deny`.
     when_unreachable: Option<RawUnreachable>,
-    /// What becomes of requests of a tenant that come before the store has granted this proxy anything in the window. Default: `wait`.
+    /// How a tenant's requests are handled while the store has not yet granted this proxy anything in the window. Default: `wait`.
     cold: Option<RawCold>,
     /// What happens when the budget is spent. Default: throttle.
     on_exhausted: Option<RawOnExhausted>,
-    /// The models that requests may name, as globs (`*` stands for any text). Others are refused with 403. Lower tiers serve whatever
-    /// models they have. Default: all.
+    /// The models that requests may name, as globs (`*` stands for any text). Requests for other models are refused with 403. The models
+    /// of lower tiers need not be listed. Default: all.
     models: Option<Vec<String>>,
-    /// Keep the requested model, whatever remains.
+    /// Keep the requested model, however little of the budget remains.
     never_downgrade: Option<bool>,
     /// Replaces the last tier's `below`.
     low_water_mark: Option<Number>,
-    /// If the budget no longer covers the longest possible answer, limit the output to what it covers instead of refusing the
-    /// request, provided that is at least this many tokens.
+    /// If the budget no longer covers the longest possible answer, limit the answer to what the budget covers instead of refusing the
+    /// request, provided that the budget covers at least this many tokens.
     min_output_tokens: Option<Number>,
-    /// How much tokens count in budgets and buckets of tokens, by their kind.
+    /// How much a token of each kind counts in budgets and buckets of tokens.
     weights: Option<RawWeights>,
     /// The most that one request may cost, estimated from its prompt and its output limit. The output of a request that may cost more is
     /// limited so that it fits, if that leaves at least `min_output_tokens`; else the request is refused. Default: no limit.
     max_request: Option<RawMaximum>,
     /// How soon answers must begin. While a tier is slower, requests are sent to the next tier that is fast enough.
     sla: Option<RawSla>,
-    /// Raise the marks while the remaining budget would not last until the window's end.
+    /// Raise the low-water marks while the remaining budget would not last until the window's end.
     pace: Option<RawPace>,
-    /// Return to a better tier only when the remaining budget exceeds the mark by this fraction of the budget, or the window ends.
+    /// Once a low-water mark has lowered the tier, the tier rises again only when the remaining budget exceeds the mark by this fraction of
+    /// the budget, or when the window ends.
     hysteresis: Option<Number>,
-    /// Conversations stay at the tier where they are, within a window of the budget.
+    /// Keep each conversation at its tier within one window of the budget.
     sticky: Option<RawSticky>,
-    /// Decide, meter and report, but change and refuse nothing. Or names of up to four plans that are tried on the requests beside
-    /// this one, which decides: what each of them would have done is reported. Default: `false`.
+    /// With `true`, requests are decided, metered and reported, but none is changed or refused. With a list of up to four other plans,
+    /// these plans are tried on the same requests: what each of them would have done is reported, while this plan decides. Default:
+    /// `false`.
     shadow: Option<RawShadow>,
-    /// Names of the tiers that requests may be sent to. Default: all.
+    /// The names of the tiers that requests may be sent to. Default: all.
     tiers: Option<Vec<String>>,
-    /// Name of the last tier that requests may be sent to.
+    /// The name of the lowest tier that requests may be sent to.
     floor: Option<String>,
     /// Low-water marks by the tiers' names, which replace the tiers' own `below`.
     #[serde(default, deserialize_with = "unique")]
     below: Marks,
-    /// Priority of the requests when a tier's `capacity` is short. Default: `standard`.
+    /// The priority of the requests when a tier's `capacity` is short. Default: `standard`.
     priority: Option<RawPriority>,
 }
 
-/// What is only tried.
+/// What is tried without being enforced.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "true, false, or the names of plans")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawShadow {
-    /// The plan itself, or nothing.
+    /// Whether the plan itself is only tried.
     Itself(bool),
     /// Other plans, by their names.
     Plans(Vec<String>),
@@ -246,30 +253,30 @@ pub(in crate::config) enum RawShadow {
 pub(in crate::config) struct RawBudget {
     /// The budget of each window, in `unit`. Required, in the plan or the tenant.
     pub(in crate::config) initial_budget: Option<Number>,
-    /// What is counted. Default: `tokens`.
+    /// What the budget counts. Default: `tokens`.
     pub(in crate::config) unit: Option<RawUnit>,
-    /// `hour`, `day`, `week` or `month` by the calendar, a duration such as `90s`, or `none`; or `{"idle": "2h"}`, which ends when no
-    /// request has come for so long. Required, in the plan or the tenant.
+    /// When the budget starts anew: with each `hour`, `day`, `week` or `month` of the calendar, after a duration such as `90s`, or never
+    /// (`none`); with `{"idle": "2h"}`, once no request has come for that long. Required, in the plan or the tenant.
     pub(in crate::config) window: Option<RawWindow>,
-    /// The time zone of the calendar, by its name in the IANA database, such as `Europe/Berlin`. For an `hour` only where hours do
-    /// not start with those of UTC. Default: UTC.
+    /// The time zone of the calendar, by its name in the IANA database, such as `Europe/Berlin`. With a window of an `hour`, only a zone
+    /// whose hours do not start with UTC's is accepted. Default: UTC.
     pub(in crate::config) timezone: Option<String>,
-    /// The first day of a `week`. Default: `monday`.
+    /// The day with which a `week` begins. Default: `monday`.
     pub(in crate::config) week_start: Option<RawWeekday>,
-    /// What was not spent in a window is added to the next one, up to this fraction of `initial_budget`. Default: nothing.
+    /// The most of a window's unspent budget that is added to the next window, as a fraction of `initial_budget`. Default: nothing.
     pub(in crate::config) rollover: Option<Number>,
-    /// A raise that ends by itself.
+    /// A raise of the budget that ends by itself.
     pub(in crate::config) extra: Option<RawExtra>,
 }
 
-/// More to spend for a while.
+/// A raise of a budget that ends by itself.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawExtra {
-    /// In the budget's unit. Required, in the plan or the tenant.
+    /// How much is added to the budget, in the budget's unit. Required, in the plan or the tenant.
     pub(in crate::config) amount: Option<Number>,
-    /// When it ends, by RFC 3339, such as `2026-12-01T00:00:00Z`. Required, in the plan or the tenant.
+    /// When the raise ends, in the form of RFC 3339, such as `2026-12-01T00:00:00Z`. Required, in the plan or the tenant.
     pub(in crate::config) until: Option<String>,
 }
 
@@ -278,7 +285,7 @@ pub(in crate::config) struct RawExtra {
 #[serde(untagged, expecting = "a text such as \"day\", or {\"idle\": \"2h\"}")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawWindow {
-    /// By the calendar, or every so often.
+    /// By the calendar, after a duration, or never.
     Text(String),
     /// When no request has come for a while.
     Idle(RawIdle),
@@ -289,7 +296,7 @@ pub(in crate::config) enum RawWindow {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawIdle {
-    /// For how long, as a duration.
+    /// How long no request must have come, as a duration.
     pub(in crate::config) idle: String,
 }
 
@@ -312,18 +319,20 @@ pub(in crate::config) enum RawWeekday {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawLimit {
-    /// As it stands in `x-bursar-limit` and in metrics: 1 to 64 letters, digits, `.`, `_`, `:` and `-`. Spend is stored under it.
+    /// The limit's name, as it appears in `x-bursar-limit` and in metrics: 1 to 64 letters, digits, `.`, `_`, `:` and `-`. The limit's
+    /// spend is stored under this name.
     pub(in crate::config) name: String,
-    /// Take the plan's limit of this name away; `budget`, `bucket` and `concurrency` are names, too. Default: `false`.
+    /// Remove the plan's limit of this name; `budget`, `bucket` and `concurrency` are also such names. Default: `false`.
     pub(in crate::config) off: Option<bool>,
-    /// Whether the limit is one for all proxies, or one for each. Default: the plan's.
+    /// Whether proxies share the limit, or each proxy has its own. Default: the plan's `scope`.
     pub(in crate::config) scope: Option<RawScope>,
-    /// Whom it counts, by a name of `subjects`: each of the tenant's users, say, has such a limit. Default: the tenant.
+    /// The kind of subject that the limit counts, by its name in `subjects`: with a kind `user`, each of the tenant's users has such a
+    /// limit. Default: the tenant.
     pub(in crate::config) per: Option<String>,
-    /// The models that serve for which it holds, as globs. One that is spent sends requests to a lower tier, and refuses them
-    /// only where there is none. Default: all.
+    /// The serving models to which the limit applies, as globs. When such a limit is spent, requests go to a lower tier, and are refused
+    /// only if there is none. Default: all.
     pub(in crate::config) models: Option<Vec<String>>,
-    /// Show callers of the tenants below this one how it stands. Default: `false`.
+    /// Whether callers of the tenants below this one see how much of the limit is left. Default: `false`.
     pub(in crate::config) visible: Option<bool>,
     /// What may be spent in a window.
     pub(in crate::config) budget: Option<RawBudget>,
@@ -331,7 +340,7 @@ pub(in crate::config) struct RawLimit {
     pub(in crate::config) bucket: Option<RawBucket>,
 }
 
-/// How much a token counts, by its kind; numbers of at most six decimals.
+/// How much a token of each kind counts, as numbers of at most six decimals.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
@@ -342,7 +351,7 @@ pub(in crate::config) struct RawWeights {
     pub(in crate::config) cached_input: Option<Number>,
     /// Input tokens that the provider caches now. Default: 1.
     pub(in crate::config) cache_write: Option<Number>,
-    /// Those of them that it keeps for an hour. Default: 1.
+    /// Input tokens that the provider caches now and keeps for an hour. Default: 1.
     pub(in crate::config) cache_write_1h: Option<Number>,
     /// Output tokens, reasoning included. Default: 1.
     pub(in crate::config) output: Option<Number>,
@@ -353,9 +362,9 @@ pub(in crate::config) struct RawWeights {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawMaximum {
-    /// US dollars, by the price of the tier that serves.
+    /// The most in US dollars, at the price of the tier that serves.
     Usd(Number),
-    /// Model tokens, input and output alike.
+    /// The most in model tokens, input and output alike.
     Tokens(Number),
 }
 
@@ -367,7 +376,7 @@ pub(in crate::config) enum RawUnit {
     /// Model tokens, input and output alike.
     #[default]
     Tokens,
-    /// US dollars, by the tiers' prices.
+    /// US dollars, at the tiers' prices.
     Usd,
 }
 
@@ -380,56 +389,57 @@ pub(in crate::config) struct RawSla {
     pub(in crate::config) p95_ms: Option<Number>,
 }
 
-/// How conversations stay at their tier.
+/// How conversations are kept at their tier.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawSticky {
-    /// The request header that names a conversation. Without it, a conversation is recognised by its beginning.
+    /// The request header that names a conversation. A conversation that no header names is recognised by its beginning.
     pub(in crate::config) header: Option<String>,
-    /// The share of a low-water mark down to which a conversation stays at its tier although the mark is crossed. Default: 0.5.
+    /// After a low-water mark is crossed, a conversation stays at its tier until the remaining budget falls to this fraction of the mark.
+    /// Default: 0.5.
     pub(in crate::config) keep: Option<Number>,
 }
 
-/// How fast the budget may be spent.
+/// How fast tokens may be used, or how fast requests may come.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawBucket {
-    /// Tokens that are refilled in each window, evenly. This or `requests_per_window` is required, in the plan or the tenant.
+    /// Tokens that are refilled in each window, evenly. Either this key or `requests_per_window` must be set, in the plan or the tenant.
     pub(in crate::config) tokens_per_window: Option<Number>,
     /// Requests that are refilled in each window, evenly. Such a bucket has no `low_water_mark`.
     pub(in crate::config) requests_per_window: Option<Number>,
-    /// A duration such as `1m`. Required, in the plan or the tenant.
+    /// The time in which these tokens or requests are refilled, as a duration such as `1m`. Required, in the plan or the tenant.
     pub(in crate::config) window: Option<String>,
-    /// Tokens or requests that a full bucket holds. Default: as many as come back in a window.
+    /// Tokens or requests that a full bucket holds. Default: as many as are refilled in a window.
     pub(in crate::config) burst: Option<Number>,
     /// The last tier serves while less than this fraction of `burst` is left.
     pub(in crate::config) low_water_mark: Option<Number>,
 }
 
-/// How the marks rise.
+/// How low-water marks rise.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawPace {
     /// No mark rises above this fraction of the budget. Default: 0.9.
     pub(in crate::config) cap: Option<Number>,
-    /// Half-life of what was spent, as a duration of at least one second: after that time it counts half. Default: 1/48 of the
+    /// The half-life of spend, as a duration of at least one second: what was spent that long ago counts half. Default: 1/48 of the
     /// budget's window.
     pub(in crate::config) half_life: Option<String>,
 }
 
-/// What budgets hold for a request.
+/// How much of a budget is held for a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawHold {
-    /// What it may cost: no budget is overspent, as long as estimates hold.
+    /// The most that the request may cost. No budget is overspent, as long as estimates hold.
     #[default]
     Ceiling,
-    /// What it is likely to cost, by the largest of the tenant's last requests to the model: more requests at a time, but a budget may be
-    /// overspent by what some use beyond it.
+    /// What the request is likely to cost, by the largest of the tenant's last requests to the model. More requests can be in flight at a
+    /// time, but a budget may be overspent by what some requests use beyond that.
     Likely,
 }
 
@@ -438,9 +448,9 @@ pub(in crate::config) enum RawHold {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawOnExhausted {
-    /// Refuse with 429 until the window's end.
+    /// Refuse requests with 429 until the window's end.
     Throttle,
-    /// Serve at the last tier, up to `overdraft` (a fraction of the budget) beyond it.
+    /// Serve requests at the last tier, until spend exceeds the budget by `overdraft`, a fraction of the budget.
     Degrade(RawDegrade),
 }
 
@@ -449,20 +459,20 @@ pub(in crate::config) enum RawOnExhausted {
 #[serde(deny_unknown_fields, remote = "Self")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) struct RawDegrade {
-    /// How far beyond the budget, as a fraction of it.
+    /// How much may be spent beyond the budget, as a fraction of the budget.
     pub(in crate::config) overdraft: Number,
 }
 
-/// Priority of a tenant's requests when a tier's capacity is short.
+/// The priority of a tenant's requests when a tier's capacity is short.
 #[derive(Clone, Default, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(in crate::config) enum RawPriority {
-    /// May take all of it.
+    /// Requests may take all of the capacity.
     Critical,
-    /// All but what is reserved for `critical`.
+    /// Requests may take all but the part that is reserved for `critical`.
     #[default]
     Standard,
-    /// What is not reserved at all.
+    /// Requests may take only the part that is reserved for nobody.
     BestEffort,
 }

@@ -1,4 +1,4 @@
-//! Reads plans and tenants, which have most keys in common: by one derived function, which is large.
+//! Reads plans and tenants. They have most keys in common, so both are read by the same derived function, which is large.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
@@ -54,12 +54,12 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-/// The keys of the limits in an object, what else a tenant has being read beside them.
+/// Passes on the keys of the limits in an object, and reads a tenant's other keys itself.
 struct Limits<'a, A> {
     map: A,
     is_tenant: bool,
     names: &'a mut Names,
-    /// Which of the names came already.
+    /// Which of the [`NAMES`] have occurred.
     seen: [bool; NAMES.len()],
 }
 
@@ -89,7 +89,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limits<'_, A> {
 }
 
 impl<'de, A: MapAccess<'de>> Limits<'_, A> {
-    /// Reads the value of one of the [`NAMES`], which may stand once.
+    /// Reads the value of one of the [`NAMES`], each of which may occur once.
     fn name(&mut self, place: usize) -> Result<(), A::Error> {
         let seen = self.seen.get_mut(place);
         if seen.is_none_or(|seen| std::mem::replace(seen, true)) {
@@ -106,7 +106,7 @@ impl<'de, A: MapAccess<'de>> Limits<'_, A> {
     }
 }
 
-/// A key: a place in [`NAMES`], or whatever the limits make of it.
+/// A key that was read: an index of [`NAMES`], or a key of the limits.
 enum Found<K, T> {
     Name(usize, K),
     Limit(T),
