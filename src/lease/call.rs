@@ -21,8 +21,8 @@ const BUDGETS: [u8; bare::<0>(include_bytes!("script.lua")).0] =
 
 const BUCKETS: [u8; bare::<0>(include_bytes!("rates.lua")).0] = bare(include_bytes!("rates.lua")).1;
 
-/// Lua code without comments (all are on lines of their own) and without indentation: its length, and as much of it as `ROOM` has space
-/// for. Comments and indentation are a third of the scripts, which would only make the module larger.
+/// Lua code without comments (each of which is on a line of its own) and without indentation: its length, and its first `ROOM` bytes.
+/// Comments and indentation make up a third of the scripts, and would only make the module larger.
 const fn bare<const ROOM: usize>(mut code: &[u8]) -> (usize, [u8; ROOM]) {
     let (mut length, mut bare) = (0_usize, [0; ROOM]);
     let (mut begins, mut skips) = (true, false);
@@ -52,7 +52,7 @@ const fn text(bytes: &'static [u8]) -> &'static str {
     }
 }
 
-/// Lines in one call, at the most.
+/// The most lines in one call.
 pub const LINES: usize = 256;
 
 /// The login, where the store requires one.
@@ -85,14 +85,14 @@ pub struct Call {
 pub enum Failed {
     /// There was no connection, or it ended before an answer began.
     NoConnection,
-    /// The body is not the expected answers, or not all of them.
+    /// The body does not consist of the expected answers, or not of all of them.
     Malformed(Malformed),
     /// The store refused the whole call, for this reason and in these words.
     Refused(Refusal, String),
 }
 
 impl Call {
-    /// The call that [`write`](Self::write) returns for so many lines.
+    /// The call that [`write`](Self::write) returns for this number of lines.
     #[must_use]
     pub fn of(logs_in: bool, lines: usize) -> Self {
         Self { logs_in, lines }
@@ -136,10 +136,10 @@ impl Call {
         (call, body)
     }
 
-    /// The answers, one for each line, from the response: its status, if there were headers at all, and its body.
+    /// Reads the answers, one for each line, from a response. `status`: the response's status, if it had headers.
     ///
     /// # Errors
-    /// If the response cannot be read as answers. Whether the store processed the lines is not known then.
+    /// If the response cannot be read as answers. Then it is unknown whether the store processed the lines.
     pub fn read(
         self,
         status: Option<&[u8]>,
@@ -164,8 +164,8 @@ impl Call {
     }
 }
 
-/// The error with which the body begins, if the store refused the whole connection, which it may then close at once: because the login is
-/// wrong or missing (such a store takes no command with as many words as a line has), or because there are too many connections.
+/// The error with which the body begins, if the store refused the whole connection; it may then close the connection at once. The cause is
+/// a wrong or missing login (without one, the store refuses commands with as many words as a line has), or too many connections.
 fn refused(body: &[u8]) -> Option<Failed> {
     match first(body) {
         Ok(Reply::Error(refusal, text)) => {
@@ -176,7 +176,7 @@ fn refused(body: &[u8]) -> Option<Failed> {
     }
 }
 
-/// `brings`: for each kind of line, whether the next one has to contain the script.
+/// Appends a line as a command. `brings`: for each kind of line, whether its next line has to contain the script.
 fn push_line(body: &mut Vec<u8>, key: &str, line: &AnyLine, brings: &mut [bool; 2]) {
     let [budgets, buckets] = brings;
     match line {

@@ -2,7 +2,7 @@
 
 use crate::base::units::Timestamp;
 
-/// A smaller difference, in nanoseconds, counts as none: clocks that are synchronised by NTP differ by less.
+/// Differences below this many nanoseconds are ignored: clocks that are synchronised by NTP differ by less.
 const SAME: u64 = 1_000_000_000;
 
 /// How far the store's clock is from ours.
@@ -11,14 +11,15 @@ pub enum Skew {
     /// The difference is negligible, or not known.
     #[default]
     None,
-    /// The store's clock is ahead by so many nanoseconds.
+    /// The store's clock is ahead by this many nanoseconds.
     Ahead(u64),
-    /// The store's clock is behind by so many nanoseconds.
+    /// The store's clock is behind by this many nanoseconds.
     Behind(u64),
 }
 
 impl Skew {
-    /// From an answer: the store's time, in milliseconds, which it read at some moment between these two times of ours.
+    /// The difference as an answer shows it. `store`: the store's time, in milliseconds, which the store read between `sent` and
+    /// `received`.
     #[must_use]
     pub fn told(store: u64, sent: Timestamp, received: Timestamp) -> Self {
         let store = Timestamp::from_nanos(store.saturating_mul(1_000_000));

@@ -1,4 +1,4 @@
-//! What one proxy may spend of one account, and when it reports what to the store. The protocol and its bounds: [`lease`](crate::lease).
+//! How much one proxy may spend of one account, and when it sends lines to the store. The protocol is described in [`lease`](crate::lease).
 
 mod bytes;
 
@@ -13,17 +13,17 @@ use crate::lease::line::{Answer, Holder, Line, MOST, Status};
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
 
-/// A line without an answer after so many nanoseconds is not waited for any longer.
+/// The nanoseconds after which the answer to a line is no longer waited for.
 pub const CLAIM: u64 = 2 * SECOND;
 
-/// Nanoseconds from one line to the next, at the least, if a refused request makes that one urgent.
+/// The fewest nanoseconds from one line to the next, if a refused request makes the next one urgent.
 const URGENT: u64 = 200 * MILLI;
 
-/// The first pause after a failure.
+/// The pause after the first failure, in nanoseconds.
 const PAUSE: u64 = 250 * MILLI;
 
-/// A holder's first slice is a 128th of the budget, if that is more than its requests need: if the holder dies at once, so much is
-/// lost until the window ends.
+/// A holder's first slice is a 128th of the budget, if that is more than its requests need. If the holder dies at once, a slice of this
+/// size is lost until the window ends.
 const FIRST: u64 = 128;
 
 /// The configured terms of an account, and its window.
@@ -33,13 +33,13 @@ pub struct Terms {
     pub budget: u64,
     /// The window, by this proxy's clock.
     pub window: Window,
-    /// Nanoseconds between two lines, at the least.
+    /// The fewest nanoseconds between two lines.
     pub least: u64,
-    /// Nanoseconds between two lines, at the most, for an account in use.
+    /// The most nanoseconds between two lines, for an account in use.
     pub most: u64,
-    /// After so many nanoseconds of silence, what a holder did not use is free for others. `None`: not before the window's end.
+    /// After a holder was silent for this many nanoseconds, what it did not use is free for others. `None`: only at the window's end.
     pub reclaim: Option<NonZeroU64>,
-    /// What may be spent while the store does not answer, beside what was granted.
+    /// What may be spent while the store does not answer, in addition to what was granted.
     pub unreachable: Unreachable,
     /// What may be spent before the store has answered for the first time.
     pub cold: Cold,
@@ -51,7 +51,7 @@ pub enum Unreachable {
     /// What was granted, and no more.
     #[default]
     Deny,
-    /// What was granted, and this fraction of what was free by the last answer, divided by the number of proxies.
+    /// What was granted; in addition, this fraction of what the last answer reported as free, divided by the number of proxies.
     Local(Ppm),
 }
 
@@ -65,14 +65,14 @@ pub enum Cold {
     Credit,
 }
 
-/// Why there is no room for a reservation here and now.
+/// Why there is no room for a reservation in this slice now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// In this window the store has not been asked yet, or has not answered yet.
+    /// In this window no line was sent yet, or none was answered yet.
     Cold,
     /// The slice is too small, and the store may have more.
     Slice,
-    /// The slice is too small, and the store had no more by its last answer.
+    /// The slice is too small, and by the store's last answer nothing more was free.
     Spent,
     /// The slice is too small, and the store does not answer.
     Unreachable,
@@ -81,52 +81,52 @@ pub enum NoRoom {
 /// What an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It counts.
+    /// The answer counts.
     Counts,
-    /// It counts, and the store has lost what it knew of the account: every holder of this process should report again what it holds.
+    /// The answer counts, and the store has lost its data about the account: all holders of this process should report again.
     StoreLost,
-    /// It is not about the newest line: nothing changed.
+    /// The answer is not about the newest line: nothing changed.
     Late,
     /// Another sender uses this holder's name: the holder needs a new one (see [`Grant::renamed`]).
     Clash,
-    /// By the store's clock this is not the account's window: the clocks differ.
+    /// By the store's clock the account's window is not open: the clocks differ.
     OtherWindow,
 }
 
-/// The state of one holder of one account. All of it is numbers, so that it can be kept in a record.
+/// The state of one holder of one account. It consists only of numbers, so that it can be kept in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// The name by which the store knows it.
+    /// The name by which the store knows the holder.
     pub holder: Holder,
-    /// The most that may have been spent and held here in this window.
+    /// The most that may have been spent and held from this grant in this window.
     pub granted: u64,
     /// The number of the newest line.
     pub seq: u64,
-    /// When the newest line was built; the epoch if there was none.
+    /// When the newest line was built; the epoch if there was no line.
     pub sent: Timestamp,
-    /// When the newest line that has an answer was built; the epoch if no line of this window has one.
+    /// When the newest answered line was built; the epoch if no line of this window was answered.
     pub heard: Timestamp,
-    /// What was free for all, by the last answer.
+    /// What was free for all proxies, by the last answer.
     pub free: u64,
-    /// When the account was opened, by the last answer; 0 if that is not known.
+    /// When the account was opened, by the last answer; 0 if that is unknown.
     pub born: u64,
     /// The sum of reservations in a second, in the budget's unit.
     rate: u64,
-    /// The largest reservation lately.
+    /// The largest recent reservation.
     largest: u64,
     /// The largest reservation since the newest line.
     peak: u64,
     /// The sum of the reservations since the newest line.
     taken: u64,
-    /// The largest reservation since the newest line for which there was no room.
+    /// The largest reservation, among those since the newest line, for which there was no room.
     lacked: u64,
     /// The `least` of the newest line.
     asked: u64,
-    /// Proxies that the store heard from lately, by the last answer.
+    /// The number of proxies whose lines the store received recently, by the last answer.
     pub holders: u32,
-    /// Calls in a row that failed.
+    /// How many calls in a row have failed.
     pub failures: u8,
-    /// Lines in a row that were granted less than their `least`.
+    /// How many lines in a row were granted less than their `least`.
     dry: u8,
     /// Whether the newest line waits for its answer.
     waits: bool,
@@ -154,7 +154,7 @@ impl Grant {
             asked: 0,
             dry: 0,
             waits: false,
-            // A new window's first line need not wait for the old one's pace.
+            // The first line of a new window need not keep the pause after the old window's last line.
             sent: Timestamp::default(),
             ..self
         }
@@ -170,7 +170,7 @@ impl Grant {
         }
     }
 
-    /// The same grant under a new name: what was granted to the old name stays granted to that, and what was used counts for the new one.
+    /// The same grant under a new name. What was granted to the old name stays granted to that name; what was used counts for the new name.
     #[must_use]
     pub fn renamed(self, holder: Holder, used: u64) -> Self {
         Self {
@@ -222,7 +222,7 @@ impl Grant {
         }
     }
 
-    /// The state after a reservation grew that was `before` when it was admitted.
+    /// The state after a reservation has grown. `before`: its size when it was admitted.
     #[must_use]
     pub fn grew(self, before: u64, reservation: u64) -> Self {
         let more = reservation.saturating_sub(before);
@@ -244,7 +244,7 @@ impl Grant {
         }
     }
 
-    /// The most that may be spent and held here now.
+    /// The most that may be spent and held from this grant now.
     #[must_use]
     pub fn limit(&self, used: u64, terms: &Terms, now: Timestamp) -> u64 {
         if self.is_lapsed(terms, now) {
@@ -259,7 +259,7 @@ impl Grant {
         }
     }
 
-    /// The largest reservation lately, including those for which there was no room.
+    /// The largest recent reservation, including those for which there was no room.
     #[must_use]
     pub fn largest(&self) -> u64 {
         let admitted = self.largest.max(self.peak);
@@ -272,8 +272,8 @@ impl Grant {
         self.heard == Timestamp::default()
     }
 
-    /// Whether the last answer is so old that more may be free for all by now: a holder with requests would have a newer answer, since it
-    /// sends lines more often. `most`: nanoseconds between two lines, at the most.
+    /// Whether the last answer is so old that more may be free for all proxies by now. A holder that gets requests has a newer answer,
+    /// since it sends lines more often. `most`: the most nanoseconds between two lines.
     #[must_use]
     pub fn is_dated(&self, most: u64, now: Timestamp) -> bool {
         self.failures == 0 && elapsed(self.heard, now) > most.saturating_add(CLAIM)
@@ -290,7 +290,7 @@ impl Grant {
         let Some(reclaim) = terms.reclaim else {
             return false;
         };
-        // The store measures silence from the line's arrival, which is later than `heard`: so the two clocks need not agree, only run.
+        // The store measures silence from the line's arrival, later than `heard`: the two clocks may differ, if they run equally fast.
         !self.is_cold() && elapsed(self.heard, now) > reclaim.get() / 2
     }
 
@@ -303,21 +303,21 @@ impl Grant {
             .is_some_and(|pause| elapsed(self.sent, now) >= pause)
     }
 
-    /// When the next line is due, if nothing happens until then; `None` if there is nothing to report.
+    /// When the next line is due, unless something happens before; `None` if there is nothing to report.
     #[must_use]
     pub fn due(&self, used: u64, terms: &Terms, now: Timestamp) -> Option<Timestamp> {
         self.pause(used, terms, now)
             .map(|pause| self.sent.plus_nanos(pause))
     }
 
-    /// How long after the newest line the next one is due.
+    /// The nanoseconds after the newest line until the next one is due.
     fn pause(&self, used: u64, terms: &Terms, now: Timestamp) -> Option<u64> {
         let wanted = if self.lacked > 0 {
             doubled(URGENT, self.dry, terms.most)
         } else if self.taken > 0 || used > self.granted {
             self.period(used, terms, now)
         } else if self.granted > used || self.waits || self.failures > 0 {
-            // Idle: the last line gives back what is not held, and is repeated until it is answered.
+            // The holder is idle: its last line gives back what is not held, and is repeated until it is answered.
             self.period(used, terms, now).saturating_mul(2)
         } else {
             return None;
@@ -339,18 +339,18 @@ impl Grant {
         share(unused, SECOND / 2, rate).clamp(terms.least, terms.most.max(terms.least))
     }
 
-    /// The sum of reservations in a second: it rises at once, and falls by at most half with each line.
+    /// The sum of reservations in a second. This rate rises at once, and falls by at most half with each line.
     fn rate(&self, terms: &Terms, now: Timestamp) -> u64 {
         let time = elapsed(self.sent, now).max(terms.least).max(1);
         let lately = share(self.taken, SECOND, time);
         lately.max(self.rate / 2)
     }
 
-    /// The next line, and the state that belongs to it. That state no longer contains what the line gives back, so the line may be sent
-    /// only once the state is stored.
+    /// The next line, and the state after it. That state no longer contains what the line gives back, so the line may be sent only once
+    /// the state is stored.
     #[must_use]
     pub fn say(self, used: u64, terms: &Terms, now: Timestamp) -> (Self, Line) {
-        // What was used counts, even if it was not granted.
+        // What was used counts as granted, even if it was not.
         let granted = if self.is_lapsed(terms, now) {
             used
         } else {
@@ -399,8 +399,9 @@ impl Grant {
         (said, line)
     }
 
-    /// How much the slice should have left: what lasts for twice the longest pause, if all holders could have as much; less where little is
-    /// free, down to twice the shortest pause; but at least the largest reservation, and what was lacking. Nothing if no requests come.
+    /// How much should be left of the slice: enough for twice the longest pause, if all holders can have as much. Where little is free, it
+    /// is less, down to enough for twice the shortest pause; but at least the largest reservation, and what was lacking. If no requests
+    /// come, it is nothing.
     fn target(&self, used: u64, terms: &Terms, now: Timestamp) -> u64 {
         let idle = self.taken == 0 && self.lacked == 0;
         if idle && elapsed(self.sent, now) >= self.period(used, terms, now).saturating_mul(2) {
@@ -414,7 +415,7 @@ impl Grant {
             1,
             u64::from(self.holders.max(1)).saturating_mul(2),
         );
-        // It is not known yet how much requests will need: this is enough that the first ones need not wait again.
+        // It is not known yet how much requests will need: with this much, the first ones need not wait again.
         let first = if self.is_cold() {
             terms.budget / FIRST
         } else {
@@ -425,7 +426,7 @@ impl Grant {
             .max(first)
     }
 
-    // --- what came of the line ---
+    // --- after the line ---
 
     /// The state after the store's answer to the line of this number, and what the answer means.
     #[must_use]
@@ -464,7 +465,7 @@ impl Grant {
         }
     }
 
-    /// The state after the call with the line of this number failed. The store may have processed the line: the next one repeats all.
+    /// The state after the call with the line of this number failed. The store may have processed the line; the next line repeats it.
     #[must_use]
     pub fn failed(self, seq: u64) -> Self {
         if !self.awaits(seq) {
@@ -478,7 +479,7 @@ impl Grant {
     }
 }
 
-/// The nanoseconds since `then`; the largest number if the clock was set back.
+/// The nanoseconds since `then`; `u64::MAX` if the clock was set back.
 pub(super) fn elapsed(then: Timestamp, now: Timestamp) -> u64 {
     if then.is_set_back(now) {
         u64::MAX

@@ -1,4 +1,4 @@
-//! One line, which is what a proxy reports about one account, and its answer: both in the form in which the script exchanges them.
+//! A line (what a proxy reports about one account) and its answer, both in the form in which the script exchanges them.
 
 use crate::base::units::Timestamp;
 use crate::calendar::window::Window;
@@ -7,7 +7,7 @@ use crate::lease::resp::{Refusal, Reply};
 /// The largest number up to which the store counts exactly: its numbers are doubles.
 pub const MOST: u64 = 1 << 53;
 
-/// Names an account of the store: two names that differ in any part have different keys.
+/// The name of an account in the store: two names that differ in any part have different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account<'a> {
     /// The name of the group of proxies that share the account.
@@ -25,7 +25,7 @@ pub struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// The key of the hash of a bucket of this name, whether it counts tokens or requests.
+    /// The key of the hash of a bucket with this name, whether the bucket counts tokens or requests.
     #[must_use]
     pub fn bucket_key(domain: &str, tenant: &str, limit: &str) -> String {
         let mut key = name(domain, [tenant, limit].into_iter());
@@ -77,7 +77,7 @@ fn push_part(key: &mut String, part: &str) {
     }
 }
 
-/// The name of one holder of a part of an account: random, and drawn anew whenever a proxy no longer knows what it held.
+/// The random name of one holder of a part of an account. A proxy that no longer knows what it held draws a new name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder(pub u64);
 
@@ -86,7 +86,7 @@ pub struct Holder(pub u64);
 pub struct Line {
     /// The sender.
     pub holder: Holder,
-    /// The number of the line: each of a holder's lines has a greater one.
+    /// The number of the line: each line of a holder has a greater number than the one before.
     pub seq: u64,
     /// The most that the holder may have spent and held since the window opened.
     pub granted: u64,
@@ -94,17 +94,17 @@ pub struct Line {
     pub used: u64,
     /// How much more the holder wants to be granted.
     pub want: u64,
-    /// The smallest grant with which the holder can admit the request that was refused; 0: none was.
+    /// The smallest grant with which the holder can admit the request that was refused; 0 if none was refused.
     pub least: u64,
-    /// What all may spend together.
+    /// What all proxies may spend together.
     pub budget: u64,
     /// The account's window.
     pub window: Window,
     /// After this many milliseconds of silence, what a holder did not use is free for others; 0: never.
     pub reclaim: u64,
-    /// When the account was opened, by the last answer; 0: not known.
+    /// When the account was opened, by the last answer; 0 if that is unknown.
     pub born: u64,
-    /// After a loss of the store's data, for so many milliseconds nothing is granted of the account.
+    /// The milliseconds for which nothing of the account is granted after a loss of the store's data.
     pub relearn: u64,
 }
 
@@ -136,9 +136,9 @@ impl Line {
 /// What the store did with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It processed the line.
+    /// The store processed the line.
     Granted,
-    /// It had already processed a line of this number or a later one. Nothing changed.
+    /// The store had already processed the line with this number, or a later line. Nothing changed.
     Stale {
         /// The number of the latest line that the store has processed.
         latest: u64,
@@ -154,13 +154,13 @@ pub enum Status {
 pub struct Answer {
     /// What the store did with the line.
     pub status: Status,
-    /// What may be spent in addition to the line's `granted`.
+    /// How much may be spent in addition to the line's `granted`.
     pub grant: u64,
     /// The sum of all grants.
     pub total: u64,
-    /// What is left to be granted.
+    /// What can still be granted.
     pub free: u64,
-    /// Proxies that the store heard from lately.
+    /// The number of proxies whose lines the store received recently.
     pub holders: u64,
     /// The store's clock, in milliseconds since 1970.
     pub now: u64,
@@ -180,7 +180,7 @@ pub struct Answer {
 pub enum NoAnswer {
     /// The store refused the line, for this reason and in these words.
     Refused(Refusal, String),
-    /// The reply is not one that the script gives.
+    /// The reply is none that the script returns.
     Strange,
 }
 
@@ -262,7 +262,7 @@ mod tests {
         );
     }
 
-    // Tenants' ids come from clients: none may write into another's account.
+    // Clients choose tenants' ids: no id may lead to another tenant's account.
     #[test]
     fn names_cannot_be_made_up_to_meet_in_one_key() {
         let of = |domain, subject| {

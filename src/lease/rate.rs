@@ -1,22 +1,24 @@
-//! One token bucket for many proxies: which share of it one proxy has, and when the proxy reports what to the store.
+//! One token bucket for many proxies: which share of it one proxy has, and when that proxy sends which lines to the store.
 //!
 //! What is leased is the *rate*: each proxy has a share of the quota, in millionths, and with it the same share of the burst; the sum of
-//! all shares is never above the whole. While a share is unchanged, the proxy's own bucket is exact ([`Part`]). The rules are those of
-//! [budgets](crate::lease): lines are numbered and contain absolute values, and only the holder lowers its share, first in its own state.
-//! The differences:
+//! all shares is never above the whole. While a share is unchanged, the proxy's own bucket is exact ([`Part`]). The protocol's rules are
+//! those of [budgets](crate::lease): lines are numbered and contain absolute values, and only the holder lowers its share, first in its own
+//! state. These are the differences:
 //!
-//! - *Free cells move with a share.* A proxy that lowers its share reports how many cells of that part were free (`back`). The part that no
-//!   proxy has is the store's pool, which refills at its own rate: a proxy that is given a share of the pool gets the pool's free cells
-//!   with it, once. So all proxies' buckets and the pool together are one bucket, whose cells change hands and are never doubled. Cells in
-//!   a line or an answer that is lost are lost.
+//! - *Free cells move with a share.* A proxy that lowers its share reports how many cells of the given-up part were free (`back`). The part
+//!   that no proxy has is the store's pool, which refills at its own rate. A proxy that is given a share of the pool gets the pool's free
+//!   cells with it, once. So all proxies' buckets and the pool together are one bucket, whose cells change hands and are never doubled. If
+//!   a line or an answer is lost, its cells are lost.
 //! - *A share ends with its holder.* A rate that is not used serves nobody: the store takes a share back after a silence of four times
 //!   `most` + [`CLAIM`]; a proxy that has had no answer for half of that time no longer uses its share ([`Rate::part`]).
-//! - *How much.* Each line reports this proxy's demand d; the store knows the sum of all demands, D. A proxy's target is d and an equal
-//!   part of what is left, of which one more part stays in the pool for the next proxy; if D exceeds the whole, the target is d ÷ D.
-//!   It is never less than the proxy's largest request needs to fit. A share is raised to its target at once, as far as the pool has room.
-//!   A proxy whose share is above its target gives the difference back when it learns so, unless the difference is small. If the shares
-//!   exceed the whole, after a loss of the store's data, all are lowered to their targets, whatever the largest requests need.
-//! - *How often.* Every `least` if half of the rate is demanded, else every `most`; and soon after a refusal, or after a share was lowered.
+//! - *How much.* Each line reports this proxy's demand d; the store knows the sum of all demands, D. A proxy's target is d plus an equal
+//!   part of the rate that nobody demands; one such part stays in the pool for the next proxy. If D exceeds the whole, the target is d ÷ D.
+//!   The target is never less than the share that the proxy's largest request needs to fit. A share is raised to its target at once, as far
+//!   as the pool has room. A proxy whose share is above its target gives the difference back when it learns of it, unless the difference is
+//!   small. If the shares exceed the whole, after a loss of the store's data, all are lowered to their targets, whatever the largest
+//!   requests need.
+//! - *How often.* A proxy sends a line every `least` if half of the rate is demanded, else every `most`. It sends one earlier after a
+//!   refusal, or after its share was lowered.
 
 mod bytes;
 
@@ -29,13 +31,13 @@ use crate::lease::share::{FirstRequest, Share};
 
 const MILLI: u64 = 1_000_000;
 
-/// Nanoseconds from one line to the next, at the least, if that one is urgent.
+/// The fewest nanoseconds from one line to the next, if the next one is urgent.
 const URGENT: u64 = 200 * MILLI;
 
-/// The first pause after a failure.
+/// The pause after the first failure, in nanoseconds.
 const PAUSE: u64 = 250 * MILLI;
 
-/// A demand below this is none, once no more requests come.
+/// Once no more requests come, a demand below this counts as 0.
 const NOTHING: u64 = WHOLE / 1_000;
 
 /// The largest demand that is reported: a thousand times the whole.
@@ -46,11 +48,11 @@ const MOST_ASKED: u64 = 1_000 * WHOLE;
 pub struct RateLine {
     /// The sender.
     pub holder: Holder,
-    /// The number of the line: each of a holder's lines has a greater one.
+    /// The number of the line: each line of a holder has a greater number than the one before.
     pub seq: u64,
     /// The holder's share, in millionths of the quota, as are `demand`, `least` and `back`.
     pub share: u64,
-    /// How much requests demand of this proxy.
+    /// How much of the rate this proxy's requests demand.
     pub demand: u64,
     /// The smallest share into which the proxy's largest request fits.
     pub least: u64,
@@ -58,11 +60,11 @@ pub struct RateLine {
     pub back: u64,
     /// The milliseconds in which an empty bucket fills.
     pub fill: u64,
-    /// After so many milliseconds of silence the holder's share is free for others.
+    /// After the holder was silent for this many milliseconds, its share is free for others.
     pub silence: u64,
-    /// When the store first heard of the bucket, by the last answer; 0: not known.
+    /// When the store received the bucket's first line, by the last answer; 0 if that is unknown.
     pub born: u64,
-    /// After a loss of the store's data, for so many milliseconds no share of the bucket is given.
+    /// The milliseconds for which no share of the bucket is given after a loss of the store's data.
     pub relearn: u64,
 }
 
@@ -84,20 +86,20 @@ impl RateLine {
     }
 }
 
-/// The store's answer to a line. Its numbers are at the same places as those of a budget's answer.
+/// The store's answer to a line. It has as many numbers, in a similar order, as the answer to a line about a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateAnswer {
-    /// What came of the line.
+    /// What the store did with the line.
     pub status: Status,
-    /// What it has beside the share that the line said.
+    /// What the holder was given in addition to the share in its line.
     pub grant: u64,
     /// What the holder's share should be.
     pub target: u64,
     /// How much of the grant is free cells, in millionths of the burst.
     pub level: u64,
-    /// Proxies that have a share or a demand.
+    /// The number of proxies that have a share or a demand.
     pub holders: u64,
-    /// When the store first heard of the bucket.
+    /// When the store received the bucket's first line.
     pub born: u64,
     /// The sum of all proxies' demands.
     pub asked: u64,
@@ -120,41 +122,41 @@ impl From<&Answer> for RateAnswer {
 /// The state of one holder of a share of one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
-    /// Which bucket.
+    /// The key of the bucket's limit.
     pub limit: LimitKey,
-    /// The name by which the store knows it.
+    /// The name by which the store knows the holder.
     pub holder: Holder,
-    /// The share, in millionths.
+    /// The share, in millionths of the quota.
     pub share: u64,
     /// The number of the newest line.
     pub seq: u64,
-    /// When the newest line was built; the epoch if there was none.
+    /// When the newest line was built; the epoch if there was no line.
     pub sent: Timestamp,
-    /// When the newest line that has an answer was built; the epoch if none has one.
+    /// When the newest answered line was built; the epoch if no line was answered.
     pub heard: Timestamp,
-    /// When the store first heard of the bucket, by the last answer.
+    /// When the store received the bucket's first line, by the last answer.
     pub born: u64,
     /// The sum of all proxies' demands, by the last answer.
     pub asked: u64,
     /// This proxy's demand, as the newest line reported it.
     pub demand: u64,
-    /// Cells that requests needed since the newest line.
+    /// The cells that requests needed since the newest line.
     pub taken: u64,
-    /// The cells of the largest request since the newest line for which there was no room.
+    /// The cells of the largest request, among those since the newest line, for which there was no room.
     pub lacked: u64,
-    /// The cells of the largest request lately.
+    /// The cells of the largest recent request.
     pub largest: u64,
     /// The cells of the largest request since the newest line.
     pub peak: u64,
-    /// The free cells of what was given up since the newest line, in millionths of the burst.
+    /// The free cells of the part that was given up since the newest line, in millionths of the burst.
     pub back: u64,
-    /// What came with a share and is not in the bucket yet, in millionths of the burst.
+    /// The free cells that came with a share and are not in the bucket yet, in millionths of the burst.
     pub rest: u64,
-    /// Proxies that have a share or a demand, by the last answer.
+    /// The number of proxies that have a share or a demand, by the last answer.
     pub holders: u32,
-    /// Calls in a row that failed.
+    /// How many calls in a row have failed.
     pub failures: u8,
-    /// Lines in a row that lacked something and were given nothing.
+    /// How many lines in a row lacked something and were given nothing.
     pub dry: u8,
     /// Whether the newest line waits for its answer.
     pub waits: bool,
@@ -184,7 +186,8 @@ impl Rate {
     /// Whether the store may already have given this share to others.
     #[must_use]
     pub fn is_lapsed(&self, share: &Share, now: Timestamp) -> bool {
-        // The store measures silence from the line's arrival, which is later than `heard`: so the two clocks need not agree, only run.
+        // The store measures silence from the line's arrival, which is later than `heard`. So the two clocks need not agree, but only run
+        // at about the same rate.
         elapsed(self.heard, now) > silence(share) / 2
     }
 
@@ -216,13 +219,13 @@ impl Rate {
         share.first == FirstRequest::Waits && self.share == 0 && self.failures == 0
     }
 
-    /// The largest request lately, in cells; 1 for a bucket of requests.
+    /// The largest recent request, in cells; 1 for a bucket of requests.
     #[must_use]
     pub fn largest(&self) -> u64 {
         self.largest.max(self.peak)
     }
 
-    /// Notes a request that was admitted with so many cells, `before` of which were noted already.
+    /// Notes a request that was admitted with `cells`, `before` of which were already noted.
     pub fn took(&mut self, before: u64, cells: u64) {
         self.taken = self.taken.saturating_add(cells.saturating_sub(before));
         self.peak = self.peak.max(cells);
@@ -236,7 +239,7 @@ impl Rate {
 
     // --- building a line ---
 
-    /// When the next line is due, if nothing happens until then; `None` if there is nothing to report.
+    /// When the next line is due, unless something happens before; `None` if there is nothing to report.
     #[must_use]
     pub fn due(&self, share: &Share) -> Option<Timestamp> {
         let is_pressed = self.asked >= WHOLE / 2;
@@ -320,7 +323,7 @@ impl Rate {
         line
     }
 
-    // --- what came of the line ---
+    // --- after the line ---
 
     /// Applies the store's answer to the line of this number. Returns what the answer means.
     pub fn heard(&mut self, seq: u64, answer: &RateAnswer) -> Told {
@@ -369,14 +372,15 @@ impl Rate {
         cells
     }
 
-    /// Notes that the share was lowered, and that so many cells of the given-up part were free.
+    /// Notes that the share was lowered. `cells`: how many cells of the given-up part were free.
     pub fn gives_back(&mut self, cells: u64, quota: &Quota) {
         let worth = share(cells, WHOLE, quota.burst.get());
         self.back = self.back.saturating_add(worth).min(WHOLE);
         self.lowered = true;
     }
 
-    /// Notes that the call with the line of this number failed. Whether the store processed it is not known: the next line repeats all.
+    /// Notes that the call with the line of this number failed. It is unknown whether the store processed the line: the next line repeats
+    /// all of it.
     pub fn failed(&mut self, seq: u64) {
         if self.waits && self.seq == seq {
             self.waits = false;
@@ -394,7 +398,7 @@ impl Rate {
     }
 }
 
-/// After so many nanoseconds without a line from its holder, the store gives a share to others.
+/// The nanoseconds without a line from its holder after which the store gives a share to others.
 fn silence(share: &Share) -> u64 {
     share.most.saturating_add(CLAIM).saturating_mul(4)
 }

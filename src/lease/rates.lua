@@ -1,4 +1,4 @@
--- One line of one proxy about one token bucket. `src/lease/rate.rs` tells the protocol.
+-- Processes one line of one proxy about one token bucket. `src/lease/rate.rs` describes the protocol.
 -- KEYS[1]  a hash: `a` for the bucket, `p:HOLDER` for each proxy
 -- ARGV     holder seq share demand least back fill silence born relearn; shares in millionths, times in milliseconds
 -- answers  status grant share level holders now born demand total 0
@@ -19,7 +19,7 @@ local now = time[1] * 1000 + floor(time[2] / 1000)
 
 local own = 'p:' .. ARGV[1]
 local stored = redis.call('HMGET', KEYS[1], 'a', own)
--- The pool is what nobody has; `level`, what of it has come back.
+-- The pool is the part of the rate that no proxy has. `level` is how much of the pool has been refilled.
 local total, asked, holders, level, since, born, learning, keep, more = 0, 0, 0, known > 0 and 0 or WHOLE, now, now, 0, 0, ''
 if stored[1] then
   local t, d, n, l, s, b, r, k, rest = string.match(stored[1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)(.*)$')
@@ -48,10 +48,10 @@ local function counts(g, d) return (g > 0 or d > 0) and 1 or 0 end
 total = max(total + (share - had), 0)
 asked = max(asked + (demand - wanted), 0)
 holders = max(holders + counts(share, demand) - counts(had, wanted), 0)
--- It may have been told before.
+-- No earlier line of this holder is known: the same free cells may already have been reported.
 if last <= 0 then back = 0 end
 
--- Shares of the silent go back; what of them had come back is lost.
+-- The shares of silent proxies return to the pool; their free cells are lost.
 local gone = {}
 local drawn = redis.call('HRANDFIELD', KEYS[1], 2, 'WITHVALUES')
 for at = 1, #drawn, 2 do
@@ -76,7 +76,7 @@ if demand > 0 then
     target = floor(demand * WHOLE / asked)
   end
 end
--- Where more is held than there is all go down, whatever they need.
+-- If the shares exceed the whole, all proxies get lower targets, whatever their largest requests need.
 if total <= WHOLE then
   target = min(max(target, least), WHOLE)
   if target > 0 and target < share and share - target < WORTH then target = share end
@@ -92,7 +92,7 @@ local done = redis.pcall('HSET', KEYS[1],
   'a', write('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f%s', total, asked, holders, level, since, born, learning, max(keep, ends), more),
   own, write('%.0f %.0f %.0f %.0f', seq, share + grant, demand, now))
 if type(done) == 'table' and done.err then return done end
--- Where that is not allowed they stay, with nothing.
+-- Where the store's user may not delete entries, they stay, with a share of nothing.
 if #gone > 0 then
   local removed = redis.pcall('HDEL', KEYS[1], unpack(gone))
   if type(removed) == 'table' then

@@ -1,7 +1,7 @@
 //! RESP2, the protocol of Redis and Valkey: writes commands, and reads strictly the replies of one whole connection.
 //!
-//! A body is all bytes that arrived until the store closed the connection. A body may be cut anywhere, or may be Envoy's own text that says
-//! why there was no connection: either is an error, never a part of an answer.
+//! A body consists of all bytes that arrived until the store closed the connection. It may be cut anywhere, or may be Envoy's own text
+//! about why there was no connection: both are errors, and are never read as a part of an answer.
 
 use crate::base::text::push_number;
 
@@ -23,7 +23,7 @@ pub enum Reply<'a> {
     Array(Option<Vec<Self>>),
 }
 
-/// Why the store refused a command, as far as it makes a difference.
+/// Why the store refused a command, as far as the reason matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The store does not have the script (`-NOSCRIPT`): it was restarted, or never had the script.
@@ -45,7 +45,7 @@ pub enum Refusal {
 
 impl Refusal {
     fn of(text: &[u8]) -> Self {
-        // A store that waits for a login refuses commands with many words, with an error that has no code of its own.
+        // A store that waits for a login refuses commands with many words, with an error that has no code.
         if text.starts_with(b"ERR Protocol error: unauthenticated") {
             return Self::NotAllowed;
         }
@@ -62,14 +62,14 @@ impl Refusal {
     }
 }
 
-/// A body that is not replies, or not all of them.
+/// A body that does not consist of the expected replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// It ends in the middle of a reply, or before the last one.
+    /// The body ends in the middle of a reply, or before the last one.
     Cut,
-    /// Bytes that no reply has.
+    /// The body has bytes that no reply can have.
     NoReply,
-    /// There are more bytes than the expected replies have.
+    /// The body has more bytes than the expected replies.
     Extra,
 }
 
@@ -89,10 +89,10 @@ fn push_count(to: &mut Vec<u8>, mark: u8, count: usize) {
     to.extend_from_slice(b"\r\n");
 }
 
-/// Reads exactly `count` replies, which have to be the whole body.
+/// Reads a body that consists of exactly `count` replies.
 ///
 /// # Errors
-/// If the body is anything else: none of its replies may be used then.
+/// If the body is anything else. Then none of its replies may be used.
 pub fn replies(body: &[u8], count: usize) -> Result<Vec<Reply<'_>>, Malformed> {
     let mut reader = Reader { rest: body };
     let mut replies = Vec::new();
@@ -109,7 +109,7 @@ pub fn replies(body: &[u8], count: usize) -> Result<Vec<Reply<'_>>, Malformed> {
 /// The first reply, whatever comes after it.
 ///
 /// # Errors
-/// If there is none.
+/// If the body does not begin with a reply.
 pub fn first(body: &[u8]) -> Result<Reply<'_>, Malformed> {
     Reader { rest: body }.reply(DEPTH)
 }
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The number on a line, which has one valid spelling.
+/// The number on a line. Each number has only one valid spelling.
 fn integer(line: &[u8]) -> Result<i64, Malformed> {
     let digits = line.strip_prefix(b"-").unwrap_or(line);
     let plain = match digits {
@@ -204,7 +204,7 @@ fn integer(line: &[u8]) -> Result<i64, Malformed> {
         .ok_or(Malformed::NoReply)
 }
 
-/// A length; `None` for -1, which says that there is no value.
+/// A length; `None` for -1, which means that there is no value.
 fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     match integer(line)? {
         -1 => Ok(None),

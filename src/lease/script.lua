@@ -1,12 +1,13 @@
--- One line of one proxy about one account: what it was granted, what it used, what it wants more. `src/lease.rs` tells the protocol.
+-- Processes one line of one proxy about one account: what the proxy was granted, what it used, and how much more it wants. `src/lease.rs`
+-- describes the protocol.
 --
--- KEYS[1]  the account, a hash: `a` for the account itself, `p:HOLDER` for each proxy. Named LIMIT:GENERATION:WINDOW
--- LIMIT    what an operator has changed about the limit, a hash as well: `generation`, `set`, `raise`, `until`. `envoy/budgets.py` writes it
--- ARGV     holder seq granted used want least budget start end reclaim born relearn
+-- KEYS[1]  the account, a hash: `a` for the account itself, `p:HOLDER` for each proxy. Named LIMIT:GENERATION:WINDOW LIMIT    another hash:
+-- what an operator has changed about the limit (`generation`, `set`, `raise`, `until`), written by `envoy/budgets.py` ARGV     holder seq
+-- granted used want least budget start end reclaim born relearn
 --          times in milliseconds since 1970; end 0: never; reclaim 0: off; born 0: the proxy knows of no account
 -- answers  status granted total free holders now born generation set raise
 --
--- Numbers are doubles, exact up to 2^53. More may be appended to a field by later versions, and stay.
+-- Numbers are doubles, exact up to 2^53. Later versions may append further numbers to a field; this version keeps them.
 
 local DAY, HOUR, EPOCH = 86400000, 3600, 10000
 local EARLY, LATE = 10000, 60000
@@ -31,7 +32,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now + EARLY < opens then return {TOO_EARLY, 0, 0, 0, 0, now, 0, 0, 0, 0} end
 if closes > 0 and now > closes + LATE then return {TOO_LATE, 0, 0, 0, 0, now, 0, 0, 0, 0} end
 
--- An operator's changes. After a reset another account counts, in which its sender was granted nothing yet.
+-- An operator's changes. After a reset, another account counts, of which the line's sender was granted nothing yet.
 local account = KEYS[1]
 local limit, said, window = string.match(account, '^(.+):(%d+):(%d+)$')
 if not limit then return redis.error_reply('ERR bursar: the key is not one') end
@@ -50,7 +51,8 @@ if latest > generation then
   account = limit .. ':' .. write('%.0f', generation) .. ':' .. window
 end
 
--- Seven numbers of the account and the budget as last said, which came later; four of a proxy's entry; whatever later versions append.
+-- The account's field has seven numbers, then the budget of the last line, which an older version did not write. A proxy's entry has four
+-- numbers. Both patterns keep what later versions append.
 local ACCOUNT = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)(.*)$'
 local ENTRY = '^(%d+) (%d+) (%d+) (%d+)(.*)$'
 
@@ -70,12 +72,12 @@ if stored[2] then
   last, before_granted, last_epoch = tonumber(s), tonumber(g), tonumber(e)
 end
 
--- Late or doubled: what came after it counts. Its sender may be told what it missed.
+-- The line is late or doubled: a later line counts. The answer reports the present state, which the sender may have missed.
 if seq <= last then
   return {STALE, last, total, math.max(budget - total, 0), math.max(present, before, 1), now, born, generation, set, raise}
 end
 
--- How many proxies there are: those heard in this epoch or in the one before. Epochs only go forwards, whatever the clock does.
+-- The number of proxies: those that sent a line in this epoch or in the one before. Epochs only increase, even if the clock is set back.
 local this_epoch = math.floor(now / EPOCH)
 if this_epoch > epoch then
   before = this_epoch == epoch + 1 and present or 0
@@ -84,13 +86,13 @@ end
 if last_epoch < epoch then present = present + 1 end
 local holders = math.max(present, before, 1)
 
--- A proxy that knows of an older account: data was lost, and those who were granted of it have not all said so yet.
+-- The sender knows an older account: so data was lost, and not all holders have reported again what they were granted.
 if known > 0 and known ~= born then
   learning = math.max(learning, math.min(born, now) + relearn)
 end
 
--- The sender's word counts, both ways.
--- The difference first: a sum of large numbers would not be exact.
+-- What the sender reports as its grant counts, whether it is more or less than before.
+-- The difference is computed first, since a sum of large numbers would not be exact.
 total = math.max(total + (granted - before_granted), 0)
 
 local fields = {}
@@ -112,7 +114,8 @@ local share = math.floor(free / (2 * holders))
 local grant = math.min(want, free, math.max(share, math.min(least, free)))
 total = total + grant
 
--- Kept a day after the window and a day after the last line: a time in the past would delete the account, and with it what was spent.
+-- An account is kept for a day after its window and for a day after its last line. An expiry in the past would delete the account, and with
+-- it what was spent.
 local until_ = 0
 if closes > 0 then
   until_ = math.ceil((math.max(closes, now) + DAY) / 1000 / HOUR) * HOUR
@@ -121,10 +124,10 @@ fields[#fields + 1] = 'a'
 fields[#fields + 1] = write('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f%s', total, epoch, present, before, born, learning, math.max(keep, until_), budget, more)
 fields[#fields + 1] = own
 fields[#fields + 1] = write('%.0f %.0f %.0f %.0f', seq, granted + grant, used, epoch)
--- One write, so that a store without memory refuses all of it.
+-- All fields are written by one command, so that a store without free memory refuses all of them.
 local done = redis.pcall('HSET', account, unpack(fields))
 if type(done) == 'table' and done.err then return done end
 if until_ > keep then redis.call('EXPIREAT', account, write('%.0f', until_)) end
--- A store that has lost its data hears of a reset from those who know.
+-- A store that has lost its data learns of a reset from the proxies that know of it.
 if generation > latest then redis.call('HSET', limit, 'generation', write('%.0f', generation)) end
 return {GRANTED, grant, total, free - grant, holders, now, born, generation, set, raise}

@@ -8,27 +8,27 @@ use crate::lease::grant::{Cold, Terms, Unreachable};
 /// How a budget or a bucket is shared with other proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Nanoseconds between two lines, at the least.
+    /// The fewest nanoseconds between two lines.
     pub least: u64,
-    /// Nanoseconds between two lines, at the most, for an account in use.
+    /// The most nanoseconds between two lines, for an account in use.
     pub most: u64,
-    /// After so many nanoseconds of silence, what a holder did not use is free for others. `None`: not before the window's end.
+    /// After a holder was silent for this many nanoseconds, what it did not use is free for others. `None`: only at the window's end.
     pub reclaim: Option<NonZeroU64>,
     /// What may be spent while the store does not answer.
     pub unreachable: Unreachable,
-    /// How the first request of a window is handled, for which this proxy has no slice yet.
+    /// How the first request of a window is handled, when this proxy has no slice yet.
     pub first: FirstRequest,
 }
 
 /// How a request is handled that arrives before the store has answered for the first time in this window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FirstRequest {
-    /// It waits a moment for the store's answer.
+    /// The request waits a moment for the store's answer.
     #[default]
     Waits,
-    /// It is refused, with a `retry-after` of a moment.
+    /// The request is refused, with a short `retry-after`.
     Refused,
-    /// It is served on credit, one reservation in all.
+    /// The request is served on credit, but only one reservation in all.
     OnCredit,
 }
 

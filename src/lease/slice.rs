@@ -14,7 +14,7 @@ pub struct Slice {
     pub opens: Timestamp,
     /// When an operator last reset the limit (see [`Account::generation`](crate::lease::line::Account::generation)).
     pub generation: u64,
-    /// The budget with which an operator replaced the configured one, by the store's last answer; 0: none.
+    /// The budget with which an operator replaced the configured one, by the store's last answer; 0 if there is none.
     pub set: u64,
     /// What an operator has added to the budget, by the store's last answer.
     pub raise: u64,
