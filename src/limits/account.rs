@@ -1,14 +1,14 @@
 //! The account of a budget: what was spent in a window, and what is held for requests in flight.
 //!
-//! A request *reserves* its cost before it is forwarded, and *settles* once with what was really used. The reservation belongs to the window
-//! in which it was made: if that window has ended by the time of the settlement, the next window is charged only what was used beyond the
-//! reservation.
+//! A request *reserves* its cost before it is forwarded, and *settles* once with what was really used. The reservation belongs to the
+//! window in which it was made: if that window has ended by the time of the settlement, the next window is charged only what was used
+//! beyond the reservation.
 //!
 //! Two sums are held for requests in flight: the most that they may cost, which the budget's bound uses, and what they are likely to cost,
-//! which low-water marks and reports use. With the first sum alone, large ceilings would make a budget look empty that is not.
+//! which low-water marks and reports use. With the first sum alone, large ceilings would make a budget look empty that is not empty.
 //!
-//! *Debt*: where requests used more than was held for them and the window's budget does not cover it, that excess counts as spent at the
-//! start of the next window, up to one budget.
+//! *Debt*: if requests use more than was held for them, and the window's budget does not cover the excess, then the excess counts as spent
+//! at the start of the next window, up to one budget.
 //!
 //! Limits are configuration and are part of [`Budget`]; spend is state and is part of [`Account`]. An account outlives every change of its
 //! budget.
@@ -26,12 +26,12 @@ use crate::limits::lend::{Child, ChildKey};
 pub struct Account {
     /// The window to which `spent` belongs.
     pub window: Window,
-    /// A stamp of this window of this account, by which a reservation knows whether its own window is still open. The stamp is taken from the
-    /// clock and not counted from zero: after an account was lost, old reservations must not be valid in its successor.
+    /// The stamp of this window of this account: a reservation with the same stamp belongs to this window. The stamp is taken from the
+    /// clock, not counted from zero: if an account is lost, old reservations must not be valid in the account that replaces it.
     pub generation: u32,
     /// Settled spend, and the debt of the window before.
     pub spent: Cost,
-    /// What requests used beyond what was held for them, as far as the budget did not cover that.
+    /// What requests used beyond what was held for them, as far as the budget did not cover the excess.
     pub debt: Cost,
     /// What the previous window left for this one, in the budget's unit.
     pub carried: u64,
@@ -44,11 +44,11 @@ pub struct Account {
     /// The part of a budget shared by proxies that may be spent here. `None` where the budget is not shared, or where no request has needed
     /// it yet.
     pub slice: Option<Box<Slice>>,
-    /// Children with a guaranteed share of which anything is known. At most [`CHILDREN`](crate::limits::lend::CHILDREN).
+    /// Children with a guaranteed share that have sent requests or lent a part of it. At most [`CHILDREN`](crate::limits::lend::CHILDREN).
     pub children: Vec<Child>,
 }
 
-/// The tier that the marks gave on a ladder.
+/// The tier that the low-water marks last gave on a ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marked {
     /// The key of the ladder.
@@ -60,10 +60,10 @@ pub struct Marked {
 /// The most ladders for which an account remembers the tier that their marks gave.
 pub const MARKED: usize = 8;
 
-/// The reservations that were made within one slice of the expiry, which is a thirtieth of it.
+/// The reservations that were made within one interval, which is a thirtieth of the expiry.
 ///
-/// Nothing closes a reservation when the VM traps, since no `on_log` runs after a trap. So reservations expire: after the whole expiry at the
-/// latest, and after twenty-nine thirtieths of it at the earliest. A stream that lives longer renews its own.
+/// When the VM traps, nothing closes a reservation, since no `on_log` runs after a trap. Therefore reservations expire: at the earliest
+/// after twenty-nine thirtieths of the expiry, at the latest after all of it. A stream that lives longer renews its own reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// When the first of these reservations was made. No two holds have the same time.
@@ -83,7 +83,7 @@ pub struct Reserve {
     pub likely: Cost,
 }
 
-/// All of the cost is likely to be used.
+/// A reserve of which all of the cost is likely to be used.
 impl From<Cost> for Reserve {
     fn from(cost: Cost) -> Self {
         Self { cost, likely: cost }
@@ -99,7 +99,7 @@ pub struct Reservation {
     generation: u32,
     /// End of the window that the reservation was made in.
     end: Timestamp,
-    /// When the hold began that contains it.
+    /// When the hold began that contains this reservation.
     since: Timestamp,
     cost: Cost,
     likely: Cost,
@@ -109,17 +109,17 @@ pub struct Reservation {
 
 const SLICES: u32 = 30;
 
-/// Most holds in an account: one for each slice of the expiry, and the one that has just begun.
+/// The most holds in an account: one for each thirtieth of the expiry, and the one that has just begun.
 pub const HOLDS: usize = 31;
 
 /// The expiry where the operator configures none: three times as long as the OpenAI SDKs wait for an answer.
 pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(1_800);
 
 impl Account {
-    /// The account as it is at `now` under this budget: rolled over if its window has
-    /// ended, and without the holds that expired.
-    /// If the period was changed, what was spent is kept as long as the window in which it was spent is open, or lies inside the new window.
-    /// inside the new one.
+    /// The account as it is at `now` under this budget: rolled over if its window has ended, and without the holds that have expired.
+    ///
+    /// If the budget's period was changed, what was spent is kept as long as the window in which it was spent is open, or lies inside the
+    /// new window.
     #[must_use]
     pub fn at(mut self, budget: &Budget, now: Timestamp) -> Self {
         self.advance(budget, now);
@@ -179,7 +179,7 @@ impl Account {
             window: self.window,
             generation: generation_after(self.generation, now),
             extra: self.extra,
-            // Whoever reads the slice checks whether it is of this window.
+            // The slice's readers check whether it belongs to this window.
             slice: self.slice.take(),
             ..Self::default()
         };
@@ -260,10 +260,12 @@ impl Account {
             .reservation_expiry
             .checked_div(SLICES)
             .unwrap_or_default();
-        // The distance counts in both directions: another worker may have read the clock later and written first.
+        // The distance counts in both directions: another worker may have read the clock later, but written earlier.
         let is_near = |hold: &Hold| now.since(hold.since).max(hold.since.since(now)) < slice;
         let position = self.holds.iter().rposition(is_near).or_else(|| {
-            // Only a jumping clock or a shortened expiry can fill the account with live holds: then new reservations share the last one.
+            // Only a jumping clock or a shortened expiry can fill the account with holds that are not expired. Then new reservations share
+            // the last
+        // hold.
             let full = self.holds.len() >= HOLDS;
             full.then(|| self.holds.len().saturating_sub(1))
         });
@@ -312,7 +314,7 @@ impl Account {
         true
     }
 
-    /// Counts what a request used that came through this child, if the child has a guaranteed share.
+    /// Counts what a request of this child used, if the child has a guaranteed share.
     #[inline(never)]
     pub(crate) fn spend(&mut self, child: Option<ChildKey>, used: Cost, now: Timestamp) {
         self.spent = self.spent.plus(used);
@@ -322,11 +324,11 @@ impl Account {
         }
     }
 
-    /// As [`Account::settle`], for one of several accounts of a limit, which have different windows. An account that does not hold the
-    /// reservation counts what was used nevertheless, if the reservation was made within its window.
+    /// As [`Account::settle`], for one of several accounts of a limit with different windows. An account that does not hold the reservation
+    /// still counts what was used, if the reservation was made within its window.
     ///
-    /// Where the reservation's window has ended, the account of the next window is charged what was used beyond the reservation: a debt, up
-    /// to one budget.
+    /// If the reservation's window has ended, the account of the next window is charged what was used beyond the reservation, up to one
+    /// budget: a debt.
     pub(crate) fn settle_any(
         &mut self,
         reservation: &Reservation,
@@ -409,7 +411,7 @@ fn take_out(holds: &mut Vec<Hold>, reservation: &Reservation) {
     holds.retain(|hold| hold.cost != Cost::ZERO);
 }
 
-/// A stamp that differs from the last one: the clock's microseconds, which repeat every 71 minutes.
+/// A stamp that differs from the last one: the low 32 bits of the clock's microseconds, which repeat every 71 minutes.
 fn generation_after(last: u32, now: Timestamp) -> u32 {
     let micros = now.as_nanos() / 1_000 % (1 << 32);
     let stamp = u32::try_from(micros).unwrap_or_default();

@@ -1,11 +1,10 @@
 //! The token bucket: how fast a tenant may use tokens or send requests.
 //!
-//! The state is the number of cells in use and the time from which that number holds; it falls at the refill rate. Storing cells and not a
-//! time (as GCRA does) lets a changed limit apply to cells that were already taken: after 100 of 100 cells are taken, raising the limit to
-//! 1,000 gives 900 at once.
+//! The state is the number of cells in use, and the time as of which that number holds; from then on the number falls at the refill rate.
+//! GCRA stores a time instead. Since cells are stored, a changed limit applies to cells that were already taken: if 100 of 100 cells are
+//! taken, raising the limit to 1,000 makes 900 cells free at once.
 //!
-//! All arithmetic is in integers. A division that leaves a remainder is rounded so that no cell is given early; cells are late by less than a
-//! nanosecond.
+//! All arithmetic is in integers. Divisions are rounded so that no cell is free too early; cells are late by less than a nanosecond.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -16,25 +15,26 @@ use crate::lease::quota::{Part, Quota, WHOLE};
 /// What was taken from a bucket and has not come back yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Cells in use; more than the burst while a request used more than it had reserved.
+    /// Cells in use; more than the burst if requests used more than they had reserved.
     pub used: u64,
-    /// Since when `used` holds.
+    /// The time as of which `used` holds.
     pub since: Timestamp,
-    /// When the bucket was last seen full: what was taken before that has come back.
+    /// When the bucket was last seen full: all cells that were taken before have come back.
     pub full: Timestamp,
     /// The part of the quota that this bucket has, where the quota is shared.
     pub part: Part,
 }
 
-/// The shortest wait for a request that finds too little of a shared quota: by then this proxy has requested more.
+/// The shortest wait of a request for which this proxy's part of a shared quota is too small: by then the proxy has requested a larger
+/// part.
 const SOON: Duration = Duration::from_millis(250);
 
 /// Why a bucket refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotNow {
-    /// More than the bucket can ever hold.
+    /// The request needs more cells than the bucket can ever hold.
     ExceedsBurst,
-    /// Enough cells will be free after this time, if nobody else takes any; not a nanosecond earlier.
+    /// Enough cells will be free after exactly this time, if no other request takes any.
     Wait(Duration),
 }
 
@@ -56,9 +56,9 @@ impl Quota {
         }
         Bucket {
             used: bucket.used.saturating_sub(back),
-            // Only the time that made whole cells is used up; the rest still counts.
+            // Only the time that refilled whole cells is used up; the rest of it still counts.
             since: since.plus_nanos(self.time_for(part, back)),
-            // A time from a clock that was set back since says nothing about what is taken by the new clock.
+            // If the clock was set back after this time was noted, the time cannot be compared with later ones.
             full: if bucket.full.is_set_back(now) {
                 since
             } else {
@@ -129,7 +129,7 @@ impl Quota {
             Duration::ZERO => return Ok(()),
             wait => wait,
         };
-        // A part does not stay as it is for long where more is requested.
+        // This proxy's part soon grows if more is requested here, so the wait is bounded.
         let over = after.saturating_sub(self.burst.get());
         let of_whole = self.until_back(Part::Whole, bucket, over, now);
         let refresh = match (cells > burst, &self.share) {
@@ -173,21 +173,21 @@ impl Quota {
         }
     }
 
-    /// The time until the bucket is full again, if nothing is taken in between.
+    /// The time until the bucket is full again, if nothing more is taken until then.
     #[must_use]
     pub fn until_full(&self, bucket: Bucket, now: Timestamp) -> Duration {
         let part = match self.part(bucket) {
-            // The bucket will get a part again.
+            // A bucket without a part will get one again.
             part if rate_of(part) == 0 => Part::Whole,
             part => part,
         };
         self.until_back(part, bucket, bucket.used, now)
     }
 
-    /// The bucket with another part of the quota, and `cells` that come with it as free; and the free cells that it gives up.
+    /// The bucket with another part of the quota, and the free cells that it gives up. `cells`: free cells that come with the new part.
     ///
-    /// Free cells go with a lost part in proportion. What a new part has beyond the cells that came with it has to be refilled first. So no
-    /// cell is free twice, however often parts change hands.
+    /// When a part shrinks, a proportional share of its free cells is given up. When it grows, only `cells` are free at once; the other new
+    /// cells have to be refilled first. So no cell is free twice, however often parts change hands.
     #[must_use]
     #[inline(never)]
     pub fn with_part(&self, bucket: Bucket, to: Part, cells: u64, now: Timestamp) -> (Bucket, u64) {
@@ -225,7 +225,7 @@ impl Quota {
         (after, gone)
     }
 
-    /// The cells in use beyond what the bucket holds.
+    /// The cells in use that exceed what the bucket can hold.
     #[must_use]
     pub fn debt(&self, bucket: Bucket) -> u64 {
         bucket.used.saturating_sub(self.burst_of(bucket))
@@ -311,7 +311,7 @@ fn rate_of(part: Part) -> u64 {
     }
 }
 
-/// The time from which the bucket refills: from now on, if the clock was set back.
+/// The time since which the bucket has been refilling; `now` if the clock was set back.
 fn counted_since(bucket: Bucket, now: Timestamp) -> Timestamp {
     if bucket.since.is_set_back(now) {
         now

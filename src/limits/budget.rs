@@ -1,4 +1,4 @@
-//! The budget: what a tenant may spend in a window. What was spent is in its [`Account`].
+//! The budget: what a tenant may spend in a window. What was spent is in the budget's [`Account`].
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Budget {
     pub period: Period,
     /// How long a reservation that nothing closes stays held (see [`Hold`]).
     pub reservation_expiry: Duration,
-    /// The share of the budget up to which the rest of a window is added to the next window.
+    /// The most of a window's unspent rest that is added to the next window, as a share of the budget.
     pub rollover: Option<Ppm>,
     /// A raise that ends at a given time.
     pub extra: Option<Extra>,
@@ -31,7 +31,7 @@ pub struct Budget {
 /// An additional amount to spend for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extra {
-    /// In the budget's unit.
+    /// The additional amount, in the budget's unit.
     pub amount: u64,
     /// The first moment without the raise.
     pub until: Timestamp,
@@ -64,7 +64,7 @@ impl Budget {
         })
     }
 
-    /// The budget by the configuration alone, without what the store reports.
+    /// What may be spent by the configuration alone, without the changes that the store reports.
     #[must_use]
     pub fn configured(&self, account: &Account) -> u64 {
         self.initial_budget.saturating_add(account.extra)
@@ -89,15 +89,15 @@ impl Budget {
         slice.filter(|slice| slice.is_of(self.unit, account.window))
     }
 
-    /// Whether the last report of the store is too old to call the budget spent, so that the store has to be asked first.
+    /// Whether the store's last answer is too old to conclude from it that the budget is spent, so that the store has to be asked again.
     #[must_use]
     pub fn is_dated(&self, account: &Account, now: Timestamp) -> bool {
         let told = self.share.as_ref().zip(self.grant(account));
         told.is_some_and(|(share, grant)| grant.is_dated(share.most, now))
     }
 
-    /// The part of `limit` that may be spent here, as far as is known: what this proxy was granted, plus what is free for all. Other proxies'
-    /// grants are theirs alone.
+    /// The part of `limit` that this proxy may be able to spend, by the store's last answer: what the proxy was granted, plus what is free
+    /// for all. What other proxies were granted is out of its reach.
     fn within_reach(&self, account: &Account, limit: u64) -> u64 {
         let grant = self.grant(account).filter(|grant| !grant.is_cold());
         grant.map_or(limit, |grant| {
@@ -119,7 +119,7 @@ impl Budget {
             .saturating_sub(self.unit.of(account.spent))
     }
 
-    /// What may be spent with an overdraft on top.
+    /// What may be spent including an overdraft.
     #[must_use]
     pub fn overdrawn(&self, account: &Account, overdraft: Ppm) -> u64 {
         let overdraft = overdraft.of(self.initial_budget);
@@ -141,8 +141,8 @@ impl Budget {
         }
     }
 
-    /// What the next window starts with, if it follows this account's at once: the amount that is carried over, and the debt. What is still
-    /// in flight at the end is spent in the window that ends.
+    /// What the next window starts with: the amount that is carried over, and the debt. `follows`: whether the next window begins when this
+    /// account's ends. What is still held at the end of a window counts as spent in that window.
     pub(super) fn inheritance(&self, account: &Account, follows: bool) -> (u64, Cost) {
         let most = self
             .rollover
@@ -156,7 +156,7 @@ impl Budget {
         (unused.min(most), self.at_most_one(debt))
     }
 
-    /// How much of a cost exceeds what may be spent, counting what is held.
+    /// How much of a cost exceeds what may be spent, after what is spent and held.
     pub(super) fn over(&self, account: &Account, cost: Cost) -> Cost {
         if cost == Cost::ZERO {
             return cost;

@@ -1,24 +1,25 @@
 //! A tier's capacity: this proxy's share of what the upstream lets all tenants use together.
 //!
-//! A capacity is a token bucket ([`crate::limits::bucket`]) that tenants share, and whose last part is kept for higher priorities. A request
-//! may take only what leaves the part above its own priority untouched:
+//! A capacity is a token bucket ([`crate::limits::bucket`]) that tenants share. Its last parts are kept for higher priorities: a request
+//! may take only cells below the part that is kept for priorities above its own:
 //!
 //! ```text
 //!  0                                     burst - critical - standard    burst - critical    burst
 //!  ├──────────────── all ─────────────────┼────── standard, critical ──────┼──── critical ────┤
 //! ```
 //!
-//! **What holds.** However other requests arrive and settle, a priority and those above it have at least a bucket of their own: the part that
-//! is kept for them, refilled at the whole rate. Under a flood of lower priorities the bucket stays where their part ends, and each cell that
-//! higher ones take is refilled before lower ones get any.
+//! **What is guaranteed.** However other requests arrive and settle, a priority and those above it have at least a bucket of their own: the
+//! part that is kept for them, refilled at the whole rate. Under a flood of requests of lower priorities the bucket stays where their part
+//! ends, and each cell that higher priorities take is refilled before lower ones get any.
 //!
-//! A request may use more than was taken for it. The excess that reaches into the part above its priority becomes a *debt* of that priority:
-//! the debt counts for this priority and those below, and the refill pays it before they get any more cells, but it does not affect those
-//! above. So those are not starved, however wrong the estimates are. The price is that for a while the upstream may get more than the
-//! capacity, by as much as the estimates of lower priorities were too low.
+//! A request may use more than was taken for it. The excess that reaches into the part above the request's priority becomes a *debt* of
+//! that priority. The debt counts for this priority and those below: the refill pays it before they get any more cells. It does not affect
+//! the priorities above, which so are not starved, however wrong the estimates are. In return, the upstream may for a while get more than
+//! the capacity, by as much as the estimates of lower priorities were too low.
 //!
-//! As in a tenant's token bucket, *expected* tokens are taken ([`crate::estimate`]) and settlement puts the real ones in
-//! their place. A ceiling would keep most of the capacity idle: the upstream's quota counts real tokens, too.
+//! As in a tenant's token bucket, *expected* tokens are taken at first ([`crate::estimate`]), and the settlement replaces them by the
+//! tokens that were used. Taking the most that a request may use would leave most of the capacity idle, since the upstream's quota counts
+//! used tokens, too.
 
 use std::time::Duration;
 
@@ -27,10 +28,10 @@ use crate::base::units::{Ppm, Timestamp};
 use crate::lease::quota::{Part, Quota};
 use crate::limits::bucket::{Bucket, NotNow};
 
-/// How much a tenant's requests matter where tenants share a capacity. From the least to the most.
+/// How much a tenant's requests matter where tenants share a capacity, from the least to the most important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Takes what no other priority needs.
+    /// Takes only what no other priority needs.
     BestEffort,
     /// The priority of most tenants.
     #[default]
@@ -39,14 +40,15 @@ pub enum Priority {
     Critical,
 }
 
-/// What a tier may use of its upstream.
+/// How much a tier may use of its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// How large the capacity is, and how fast it refills. Its low-water mark has no effect here.
     pub quota: Quota,
     /// Cells that only critical requests may take.
     pub critical: u64,
-    /// Further cells that only standard and critical ones may take. Invariant: both together are less than the burst.
+    /// Further cells that only standard and critical requests may take. Invariant: `critical` and `standard` together are less than the
+    /// burst.
     pub standard: u64,
 }
 
@@ -73,22 +75,22 @@ pub struct Reserved {
 pub struct Taken {
     /// All cells that are taken.
     bucket: Bucket,
-    /// The cells among them that standard requests used of the part for critical ones, beyond what was taken for them.
+    /// Those of these cells that standard requests used of the part for critical requests, beyond what was taken for them.
     standard_debt: u64,
-    /// The cells among them that best-effort requests used of the parts above theirs.
+    /// Those of these cells that best-effort requests used of the parts for higher priorities, beyond what was taken for them.
     best_effort_debt: u64,
 }
 
-/// What a request of one priority finds at a tier.
+/// The state of a tier's capacity, as a request of one priority finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headroom {
-    /// How much the tier has for all tenants.
+    /// The tier's capacity for all tenants.
     pub capacity: Capacity,
-    /// What is taken of that.
+    /// What is taken of the capacity.
     pub taken: Taken,
     /// The request's priority.
     pub priority: Priority,
-    /// The refusal, if the request was already refused here when it tried to take what it had found.
+    /// The refusal, if the request was already refused at this tier when it tried to take cells.
     pub refused: Option<NotNow>,
 }
 
@@ -96,7 +98,7 @@ impl Capacity {
     /// A capacity of which these parts are reserved.
     ///
     /// # Errors
-    /// Both parts and the whole, if nothing is left for the lowest priority.
+    /// The sizes of both parts and of the whole, if the parts leave nothing for the lowest priority.
     pub fn of(quota: Quota, reserved: Reserved) -> Result<Self, (u64, u64, u64)> {
         let burst = quota.burst.get();
         let critical = rounded_up(reserved.critical, burst);
@@ -135,7 +137,7 @@ impl Capacity {
         }
     }
 
-    /// Cells that requests of this priority can take at the most.
+    /// The most cells that requests of this priority can take.
     #[must_use]
     pub fn share(&self, priority: Priority) -> u64 {
         let burst = self.quota.burst.get();
@@ -154,7 +156,7 @@ impl Capacity {
     /// Whether a request of this priority may take `cells` at `now`.
     ///
     /// # Errors
-    /// When the request may take them, or that it never may.
+    /// The time after which the request may take the cells, or that it never may.
     pub fn check(
         &self,
         taken: Taken,
@@ -163,8 +165,8 @@ impl Capacity {
         now: Timestamp,
     ) -> Result<(), NotNow> {
         let needed = cells.saturating_add(self.kept_from(priority));
-        // While a debt is paid, only the parts above the debtor become free: a request for which those suffice does not wait for it. (Nothing
-        // is refilled here: that would round the wait up twice.)
+        // While a debt is paid, only the parts above the debtor's become free. A request for which those suffice does not wait for the
+        // payment. (Nothing is refilled here, since the wait would then be rounded up twice.)
         let unfelt = |debt, debtor| match needed <= self.kept_from(debtor) {
             true => debt,
             false => 0,
@@ -191,8 +193,8 @@ impl Capacity {
 
     /// Replaces the cells `held` by a request since `since` by those that were used, which may be more.
     ///
-    /// At most one burst is counted for one request, unless more was held: an absurd report must not shut all tenants out for longer than the
-    /// bucket takes to refill.
+    /// At most one burst is counted for one request, unless more was held: after an absurd usage report, tenants must not be refused for
+    /// longer than the bucket takes to refill.
     #[must_use]
     pub fn settle(
         &self,
@@ -219,7 +221,7 @@ impl Capacity {
         self.paid(Taken { bucket, ..taken })
     }
 
-    /// The state with `cells` more debt, as far as these reach into the part above `priority`.
+    /// The state with more debt: those of the `cells` that reach into the part above `priority`.
     fn owed(&self, taken: Taken, priority: Priority, cells: u64) -> Taken {
         let Taken {
             standard_debt,
@@ -239,7 +241,7 @@ impl Capacity {
         })
     }
 
-    /// The state after the debts are paid, the higher debtor's first, as far as the part above the debtor stays whole.
+    /// The state after the debts are paid, the higher priority's first, as far as the part above that priority stays whole.
     fn paid(&self, taken: Taken) -> Taken {
         let free = self.free(&taken);
         let spare = |free: u64, debtor| free.saturating_sub(self.kept_from(debtor));
@@ -255,8 +257,8 @@ impl Capacity {
         }
     }
 
-    /// Cells that are free to critical requests, which the debts of lower priorities do not affect. The result exceeds the burst while a debt
-    /// is larger than all that is still taken: then the debt is about to be paid.
+    /// Cells that are free to critical requests, which the debts of lower priorities do not affect. If a debt is larger than all that is
+    /// still taken, the result exceeds the burst; that debt is about to be paid.
     fn free(&self, taken: &Taken) -> u64 {
         let burst = self.quota.burst.get();
         burst
@@ -278,7 +280,7 @@ impl Headroom {
         }
     }
 
-    /// The time until all cells of the request's share are free, if nobody takes any more.
+    /// The time until all cells of the request's share are free, if no other request takes any.
     #[must_use]
     pub fn until_whole(&self, now: Timestamp) -> Duration {
         let all = self.capacity.share(self.priority);
@@ -295,7 +297,7 @@ impl Headroom {
     }
 }
 
-/// This part of `whole`, rounded up: the whole less the other parts rounded down.
+/// This part of `whole`, rounded up: the rest of `whole` is what is rounded down.
 fn rounded_up(Ppm(part): Ppm, whole: u64) -> u64 {
     whole.saturating_sub(Ppm(1_000_000_u64.saturating_sub(part)).of(whole))
 }
@@ -303,8 +305,8 @@ fn rounded_up(Ppm(part): Ppm, whole: u64) -> u64 {
 const VERSION: [u8; 4] = *b"brc\x01";
 
 impl Taken {
-    /// The 44 bytes of this: `brc` and the version; then, in 8 bytes each, little-endian, used, since, full, and the
-    /// debts of standard and of best-effort requests.
+    /// The state as 44 bytes: `brc` and the version; then five numbers of 8 bytes each, little-endian: used, since, full, the debt of
+    /// standard requests, and the debt of best-effort requests.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Bucket {

@@ -11,7 +11,7 @@ use crate::base::units::Timestamp;
 use crate::lease::quota::Quota;
 use crate::limits::capacity::{Capacity, Reserved};
 
-/// The unit in which providers count: tokens a minute.
+/// The window in which providers count tokens, in nanoseconds: a minute.
 const WINDOW: NonZeroU64 = NonZeroU64::new(60_000_000_000).unwrap();
 
 /// The time without a report after which a limit is no longer known.

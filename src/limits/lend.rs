@@ -4,22 +4,22 @@
 //!
 //! ```text
 //! G  its share of what may be spent in the window
-//! U  what its requests have spent and hold, as the parent's account has it
-//! B  what others hold and have spent of its share: lent to them
+//! U  what its requests have spent and hold, by the parent's account
+//! B  what is lent: what its siblings have spent and hold of its share
 //! R  what it still has:       R = max(G − U, 0) − B, at least 0
 //! N  what is never lent:      N = G × time left ÷ window; all of G where the window has no fixed end
-//! P  what its pace needs:     P = rate of its lately settled requests and those in flight × time left
+//! P  what its pace needs:     P = rate of its recently settled requests and those in flight × time left
 //!
 //! kept = min(R, max(N, P))
 //! ```
 //!
-//! A request passes if it fits into what is left of the budget, less what is kept for all children but its own. No child has more kept than
-//! its R, and all R together are never more than what is left; so each child can always use all of its own R. R falls by what the child uses,
-//! and by what is lent, but the latter only down to N; so nobody loses N, whatever the siblings do.
+//! A request passes if it fits into what is left of the budget, less what is kept for all children but its own. For no child is more kept
+//! than its R, and all R together are never more than what is left; so each child can always use all of its own R. R falls by what the
+//! child uses, and by what is lent, but lending lowers it only down to N. So no child loses its N, whatever its siblings do.
 //!
-//! B is stored for each child. Otherwise a child that has lent much of its share, and uses the rest, would get as much kept again, out of its
-//! siblings' shares. A loan is taken from all children that have more than is kept for them, in proportion; what is given back is distributed
-//! likewise.
+//! B is stored for each child. Otherwise, if a child has lent much of its share and uses the rest, as much would be kept for it again, out
+//! of its siblings' shares. A loan is taken from all children whose R exceeds what is kept for them, in proportion to that excess; what is
+//! given back is distributed in the same way.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub struct Guarantee {
     pub share: Ppm,
 }
 
-/// The hash of the name under which a child's account was opened. Stored.
+/// The hash of the name under which a child's account was opened. It is stored in records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildKey(pub u64);
 
@@ -53,18 +53,18 @@ impl ChildKey {
     }
 }
 
-/// What an account knows of a child with a guaranteed share.
+/// What a parent's account stores about a child with a guaranteed share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
     /// The key of the child.
     pub key: ChildKey,
-    /// What its requests have spent.
+    /// What the child's requests have spent.
     pub spent: Cost,
     /// The child's part of each of the account's holds.
     pub holds: Vec<Hold>,
-    /// What others hold and have spent of its share, in the budget's unit.
+    /// What siblings have spent and hold of the child's share, in the budget's unit.
     pub lent: u64,
-    /// What its lately settled requests have spent, halved every half-life.
+    /// What the child's recently settled requests have spent, halved every half-life.
     pub recent: Cost,
     /// The time as of which `recent` holds.
     pub since: Timestamp,
@@ -73,14 +73,14 @@ pub struct Child {
 /// The most children of a parent with a guaranteed share.
 pub const CHILDREN: usize = 64;
 
-/// Half-lives of the rate in a window: half an hour of a day's.
+/// The half-lives in a window: with a window of a day, a half-life is half an hour.
 const HALF_LIVES: u64 = 48;
 
 /// The factor from `recent` to what would be spent at that rate in a whole window, in thousandths: ln 2 × [`HALF_LIVES`].
 const WINDOWS_WORTH: u64 = 33_271;
 
 impl Child {
-    /// A child of which nothing is known.
+    /// A child that has neither spent nor lent anything.
     fn new(key: ChildKey) -> Self {
         Self {
             key,
@@ -131,7 +131,7 @@ fn half_life(length: Duration) -> NonZeroU64 {
 }
 
 impl Account {
-    /// The entry of a child, for changes; a new entry if there was none. `None` if there are too many children.
+    /// The entry of a child, for changes; it is added if there was none. `None` if there are too many children.
     #[inline(never)]
     pub(super) fn child(&mut self, key: ChildKey) -> Option<&mut Child> {
         let mut all = self.children.iter();
@@ -154,7 +154,7 @@ struct Claim {
     before: u64,
     /// max(N, P).
     needed: u64,
-    /// This child's request causes the change.
+    /// Whether this child's request causes the change.
     is_its: bool,
     /// This child's part of the amount that is lent or given back.
     part: u64,
@@ -228,7 +228,7 @@ fn has_end(budget: &Budget) -> bool {
     !matches!(budget.period, Period::Never | Period::Idle(_))
 }
 
-/// What of the budget is kept for children other than the one that `asks`.
+/// How much of the budget is kept for children other than the one that `asks`.
 #[must_use]
 #[inline(never)]
 pub fn kept(
@@ -247,7 +247,7 @@ pub fn kept(
     kept
 }
 
-/// The time until at most `most` is kept, if no request comes before; at the latest the window's end. `None` if the window has no end.
+/// The time until no more than `most` is kept, if no request comes before; at the latest the window's end. `None` if the window has no end.
 #[must_use]
 pub fn wait(
     guarantees: &[Guarantee],
@@ -275,8 +275,8 @@ pub fn wait(
 
 const MILLI: u64 = 1_000_000;
 
-/// Stores whose shares are lent, after what is spent or held has changed. `by` is the child through which the request came that caused the
-/// change, if that child has a guaranteed share.
+/// Updates how much of each share is lent, after what is spent or held has changed. `by`: the child whose request caused the change, if
+/// that child has a guaranteed share.
 #[inline(never)]
 pub fn balance(
     guarantees: &[Guarantee],
@@ -293,7 +293,8 @@ pub fn balance(
     }
     let left = budget.headroom(account, budget.allowance(account));
     let owed = sum(&claims, Claim::whole).saturating_sub(left);
-    // What a child gives back goes to those who lent it. More than `lendable` is taken only for requests that use more than they hold.
+    // What a child gives back goes to the children who lent it. More than `lendable` is taken only for requests that use more than they
+    // hold.
     let steps: [(Part, bool); 4] = [
         (Claim::lent_by_others, true),
         (Claim::lent, true),
@@ -309,7 +310,7 @@ pub fn balance(
         shift(&mut claims, amount, of, back);
     }
     for (guarantee, claim) in guarantees.iter().zip(&claims) {
-        // The part of a loan that its child's own use now covers counts again once that use is given back.
+        // If the lending child's own use now covers a part of its loan, that part counts again once the use is given back.
         if claim.lent != claim.before
             && let Some(child) = account.child(guarantee.child)
         {
@@ -329,7 +330,7 @@ fn sum(claims: &[Claim], of: Part) -> u64 {
     all.fold(0, |sum, claim| sum.saturating_add(of(claim)))
 }
 
-/// Lends an amount in proportion to what each claim has, or as much of it as they have; or gives it back.
+/// Lends an amount, or gives it back, in proportion to what each claim has; at most as much as all claims have.
 #[inline(never)]
 fn shift(claims: &mut [Claim], amount: u64, of: Part, back: bool) {
     let all = sum(claims, of);
@@ -340,7 +341,7 @@ fn shift(claims: &mut [Claim], amount: u64, of: Part, back: bool) {
         rest = rest.saturating_sub(claim.part);
     }
     for claim in claims {
-        // The rest that rounding leaves goes to the first claims that have room for it.
+        // The remainder after rounding goes to the first claims that have room for it.
         let more = rest.min(of(claim).saturating_sub(claim.part));
         rest = rest.saturating_sub(more);
         let part = claim.part.saturating_add(more);

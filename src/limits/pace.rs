@@ -5,30 +5,30 @@
 //! ```text
 //! R  what remains of the budget                                               tokens or USD micros
 //! L  time until the window's end                                              ns
-//! S  what lately settled requests would have cost, had none been served       tokens or USD micros
-//!    better than by the tier before it; halved every half-life
+//! S  what recently settled requests would have cost, if none had been         tokens or USD micros
+//!    served better than by the tier before this one; halved every half-life
 //! h  half-life                                                                ns
-//! r  burn rate there:       r = S × ln 2 / h                                  tokens or USD micros a ns
+//! r  burn rate at that tier: r = S × ln 2 / h                                 tokens or USD micros a ns
 //! E  projected exhaustion:  E = R / r                                         ns
 //!
-//! mark = m                         if E ≥ L, and where nothing was settled lately
+//! mark = m                         if E ≥ L, or if nothing was settled recently
 //!      = m + (c − m) × (1 − E/L)   else, up to the cap c; a mark above the cap stays
 //! ```
 //!
-//! So each mark asks whether the budget would last at the tier *before* it. `S` is not what was spent: actual spend falls as soon as requests
-//! are downgraded, so a mark that used it would rise and fall by its own effect, and each half-life would see every tier. As defined here,
-//! `S` depends only on what is requested. And `S` is counted for each tier, since where a third tier is far cheaper than a second, a budget
-//! that cannot bear the first may well bear the second.
+//! So each mark depends on whether the budget would last at the tier *before* the mark's own. `S` is not what was spent: actual spend falls
+//! as soon as requests are downgraded, so a mark that used it would rise and fall by its own effect, and requests would pass through every
+//! tier in each half-life. As defined here, `S` depends only on what is requested. `S` is counted for each tier: if the third tier is far
+//! cheaper than the second, a budget that cannot bear the first may well bear the second.
 //!
-//! `r` is right once requests have come evenly for some half-lives, and too low before: a tenant that has just begun is judged by its static
-//! marks. `S` is kept beyond the window's end. All else equal, the mark falls as `R` rises.
+//! `r` is right once requests have come evenly for some half-lives, and too low before. So for a tenant that has just begun, the static
+//! marks apply. `S` is kept beyond the window's end. All else equal, the mark falls as `R` rises.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::base::units::{Cost, Micros, Ppm, Timestamp, Tokens, Unit};
 
-/// How marks move.
+/// How low-water marks rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// No mark rises above this.
@@ -37,23 +37,23 @@ pub struct Pace {
     pub half_life: NonZeroU64,
 }
 
-/// What a tenant's recently settled requests would have cost, as of a given time.
+/// What a tenant's recently settled requests would have cost at each tier, as of a given time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Burn {
-    /// The time as of which the levels hold. Such times are whole steps of a half-life apart.
+    /// The time as of which the levels hold. Two such times always differ by a whole number of steps.
     pub since: Timestamp,
     /// The cost if no request had been served better than by the first tier of its ladder, by the second, … At most [`LEVELS`].
     pub levels: Vec<Cost>,
 }
 
-/// Most levels of a [`Burn`]: one for each tier that another one follows. It bounds a ladder's length
+/// The most levels of a [`Burn`]: one for each tier but the last of a ladder. This bounds a ladder's length
 /// ([`crate::tier::MAX_TIERS`]).
 pub const LEVELS: usize = 15;
 
 /// Steps in a half-life. Within a step nothing decays, so that frequent small figures are not rounded away.
 const STEPS: u64 = 64;
 
-/// What is left after a step, in 1/2^32: 2^(-1/64).
+/// The fraction that is left after a step, 2^(-1/64), in units of 1/2^32.
 const KEPT: u128 = 4_248_701_965;
 
 /// ln 2 in millionths.
@@ -62,7 +62,7 @@ const LN_2: u128 = 693_147;
 const MILLION: u128 = 1_000_000;
 
 impl Burn {
-    /// The burn with a request that is settled `now`, by what it would have cost at each level.
+    /// The burn after one more request, which is settled `now`. `levels`: what the request would have cost at each level.
     #[must_use]
     pub fn plus(self, demand: &[Cost], half_life: NonZeroU64, now: Timestamp) -> Self {
         let (since, steps) = steps(self.since, half_life, now);
@@ -90,7 +90,7 @@ impl Burn {
 
 /// The end of the last whole step after `since`, and the number of whole steps up to that end.
 pub(super) fn steps(since: Timestamp, half_life: NonZeroU64, now: Timestamp) -> (Timestamp, u64) {
-    // A time later than `now` is a race with another worker, unless the clock was set back.
+    // If `since` is later than `now`, another worker read the clock later but wrote earlier, unless the clock was set back.
     let since = if since.is_set_back(now) { now } else { since };
     let step = half_life.get().div_ceil(STEPS);
     let steps = now.nanos_since(since).checked_div(step).unwrap_or(0);
@@ -98,8 +98,8 @@ pub(super) fn steps(since: Timestamp, half_life: NonZeroU64, now: Timestamp) -> 
 }
 
 impl Pace {
-    /// A tier's current mark. `below` is its static mark, `burn` what the tenant's requests would have cost at the tier before it, `left` the
-    /// time until the window's end.
+    /// A tier's current mark. `below` is its static mark, `burn` what the tenant's requests would have cost at the tier before it, `left`
+    /// the time until the window's end.
     #[must_use]
     pub fn mark(&self, below: Ppm, remaining: u64, burn: u64, left: Duration) -> Ppm {
         let Some(span) = self.cap.0.checked_sub(below.0) else {
@@ -112,7 +112,7 @@ impl Pace {
 
     /// E / L in millionths, at most one whole.
     fn lasting(&self, remaining: u64, burn: u64, left: Duration) -> u64 {
-        // Milliseconds keep the products within 128 bits; an amount that would exceed them is far beyond any budget.
+        // With times in milliseconds, the products fit into 128 bits; an amount for which they would not is far beyond any budget.
         let half_life = u128::from(self.half_life.get()).div_ceil(MILLION);
         let numerator = u128::from(remaining)
             .saturating_mul(half_life)

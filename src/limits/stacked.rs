@@ -1,7 +1,7 @@
-//! Limits that a plan has besides its `budget` and its `bucket`: any number of them, each with a name and a state of its own.
+//! Limits that a plan has in addition to its `budget` and its `bucket`, each with a name and a state of its own.
 //!
-//! All of a tenant's limits are in one record, so that one compare-and-swap charges all of them or none. A state is found by the hash of its
-//! limit's name: so it is kept when the limit is changed, moved in the list, or removed and put back.
+//! The states of all of a tenant's limits are in one record, so that one compare-and-swap charges all of them or none. A state is found by
+//! the hash of its limit's name, so it is kept when the limit is changed, moved in the list, or removed and put back.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::limits::budget::Budget;
 /// A limit with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Unique among the limits of its plan.
+    /// The limit's name, which is unique in its plan.
     pub name: Name,
-    /// The key of its state in a record.
+    /// The key of the limit's state in a record.
     pub key: LimitKey,
     /// What the limit counts and allows.
     pub rule: Rule,
-    /// Globs of the models for which the limit holds, compared with the model that serves; `None` for all models.
+    /// Globs of the serving models to which the limit applies; `None` for all models.
     pub models: Option<Vec<String>>,
-    /// Callers of the tenants below this plan's tenant see the state of this limit.
+    /// Whether callers of the tenants below this plan's tenant can see how much of the limit is left.
     pub is_visible: bool,
 }
 
@@ -35,10 +35,10 @@ pub enum Rule {
     Budget(Budget),
     /// How fast tokens may be used.
     Tokens(Quota),
-    /// How fast requests may come. Each cell is a request.
+    /// How fast requests may come. Each cell of the bucket is a request.
     Requests(Quota),
-    /// How many requests may be in flight at a time: a budget of slots that never starts anew, of which each request holds one
-    /// and spends none.
+    /// How many requests may be in flight at a time: a budget of slots that never starts anew. Each request holds one slot while it is in
+    /// flight, and spends none.
     Concurrency(Budget),
 }
 
@@ -57,8 +57,8 @@ pub const MAX_REQUEST: &str = "max_request";
 /// The most limits of one plan besides its `budget` and `bucket`.
 pub const LIMITS: usize = 16;
 
-/// The most states in a record: those of the plan's limits, and those of removed limits or of windows of another length, as long as they are
-/// of use.
+/// The most states in a record: those of the plan's limits, and, as long as they may be needed, those of removed limits and of windows of
+/// another length.
 pub const ENTRIES: usize = 24;
 
 /// The stored state of a limit.
@@ -80,7 +80,7 @@ pub enum State {
 }
 
 impl Limit {
-    /// Whether the limit holds for requests that this model serves.
+    /// Whether the limit applies to requests that this model serves.
     #[must_use]
     pub fn holds_for(&self, model: &str) -> bool {
         let globs = self.models.as_ref();
@@ -91,7 +91,7 @@ impl Limit {
 }
 
 impl Rule {
-    /// The rule as a budget, with its window and holds, if its state is an account.
+    /// The rule's budget, if the rule's state is an account.
     #[must_use]
     pub fn budget(&self) -> Option<&Budget> {
         match self {
@@ -145,7 +145,7 @@ impl Entry {
         self.key == limit.key && is_account == limit.rule.budget().is_some()
     }
 
-    /// Whether anything would be lost if this state were removed, although no configured limit uses it now.
+    /// Whether a state that no configured limit uses may still be needed, so that it must not be removed.
     fn is_of_use(&self, now: Timestamp) -> bool {
         match &self.state {
             State::Account(account) => account.window.is_open(now) && !account.is_untouched(),
@@ -157,8 +157,8 @@ impl Entry {
 /// How long the bucket of a removed limit is remembered.
 const KEPT: Duration = Duration::from_secs(3_600);
 
-/// Makes the first states of a record those of `limits` at `now`, in their order, rolled over and refilled. States of other limits come after
-/// them, as long as they are of use: a removed limit may be put back.
+/// Puts the states of `limits` first in a record, in the same order, rolled over and refilled to `now`. States of other limits follow, as
+/// long as they may be needed: a removed limit may be put back.
 pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) {
     for (index, limit) in limits.iter().enumerate() {
         let mut rest = entries.iter().skip(index);
@@ -189,11 +189,11 @@ pub fn roll_forward(limits: &[Limit], entries: &mut Vec<Entry>, now: Timestamp) 
     });
 }
 
-/// Makes `account` that of the budget at `now`.
+/// Turns `account` into the account of the budget at `now`.
 ///
-/// The account's window may not be one of the budget's: the budget's window was changed, or another configuration is also in force. Then this
-/// account is moved to the `others`, and the budget's own account is taken from there; if there is none, what was spent in the old window
-/// counts as spent in the new one.
+/// If the budget's window was changed, or if another configuration is also in force, the account's window may be of another length or
+/// start. Then this account is moved to the `others`, and the account with the budget's own window is taken from there. If there is none,
+/// what was spent in the old window counts as spent in the new one.
 pub fn roll_account(
     account: &mut Account,
     budget: &Budget,
@@ -224,7 +224,7 @@ fn roll_account_of(
             {
                 *account = own;
             }
-            // The store has one account for all windows that begin together, so that only one of our accounts may spend from it.
+            // The store has one account for all windows that begin together, so only one of our accounts may spend from that account.
             if parked.window.start == current.start {
                 account.slice = parked.slice.take();
             }
