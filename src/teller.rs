@@ -1,8 +1,8 @@
 //! Connects the records of a process to the store: which records have lines due, what the lines say, and what an answer changes.
 //!
-//! Each worker has one [`Teller`]. A request notes with its worker's teller when the next line about its tenant is due. At that moment the
-//! worker builds the line in a compare-and-swap on the record, so that only one of several workers sends it. No worker is elected, and no
-//! list is shared: what a worker forgets when it dies, the next request notes again.
+//! Each worker has one [`Teller`]. Each request notes in its worker's teller when the next line about its tenant is due. At that time the
+//! worker builds the line in a compare-and-swap on the record, so that only one of several workers sends it. No worker is elected, and
+//! workers share no list: if a worker ends, its notes are lost, and the tenant's next request makes them again.
 
 mod note;
 mod record;
@@ -29,7 +29,7 @@ pub use note::Note;
 use note::{result, words};
 use record::{gauges, hear, say};
 
-/// A worker logs for at most so many limits that they are too small to be shared; a gauge shows it for all limits.
+/// The most limits for which a worker logs that they are too small to be shared; a gauge shows this for every limit.
 const TOO_SMALL: usize = 64;
 
 /// What one worker has to report to the store.
@@ -38,16 +38,16 @@ pub struct Teller {
     watched: HashMap<TenantId, Watched, NameHashing>,
     /// Whether the last call was answered; `None` before the first one.
     is_reached: Option<bool>,
-    /// The clocks were found to differ, and that was logged.
+    /// Whether it was logged that the clocks differ.
     knows_skew: bool,
-    /// The limits for which was logged that they are too small: only the first ones, each once.
+    /// The limits that were logged as too small: only the first [`TOO_SMALL`], each once.
     small: Vec<Note>,
 }
 
 #[derive(Debug)]
 struct Watched {
     watch: Watch,
-    /// The store has lost its data: all lines of the record are due at once.
+    /// Whether the store has lost its data, so that all lines of the record are due at once.
     restates: bool,
 }
 
@@ -58,11 +58,11 @@ pub struct Message {
     pub global: Rc<Global>,
     said: Vec<Said>,
     sent: Timestamp,
-    /// The call contains the script.
+    /// Whether the call contains the script.
     has_script: bool,
 }
 
-/// A line, and the limit that it is about.
+/// A line, and the limit that the line is about.
 #[derive(Clone, Debug)]
 struct Said {
     tenant: Tenant,
@@ -74,7 +74,7 @@ struct Said {
 /// What follows from an answer, or from its absence.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The same lines, to be sent again on a new connection.
+    /// The same lines, which have to be sent again on a new connection.
     pub again: Option<Message>,
     /// What is to be counted.
     pub metrics: Vec<Metric>,
@@ -85,10 +85,10 @@ pub struct Outcome {
 }
 
 impl Teller {
-    /// Notes that lines about this record are due.
+    /// Notes when lines about this record are due.
     pub fn watch(&mut self, watch: Watch) {
         match self.watched.get_mut(watch.tenant.id.as_str()) {
-            // The newest request's configuration counts.
+            // The configuration of the newest request counts.
             Some(known) => {
                 let due = known.watch.due.min(watch.due);
                 known.watch = Watch { due, ..watch };
@@ -130,7 +130,7 @@ impl Teller {
         (messages, faults)
     }
 
-    /// Takes in the store's answer to a message: the status, if there were headers, and the body.
+    /// Processes the store's answer to a message. `status`: the answer's status, if it had headers.
     pub fn heard(
         &mut self,
         message: &Message,
@@ -186,7 +186,7 @@ impl Teller {
         outcome
     }
 
-    /// Takes note that a message could not be sent at all.
+    /// Notes that a message could not be sent.
     pub fn not_sent(&mut self, message: &Message, store: &impl Store, now: Timestamp) -> Outcome {
         let mut outcome = Outcome::default();
         let cluster = &message.global.cluster;
@@ -199,7 +199,7 @@ impl Teller {
         outcome
     }
 
-    /// Writes the answers into the records. `answer`: the answer to the line at this place; `None` if there is none, or a refusal.
+    /// Applies the answers to the records. `answer`: the answer to the line at this index; `None` if there is no answer, or only a refusal.
     fn settle<'a>(
         &mut self,
         message: &Message,
@@ -239,7 +239,7 @@ impl Teller {
         outcome.notes.dedup();
     }
 
-    /// Adds notes on those of the limits that were not logged as too small before.
+    /// Adds notes on those limits that were not logged as too small before.
     fn small(&mut self, tenant: &TenantId, limits: Vec<String>, notes: &mut Vec<Note>) {
         for limit in limits {
             let note = Note::TooSmall(tenant.clone(), limit);
@@ -307,7 +307,7 @@ impl Message {
     }
 }
 
-/// Puts a line into the first message to its store that has room, or into a new one.
+/// Adds a line to the first message for its store that has room, or to a new message.
 fn push(messages: &mut Vec<Message>, global: &Rc<Global>, said: Said, now: Timestamp) {
     let open = messages
         .iter_mut()

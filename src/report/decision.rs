@@ -1,4 +1,4 @@
-//! A decision, in the form that callers and operators read.
+//! A decision, in the form that is shown to callers and operators.
 
 use std::fmt;
 
@@ -25,9 +25,9 @@ pub struct Decided {
 pub struct Shadow {
     /// `admit`, `downgrade`, `throttle`, or `refuse` if something other than a tenant's limit would have refused the request.
     pub decision: &'static str,
-    /// The tier that would have served the request, if it is another one than the tier that does; else empty.
+    /// The tier that would have served the request, if it differs from the tier that serves it; else empty.
     pub tier: String,
-    /// The model that would have served the request, if it is another one than the model that does; else empty.
+    /// The model that would have served the request, if it differs from the model that serves it; else empty.
     pub model: String,
     /// The decision's reason; empty for a plain one.
     pub reason: &'static str,

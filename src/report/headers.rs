@@ -1,6 +1,6 @@
 //! Names and values of the headers that bursar sets.
 //!
-//! - `x-bursar-*`: our own headers on the response; the tier is also on the request to the upstream.
+//! - `x-bursar-*`: our own headers on the response. The request to the upstream also carries the tier.
 //! - [`limits`]: how much is left of the limits, in `x-ratelimit-*`, `ratelimit` and `ratelimit-policy`.
 //! - [`retry_after`] and its neighbours: when to try again.
 
@@ -27,7 +27,7 @@ pub const DECISION: &str = "x-bursar-decision";
 /// The decision's reason, unless the decision is plain.
 pub const REASON: &str = "x-bursar-reason";
 
-/// The most tokens that each answer may have, where bursar has limited them.
+/// The most tokens that each answer may have, if bursar has limited them.
 pub const MAX_OUTPUT_TOKENS: &str = "x-bursar-max-output-tokens";
 
 /// The name of the limit that refuses a request.
@@ -72,7 +72,7 @@ pub fn shadow(shadow: &Shadow) -> Header {
     (SHADOW, plain(&shadow.to_string()).into())
 }
 
-/// The header that names the limit that refuses; the name is plain ASCII.
+/// The header with the name of the limit that refuses the request. The name is plain ASCII.
 #[must_use]
 pub fn limit(name: &Label) -> Header {
     (LIMIT, name.into())

@@ -32,7 +32,7 @@ impl Entry {
         }
     }
 
-    /// All fields as a JSON object; `None` if there are none, since the request is not metered.
+    /// All fields as a JSON object; `None` if there are no fields, since the request is not metered.
     #[must_use]
     pub fn json(&self) -> Option<Vec<u8>> {
         if self.0.is_empty() {
@@ -138,7 +138,7 @@ pub fn trimmed(messages: u64) -> Field {
     (LogField::TrimmedMessages, messages.into())
 }
 
-/// Fields for a settlement. `charged` is in the unit of the tenant's budget (tokens without one).
+/// Fields for a settlement. `charged` is in the unit of the tenant's budget, or in tokens for a tenant without a budget.
 #[must_use]
 pub fn charged(settlement: &Settlement, limits: &Limits, record: Option<&Record>) -> Vec<Field> {
     let usage = &settlement.usage;
@@ -158,7 +158,7 @@ pub fn charged(settlement: &Settlement, limits: &Limits, record: Option<&Record>
         (LogField::Spend, settlement.spend.0.into()),
         (LogField::SettledBy, settlement.by.as_str().into()),
     ];
-    // The reported total, where input and output do not add up to it.
+    // The reported total, if input and output do not add up to it.
     let total = usage.contradiction();
     let total = total.map(|total| (LogField::ReportedTotal, total.0.into()));
     fields.into_iter().chain(left).chain(total).collect()

@@ -1,4 +1,4 @@
-//! Metrics: each name is defined once, with what the metric counts.
+//! Metrics: each name is defined once, together with what the metric counts.
 //!
 //! Metric names carry their labels in Istio's tag convention, `name.label=.=value;.;`, which a `stats_tags`
 //! rule turns into labels. Label values come from the configuration alone, so no client can add series.
@@ -45,7 +45,7 @@ static CORRUPT: Family = Family::new("bursar_state_corrupt_total", ["", "", ""])
 static GIVEN_UP: Family = Family::new("bursar_state_given_up_total", ["", "", ""]);
 static SETTLEMENTS: Family = Family::new("bursar_settlements_total", ["by", "", ""]);
 static EXITS: Family = Family::new("bursar_exits_total", ["cause", "", ""]);
-/// Counts reports whose parts do not add up to their total.
+/// Counts usage reports whose parts do not add up to their total.
 static INCONSISTENT: Family = Family::new("bursar_usage_inconsistent_total", ["tier", "model", ""]);
 const TOKENS: Family = Family::new("bursar_tokens_total", ["tenant", "tier", "model"]);
 static INPUT: Family = TOKENS.kind("input");
@@ -90,13 +90,13 @@ pub const OTHER_MODEL: &str = "other";
 /// The label `tier` of a model that is on no ladder.
 pub const UNLISTED: &str = "unlisted";
 
-/// Which version is loaded; the value is always 1. Where this metric is absent, nothing is metered.
+/// The version that is loaded, as a label; the value is always 1. A proxy without this metric meters nothing.
 #[must_use]
 pub fn build() -> Metric {
     Metric::Set(BUILD.of([VERSION.into(), NONE, NONE]), 1)
 }
 
-/// The tenant's counters that the report shows, each with the word under which such a series is noted.
+/// The words under which the series of the report's counters are noted.
 pub(crate) const SPENT: &str = "spent";
 pub(crate) const SAVES: &str = "saved";
 pub(crate) const REFUSED: &str = "refused";
@@ -123,13 +123,13 @@ pub fn request(tenant: Label, tier: Label, decision: &'static str) -> Metric {
     Metric::Add(REQUESTS.of([tenant, tier, decision.into()]), 1)
 }
 
-/// Counts a request that is served by a cheaper model than requested.
+/// Counts a request that is served by a cheaper model than the requested one.
 #[must_use]
 pub fn downgraded(tenant: Label, tier: Label, reason: &'static str) -> Metric {
     Metric::Add(DOWNGRADED.of([tenant, tier, reason.into()]), 1)
 }
 
-/// Counts a request that keeps its model, for a reason that is reported.
+/// Counts a request that keeps its model although a rule would have lowered it, by the reason that is reported.
 #[must_use]
 pub fn kept(tenant: Label, tier: Label, reason: &'static str) -> Metric {
     Metric::Add(KEPT.of([tenant, tier, reason.into()]), 1)
@@ -176,14 +176,14 @@ pub fn limited(tenant: Label, limit: Label, reason: &'static str) -> Metric {
     Metric::Add(LIMITED.of([tenant, limit, reason.into()]), 1)
 }
 
-/// How much more a request used than was held for it on its tenant's first budget, in the budget's unit.
+/// Adds up how much more requests used than was held for them on their tenant's first budget, in the budget's unit.
 #[must_use]
 pub fn over_hold(tenant: Label, unit: Unit, by: u64) -> Metric {
     let unit = Counted::from(unit).as_str();
     Metric::Add(OVER_HOLD.of([tenant, unit.into(), NONE]), by)
 }
 
-/// Counts faults of our own state. Without a fault it adds 0, so that the counters exist all the same.
+/// Counts faults of our own state. Without a fault, 0 is added, so that the counters exist from the start.
 #[must_use]
 pub fn faults(faults: &StateFaults) -> [Metric; 3] {
     [
@@ -194,7 +194,7 @@ pub fn faults(faults: &StateFaults) -> [Metric; 3] {
     .map(|(family, by)| Metric::Add(family.of([NONE; LABELS]), by))
 }
 
-/// Counts a settled request. The kinds of tokens do not overlap: `input` is what was not cached.
+/// Counts a settled request. The kinds of tokens do not overlap: `input` counts only tokens that were not cached.
 #[must_use]
 pub fn settled(settlement: &Settlement) -> Vec<Metric> {
     let Settlement {
@@ -236,8 +236,8 @@ pub fn remaining(tenant: Label, limits: &Limits, record: &Record) -> Option<(Ser
 /// The number of gauges of a limit.
 pub const GAUGES: usize = 5;
 
-/// Where one of a tenant's limits stands, with each gauge at a fixed index; no reset where the limit has none. Reset times are rounded up: at
-/// the reported second the reset has happened.
+/// The gauges of one of a tenant's limits, each at a fixed index; `None` for the reset of a limit that has none. Reset times are rounded
+/// up: at the reported second the reset has happened.
 #[must_use]
 pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; GAUGES] {
     let unit = standing.counted.as_str();
@@ -257,8 +257,8 @@ pub fn standing(tenant: &Label, standing: &Standing) -> [Option<(Series, u64)>; 
 
 const NANOS: u64 = 1_000_000_000;
 
-/// How soon a tier's answers begin: the p95, in milliseconds. [`crate::tier::latency::LONGEST`] plus one stands for all longer times.
-/// `answer`: `streamed` or `whole`.
+/// How soon a tier's answers begin: the p95, in milliseconds. All times above [`crate::tier::latency::LONGEST`] are reported as that plus
+/// one. `answer`: `streamed` or `whole`.
 #[must_use]
 pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u64) -> Metric {
     let longer = LONGEST_MILLIS.saturating_add(1);
@@ -268,19 +268,19 @@ pub fn first_byte_p95(tier: Label, model: Label, answer: &'static str, millis: u
     )
 }
 
-/// Counts a refusal of the upstream. `kind`: why the upstream refused.
+/// Counts a refusal of the upstream. `kind`: why the upstream refused the request.
 #[must_use]
 pub fn upstream_refusal(tier: Label, model: Label, kind: &'static str) -> Metric {
     Metric::Add(REFUSALS.of([tier, model, kind.into()]), 1)
 }
 
-/// Whether a tier is avoided because its upstream refuses; where callers have their own keys, for how many keys it is avoided.
+/// Whether a tier is avoided because its upstream refuses requests. If callers have their own keys: for how many keys it is avoided.
 #[must_use]
 pub fn tier_pressed(tier: Label, model: Label, pressed: u64) -> (Series, u64) {
     (PRESSED.of([tier, model, NONE]), pressed)
 }
 
-/// How many tokens are left of a tier's capacity for the highest priority.
+/// How many tokens of a tier's capacity are left for requests of the highest priority.
 #[must_use]
 pub fn capacity(tier: Label, model: Label, left: u64) -> Metric {
     Metric::Set(CAPACITY.of([tier, model, NONE]), left)
@@ -295,8 +295,8 @@ pub enum Held {
     Share(u64, u64),
 }
 
-/// A limit that proxies share: how many proxies shared it lately, when the store last answered, how many calls have failed since, and how many
-/// of the largest recent requests fit into an equal part of the limit, if there were any.
+/// A limit that proxies share: how many proxies have shared it recently, when the store last answered, how many calls have failed since,
+/// and how many of the largest recent requests fit into one proxy's equal part of the limit, if there were requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {
     /// What this process has of the limit.
@@ -348,7 +348,7 @@ pub fn global_call(result: &'static str) -> Metric {
     Metric::Add(GLOBAL_CALLS.of([result.into(), NONE, NONE]), 1)
 }
 
-/// Counts lines about limits that proxies share, once they were sent.
+/// Counts lines (reports to the store) about limits that proxies share, once these lines were sent.
 #[must_use]
 pub fn global_lines(lines: u64) -> Metric {
     Metric::Add(GLOBAL_LINES.of([NONE, NONE, NONE]), lines)

@@ -27,7 +27,7 @@ pub(crate) struct Told {
 pub(crate) struct Row {
     pub(crate) tenant: Name,
     pub(crate) plan: Name,
-    /// The tenant's limits are not enforced.
+    /// Whether the tenant's limits are not enforced.
     pub(crate) shadow: bool,
     pub(crate) limits: Vec<Standing>,
     pub(crate) counted: Counted,
@@ -38,13 +38,13 @@ pub(crate) struct Row {
 pub(crate) struct Counted {
     /// Tier, model, and the amount spent on them, in millionths of a dollar.
     pub(crate) spent: Vec<(String, String, u64)>,
-    /// Millionths of a dollar that cheaper models saved.
+    /// What was saved by cheaper models, in millionths of a dollar.
     pub(crate) saved: u64,
     /// The reasons of refusals, each with the number of requests that were refused.
     pub(crate) refused: Vec<(String, u64)>,
 }
 
-/// A tier whose upstream refuses, or is too slow for some plan.
+/// A tier whose upstream refuses requests, or is too slow for some plan.
 pub(crate) struct Troubled {
     pub(crate) tier: Name,
     pub(crate) model: Name,
@@ -56,11 +56,11 @@ pub(crate) struct Health {
     pub(crate) conflicts: u64,
     pub(crate) corrupt: u64,
     pub(crate) given_up: u64,
-    /// The store that proxies share, if a budget is kept in it.
+    /// The state of the store that proxies share, if a budget is kept there.
     pub(crate) shared: Option<Shared>,
 }
 
-/// The store that proxies share, by the budgets of this page's tenants.
+/// The state of the store that proxies share, as the budgets of this page's tenants show it.
 #[derive(Default)]
 pub(crate) struct Shared {
     /// When the store last answered; the epoch if it never did.

@@ -21,11 +21,11 @@ pub enum Denial<'a> {
     InvalidBody(Fault),
     /// The request's body is encoded.
     EncodedBody,
-    /// The request would upgrade to another protocol, which could not be metered.
+    /// The request asks to upgrade to another protocol, which could not be metered.
     Upgrade,
     /// The request's endpoint is not metered, and the configuration refuses such endpoints.
     NotMetered,
-    /// The requested model is not among these, which the tenant may use.
+    /// The requested model is not among these models, which are all that the tenant may use.
     ModelNotAllowed(&'a [String]),
     /// A limit refuses the request.
     Limit(Refusal),
@@ -46,8 +46,8 @@ pub struct Reply {
     pub body: String,
 }
 
-/// The longest wait that a client should sit out by itself. For longer waits some SDKs sleep for hours within a call, and others try
-/// again at once.
+/// The longest wait after which clients should retry by themselves. With longer waits, some SDKs sleep for hours within a call, and others
+/// retry at once.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl Denial<'_> {
@@ -77,14 +77,14 @@ impl Denial<'_> {
         }
     }
 
-    /// Whether a tenant's limit refuses the request, or our unavailable state does: only such refusals count as decisions.
+    /// Whether the request is refused by a tenant's limit, or because our own state is unavailable. Only such refusals count as decisions.
     #[must_use]
     pub fn is_throttle(self) -> bool {
         matches!(self, Self::Limit(_) | Self::Unavailable)
     }
 
-    /// The answer to the client. If the budget is held, the wait is spread by the time of day, so that clients that wait for
-    /// the same moment do not all return at once. `limit`: the name of the limit that refuses, if one does.
+    /// The response to the client. If the rest of the budget is held by requests in flight, the wait is spread by the time of day, so that
+    /// clients that were refused together do not all return at once. `limit`: the name of the limit that refuses, if a limit does.
     #[must_use]
     pub fn reply(self, wire: &dyn Wire, limit: Option<&str>, now: Timestamp) -> Reply {
         let status = match self {
@@ -122,7 +122,7 @@ impl Denial<'_> {
         }
     }
 
-    /// How long to wait before another try, if that is known, and whether the same request may then pass within its window.
+    /// How long the client should wait before it retries, if that is known, and whether the same request may pass within this window.
     fn retry(self, now: Timestamp) -> (Option<Duration>, bool) {
         match self {
             Self::Limit(Refusal::BucketEmpty(wait)) => (Some(wait), true),
@@ -220,7 +220,8 @@ impl Denial<'_> {
     }
 }
 
-/// Milliseconds after which a proxy has more of a shared budget: it checks many times a second, and requests more after a fifth of a second.
+/// Milliseconds after which a proxy may have been granted more of a shared budget: it requests more at most a fifth of a second after a
+/// refusal.
 const SOON: u64 = 200;
 
 fn listed(sources: &[Source]) -> String {

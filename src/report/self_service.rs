@@ -1,4 +1,4 @@
-//! A caller's own limits as JSON: where each limit stands, and how a request would be decided.
+//! A caller's own limits as JSON: how much of each limit is used and left, and how a request would be decided.
 
 use crate::base::text::Text;
 use crate::base::units::{Cost, Ppm, Timestamp, share};
@@ -7,7 +7,7 @@ use crate::calendar::window::{Calendar, Period};
 use crate::policy::Payer;
 use crate::report::standing::{Counted, Span, Standing};
 
-/// How a request would be decided.
+/// How a request would be decided, if it came now.
 #[derive(Clone, Debug)]
 pub struct Preview {
     /// The tier that would serve the request.
@@ -32,8 +32,8 @@ pub struct Preview {
     pub retry_after_ms: Option<u64>,
 }
 
-/// The whole answer. `limits`: each with its owner. Of an invisible parent's limits, only whether anything is left is reported. The plan is empty
-/// for a tenant that has only limits of its own. `shadow`: the limits are not enforced.
+/// The whole response body. `plan`: empty for a tenant that has only limits of its own. `limits`: each with its owner; for a parent's limit
+/// that is not visible, the response reports only whether anything is left. `shadow`: whether the limits are not enforced.
 #[must_use]
 pub fn answer(
     tenant: &str,
@@ -60,7 +60,7 @@ pub fn answer(
     all.close()
 }
 
-/// Where a limit stands, as JSON.
+/// The state of a limit, as JSON.
 pub(super) fn standing(payer: Payer, standing: &Standing, now: Timestamp) -> String {
     let amount = |number| amount(standing, number);
     let unit = match standing.counted {

@@ -1,4 +1,4 @@
-//! The end of a request, in the form that operators read: what was used, who reported it, and how the request ended.
+//! The end of a request, in the form that is shown to operators: what was used, who reported it, and how the request ended.
 
 use crate::base::units::Micros;
 use crate::published::metric::Label;
@@ -51,7 +51,7 @@ pub struct Settlement {
 /// How an admitted request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The answer was complete, or came up to the last event that reports usage.
+    /// The answer was complete, or at least arrived up to the last event that reports usage.
     Answered,
     /// The upstream refused the request (3xx, 4xx).
     UpstreamRefused,
@@ -61,11 +61,11 @@ pub enum Exit {
     Cut,
     /// The client left before an answer.
     Unanswered,
-    /// The client left before an answer, and had never ended its request, though it had sent all of it (HTTP/2, HTTP/3).
+    /// The client left before an answer. It had sent all of the request, but had not ended the stream (HTTP/2, HTTP/3).
     Unended,
     /// The client left before all of the request was sent.
     Unsent,
-    /// The proxy itself followed a redirect of the upstream: another request took this one's place, and is metered as one.
+    /// The proxy itself followed a redirect of the upstream. Another request replaced this one, and is metered separately.
     Redirected,
 }
 

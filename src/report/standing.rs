@@ -1,7 +1,7 @@
-//! Where a tenant's limits stand, for gauges and for callers: how much of each is used, held and left, and when each starts anew.
+//! The standing of a tenant's limits, for gauges and for callers: how much of each is used, held and left, and when each starts anew.
 //!
-//! The remaining amount counts what requests in flight are *likely* to use as gone, as marks and headers do; the held amount is the most
-//! that these requests may use.
+//! What requests in flight are *likely* to use is already subtracted from the remaining amount, as it is in marks and headers. The held
+//! amount is the most that these requests may use.
 
 use crate::base::units::{Timestamp, Unit};
 use crate::calendar::window::{Period, Window};
@@ -14,16 +14,16 @@ use crate::plan::Limits;
 use crate::published::metric::Label;
 use crate::state::record::Record;
 
-/// Where one limit stands.
+/// The standing of one limit: how much of it is used, held and left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The limit's name.
     pub name: Label,
     /// What the limit counts.
     pub counted: Counted,
-    /// How often the limit starts anew, or in which time it fills; `None` for requests in flight.
+    /// How often the limit starts anew, or how long an empty bucket takes to fill; `None` for a limit of requests in flight.
     pub span: Option<Span>,
-    /// How much may be used: with rollover and raise, without overdraft.
+    /// How much may be used, including rollover and raise, but without overdraft.
     pub limit: u64,
     /// How much was used.
     pub used: u64,
@@ -31,11 +31,11 @@ pub struct Standing {
     pub held: u64,
     /// How much is likely to be left once the requests in flight are settled.
     pub remaining: u64,
-    /// The window in which this was used, if it has begun and has an end.
+    /// The window that the used amount belongs to, if the window has begun and has an end.
     pub window: Option<Window>,
     /// When the used amount returns to 0; `None` if it never does, or if that is not known.
     pub resets: Option<Timestamp>,
-    /// Tenants below this limit's owner may see it.
+    /// Whether callers of the tenants below the limit's owner may see it.
     pub is_visible: bool,
     /// How long these figures stay true if no request comes.
     pub(crate) holds_until: Timestamp,
@@ -82,7 +82,7 @@ impl From<Unit> for Counted {
     }
 }
 
-/// Where all limits of a plan stand, in the plan's order. `record` must be as of `now`.
+/// The standings of all limits of a plan, in the plan's order. `record` must be as of `now`.
 pub fn standings<'a>(
     limits: &'a Limits,
     record: &'a Record,
@@ -139,7 +139,7 @@ fn of_other(limit: &Limit, entry: &Entry, now: Timestamp) -> Option<Standing> {
 
 fn of_budget(name: Label, budget: &Budget, account: &Account, now: Timestamp) -> Standing {
     let window = account.window;
-    // An idle window ends a while after its last request, so it has not begun before its first one.
+    // An idle window begins with its first request, and ends a while after its last one.
     let is_open = match budget.period {
         Period::Never => false,
         Period::Idle(_) => !account.is_untouched(),

@@ -1,4 +1,4 @@
-//! What is logged about the store for operators, and the word for how a call to the store ended.
+//! What is logged about the store for operators, and the words for the results of calls to the store.
 
 use crate::lease::call::Failed;
 use crate::lease::clock::Skew;
@@ -63,7 +63,7 @@ pub(super) fn result(refusal: Option<Refusal>) -> &'static str {
     }
 }
 
-/// Why a call failed, in the words of a note.
+/// Why a call failed, in the words of a log message.
 pub(super) fn words(failed: &Failed) -> String {
     match failed {
         Failed::NoConnection => "no connection, or none in time".to_owned(),

@@ -1,4 +1,4 @@
-//! The lines of one record, and what the answers change in it.
+//! The lines about the limits of one record, and what the store's answers change in the record.
 
 use crate::admission::ledger::{Attempt, Ledger, Writes, roll_forward};
 use crate::admission::tenant::Tenant;
@@ -16,10 +16,11 @@ use crate::state::shared_budgets::{SharedBudget, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::teller::Said;
 
-/// Lost races after which a record is left until the teller looks at it again.
+/// After this many lost races, a record is left until the teller next checks it.
 const TRIES: u32 = 64;
 
-/// Builds the lines of a record that are due. Returns these, and when the next one is due; `None` if there is nothing more to report.
+/// Builds the lines of a record that are due. Returns these lines, and when the next line is due; `None` if there is nothing more to
+/// report.
 pub(super) fn say<S: Store>(
     ledger: &mut Ledger<'_, S>,
     global: &Global,
@@ -69,7 +70,7 @@ pub(super) fn say<S: Store>(
     });
     match attempt {
         Attempt::Made(_, said) => said,
-        // The teller tries again when it next looks.
+        // The teller tries again when it next checks the record.
         Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), Some(now)),
     }
 }
@@ -97,7 +98,7 @@ fn unit(unit: Unit) -> &'static str {
     }
 }
 
-/// Writes the answers to its lines into a record. Returns what they mean, and when the next line is due.
+/// Applies the answers to a record's lines to the record. Returns what the answers mean, and when the next line is due.
 pub(super) fn hear<'a, S: Store>(
     ledger: &mut Ledger<'_, S>,
     said: &[Said],
@@ -134,12 +135,12 @@ pub(super) fn hear<'a, S: Store>(
     });
     match attempt {
         Attempt::Made(_, heard) => heard,
-        // The line counts as lost, and the next one repeats it.
+        // The lines count as lost, and the next ones repeat them.
         Attempt::SlotTaken | Attempt::GivenUp => (Vec::new(), None),
     }
 }
 
-/// The lines about a budget, each with its place.
+/// The lines about a budget, each with its index.
 fn budget_lines(said: &[Said], limit: LimitKey) -> impl Iterator<Item = (usize, &Line)> {
     let about = said.iter().enumerate();
     about.filter_map(move |(at, said)| match &said.line {
@@ -148,7 +149,7 @@ fn budget_lines(said: &[Said], limit: LimitKey) -> impl Iterator<Item = (usize, 
     })
 }
 
-/// The lines about a bucket, each with its place.
+/// The lines about a bucket, each with its index.
 fn bucket_lines(said: &[Said], limit: LimitKey) -> impl Iterator<Item = (usize, &RateLine)> {
     let about = said.iter().enumerate();
     about.filter_map(move |(at, said)| match &said.line {
@@ -183,7 +184,7 @@ fn hear_budget(
     Some(meaning)
 }
 
-/// If an equal part of a budget holds fewer of its largest requests than this, slices are mostly too small.
+/// If one proxy's equal part of a budget holds fewer of the largest requests than this, slices are mostly too small.
 const OF_A_BUDGET: u64 = 10;
 
 /// As [`OF_A_BUDGET`], for a bucket, whose shares follow demand.

@@ -21,9 +21,9 @@ use crate::published::header_group::{HeaderGroup, HeaderGroups};
 use crate::report::standing::Counted;
 use crate::state::record::Record;
 
-/// The tenant's limits and how much of each is left, with reservations counted as gone. `books`: limits of other tenants that the request is
-/// charged to; a parent's limits are reported only if they are visible. `room`: the capacity, if it refuses the request; otherwise capacity
-/// concerns only the operator. `groups`: the groups of headers that the operator wants.
+/// Headers with the tenant's limits, and with how much of each is left once all reservations are subtracted. `books`: limits of other
+/// tenants that the request is also charged to; a parent's limits are reported only if they are visible. `room`: the capacity, if it
+/// refuses the request; otherwise callers do not see capacity. `groups`: the groups of headers that the operator wants.
 #[must_use]
 pub fn limits(
     limits: &Limits,
@@ -64,10 +64,10 @@ pub fn limits(
     headers
 }
 
-/// The most of our own headers that a response has.
+/// The most headers of our own that a response has.
 const MOST: usize = 13;
 
-/// An empty list with room for two limits; few responses list more.
+/// An empty list with room for two limits; few responses list more limits.
 fn list() -> Vec<u8> {
     Vec::with_capacity(96)
 }
@@ -84,9 +84,9 @@ pub const LIMITS: [&str; 8] = [
     "ratelimit",
 ];
 
-/// Reports the upstream's figures instead of the tenant's, for tokens and for requests, if the upstream has less left. `refuses`: the upstream
-/// refused the request, so that the tenant's figure would be too high: it is removed if the upstream reports none. Returns the names of the
-/// headers that stay as the upstream sent them.
+/// Replaces the tenant's figures for tokens or requests by the upstream's, if less is left of the upstream's limit. `refuses`: whether the
+/// upstream refused the request. Then the tenant's figure would be too high, so it is removed if the upstream reports none. Returns the
+/// names of the headers that stay as the upstream sent them.
 pub fn stricter(
     ours: &mut Vec<Header>,
     theirs: [Option<UpstreamLimit<'_>>; 2],
@@ -145,7 +145,7 @@ const REQUESTS: [&str; 3] = [
     "x-ratelimit-reset-requests",
 ];
 
-/// The strictest of several limits is reported: the one with the least left.
+/// Adds the headers for the strictest of several limits: the one of which the least is left.
 fn strictest<'a>(
     all: &'a [LimitStatus<'_>],
     counted: Counted,
@@ -163,7 +163,7 @@ fn strictest<'a>(
     })
 }
 
-/// Where one limit stands.
+/// How much is left of one limit, and for how long.
 struct LimitStatus<'a> {
     name: &'a str,
     counted: Counted,
@@ -173,7 +173,7 @@ struct LimitStatus<'a> {
     reset: Option<Duration>,
 }
 
-/// Where all limits stand that apply whatever model serves. Requests in flight are not among them, since their number soon
+/// The status of all limits that apply to every model. Limits of requests in flight are left out, since the number of these requests soon
 /// changes.
 fn standings<'a>(limits: &'a Limits, record: &'a Record, now: Timestamp) -> Vec<LimitStatus<'a>> {
     let mut all = Vec::with_capacity(limits.others.len().saturating_add(3));
@@ -245,7 +245,7 @@ fn of_budget<'a>(
     }
 }
 
-/// Where a capacity stands for requests of the tenant's priority.
+/// The status of a capacity, for requests of the tenant's priority.
 fn capacity(room: &Headroom, now: Timestamp) -> LimitStatus<'static> {
     let Headroom {
         capacity, priority, ..
@@ -324,7 +324,7 @@ fn go_duration(time: Duration) -> Vec<u8> {
         text.push(b'.');
     }
     while rest > 0 {
-        // The first of three digits.
+        // The first of three decimals.
         push_number(&mut text, (rest / 100).into());
         rest = (rest % 100).saturating_mul(10);
     }
