@@ -263,9 +263,7 @@ impl Account {
         // The distance counts in both directions: another worker may have read the clock later, but written earlier.
         let is_near = |hold: &Hold| now.since(hold.since).max(hold.since.since(now)) < slice;
         let position = self.holds.iter().rposition(is_near).or_else(|| {
-            // Only a jumping clock or a shortened expiry can fill the account with holds that are not expired. Then new reservations share
-            // the last
-        // hold.
+            // Only a jumping clock or a shortened expiry can fill the account with live holds: then new reservations join the last hold.
             let full = self.holds.len() >= HOLDS;
             full.then(|| self.holds.len().saturating_sub(1))
         });

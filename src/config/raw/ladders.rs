@@ -39,8 +39,8 @@ pub(in crate::config) struct RawTier {
     pub(in crate::config) price: Option<RawPrice>,
     /// The tier's low-water mark: it serves while less than this fraction of the budget remains.
     pub(in crate::config) below: Option<Number>,
-    /// All that the tier's model can do besides text. A request that needs anything else keeps a better tier. Default: `tools`,
-    /// `images`, `structured_output` and `thinking`.
+    /// All that its model can do besides text. A request that needs anything else keeps a better tier. Default: `tools`, `images`,
+    /// `structured_output` and `thinking`.
     pub(in crate::config) supports: Option<Vec<RawNeed>>,
     /// The longest answer that the tier's model gives, in tokens; a larger limit in a request is lowered to this.
     pub(in crate::config) max_output_tokens: Option<Number>,

@@ -255,8 +255,8 @@ pub(in crate::config) struct RawBudget {
     pub(in crate::config) initial_budget: Option<Number>,
     /// What the budget counts. Default: `tokens`.
     pub(in crate::config) unit: Option<RawUnit>,
-    /// When the budget starts anew: with each `hour`, `day`, `week` or `month` of the calendar, after a duration such as `90s`, or never
-    /// (`none`); with `{"idle": "2h"}`, once no request has come for that long. Required, in the plan or the tenant.
+    /// When the budget starts anew: by the calendar (`hour`, `day`, `week`, `month`), after a duration such as `90s`, never (`none`), or
+    /// after a time without requests (`{"idle": "2h"}`). Required, in the plan or the tenant.
     pub(in crate::config) window: Option<RawWindow>,
     /// The time zone of the calendar, by its name in the IANA database, such as `Europe/Berlin`. With a window of an `hour`, only a zone
     /// whose hours do not start with UTC's is accepted. Default: UTC.
