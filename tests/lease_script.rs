@@ -23,6 +23,7 @@ mod pool;
 #[path = "lease_script/rates.rs"]
 mod rates;
 #[path = "support/redis.rs"]
+#[allow(dead_code, reason = "the simulation needs more of it")]
 mod redis;
 
 use bursar::base::units::Timestamp;

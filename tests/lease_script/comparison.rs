@@ -3,19 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use bursar::lease::resp::{Reply, push_command, replies};
+use bursar::lease::resp::{Reply, replies};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::redis::{SERVERS, Store};
-
-/// The script with the test's clock in the place of the store's: in these two of its arguments.
-pub(crate) fn with_clock(script: &str, seconds: usize) -> String {
-    let clock = "redis.call('TIME')";
-    assert_eq!(script.matches(clock).count(), 1);
-    let micros = seconds + 1;
-    script.replace(clock, &format!("{{ARGV[{seconds}], ARGV[{micros}]}}"))
-}
+use crate::redis::{SERVERS, Store, array, at_clock, bulk};
 
 /// The one line of a call that brings its script, at a time in milliseconds: what the store answers to it as this script has it.
 pub(crate) fn say(
@@ -24,17 +16,8 @@ pub(crate) fn say(
     script: &str,
     now: u64,
 ) -> Result<[u64; 10], TestCaseError> {
-    // A command is written as a reply is: the line, and the end.
-    let read = replies(written, 2).unwrap();
-    let time = [(now / 1_000).to_string(), (now % 1_000 * 1_000).to_string()];
-    let mut words: Vec<_> = array(&read[0]).iter().map(bulk).collect();
-    words[1] = script;
-    words.extend(time.iter().map(String::as_str));
-    let words: Vec<_> = words.into_iter().map(str::as_bytes).collect();
-    let mut body = Vec::new();
-    push_command(&mut body, &words);
-    let told = store.call(&body);
-    let told = replies(&told, 1).unwrap();
+    let told = store.call(&at_clock(written, 1, script, now));
+    let told = replies(&told, 2).unwrap();
     if let Reply::Error(_, text) = &told[0] {
         prop_assert!(false, "{}", String::from_utf8_lossy(text));
     }
@@ -64,20 +47,6 @@ pub(crate) fn hash(reply: &Reply<'_>) -> Option<Hash> {
         }
     }
     Some((whole?, entries))
-}
-
-pub(crate) fn array<'a, 'b>(reply: &'b Reply<'a>) -> &'b [Reply<'a>] {
-    match reply {
-        Reply::Array(Some(fields)) => fields,
-        other => panic!("no array: {other:?}"),
-    }
-}
-
-fn bulk<'a>(reply: &Reply<'a>) -> &'a str {
-    match reply {
-        Reply::Bulk(Some(text)) => std::str::from_utf8(text).unwrap(),
-        other => panic!("no text: {other:?}"),
-    }
 }
 
 /// Compares at both servers, whatever is said.

@@ -9,9 +9,9 @@ use bursar::lease::line::{self, Answer, Holder, Line, Status};
 use bursar::lease::resp::{Reply, push_command, replies};
 use proptest::prelude::*;
 
-use crate::comparison::{agree, array, hash, say, with_clock};
+use crate::comparison::{agree, hash, say};
 use crate::engine::{self, Account, Changes, Entry};
-use crate::redis::Store;
+use crate::redis::{Store, array, with_clock};
 
 /// Times are from here on, in milliseconds. Later than any store's clock: an account that expires in the past is gone.
 const START: u64 = 4_000_000_000_000;

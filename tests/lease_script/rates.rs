@@ -7,9 +7,9 @@ use bursar::lease::rate::{RateAnswer, RateLine};
 use bursar::lease::resp::{push_command, replies};
 use proptest::prelude::*;
 
-use crate::comparison::{agree, hash, say, with_clock};
+use crate::comparison::{agree, hash, say};
 use crate::pool::{self, Entry, Pool};
-use crate::redis::Store;
+use crate::redis::{Store, with_clock};
 
 /// Later than any store's clock: what expires in the past is gone.
 const START: u64 = 4_000_000_000_000;

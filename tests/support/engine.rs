@@ -117,7 +117,8 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         budget: 0,
         entries: BTreeMap::new(),
     };
-    let mut account = stored.clone().unwrap_or(fresh);
+    // In place: an account may have thousands of entries. A late line finds its own, so there is an account, which stays as it is.
+    let account = stored.get_or_insert(fresh);
     let own = account.entries.get(&line.holder.0).cloned();
     if let Some(own) = own.as_ref().filter(|own| line.seq <= own.seq) {
         return Answer {
@@ -164,7 +165,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
             epoch: account.epoch,
         },
     );
-    let answer = Answer {
+    Answer {
         status: Status::Granted,
         grant,
         total: account.total,
@@ -175,9 +176,7 @@ pub(crate) fn take(stored: &mut Option<Account>, line: &Line, now: u64, drawn: &
         generation: 0,
         set: 0,
         raise: 0,
-    };
-    *stored = Some(account);
-    answer
+    }
 }
 
 impl Account {
