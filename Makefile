@@ -122,7 +122,7 @@ replay: target/bursar.wasm $(PACKAGES) ## replay a trace over 20 tenants and aud
 chaos: optimised target/bursar-trap.wasm $(PACKAGES) | $(STORES) ## faults on real Envoys with one budget or bucket in a real Redis, and what was overspent; a quarter of an hour: ARGS=--help
 	@exec $(PY) tests/chaos $(ARGS)
 
-simulate: | $(RUST) ## simulate a day of LLM traffic: pictures and tables in target/simulate/: TRACE=path.csv
+simulate: | $(RUST) $(if $(findstring --global,$(ARGS)),$(TOOLS)/stores/redis-server) ## simulate a day of LLM traffic: pictures and tables in target/simulate/: TRACE=path.csv, ARGS=--global
 	@$(CARGO) run --release --locked --package simulate -- $(ARGS) $(if $(TRACE),"$(TRACE)")
 
 whatif: | $(RUST) ## replay an access log under another configuration: refused, downgraded, spent, saved, before and after: LOG=access.log CONFIG=new.json

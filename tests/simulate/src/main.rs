@@ -8,13 +8,25 @@
 //!
 //!     simulate --holds [TRACE.csv]     only what budgets hold: the most that requests may cost, and what is likely
 //!
-//! It writes target/simulate/<name of the trace>.svg and .md, of one budget <name>-lending.svg and .md, and of holds <name>-holds.md.
+//!     simulate --global [TRACE.csv]    only budgets that proxies share: up to 1,000 proxies, with the script in a real Redis
+//!
+//!     simulate --global-large [TRACE.csv]   the same with 10,000 proxies and 100,000 tenants besides: some ten minutes
+//!
+//! It writes target/simulate/<name of the trace>.svg and .md, of one budget <name>-lending.svg and .md, of holds <name>-holds.md, and of
+//! shared budgets <name>-global.svg and .md.
 
 mod draw;
+#[path = "../../support/engine.rs"]
+#[allow(dead_code, reason = "its tests need more of it")]
+mod engine;
+mod global;
 mod holds;
 mod lending;
 mod picture;
 mod play;
+#[path = "../../support/redis.rs"]
+#[allow(dead_code, reason = "the script's tests need more of it")]
+mod redis;
 mod report;
 #[path = "../../support/store.rs"]
 mod store;
@@ -71,11 +83,15 @@ fn main() -> ExitCode {
             }
             Some("--lending") => lend(&name, &requests),
             Some("--holds") => hold(&name, &requests),
+            Some("--global") => share(&name, &requests, false),
+            Some("--global-large") => share(&name, &requests, true),
             Some("--sweep") => {
                 sweep::print(&requests);
                 Ok(())
             }
-            Some(other) => Err(format!("{other}: --sweep, --lending, --holds or nothing")),
+            Some(other) => Err(format!(
+                "{other}: --sweep, --lending, --holds, --global, --global-large or nothing"
+            )),
         }
     });
     match done {
@@ -104,6 +120,18 @@ fn hold(name: &str, requests: &[Request]) -> Result<(), String> {
     let table = holds::table(&holds::played(requests, &holds::ASSUMED));
     println!("{table}");
     put(&format!("{name}-holds.md"), &table)
+}
+
+/// Windows of budgets that proxies share.
+fn share(name: &str, requests: &[Request], is_large: bool) -> Result<(), String> {
+    let windows = global::played(requests, is_large);
+    let table = global::table(name, &windows);
+    println!("{table}");
+    put(&format!("{name}-global.md"), &table)?;
+    put(
+        &format!("{name}-global.svg"),
+        &global::picture::draw(&windows[..global::DRAWN]),
+    )
 }
 
 /// The day's name and its requests.

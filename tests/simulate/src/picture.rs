@@ -10,25 +10,25 @@ use crate::report::{self, Figures, by_tenant, clock, dollars, percent, total};
 use crate::tenants::{LADDER, TENANTS};
 use crate::trace::DAY;
 
-const WIDTH: f64 = 1_000.0;
-const LABELS: f64 = 110.0;
-const GAP: f64 = 26.0;
-const HEAD: f64 = 96.0;
+pub const WIDTH: f64 = 1_000.0;
+pub const LABELS: f64 = 110.0;
+pub const GAP: f64 = 26.0;
+pub const HEAD: f64 = 96.0;
 const ROW: f64 = 98.0;
-const CHART: f64 = 66.0;
+pub const CHART: f64 = 66.0;
 /// Of a panel, above its chart: the panel's own words.
 const STRIP: f64 = 20.0;
-const FOOT: f64 = 24.0;
+pub const FOOT: f64 = 24.0;
 
-/// A bar for each twenty minutes.
-const BARS: usize = 72;
+/// A bar for each twenty minutes of a day, or as many of another time.
+pub const BARS: usize = 72;
 
-const INK: &str = "#7d8590";
-const COLOURS: [&str; LADDER.len()] = ["#3b82f6", "#14b8a6", "#eab308"];
-const REFUSED: &str = "#ef4444";
+pub const INK: &str = "#7d8590";
+pub const COLOURS: [&str; LADDER.len()] = ["#3b82f6", "#14b8a6", "#eab308"];
+pub const REFUSED: &str = "#ef4444";
 
 /// Requests of twenty minutes: served, by tier, and refused.
-type Bar = [u64; LADDER.len() + 1];
+pub type Bar = [u64; LADDER.len() + 1];
 
 /// Everything as one SVG. `budgets`: in percent of what all of a tenant's requests cost as requested.
 pub fn draw(days: &[(&str, Day)], budgets: &[u64]) -> String {
@@ -148,7 +148,7 @@ fn legend(svg: &mut String) {
     );
 }
 
-fn text(svg: &mut String, x: f64, y: f64, more: &str, words: &str) {
+pub fn text(svg: &mut String, x: f64, y: f64, more: &str, words: &str) {
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {more}>{words}</text>");
 }
 
@@ -162,14 +162,14 @@ fn bars(day: &Day) -> Vec<[Bar; BARS]> {
 }
 
 /// One tenant's day under one variant.
-struct Chart {
-    x: f64,
-    y: f64,
-    width: f64,
+pub struct Chart {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
 }
 
 impl Chart {
-    fn frame(&self, svg: &mut String) {
+    pub fn frame(&self, svg: &mut String) {
         let (x, bottom, width) = (self.x, self.y + CHART, self.width);
         let (top, height) = (self.y - STRIP, CHART + STRIP);
         let _ = writeln!(
@@ -182,7 +182,7 @@ impl Chart {
         );
     }
 
-    fn bars(&self, svg: &mut String, bars: &[Bar; BARS], most: u64) {
+    pub fn bars(&self, svg: &mut String, bars: &[Bar; BARS], most: u64) {
         let width = self.width / BARS as f64;
         let mut below = [0; BARS];
         for (part, colour) in COLOURS.iter().chain([&REFUSED]).enumerate() {
@@ -207,15 +207,22 @@ impl Chart {
     /// What is left of the budget.
     fn left(&self, svg: &mut String, day: &Day, tenant: usize) {
         let budget = day.budgets[tenant] as f64;
-        let mut points = String::new();
-        for step in 0..=BARS {
+        let left = (0..=BARS).map(|step| {
             let until = DAY / BARS as u64 * step as u64;
             let paid = day
                 .payments
                 .iter()
                 .filter(|paid| paid.tenant == tenant && paid.at < until);
             let spent: u64 = paid.map(|paid| paid.micros).sum();
-            let left = (1.0 - spent as f64 / budget).max(0.0);
+            (1.0 - spent as f64 / budget).max(0.0)
+        });
+        self.line(svg, left);
+    }
+
+    /// A line from left to right, of what is between 0 and 1.
+    pub fn line(&self, svg: &mut String, left: impl Iterator<Item = f64>) {
+        let mut points = String::new();
+        for (step, left) in left.enumerate() {
             let x = self.x + self.width * step as f64 / BARS as f64;
             let _ = write!(points, "{x:.1},{:.1} ", self.y + CHART * (1.0 - left));
         }
