@@ -40,11 +40,12 @@ COLUMNS = ("fault", "Envoys", "asked", "budget", "upstream paid", "store granted
 class World:
     """A store, a relay to it, and the Envoys that know only the relay."""
 
-    def __init__(self, folder, proxies, plans, tenants, wasm):
+    def __init__(self, folder, proxies, plans, tenants, wasm, env=None):
         self.folder = folder
-        self.store = lasting_store(folder)
+        self.store = lasting_store(folder, env=env)
         self.relay = Relay(self.store.port)
-        self.fleet = Fleet(folder, self.store, plans, proxies=proxies, port=self.relay.port, lds=True, tenants=tenants, wasm=wasm)
+        self.fleet = Fleet(folder, self.store, plans, proxies=proxies, port=self.relay.port, lds=True, tenants=tenants, wasm=wasm,
+                           env=env)
         self.asked = Counter()
         self.spans = []   # (tenant, begun, ended) of what was served
         self.lock = threading.Lock()
@@ -356,10 +357,49 @@ def window_end(options):
         return dict(zip(COLUMNS, told))
 
 
+ENDS = {   # by the window, and by how many seconds clocks differ
+    ("day", 0): "a day ends: both windows",
+    ("month", 0): "a month ends: both windows",
+    ("month", 4): "a month ends, clocks 4 s apart: both windows",
+}
+
+
+def calendar_end(period, apart, options):
+    """A day or a month ends under load, by the clocks of the Envoys and of the store, which are set to shortly before it; so many seconds
+    ahead at one Envoy, and behind at another. Both windows together."""
+    limit = int(RATE * options.seconds / 2) * BIG
+    end = clocks.ENDS[period](time.time())
+    with tempfile.TemporaryDirectory(prefix="bursar-clock-") as folder:
+        clock = clocks.Clock(Path(folder), int(end - 3_600 - time.time()))
+        with started(options.proxies, {"gold": {"budget": budget(limit, period)}}, 1, env=clock.env) as world:
+            if apart:
+                for rig, seconds in zip(list(world.fleet.rigs), (apart, -apart)):
+                    world.restart(rig, clock.shifted(seconds))
+            tenant = next(world.tenants["gold"])
+            # To the whole second after it.
+            before = options.seconds + 2
+            clock.set_to(end - before)
+            with world.load(tenant):
+                time.sleep(before + options.seconds)
+            # By the clock that is right; a request that is served as the window ends may be of either window.
+            inside = Counter()
+            for _, begun, ended in world.spans:
+                if ended + clock.ahead < end - apart:
+                    inside["before"] += BIG
+                elif begun + clock.ahead > end + apart:
+                    inside["after"] += BIG
+            keys, paid = accounts(world.store, tenant), world.paid(tenant)
+            assert len(keys) == 2 and set(inside) == {"before", "after"}, (keys, inside)
+            over = max(0, paid - 2 * limit, *(used - limit for used in inside.values()))
+            told = (ENDS[period, apart], len(world.fleet.rigs), world.asked[tenant] * BIG, 2 * limit, paid, world.granted(tenant), over, 0)
+            print(" | ".join(map(str, told)), flush=True)
+            return dict(zip(COLUMNS, told))
+
+
 @contextlib.contextmanager
-def started(proxies, plans, tenants, wasm=envoy.WASM):
+def started(proxies, plans, tenants, wasm=envoy.WASM, env=None):
     with tempfile.TemporaryDirectory(prefix="bursar-chaos-") as folder:
-        world = World(Path(folder), proxies, plans, tenants, wasm)
+        world = World(Path(folder), proxies, plans, tenants, wasm, env)
         try:
             yield world
         finally:
@@ -390,6 +430,7 @@ def main():
     rows += faults(names, options) if names else []
     rows += [traps(options)] if wanted("traps") else []
     rows += [window_end(options)] if wanted("windows") else []
+    rows += [calendar_end(*end, options) for end in ENDS if wanted(ENDS[end])]
     names = [name for name in BUCKET_FAULTS if wanted(OF_BUCKETS + name)]
     rows += bucket_faults(names, options) if names else []
     print("\n" + table(rows))

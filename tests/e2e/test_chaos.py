@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from harness import clocks
 from harness.envoy import ROOT
 
 OF_A_BUDGET = [
@@ -14,6 +15,7 @@ OF_A_BUDGET = [
 # What a store has lost may be overspent.
 WITH_LOSS = ["store wiped", "failed over, the last second lost"]
 OTHERS = {"traps": "traps: a worker of each Envoy, ten times", "windows": "windows of 4 s end: the fullest"}
+WITH_CLOCKS = ["a month ends: both windows"]
 OF_A_BUCKET = ["bucket: nothing", "bucket: store frozen", "bucket: each Envoy killed and started again"]
 
 
@@ -21,7 +23,10 @@ def number(cell):
     return int(cell.replace(",", ""))
 
 
-@pytest.mark.parametrize("faults", [OF_A_BUDGET, WITH_LOSS, list(OTHERS), OF_A_BUCKET], ids=["budget", "loss", "others", "bucket"])
+@pytest.mark.parametrize("faults", [
+    OF_A_BUDGET, WITH_LOSS, list(OTHERS), OF_A_BUCKET,
+    pytest.param(WITH_CLOCKS, marks=pytest.mark.skipif(clocks.COMPILER is None, reason="there is no C compiler to make another clock with"))],
+    ids=["budget", "loss", "others", "bucket", "clocks"])
 def test_the_table_says_what_was_asked_paid_granted_and_overspent(faults):
     # An argument that begins with a dash would be an option.
     words = [f"--only={fault}" for fault in faults]

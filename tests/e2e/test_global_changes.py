@@ -1,12 +1,14 @@
-"""One budget for several Envoys whose clocks differ, and that become global while a window is open."""
+"""One budget for several Envoys whose clocks differ, whose window ends, and that become global while a window is open."""
 
+import contextlib
 import re
+import time
 
 import pytest
 
 from harness import clocks, stores
 from harness.config import budget
-from harness.fleet import BIG, ask, granted, served, spend
+from harness.fleet import BIG, Fleet, accounts, ask, granted, granted_in, lasting_store, served, spend
 from harness.wait import until
 
 HOUR = 3_600
@@ -39,6 +41,30 @@ def test_who_is_a_window_ahead_waits_for_it_and_takes_nothing_of_it(fleet, store
     assert served(spend(fleet.rigs[:1], "gold-0", 60)) >= 38
     assert served([ask(ahead, "gold-0") for _ in range(5)]) == 0
     assert len(store.call(stores.command("KEYS", "bursar:*")).split(b"bursar:")) == 2
+
+
+# The proxies' clocks end the window, the store's checks it: all have the same, which the test sets from ten minutes before the end to it.
+@pytest.mark.skipif(clocks.COMPILER is None, reason="there is no C compiler to make another clock with")
+@pytest.mark.parametrize("period", clocks.ENDS)
+def test_a_calendar_window_ends_for_all_at_once_and_the_next_one_is_one_budget_again(tmp_path, period):
+    end = clocks.ENDS[period](time.time())
+    clock = clocks.Clock(tmp_path, int(end - 600 - time.time()))
+    with contextlib.ExitStack() as stack:
+        store = lasting_store(tmp_path, env=clock.env)
+        stack.callback(store.stop)
+        fleet = Fleet(tmp_path, store, {"gold": {"budget": budget(20 * BIG, period)}}, env=clock.env)
+        stack.callback(fleet.stop)
+
+        def spend_all():
+            # What a proxy's slice has left may be less than a request.
+            assert 18 <= served(spend(fleet.rigs, "gold-0", 40)) <= 20
+            keys = accounts(store, "gold-0")
+            assert max(granted_in(store, key) for key in keys) <= 20 * BIG
+            return {int(key.rsplit(b":", 1)[1]) // 1000 for key in keys}
+        (before,) = spend_all()
+        assert before < clock.now() < end
+        clock.set_to(end)
+        assert spend_all() == {before, end}
 
 
 def with_scope(fleet, scope):

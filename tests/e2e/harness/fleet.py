@@ -14,20 +14,20 @@ USER = stores.shipped_user(PASSWORD)
 BIG = 1_000
 
 
-def lasting_store(folder, server="redis-server"):
-    """One that keeps what it is told over a restart, with the user that proxies log in as."""
-    store = stores.Store(server, folder, "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+def lasting_store(folder, server="redis-server", env=None):
+    """One that keeps what it is told over a restart, with the user that proxies log in as. `env`: of its process, beside this one's."""
+    store = stores.Store(server, folder, "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", env=env)
     store.call(stores.command("ACL", "SETUSER", *USER))
     return store
 
 
 class Fleet:
-    """Several Envoys with one configuration and one store. `port`: where they find it, if not at its own."""
+    """Several Envoys with one configuration and one store. `port`: where they find it, if not at its own. `env`: of their processes."""
 
     def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, port=None, lds=False, tenants=8, wasm=envoy.WASM,
-                 transport_socket=None, **over):
+                 transport_socket=None, env=None, **over):
         self.folder, self.store, self.rigs, self.started, self.mode = folder, store, [], 0, mode
-        self.port, self.lds, self.wasm = port or store.port, lds, wasm
+        self.port, self.lds, self.wasm, self.env = port or store.port, lds, wasm, env or {}
         self.socket = {"transport_socket": transport_socket} if transport_socket else {}
         self.gone = []   # rigs whose Envoy was killed, for what their upstreams have seen
         tenants = {f"{plan}-{n}": {"plan": plan} for plan in plans for n in range(tenants)}
@@ -38,7 +38,7 @@ class Fleet:
             self.add()
 
     def add(self, password=PASSWORD, env=None):
-        """One more. `env`: of its process, beside this one's."""
+        """One more. `env`: of its process, beside what all of them have."""
         def change(doc):
             envoy.render.clusters(doc).append(stores.cluster("store", self.port, **self.socket))
             vm = envoy.render.wasm_config(doc)["vm_config"]
@@ -46,7 +46,8 @@ class Fleet:
         folder = self.folder / f"envoy-{self.started}"
         folder.mkdir()
         self.started += 1
-        rig = Rig(folder, self.config, mode=self.mode, change=change, lds=self.lds, wasm=self.wasm, env=env).wait_ready()
+        rig = Rig(folder, self.config, mode=self.mode, change=change, lds=self.lds, wasm=self.wasm,
+                  env={**self.env, **(env or {})}).wait_ready()
         self.rigs.append(rig)
         return rig
 

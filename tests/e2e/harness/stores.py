@@ -23,17 +23,18 @@ def free_port():
 class Store:
     """One server on a port of its own. What it keeps is gone when it ends."""
 
-    def __init__(self, server, folder, *options, conf=None):
+    def __init__(self, server, folder, *options, conf=None, env=None):
         binary = ROOT / "target" / "tools" / "stores" / server
         assert binary.exists(), f"there is no {server} to test with: run `make stores` first"
         self.port = free_port()
         self.command = [str(binary), *([str(conf)] if conf else []), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
         self.log = open(folder / "store.log", "wb")
         self.process = None
+        self.env = {**os.environ, **(env or {})}
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log, env=self.env)
         until(self._answers, "the store to answer")
 
     def _answers(self):
