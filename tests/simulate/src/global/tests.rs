@@ -1,3 +1,4 @@
+use super::figures::Asked;
 use super::*;
 use crate::tenants;
 use crate::trace;
@@ -60,6 +61,61 @@ fn each_request_has_one_end_and_no_budget_is_overspent() {
             .bar_left
             .is_sorted_by(|one, other| one + 100_000 >= *other)
     );
+}
+
+// By hand: two budgets, of 100 and of 300 tokens, in 144 seconds, so that a bar is two seconds.
+#[test]
+fn figures_are_what_was_counted() {
+    let world = World {
+        seconds: 144,
+        ..SMALL
+    };
+    let second = trace::SECOND;
+    let mut figures = Figures::new(&world, &[100, 300]);
+    for (fate, first, early) in [
+        (Fate::Served, 1, true),
+        (Fate::ServedLater, 2, true),
+        (Fate::RefusedWithRoom, 3, true),
+        (Fate::RefusedSpent, 143, false),
+    ] {
+        figures.came(Asked::Became(fate), first * second, early);
+    }
+    figures.came(Asked::TooLarge, 0, true);
+    assert_eq!((figures.asked(), figures.too_large), (5, 1));
+    assert_eq!((figures.early, figures.early_refused), (3, 2));
+    assert_eq!(figures.bars[0], [1, 0, 0, 0]);
+    assert_eq!(figures.bars[1], [0, 1, 1, 0]);
+    assert_eq!(figures.bars[71], [0, 0, 0, 1]);
+    figures.active(Phase::Far);
+    figures.active(Phase::Far);
+    for at in [0, 1, 1, 5] {
+        figures.line(Phase::Far, at * second);
+    }
+    figures.line(Phase::Near, 5 * second);
+    assert_eq!(
+        (figures.of_a_pair(Phase::Far), figures.all_lines()),
+        (0.2, 5)
+    );
+    assert_eq!(figures.lines_a_second(), (5.0 / 144.0, 2));
+    assert_eq!(figures.bar_lines[..3], [3, 0, 2]);
+    for millis in [40, 10, 20, 30] {
+        figures.waited(millis * second / 1_000);
+    }
+    figures.passed(2 * second, &[50, 0]);
+    figures.empty(1, 30);
+    figures.empty(1, 0);
+    let used = [100, 297];
+    figures.end(397, |tenant| used[tenant], &[100, 300], &Keeper::model(2));
+    assert_eq!(
+        (figures.bar_left[0], figures.bar_left[71]),
+        (875_000, 7_500)
+    );
+    assert_eq!(figures.stranded(), [10.0, 1.0]);
+    assert_eq!(
+        [0, 500, 990].map(|part| figures.wait(part)),
+        [10.0, 30.0, 40.0]
+    );
+    assert_eq!((figures.spent, figures.granted, figures.over), (397, 0, 0));
 }
 
 #[test]
