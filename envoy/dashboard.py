@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes envoy/grafana-dashboard.json: what operators ask, as panels. `make dashboard` runs it; import the file into Grafana (10 or later).
+"""Writes envoy/grafana-dashboard.json, whose panels answer operators' questions. `make dashboard` runs this script; import the file into
+Grafana (10 or later).
 
 The format is Grafana's dashboard JSON, schema version 39 (https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/
 view-dashboard-json-model/, read 2026-11-29).

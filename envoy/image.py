@@ -1,7 +1,7 @@
-"""The module as an OCI image: what Istio's agent, Envoy Gateway and `docker pull` take.   image.py MODULE FOLDER VERSION
+"""Makes an OCI image of the module, which Istio's agent, Envoy Gateway and `docker pull` accept.   image.py MODULE FOLDER VERSION
 
-Writes the image layout FOLDER/oci, whose one layer holds the module as `plugin.wasm`, and prints the image's digest. The same module
-and version give the same digest everywhere: no times, no order by chance, and a compressor of a pinned version.
+Writes the image layout FOLDER/oci, whose only layer contains the module as `plugin.wasm`, and prints the image's digest. The same module
+and version give the same digest everywhere: the image has no times and no random order, and the compressor's version is pinned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TITLE = "org.opencontainers.image"
 
 
 def layer_of(module: bytes) -> bytes:
-    """The layer's tar, uncompressed."""
+    """The layer as an uncompressed tar."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         entry = tarfile.TarInfo("plugin.wasm")
@@ -35,7 +35,7 @@ def as_json(value) -> bytes:
 
 
 def write(module: bytes, folder: Path, version: str) -> str:
-    """The manifest's digest. What was in the folder before is gone."""
+    """Writes the layout, in place of all that was in the folder, and returns the manifest's digest."""
     shutil.rmtree(folder, ignore_errors=True)
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
@@ -47,7 +47,7 @@ def write(module: bytes, folder: Path, version: str) -> str:
 
     tar = layer_of(module)
     layer = blob(zopfli.gzip.compress(tar), "layer.v1.tar+gzip")
-    # Docker pulls no image for `wasi`. The module is the same on every machine.
+    # Docker does not pull images for the operating system `wasi`. The module is the same on every machine.
     config = blob(as_json({
         "architecture": "amd64", "os": "linux", "config": {},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest()]}}), "config.v1+json")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prints the prices of models as a ladder's tiers have them, from the catalogue that the package genai-prices carries.
+"""Prints the prices of models, in the form in which a ladder's tiers have them, from the catalogue in the package genai-prices.
 
     make prices MODELS="gpt-5* claude-*"
     make prices MODELS="*haiku*" PROVIDER=aws
 
-They are those of the catalogue's release on OF: a later one is a change of this file and of tests/e2e/requirements.txt.
+The prices are those of the catalogue of the day OF. For a later catalogue, change OF here and the version in tests/e2e/requirements.txt.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from genai_prices.data import providers
 from genai_prices.types import TieredPrices
 
 OF = datetime.datetime(2026, 11, 29, tzinfo=datetime.timezone.utc)
-# bursar's key: the catalogue's.
+# bursar's name of a rate: the catalogue's name.
 RATES = {"input": "input_mtok", "cached_input": "cache_read_mtok", "cache_write": "cache_write_mtok",
          "cache_write_1h": "cache_write_1h_mtok", "output": "output_mtok"}
 SERVICE_TIERS = ("priority", "flex", "fast")
 
 
 def makers():
-    """(provider, model) for all models at the company whose names they have."""
+    """(provider, model) for all models that are offered by their own maker."""
     for provider in providers:
         for model in provider.models:
             if provider.model_match and provider.model_match.is_match(model.id.lower()):
@@ -34,7 +34,7 @@ def makers():
 
 
 def find(pattern, provider=None):
-    """The models that a glob matches; without a wildcard also those that the catalogue knows by that name."""
+    """The models that a glob matches. A pattern without a wildcard also finds the models for which the catalogue has this name."""
     if provider:
         all_models = [(known, model) for known in providers if known.id == provider for model in known.models]
     else:
@@ -45,7 +45,7 @@ def find(pattern, provider=None):
 
 
 def rates(prices, start=None):
-    """A price's rates by bursar's keys, those from a prompt of `start` tokens on."""
+    """A price's rates by bursar's keys. `start`: if given, the rates for prompts of at least as many tokens."""
     found = {}
     for key, name in RATES.items():
         rate = getattr(prices, name)
@@ -58,13 +58,13 @@ def rates(prices, start=None):
 
 
 def steps(prices):
-    """From how many tokens of the prompt on other rates hold."""
+    """The lengths of the prompt, in tokens, from which on other rates apply."""
     tiered = [getattr(prices, name) for name in RATES.values()]
     return sorted({tier.start for rate in tiered if isinstance(rate, TieredPrices) for tier in rate.tiers})
 
 
 def multiple(model, service_tier):
-    """How many times the price a service tier costs: the most of all rates, so that none is taken for less."""
+    """The factor of a service tier: the largest of all rates' factors, so that no rate is too low."""
     usual, other = model.get_prices(OF), model.get_prices(OF, {"service_tier": service_tier})
     usual, other = rates(usual), rates(other)
     times = [other[key] / usual[key] for key in usual if usual[key]]
@@ -77,7 +77,7 @@ def number(value):
 
 
 def price(model):
-    """The `price` of a tier, or None where the catalogue has none in tokens."""
+    """A tier's `price` for this model, or None if the catalogue has no price in tokens."""
     prices = model.get_prices(OF)
     base = rates(prices)
     if not {"input", "output"} <= base.keys():

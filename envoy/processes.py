@@ -17,17 +17,17 @@ STOP_SECONDS = 5
 
 
 class Failure(Exception):
-    """Something that the person at the keyboard can mend; its message is printed without a traceback."""
+    """An error that the user can fix; its message is printed without a traceback."""
 
 
 def shown(path):
-    """A path as one would type it from the repository's root."""
+    """A path relative to the repository's root, as a user would type it."""
     path = Path(path)
     return path.relative_to(render.ROOT) if path.is_relative_to(render.ROOT) else path
 
 
 class Children:
-    """The processes started here. They get no terminal signals, only what `stop` sends them."""
+    """The processes that this script has started. They get no signals from the terminal, but only those that `stop` sends."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -47,7 +47,7 @@ class Children:
         return process
 
     def wait_for_any(self):
-        """Block until one of them ends, and name it."""
+        """Block until one of the processes ends, and return its name."""
         while True:
             for process in self.running:
                 if process.poll() is not None:
@@ -55,7 +55,7 @@ class Children:
             time.sleep(0.2)
 
     def stop(self):
-        """End them all, the last one first, so that Envoy does not see its upstream go."""
+        """End all processes, the last one first, so that Envoy ends before its upstream."""
         with self._lock:
             self.stopped = True
             for process in reversed(self.running):
@@ -68,7 +68,7 @@ class Children:
 
 
 def log_tail(process, lines=20):
-    """What the filter says of its configuration, if it refuses it, else the last lines of the log."""
+    """The filter's error about its configuration, if it refuses that, else the last lines of the log."""
     text = process.log.read_text(encoding="utf-8", errors="replace").splitlines()
     refused = [line[line.index("bursar refuses"):] for line in text if "bursar refuses" in line]
     if refused:
@@ -77,14 +77,14 @@ def log_tail(process, lines=20):
 
 
 def warnings(log):
-    """What the filter warns of in its configuration, each once, though every worker logs it."""
+    """The filter's warnings about its configuration, each of them once, although every worker logs them."""
     said = "bursar's configuration: "
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return list(dict.fromkeys(line[line.index(said) + len(said):] for line in text if said in line))
 
 
 def wait_until_ready(process, port, path):
-    """Until it answers 200 to GET `path`."""
+    """Wait until the server answers 200 to GET `path`."""
     deadline = time.monotonic() + READY_SECONDS
     while not _answers(port, path):
         if process.poll() is not None:
@@ -115,7 +115,7 @@ def claim_ports(wanted):
             text = os.environ.get(name) or str(default)
             if not (text.isascii() and text.isdigit() and int(text) <= 65535):
                 raise Failure(f"{name}={text} is not a port number")
-            # Envoy shares a port with whoever else allows it (SO_REUSEPORT), so a clash has to be found here.
+            # Envoy shares its port with other processes that allow this (SO_REUSEPORT), so a clash has to be detected here.
             probe = socket.socket()
             sockets.append(probe)
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What is in an image, and how it was built.   provenance.py FOLDER SBOM VERSION BUILDER
+"""Describes what is in an image, and how the image was built.   provenance.py FOLDER SBOM VERSION BUILDER
 
 Of FOLDER/oci (image.py) and of what cargo-cyclonedx wrote it makes FOLDER/bursar.cdx.json, and FOLDER/provenance.json: an in-toto
 statement with a SLSA predicate. They have no times and no paths, so that whoever builds the same commit gets the same, but for the
@@ -23,7 +23,7 @@ def told(*command) -> str:
 
 
 def source() -> list:
-    """The commit, if this is a clone. A change that is not committed makes it another source."""
+    """The commit, if this is a clone. With uncommitted changes, the source differs from the commit."""
     try:
         commit = told("git", "rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError):
@@ -66,7 +66,7 @@ def statement(digest: str, sbom: dict, version: str, builder: str) -> dict:
 
 
 def portable(sbom: str) -> str:
-    """Without the folder that it was made in, which cargo-cyclonedx names the package by."""
+    """The SBOM without the path of the build folder, which cargo-cyclonedx writes into the package's name."""
     package = json.loads(sbom)["metadata"]["component"]
     return sbom.replace(json.dumps(package["bom-ref"])[1:-1], f"{package['name']}@{package['version']}")
 

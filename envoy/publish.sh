@@ -9,7 +9,7 @@ python3 -c 'import json, sys; json.dump(json.load(sys.stdin)["predicate"], sys.s
 
 crane push "$folder/oci" "$repository:$version" > "$folder/pushed"
 [ "$(cat "$folder/pushed")" = "$image" ] || { echo "pushed $(cat "$folder/pushed") instead of $image"; exit 1; }
-# Signed by the key alone: nothing is written to a public log.
+# The signatures need only the key: nothing is written to a public log.
 signing=(--key "$key" --tlog-upload=false --yes)
 cosign sign "${signing[@]}" "$image"
 cosign attest "${signing[@]}" --type cyclonedx --predicate "$folder/bursar.cdx.json" "$image"

@@ -1,4 +1,4 @@
-"""UPSTREAM=https://host[:port]: what it names, and whether it can be reached."""
+"""The upstream that UPSTREAM=https://host[:port] names, and whether it can be reached."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parse(text):
 
 
 def check(upstream):
-    """Connect to it once, as Envoy will, with TLS where it has that: the error says more here than Envoy's 503 does."""
+    """Connect to the upstream once, as Envoy will, with TLS if it uses TLS: an error here is more precise than Envoy's 503."""
     try:
         with socket.create_connection((upstream.host, upstream.port), CONNECT_SECONDS) as connection:
             if upstream.tls:

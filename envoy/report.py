@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Sums an access log: who spent what on which model, day by day; why one request was decided so; FOCUS for chargeback.
+"""Sums up an access log: who spent how much on which model, day by day. Also explains the decision about one request, and writes charges in
+the FOCUS format for chargeback.
 
     make report LOG=access.log
     make report LOG=access.log ARGS="--day yesterday --by tenant"
     make report LOG=access.log ARGS="--request 9a1c…"
     make report LOG=access.log ARGS="--focus charges.csv --cost-centres centres.json"
 
-Reads what the shipped access logs write: a JSON object a line, with `time` and, under `bursar`, all that bursar says of a request.
+Reads access logs in the shipped format: each line is a JSON object with `time` and, under `bursar`, all of bursar's fields.
 """
 
 import argparse
@@ -23,7 +24,7 @@ COUNTS = ("requests", "downgraded", "refused", "input_tokens", "cached_tokens", 
 
 
 class Sum:
-    """What several requests came to."""
+    """The sums over several requests."""
 
     def __init__(self):
         self.counts = collections.Counter()
@@ -32,7 +33,7 @@ class Sum:
     def add(self, said):
         self.counts["requests"] += 1
         self.counts["downgraded"] += said.get("decision") == "downgrade"
-        # What was refused before a tier was chosen has no decision: no tenant, or no request of that API.
+        # A request that was refused before a tier was chosen (without a tenant, or not a request of that API) has no decision.
         self.counts["refused"] += said.get("decision", "throttle") == "throttle"
         for tokens in COUNTS[3:]:
             self.counts[tokens] += said.get(tokens, 0)
@@ -48,7 +49,7 @@ class Sum:
 
 
 def entries(lines):
-    """(entry, what bursar says of it) of all requests that were metered or refused; counts the lines that are no entry."""
+    """(entry, bursar's fields) of all requests that were metered or refused; counts the lines that are no entry."""
     unread = 0
     for line in lines:
         try:
@@ -66,7 +67,7 @@ def entries(lines):
 
 
 def is_request(entry, said):
-    """Whether it is one for a model, and not one about the budget, which has no decision either."""
+    """Whether the request was one to a model. A query of the caller's own limits also has no decision, but is not counted."""
     return "decision" in said or int(entry.get("status") or 0) >= 400
 
 
@@ -84,7 +85,7 @@ def sums(found, by, day=None):
 
 
 def table(all_sums, by):
-    """The dearest first within each day."""
+    """The rows by day, and within each day by cost, the dearest first."""
     heads = [*by, *COUNTS, "usd"]
     rows = [[*key, *(str(one.counts[name]) for name in COUNTS), f"{one.usd:.6f}"]
             for key, one in sorted(all_sums.items(), key=lambda pair: (pair[0][0] if by[0] == "day" else "", -pair[1].micros, pair[0]))]
@@ -95,7 +96,7 @@ def table(all_sums, by):
 
 
 def why(found, request_id):
-    """One request in words; False if it is not there."""
+    """Print the decision about one request; False if the log does not have that request."""
     told = False
     for entry, said in found:
         if entry.get("request_id") != request_id:
@@ -114,8 +115,8 @@ def why(found, request_id):
 
 # --- FOCUS -------------------------------------------------------------------
 
-# All columns that FOCUS 1.2 demands (https://focus.finops.org/focus-specification/v1-2/, read 2026-11-29), those of its conditional ones
-# that there is something to say in, and ours, whose names begin with `x_` as it wants.
+# All columns that FOCUS 1.2 requires (https://focus.finops.org/focus-specification/v1-2/, read 2026-11-29), those of its conditional
+# columns for which a log has values, and our own, whose names begin with `x_` as FOCUS requires.
 FOCUS = ("BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory",
          "ChargeClass", "ChargeDescription", "ChargePeriodEnd", "ChargePeriodStart", "ContractedCost", "EffectiveCost", "InvoiceIssuerName",
          "ListCost", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "ServiceCategory", "ServiceName",

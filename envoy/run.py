@@ -7,10 +7,10 @@ Environment:
   PORT, ADMIN_PORT, REPORT_PORT, STANDIN_PORT   where to listen (10000, 9901, 9902, 10001; 0 takes any free port)
   RUN_DIR                        for logs and the finished envoy.yaml (target/run)
   ENVOY=/path/to/envoy           the Envoy to start
-  GLOBAL=1                       two Envoys with one budget in a Redis, as envoy/shared.py says; their ports are
-                                 SECOND_PORT, SECOND_ADMIN_PORT and REDIS_PORT besides (10002, 9903, 16379)
+  GLOBAL=1                       two Envoys with one budget in a Redis (see envoy/shared.py); these also use the ports
+                                 SECOND_PORT, SECOND_ADMIN_PORT and REDIS_PORT (10002, 9903, 16379)
   TOUR_ONLY=1                    end after the tour, as --tour-only does; the exit status is 0 only if the tour
-                                 saw all that it is to show
+                                 showed all that it should show
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from processes import Children, Failure, claim_ports, log_tail, shown, wait_unti
 RUN_DIR = Path(os.environ.get("RUN_DIR") or render.ROOT / "target" / "run")
 WASM = render.ROOT / "target" / "bursar.wasm"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# How long the job may take to notice that its processes are gone. It is waiting for one of them, or for a time to pass.
+# Seconds that the job may take to notice that its processes have ended, while it waits for one of them or for a timer.
 LEAVE_SECONDS = 1
 
 
@@ -46,7 +46,8 @@ def say(text):
 
 
 def read_config(path):
-    """CONFIG as text, and as JSON. bursar itself says what is wrong with it, unless it is no JSON object."""
+    """The file of CONFIG as text, and as JSON. Only a file that is not a JSON object is refused here: bursar itself reports all other
+    faults."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -61,7 +62,7 @@ def read_config(path):
 
 
 def write_envoy_yaml(ports, upstream, config_text, config):
-    """envoy.yaml with these parts exchanged: (its path, the access log's)."""
+    """Write envoy.yaml with these parts replaced; return its path and the access log's path."""
     access_log = RUN_DIR / "access.log"
     access_log.unlink(missing_ok=True)
     doc = render.load(report=True)
@@ -91,7 +92,7 @@ def start(children, ports, upstream, envoy_yaml):
         standin = children.start("standin", [sys.executable, str(render.HERE / "standin.py"), "--port", str(port)])
         wait_until_ready(standin, port, "/v1/models")
     say(f"starting Envoy on 127.0.0.1:{ports['PORT']} (compiling the filter takes a few seconds)")
-    # Hot restart would keep a second Envoy of this machine from starting.
+    # With hot restart enabled, a second Envoy could not start on this machine.
     envoy = children.start("envoy", [binary, "-c", str(envoy_yaml), "--concurrency", "2", "--disable-hot-restart",
                                      "--file-flush-interval-msec", "200"])
     wait_until_ready(envoy, ports["ADMIN_PORT"], "/ready")
@@ -103,7 +104,7 @@ def start(children, ports, upstream, envoy_yaml):
 
 
 def choose_tour(port, upstream, config):
-    """The tour that suits the configuration, and why it cannot be taken (None if it can)."""
+    """The tour that suits the configuration, and the reason why the tour cannot run (None if it can)."""
     key = os.environ.get("OPENAI_API_KEY") if upstream else None
     if config is None:
         chosen, obstacle = tour.Tour(port, key), None
@@ -116,7 +117,7 @@ def choose_tour(port, upstream, config):
 
 
 def take_tour(chosen, obstacle):
-    """True if it saw everything that it is to show."""
+    """Run the tour; True if it showed everything that it should show."""
     if obstacle:
         say(f"the tour is skipped: {obstacle}")
         return False
@@ -142,7 +143,7 @@ def where_to_send(ports, access_log, examples):
 
 
 def run(children, tour_only):
-    """Everything but the end: the exit status, if it comes to one by itself."""
+    """Run everything up to the end. Returns the exit status, unless a signal ends the run first."""
     if os.environ.get("GLOBAL", "") not in ("", "0"):
         if os.environ.get("CONFIG") or os.environ.get("UPSTREAM"):
             raise Failure("GLOBAL=1 has a configuration and an upstream of its own: leave out CONFIG and UPSTREAM")
@@ -205,8 +206,8 @@ def work(children, tour_only, ends):
 
 
 class EndOfRun:
-    """What comes first: the job's own end, or a signal. Signals interrupt nothing: each is a byte in a socket, on
-    which the main thread waits, so none is lost and a second one finds nobody who minds."""
+    """Waits for the first of two events: the job's own end, or a signal. Signals interrupt nothing: each writes a byte to a
+    socket on which the main thread waits. So no signal is lost, and a second signal has no effect."""
 
     JOB = b"\0"
 
@@ -220,7 +221,7 @@ class EndOfRun:
             signal.signal(number, lambda *_: None)
 
     def report(self, end):
-        """An exit status, or what was raised."""
+        """Note how the job ended: with an exit status, or with an exception."""
         self.of_the_job = end
         self._write.send(self.JOB)
 

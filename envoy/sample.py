@@ -1,16 +1,17 @@
-"""The tour of a configuration of one's own: some requests of some of its tenants, and what bursar made of them."""
+"""The tour for a user's own configuration: requests of some of its tenants, and how bursar decided them."""
 
 import tour
 
 TENANTS = 5
 REQUESTS = 8   # of each; fewer if a real LLM is paid for them
 FEW = 2
-# How wide a cell may be.
+# The widest that a cell may be, in characters.
 WIDEST = 40
 
 
 class Sample:
-    """`obstacle` says why it cannot be taken: what bursar refuses, it says itself when Envoy starts."""
+    """`obstacle` is the reason why the tour cannot run. A configuration that bursar refuses is no obstacle here: bursar reports its faults
+    when Envoy starts."""
 
     def __init__(self, port, key, config, few):
         self.port, self.requests = port, FEW if few else REQUESTS
@@ -48,13 +49,13 @@ class Sample:
                 for tenant in self.tenants[:2]]
 
     def columns(self):
-        """The tour's, wide enough for these tenants and for any model and tier."""
+        """The columns of the standard tour, but wide enough for these tenants and for any model and tier."""
         wide = {"tenant": max(map(len, self.tenants)), "requested": len(self.model), "served": 20, "tier": 12}
         return [(name, min(WIDEST, max(width, wide.get(name, 0)))) for name, width in tour.COLUMNS]
 
 
 def within(value, *path):
-    """What stands there; None if nothing does."""
+    """The value at this path; None if there is none."""
     for step in path:
         if isinstance(step, str) and isinstance(value, dict):
             value = value.get(step)
@@ -75,7 +76,7 @@ def tenant_header(config):
 
 
 def tenant_ids(config):
-    """Its first tenants that can stand in a header."""
+    """The configuration's first tenants whose names can be sent in a header."""
     ids = within(config, "tenants")
     return [each for each in ids if each.isascii() and each.isprintable()][:TENANTS] if isinstance(ids, dict) else []
 

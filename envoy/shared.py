@@ -1,8 +1,8 @@
-"""What `make run GLOBAL=1` does: two Envoys, one budget, and a Redis that one may kill while watching.
+"""What `make run GLOBAL=1` does: two Envoys share one budget through a Redis, and the user may kill any of these processes.
 
-Sends requests through both in turn until the budget is spent, then kills the first Envoy as a power cut would, starts it again, and shows
-that it finds the budget spent; then serves until Ctrl-C. What is killed meanwhile, an Envoy or the Redis, is started again after a few
-seconds.
+Sends requests through both Envoys in turn until the budget is spent. Then kills the first Envoy as a power cut would, starts it again, and
+shows that it finds the budget spent. After that, serves until Ctrl-C. If the user kills an Envoy or the Redis meanwhile, it is started again
+after a few seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def plugin_config():
 
 
 def cluster(port):
-    """The cluster that ships, with this machine's store."""
+    """The shipped cluster, with the address of the store on this machine."""
     cluster = yaml.safe_load((render.HERE / "redis-cluster.yaml").read_text(encoding="utf-8"))
     address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
     address["socket_address"] = {"address": "127.0.0.1", "port_value": port}
@@ -61,7 +61,7 @@ def envoy_yaml(folder, name, ports, port, admin_port):
 
 
 class Store:
-    """A Redis that keeps what it is told on its disk, and comes back when it is killed."""
+    """A Redis that keeps its data on disk, and is started again when it is killed."""
 
     def __init__(self, folder, port):
         self.folder, self.port, self.stopping = folder / "redis", port, threading.Event()
@@ -104,14 +104,14 @@ def start_envoy(children, name, path, admin_port):
 
 
 def ask(port):
-    """(status, what was used, the reason) of one request."""
+    """Send one request; return its status, the tokens that it used, and bursar's reason."""
     reply = tour.Client(port, None).send(TENANT)
     used = json.loads(reply.body or b"{}").get("usage", {}).get("total_tokens", 0) if reply.status == 200 else 0
     return reply.status, used, reply.header("x-bursar-reason")
 
 
 def spend(ports):
-    """Through both in turn until each says that the budget is spent: what was used through each."""
+    """Send requests through both Envoys in turn, until each refuses because the budget is spent; return what was used through each."""
     used, spent = [0, 0], [False, False]
     for number in range(MOST_REQUESTS):
         at = number % 2
@@ -126,7 +126,7 @@ def spend(ports):
 
 
 def run(children: Children, folder, tour_only):
-    """Everything but the end: the exit status, if it comes to one by itself."""
+    """Run everything up to the end. Returns the exit status, unless a signal ends the run first."""
     if not STORE.exists():
         raise Failure(f"there is no Redis at {shown(STORE)}: run `make stores`")
     ports = claim_ports({"PORT": 10000, "ADMIN_PORT": 9901, "SECOND_PORT": 10002, "SECOND_ADMIN_PORT": 9903,

@@ -1,4 +1,4 @@
-"""The tour of `make run`: real requests over loopback, and a table of what bursar made of them.
+"""The tour of `make run`: real requests over loopback, and a table of how bursar decided them.
 
 It relies on the plans in envoy.yaml: acme has plenty, globex a budget of 4000 tokens with tiers below 0.5 and 0.2,
 initech a bucket of 1000 tokens per 10 s. A request reserves its body's bytes + max_tokens of the budget (about 490
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 
 MODEL = "gpt-4o"
-# Real models answer this at full length, as the stand-in does, so the tour takes the same way with both.
+# Real models answer this prompt at full length, as the stand-in does, so the tour runs alike with both.
 PROMPT = (
     "Count upwards from one in English words, separated by commas, and go on until you are cut off. "
     "Write nothing else: no introduction, no line breaks, no digits, and no remark about the length of the answer."
@@ -39,7 +39,7 @@ EXAMPLES = (
 
 
 class Unreachable(Exception):
-    """No answer came from the upstream, or none from Envoy."""
+    """The upstream or Envoy did not answer."""
 
 
 class UpstreamRefused(Exception):
@@ -51,7 +51,7 @@ def body_text(max_tokens, prompt, model=MODEL):
 
 
 def curl(port, tenant_header, at_once, with_key, model=MODEL):
-    """A command to copy: one request with its whole answer, or several at once with their headers only."""
+    """A command for the user to copy. It sends one request and shows the whole answer, or several at once and shows only the headers."""
     tokens, output = (20, "-i") if at_once == 1 else (180, "-s -o /dev/null -D -")
     key = ' -H "authorization: Bearer $OPENAI_API_KEY"' if with_key else ""
     command = (f"curl {output} http://127.0.0.1:{port}/v1/chat/completions -H {shlex.quote(tenant_header)}"
@@ -61,7 +61,7 @@ def curl(port, tenant_header, at_once, with_key, model=MODEL):
 
 @dataclass
 class Reply:
-    """What came back, reduced to what the table shows."""
+    """A response, reduced to what the table shows."""
 
     tenant: str
     status: int
@@ -95,7 +95,7 @@ class Reply:
 
     @property
     def tokens_left(self):
-        """Of the budget; of the bucket where the tenant has no budget."""
+        """What is left of the budget, or of the bucket for a tenant without a budget."""
         budget = re.search(r'"budget";r=(\d+)', self.header("ratelimit"))
         return budget.group(1) if budget else self.header("x-ratelimit-remaining-tokens")
 
@@ -109,7 +109,7 @@ class Reply:
 
     @property
     def is_envoys(self):
-        """Whether Envoy answered since the upstream did not: only an upstream's answer has this header."""
+        """Whether Envoy itself answered, since the upstream did not: only an upstream's answer has this header."""
         return self.status in (502, 503, 504) and "x-envoy-upstream-service-time" not in self.headers
 
     def row(self):
@@ -118,7 +118,7 @@ class Reply:
                 self.header("x-bursar-reason"), self.status, self.tokens_left)
 
     def alike(self, other):
-        """Differing in nothing but what is left."""
+        """Whether two replies differ only in what is left."""
         return self.row()[:-1] == other.row()[:-1]
 
 
@@ -129,7 +129,7 @@ class Client:
         self.port, self.key, self.tenant_header = port, key, tenant_header
 
     def send(self, tenant, model=MODEL):
-        """The reply, if it is the upstream's answer or bursar's refusal."""
+        """Send one request; return the reply, if it is the upstream's answer or bursar's refusal."""
         headers = {"content-type": "application/json", self.tenant_header: tenant}
         if self.key:
             headers["authorization"] = f"Bearer {self.key}"
@@ -151,14 +151,14 @@ class Client:
         raise UpstreamRefused(f"the upstream answered {tenant}'s request with {reply.status}: {text}")
 
     def burst(self, tenant, count):
-        """Several requests at once; their replies, the refused ones last, in the order in which they came."""
+        """Send several requests at once; return their replies in the order of arrival, but refusals last."""
         with concurrent.futures.ThreadPoolExecutor(count) as pool:
             replies = list(pool.map(self.send, [tenant] * count))
         return sorted(replies, key=lambda reply: (reply.status != 200, reply.at))
 
 
 class Table:
-    """Rows of replies, printed as they come; those that say nothing new are counted."""
+    """The table's rows: each reply is printed as it comes; replies with nothing new are only counted."""
 
     def __init__(self, columns=COLUMNS):
         self.columns = columns
@@ -166,7 +166,7 @@ class Table:
         self._print([name for name, _ in columns])
 
     def row(self, reply):
-        """Print a row, or count it where it says nothing new."""
+        """Print a reply's row, or only count the reply if its row has nothing new."""
         if self.last and reply.alike(self.last):
             self.more += 1
         else:
@@ -191,7 +191,7 @@ class Table:
 
 
 class Tour:
-    """Of the three tenants in envoy.yaml."""
+    """The tour of the three tenants in envoy.yaml."""
 
     title = "a tour of the tenants in envoy/envoy.yaml"
 
@@ -202,7 +202,7 @@ class Tour:
                        "other tenant untouched", "throttled: bucket empty", "passed after the wait"]
 
     def show(self):
-        """Take the tour; True if everything was seen that it is to show."""
+        """Run the tour; True if it showed everything that it should show."""
         self.table = Table()
         self.spend_globex_budget()
         self.empty_initech_bucket()

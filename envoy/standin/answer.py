@@ -1,4 +1,4 @@
-"""What is answered, whatever the API: made-up words, and what prompt and answer cost."""
+"""The content of answers, for every API: made-up words, and the tokens of prompt and answer."""
 
 import itertools
 
@@ -11,8 +11,8 @@ NUMBERS = itertools.count(1)   # of answers
 
 
 class Refused(Exception):
-    """An error answer, which each API puts into its own shape. `close`: the rest of the connection cannot be trusted
-    or read."""
+    """An error answer, to which each API gives its own format. `close`: whether the connection has to be closed, since what
+    follows on it cannot be read."""
 
     def __init__(self, status, message, code=None, close=False):
         super().__init__(message)
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 
 class Answer:
-    """`limit`: the most tokens that the request allows, or None. `choices`: how many answers of that length."""
+    """The words of an answer. `limit`: the most tokens that the request allows, or None. `choices`: how many such answers are wanted."""
 
     def __init__(self, input_tokens, limit=None, choices=1):
         self.number = next(NUMBERS)
@@ -45,7 +45,7 @@ class Answer:
             yield ("" if at == 0 else " ") + " ".join(words), at + len(words)
 
 
-# --- what a prompt costs ---
+# --- tokens of a prompt ---
 
 
 def tokens(text):
@@ -53,12 +53,12 @@ def tokens(text):
 
 
 def message_tokens(*contents):
-    """Of messages with these contents: a text, or parts that have some."""
+    """Tokens of messages with these contents, each of which is a text or a list of parts with texts."""
     return sum(tokens(text_of(content)) + TOKENS_PER_MESSAGE for content in contents)
 
 
 def text_of(content):
-    """The text in a message's content: itself, or that of its parts."""
+    """The text of a message's content: the content itself, or the texts of its parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -69,7 +69,7 @@ def text_of(content):
 
 
 def prompt_tokens(prompt):
-    """Of what completions and embeddings take: a text, tokens, or a list of either."""
+    """Tokens of the input of completions and embeddings: a text, token ids, or a list of either."""
     if isinstance(prompt, str):
         return tokens(prompt)
     if isinstance(prompt, list) and prompt:
@@ -77,7 +77,7 @@ def prompt_tokens(prompt):
     raise Refused(400, "The prompt is neither a text nor a list of texts or tokens.", "invalid_type")
 
 
-# --- what a request says ---
+# --- reading a request ---
 
 
 def positive(value, name):

@@ -43,7 +43,7 @@ def message(answer, model, content, stop_reason, output_tokens):
 
 
 def stream(answer, model):
-    """Its first event has the prompt's tokens, the last but one those of the answer."""
+    """The events of a stream. The first one has the prompt's tokens, the last but one the answer's tokens."""
     yield {"type": "message_start", "message": message(answer, model, [], None, 1)}
     yield {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
     yield {"type": "ping"}

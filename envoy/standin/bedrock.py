@@ -54,7 +54,7 @@ def converse_events(answer):
 
 
 def invoke(call):
-    """The answer in the vendor's shape, and its tokens in headers, or in the last event."""
+    """The answer in the vendor's format. Its tokens are in headers, or in a stream's last event."""
     answer, whole, parts = vendor(call.model)(call)
     if call.verb == "invoke":
         return Json(whole, {"x-amzn-bedrock-input-token-count": answer.input_tokens,
@@ -65,7 +65,7 @@ def invoke(call):
 
 
 def with_metrics(answer, values):
-    """The last of them has what the invocation used."""
+    """The events of a stream, of which the last one has the tokens of the invocation."""
     *values, last = values
     yield from values
     yield {**last, "amazon-bedrock-invocationMetrics": {
@@ -74,7 +74,7 @@ def with_metrics(answer, values):
 
 
 def vendor(model):
-    """By the model's id, which may stand at the end of an ARN and may begin with a region's group: `us.meta.llama3-…`."""
+    """The vendor in a model's id. The id may be the last part of an ARN, and may begin with a group of regions: `us.meta.llama3-…`."""
     words = model.rpartition("/")[2].split(".")
     for word in words[:2]:
         if word in VENDORS:
@@ -82,7 +82,7 @@ def vendor(model):
     raise Refused(400, f"the stand-in does not know whose model {model!r} is: it plays {', '.join(VENDORS)}")
 
 
-# Each returns the answer, its whole shape, and the shapes of its parts (None where it cannot be streamed).
+# Each function returns the answer, its whole format, and the formats of its parts (None if it cannot be streamed).
 
 
 def invoke_anthropic(call):
@@ -91,7 +91,7 @@ def invoke_anthropic(call):
 
 
 def invoke_amazon(call):
-    """Nova has Converse's shape; Titan's text and embedding models have `inputText`."""
+    """Nova has Converse's format; Titan's text and embedding models have `inputText`."""
     body = call.body
     if "inputText" not in body:
         answer = converse_answer(body, "maxTokens" if "maxTokens" in within(body, "inferenceConfig") else "max_new_tokens")

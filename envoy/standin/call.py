@@ -1,4 +1,4 @@
-"""A request as an API gets it, and what it may reply."""
+"""A request as an API's code gets it, and the replies that this code may return."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from .answer import Refused
 
 @dataclass
 class Call:
-    """`model` and `verb` are what the path says, if it says so: `streamGenerateContent`, `converse-stream` ..."""
+    """A request. `model` and `verb` (`streamGenerateContent`, `converse-stream` ...) come from the path, if it contains them."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class Json:
 
 @dataclass
 class Stream:
-    """`parts`: bytes, each of which is sent for itself."""
+    """A reply. `parts`: pieces of bytes, each of which is sent separately."""
 
     content_type: str
     parts: object
@@ -52,7 +52,7 @@ def parse_body(data):
 
 
 def events(values, named=False, end="\n\n"):
-    """Server-sent events: each value as JSON, or as it stands if it is a text. `named`: each says its type."""
+    """Server-sent events: each value as JSON, or unchanged if it is a text. `named`: whether each event names its type."""
     def encode(value):
         name = f"event: {value['type']}\n" if named else ""
         return f"{name}data: {value if isinstance(value, str) else json.dumps(value)}{end}".encode()

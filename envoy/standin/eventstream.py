@@ -10,7 +10,7 @@ STRING = 7   # the type of a header's value
 
 
 def event(kind, payload):
-    """One event: lengths and their checksum, headers, payload, and the checksum of it all."""
+    """One event: lengths and their checksum, headers, payload, and the checksum of the whole event."""
     headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     block = b"".join(bytes([len(name)]) + name.encode() + struct.pack(">BH", STRING, len(value)) + value.encode()
                      for name, value in headers.items())
@@ -21,5 +21,5 @@ def event(kind, payload):
 
 
 def chunk(payload):
-    """A model's own event within InvokeModelWithResponseStream."""
+    """A model's own event inside an event of InvokeModelWithResponseStream."""
     return event("chunk", {"bytes": base64.b64encode(json.dumps(payload).encode()).decode()})

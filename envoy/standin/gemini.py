@@ -15,7 +15,7 @@ def error(refused):
 
 
 def generate(call):
-    """Streamed as events with `alt=sse`, else as one JSON array."""
+    """The answer. A stream is sent as events with `alt=sse`, else as one JSON array."""
     body = call.body
     options = within(body, "generationConfig") or within(body, "generation_config")
     limit = positive(options.get("maxOutputTokens") or options.get("max_output_tokens"), "maxOutputTokens")
@@ -45,7 +45,7 @@ def part(answer, model, indexes, text, so_far, reason=None):
 
 
 def parts(answer, model):
-    """Each has the usage so far."""
+    """The chunks of a stream, each with the usage so far."""
     everyone = range(answer.choices)
     for text, so_far in answer.deltas():
         yield part(answer, model, everyone, text, so_far * answer.choices)

@@ -52,7 +52,7 @@ def chat_chunks(answer, common, with_usage):
 
 
 def chunks(answer, common, with_usage, choices):
-    """`usage` is null in every chunk but an extra last one; it is nowhere if it was not requested."""
+    """The chunks of a stream. If usage was requested, it is in an additional last chunk, and `usage` is null in all others."""
     no_usage = {"usage": None} if with_usage else {}
     for choice in choices:
         yield {**common, "choices": [choice], **no_usage}
@@ -93,11 +93,11 @@ def embeddings(call):
                  "data": [{"object": "embedding", "index": index, "embedding": vector} for index in range(len(inputs))]})
 
 
-# --- what they share ---
+# --- shared by these APIs ---
 
 
 def wants_usage(call):
-    """Mistral's streams end with the usage without being told to."""
+    """Whether a stream reports usage. Mistral's streams do so without a request for it."""
     options = call.body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True or call.verb is not None
 

@@ -1,4 +1,4 @@
-"""Which API a path belongs to. What stands before it does not matter, as with gateways that add a prefix."""
+"""Which API a path belongs to. A prefix of the path, as some gateways add it, is ignored."""
 
 import re
 import urllib.parse
@@ -7,7 +7,7 @@ from . import anthropic, bedrock, gemini, openai, responses
 from .answer import Refused
 from .call import Call, parse_body
 
-# (pattern of the decoded path, what answers, the shape of its errors). The first that fits counts.
+# (pattern of the decoded path, the function that answers, the format of its errors). The first pattern that matches counts.
 POST = tuple((re.compile(pattern), answers, error) for pattern, answers, error in (
     (r"^/model/(?P<model>.+)/(?P<verb>converse|converse-stream)$", bedrock.converse, bedrock.error),
     (r"^/model/(?P<model>.+)/(?P<verb>invoke|invoke-with-response-stream)$", bedrock.invoke, bedrock.error),
@@ -24,7 +24,7 @@ GET_MODELS = re.compile(r"^(/openai)?/v1/models$")
 
 
 def reply(method, target, data):
-    """What is answered to a request; a refusal too, in its API's shape."""
+    """The reply to a request. A refusal has the format of the request's API."""
     path, _, query = target.partition("?")
     path, query = urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(query))
     answers, error, call = find(method, path, query)

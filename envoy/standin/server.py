@@ -14,7 +14,7 @@ REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 413: "Content Too La
 
 
 async def read_head(reader):
-    """(method, target, headers with names in lower case), or None where the client has gone."""
+    """(method, target, headers with names in lower case), or None if the client has left."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -79,7 +79,7 @@ def write_json(writer, answer, close=False):
 
 
 async def write_stream(writer, stream):
-    """Each part in an HTTP chunk of its own, so that a reader sees them come one by one."""
+    """Send each part in an HTTP chunk of its own, so that a reader receives them one by one."""
     writer.write(head(200, stream.content_type, {**stream.headers, "transfer-encoding": "chunked"}))
     for part in stream.parts:
         writer.write(b"%x\r\n%s\r\n" % (len(part), part))
@@ -88,7 +88,7 @@ async def write_stream(writer, stream):
 
 
 async def serve_one(reader, writer):
-    """One request and its answer; False where the connection ends."""
+    """Handle one request; False if the connection ends after it."""
     try:
         request = await read_head(reader)
         if request is None:
@@ -96,7 +96,7 @@ async def serve_one(reader, writer):
         method, target, headers = request
         answer = reply(method, target, await read_body(reader, writer, headers))
         keep = headers.get("connection", "").lower() != "close"
-    except Refused as refused:   # by the server: whose API it was is not known
+    except Refused as refused:   # refused by the server itself: the request's API is unknown
         answer = Json(openai.error(refused).value, status=refused.status)
         keep = not refused.close
     if isinstance(answer, Json):
@@ -112,7 +112,7 @@ async def connection(reader, writer):
         while await serve_one(reader, writer):
             pass
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        pass  # the client has gone, or sends no HTTP
+        pass  # the client has left, or does not send HTTP
     finally:
         writer.close()
 
