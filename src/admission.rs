@@ -1,13 +1,13 @@
-//! Reserving and settling on a tenant's record, each in one compare-and-swap, and on what tenants share ([`capacity`]).
+//! Reserving and settling on a tenant's record, each in one compare-and-swap, and on capacities that tenants share ([`capacity`]).
 //!
-//! **Books.** What a request is charged beside its tenant's limits, those of its subjects and of the tenant's parents, stands in records
-//! of their own ([`books`]): no step changes two of them.
+//! **Books.** A request is also charged on the limits of its subjects and of the tenant's parents. These have records of their own
+//! ([`books`]): no step changes two records.
 //!
-//! **Bound.** Every admitted request has its ceiling (see [`crate::estimate`]) reserved before it leaves, in the same
-//! write that saw that it fits: `spent + held + ceiling <= budget`. Settlement takes the reservation out and puts the
-//! real usage in. So with any number of workers, as long as no request uses more than its ceiling, `spent` never
-//! exceeds the budget; and where requests do use more, it exceeds it by no more than what they used beyond. The one
-//! exception is a request that is still open when its reservation expires ([`crate::limits::account::Hold`]).
+//! **Bound.** For every admitted request its ceiling (see [`crate::estimate`]) is reserved before the request is forwarded, in the same
+//! write that checks that it fits: `spent + held + ceiling <= budget`. Settlement replaces the reservation by the real usage. So with any
+//! number of workers, as long as no request uses more than its ceiling, `spent` never exceeds the budget. If requests use more, `spent`
+//! exceeds the budget at most by what they used beyond their ceilings. The only exception is a request that is still open when its
+//! reservation expires ([`crate::limits::account::Hold`]).
 
 use crate::admission::books::BookHold;
 use crate::admission::hold::LimitHold;
@@ -45,51 +45,51 @@ pub use shared::Watch;
 /// tight loop on one record about a third of the tries are lost, so this many in a row do not happen by chance.
 const RESERVE_TRIES: u32 = 16;
 
-/// Tries before a settlement gives up. It must not be lost, and it delays nobody.
+/// Tries before a settlement gives up. A settlement must not be lost, and it delays no request.
 const SETTLE_TRIES: u32 = 256;
 
-/// Times that a request is decided anew since another took what it found in a book.
+/// How often a request is decided anew because other requests have used up the room that it had found in a book.
 const BOOK_TRIES: u32 = 4;
 
-/// Slots that are tried before a tenant which is not configured counts as one that has none.
+/// Slots that are tried before a tenant that is not configured gets the slot that all tenants without one share.
 const KEY_TRIES: u32 = 4;
 
-/// A request that may leave, and what is held for it.
+/// An admitted request, and what is held for it.
 #[derive(Debug)]
 pub struct Admission {
-    /// Index of the tier that serves it.
+    /// Index of the tier that serves the request.
     pub tier: usize,
-    /// Why that is not the requested one.
+    /// Why that tier is not the requested one, or why it is the requested one although a rule would lower it.
     pub reason: Option<Reason>,
-    /// The limit by which it is not, if it is one, and the mark of it that was crossed.
+    /// The limit that lowered the tier, if a limit did, and the limit's mark that was crossed.
     pub lowered_by: Option<(Label, Option<Ppm>)>,
-    /// Tokens that each of its answers may have at the most, if that is limited.
+    /// The most tokens that each answer to the request may have, if that is limited.
     pub most_output: Option<u64>,
-    /// What it may cost, as it was reserved.
+    /// What the request may cost, as it was reserved.
     pub estimate: Estimate,
-    /// The same in money.
+    /// What the request may cost in money.
     expected: Expected,
-    /// What would have been done with it, if its tenant's plan only looks on.
+    /// In shadow mode: what would have been done with the request.
     pub shadow: Option<ShadowDecision>,
-    /// The tenant's state just after; `None` if it could not be had.
+    /// The tenant's state just after the admission; `None` if it was unavailable.
     pub record: Option<Box<Record>>,
     place: Place,
-    /// The model that serves it.
+    /// The model that serves the request.
     model: Model,
-    /// What is held on the record.
+    /// What is held on the tenant's record.
     holdings: Holdings,
-    /// The record knows what was used.
+    /// Whether the tenant's record has been charged what the request used.
     is_settled: bool,
-    /// What is held on other books.
+    /// What is held on the request's other books.
     books: Vec<BookHold>,
-    /// Bytes of the body that were announced and not there yet: what all share is not taken for a promise.
+    /// Bytes of the body that were announced but had not arrived yet. For these nothing is taken of what all tenants share.
     unread_bytes: u64,
-    /// What is held of the tier's capacity, if it has one.
+    /// What is held of the tier's capacity, if the tier has one.
     pub capacity: Option<Box<CapacityHold>>,
 }
 
 impl Admission {
-    /// What of a cost is beyond what is held on the tenant's first budget, in its unit.
+    /// How much of a cost exceeds what is held on the tenant's first budget, in that budget's unit.
     #[must_use]
     pub fn exceeded(&self, limits: &Limits, used: Cost) -> Option<(Unit, u64)> {
         self.holdings.exceeded(limits, used)
@@ -99,20 +99,20 @@ impl Admission {
 /// What a request holds on a record.
 #[derive(Debug, Default)]
 struct Holdings {
-    /// On the budget, if there is one and our state could be had.
+    /// The reservation on the budget, if there is a budget and our state was available.
     reservation: Option<Reservation>,
-    /// On the plan's other limits.
+    /// What is held on the plan's other limits.
     others: Vec<LimitHold>,
-    /// In the token bucket; `None` where nothing was taken, since the request would have been refused.
+    /// The cells that were taken from the token bucket; `None` if none were taken, since the request would have been refused.
     cells: Option<u64>,
-    /// When they were.
+    /// When the cells were taken.
     taken: Timestamp,
-    /// Through which child with a guaranteed share of the budgets the request came.
+    /// The child through which the request came, if that child has a guaranteed share of the budgets.
     child: Option<ChildKey>,
 }
 
 impl Holdings {
-    /// Nothing, and nothing to be given back.
+    /// Nothing is held, and nothing is to be given back.
     fn nothing(now: Timestamp) -> Self {
         Self {
             cells: Some(0),
@@ -122,34 +122,34 @@ impl Holdings {
     }
 }
 
-/// What became of a request.
+/// The outcome of an admission.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "moved once; a box for each admission would cost more than that"
 )]
 pub enum Outcome {
-    /// It may leave.
+    /// The request may be forwarded.
     Admitted(Admission),
-    /// It may not.
+    /// The request is refused.
     Refused(Refused),
-    /// Our own state could not be had, and the operator wants to refuse then.
+    /// Our own state is unavailable, and the operator has chosen to refuse requests then.
     Unavailable,
 }
 
-/// A request that may not leave.
+/// A refused request.
 #[derive(Debug)]
 pub struct Refused {
-    /// Index of the tier that it would have been served at.
+    /// Index of the tier at which the request would have been served.
     pub tier: usize,
-    /// Why not.
+    /// Why the request is refused.
     pub refusal: Refusal,
-    /// The name of the limit that says so; `None` where it is a tier's capacity.
+    /// The name of the limit that refuses; `None` if a tier's capacity does.
     pub limit: Option<Label>,
     /// The tenant's state at the refusal.
     pub record: Box<Record>,
-    /// The states of the other books, in the order of [`Tenant::books`](tenant::Tenant::books); empty where they are not told.
+    /// The states of the other books, in the order of [`Tenant::books`](tenant::Tenant::books); empty if they are not reported.
     pub books: Vec<Record>,
-    /// What it found at that tier, if it is the tier's capacity that refuses.
+    /// The headroom that the request found at the tier, if the tier's capacity refuses.
     pub room: Option<Box<Headroom>>,
 }

@@ -45,7 +45,7 @@ use tenants::Plans;
 /// The checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Hold the request's headers until its body is read. Envoy must be configured for it.
+    /// Whether to hold the request's headers until its body is read. Envoy must be configured for it.
     pub hold_headers: bool,
     /// Longest body that is held, in bytes.
     pub hold_bytes: u64,

@@ -1,7 +1,7 @@
-//! The tier that served each conversation last, so that the conversation stays on that tier: a bounded table under one key for each configured
-//! tenant.
+//! The tier that served each conversation last, so that the conversation stays on that tier: a bounded table under one key for each
+//! configured tenant.
 //!
-//! A table holds the [`CONVERSATIONS`] most recent ones, in one window of the tenant's budget, at 21 bytes each: at most
+//! A table holds the [`CONVERSATIONS`] most recent conversations in one window of the tenant's budget, at 21 bytes each: at most
 //! 1,357 bytes. Tenants do not share tables, so none can displace another's conversations. A tenant with more conversations loses those
 //! that were silent for longest; they are treated as new when they continue.
 //!
@@ -23,8 +23,8 @@ use crate::calendar::window::Window;
 use crate::estimate::learn::Model;
 use crate::state::store::{StateFaults, Store, Write, update};
 
-/// Conversations in a table. These are enough for a person, or for an agent with its helpers, yet reading the table costs only about
-/// as much as reading the tenant's record. A service with more conversations should have several tenants, or accept that some are forgotten.
+/// Conversations in a table. These are enough for a person, or for an agent with its helpers, yet reading the table costs only about as
+/// much as reading the tenant's record. A service with more conversations should have several tenants, or accept that some are forgotten.
 pub const CONVERSATIONS: usize = 64;
 
 /// A conversation among the first 32 of the table is not moved to the front: each move would cost a write.
@@ -49,7 +49,7 @@ pub struct ConversationId {
 pub struct Served {
     /// The tier, by its model.
     pub model: Model,
-    /// The conversation was downgraded.
+    /// Whether the conversation was downgraded.
     pub is_lower: bool,
 }
 
@@ -92,8 +92,8 @@ impl Conversations {
     #[must_use]
     pub fn read(bytes: Option<&[u8]>, window: Window) -> Self {
         let table = bytes.and_then(Self::decode).unwrap_or_default();
-        // A worker whose clock is slightly behind must not start the previous window anew. If a table begins after the end of the window, it
-        // was written before the clock was set back, and would outlast this window.
+        // A worker whose clock is slightly behind must not start the previous window anew. If a table begins after the end of the window,
+        // it was written before the clock was set back, and would outlast this window.
         match table.since < window.start || table.since > window.end {
             true => Self {
                 since: window.start,
@@ -278,7 +278,7 @@ mod tests {
         };
         assert_eq!(place(next, 1), None);
         note(&store, "k", next, &named(3), at(7, false));
-        // The worker's clock is a step behind.
+        // The worker's clock is slightly behind, as in a race with another worker.
         assert_eq!(place(DAY, 3), Some(at(7, false)));
         assert_eq!(place(DAY, 1), None);
         // The clock was set back by more than a window.
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(table.entries.len(), 1);
         assert_eq!(table.find(&name(3, [13, 12])), Some(at(7, true)));
         assert_eq!(table.find(&name(1, [0, 0])), None);
-        // A conversation without a question after an answer is known by its name alone.
+        // A conversation without a question after an answer is found only by its name.
         assert!(table.note(&named(4), at(8, true)));
         assert_eq!(table.find(&named(5)), None);
         // The name takes precedence over the question.

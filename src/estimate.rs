@@ -1,16 +1,16 @@
-//! What a request may cost, estimated from the request itself and from figures that earlier requests taught.
+//! What a request may cost, estimated from the request itself and from figures that were learned from earlier requests.
 //!
 //! There are two figures for the prompt, because the two limits promise different things:
 //!
 //! - The *budget* must not be overspent, so its reservation uses an upper bound: one token for each byte of
-//!   the body. A byte-level tokenizer (as OpenAI's, Anthropic's and Llama's are) never makes more tokens, and the
+//!   the body. A byte-level tokenizer (as OpenAI's, Anthropic's and Llama's are) never makes more tokens than bytes, and the
 //!   JSON around a message is longer than the few tokens that its chat template adds. Learned figures never lower this bound.
 //! - The *token bucket* limits a rate. The upper bound would refuse requests that fit, so the bucket uses the expected prompt: it assumes
 //!   as many bytes a token as the tenant's recent prompts to that model had ([`BytesPerToken`]). Settlement corrects either figure,
 //!   and uses the same estimate if no usage is reported.
 //!
-//! Output is reserved up to the limit in the request. Without such a limit, budget and bucket use the length of the tenant's recent answers from
-//! that model ([`crate::estimate::learn::Answers`]).
+//! Output is reserved up to the limit in the request. Without such a limit, budget and bucket use the length of the tenant's recent answers
+//! from that model ([`crate::estimate::learn::Answers`]).
 //!
 //! Neither figure includes input that is outside of the body (an image or a file by URL).
 
@@ -59,7 +59,7 @@ impl Estimate {
         }
     }
 
-    /// This estimate if the remaining budget limits each answer, so that the answers' lengths teach nothing.
+    /// This estimate if the remaining budget limits each answer, so that nothing can be learned from the answers' lengths.
     #[must_use]
     pub fn cut(self, most: u64) -> Self {
         let limited = self.limited(Some(most));

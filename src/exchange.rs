@@ -2,10 +2,10 @@
 //!
 //! The order of events: headers → tenant → limits → tier → rewrite → upstream → usage → settle → report.
 //!
-//! A body is read in one of two modes. *Held*: its length is known and small enough, so headers and body wait until the body is
-//! complete. Then everything about it is known, and everything can still be changed. *Passing*: it is forwarded while it is
-//! read, without a content-length. The decision is made as soon as `model` was read, and is checked again, with all that the
-//! rest of the body says, before the last byte is forwarded.
+//! A body is read in one of two modes. *Held*: the body's length is known and small enough, so headers and body wait until the body is
+//! complete. Then everything about the request is known, and everything can still be changed. *Passing*: the body is forwarded while it is
+//! read, in most cases without a `content-length`. The decision is made as soon as `model` was read, and is checked again before the last
+//! byte is forwarded, by all that the rest of the body shows.
 
 use std::rc::Rc;
 
@@ -53,30 +53,30 @@ pub struct Exchange {
     config: Rc<Config>,
     held: HeldBytes,
     pressed: PressureView,
-    /// What the worker knows of budgets that proxies share.
+    /// The tenants of which this worker knows that their requests need not wait for a shared budget.
     warm: Warm,
-    /// Since when it waits for one of them, or has waited.
+    /// When the request began to wait for a shared budget; `None` if it never waited.
     parked: Option<Timestamp>,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Not metered, refused or settled: nothing is left to do.
+    /// The request is not metered, or was refused or settled: nothing is left to do.
     Idle,
-    /// The request's body is being read. Boxed, since most of the time an exchange is not here.
+    /// The request's body is being read. Boxed, since an exchange is in another stage for most of its time.
     RequestBody(Box<RequestBody>),
-    /// It is refused as soon as it has ended: an earlier answer would cost the client its connection.
+    /// The request is refused as soon as it has ended: with an earlier answer, the client would lose its connection.
     Refused(Box<Step>),
     /// All of the request was forwarded.
     Admitted(Box<Admitted>),
-    /// In shadow mode, a request that cannot be read: it is forwarded unmetered.
+    /// In shadow mode: the request cannot be read, and is forwarded unmetered.
     Unread(Box<Shadow>),
 }
 
 impl Exchange {
-    /// An exchange under the configuration that is in force when it begins. `held`: what waits in this worker's memory; `pressed`:
-    /// what it knows of upstreams that refuse; `warm`: what it knows of shared budgets.
+    /// An exchange under the configuration that is in force when it begins. `held`: the bytes that wait in this worker's memory; `pressed`:
+    /// what the worker knows of upstreams that refuse; `warm`: the tenants whose requests need not wait for a shared budget.
     #[must_use]
     pub fn new(config: Rc<Config>, held: HeldBytes, pressed: PressureView, warm: Warm) -> Self {
         Self {
@@ -89,12 +89,12 @@ impl Exchange {
         }
     }
 
-    /// It is not to wait for its part of a shared budget.
+    /// Lets the request never wait for a shared budget.
     pub fn never_wait(&mut self) {
         self.parked = Some(Timestamp::default());
     }
 
-    /// The configuration that is in force for it.
+    /// The configuration that applies to this exchange.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
@@ -134,7 +134,7 @@ impl Exchange {
         sent.is_none_or(|sent| sent.is_settled && sent.wait.is_none() && !sent.upstream.is_open())
     }
 
-    /// The exchange is over, whatever ended it. Settles what is not settled yet.
+    /// Ends the exchange, for whatever reason it is over: settles what is not settled yet.
     pub fn finish(
         &mut self,
         store: &impl Store,

@@ -1,22 +1,23 @@
-//! bursar keeps many tenants' LLM spend inside budget, in the proxy that their traffic already crosses.
+//! bursar keeps the LLM spend of many tenants inside their budgets, in the proxy that their traffic already crosses.
 //!
-//! It is a proxy-wasm filter for Envoy. Everything but `edge` is a pure core: no clock, no
-//! host, no global state. A request's way through it:
+//! bursar is a proxy-wasm filter for Envoy. Everything but `edge` is a pure core: it reads no clock, calls no host and has no global state.
+//! A request's way through the rooms:
 //!
 //! | step | room |
 //! |---|---|
-//! | headers | [`http`]: a message's headers; [`provider`]: whose API it is |
+//! | headers | [`http`]: a message's headers; [`provider`]: whose API the request uses |
 //! | tenant | [`tenant`]: who pays; [`plan`]: what the tenant may use |
 //! | limits | [`limits`]: buckets, budgets, capacities; [`calendar`]: when they start anew; [`state`]: the record that holds them, changed by compare-and-swap |
-//! | tier | [`policy`] decides, by [`estimate`] and [`tier`]; [`health`]: which tiers are slow or refuse; [`conversation`]: where it was served |
-//! | rewrite | [`body`]: finds and changes a few bytes as they stream; [`conversation`]: shortens it |
+//! | tier | [`policy`] decides, by [`estimate`] and [`tier`]; [`health`]: which tiers are slow or refuse; [`conversation`]: which tier served before |
+//! | rewrite | [`body`]: finds and changes a few bytes as they stream; [`conversation`]: shortens the conversation |
 //! | usage | [`provider::usage`] reads [`usage`] from the answer |
-//! | settle | [`admission`]: reserved before, settled now |
+//! | settle | [`admission`]: replaces what was reserved by what was used |
 //! | report | [`report`]: metrics, log fields, response headers, refusals |
 //!
-//! With [`lease`] many proxies share one budget, and [`teller`] exchanges it with their store; [`sweep`] publishes gauges between requests;
-//! [`overview`] is the operators' report. [`exchange`] leads a request through these rooms, [`config`] is what the operator wants, and
-//! `edge` ties both to the proxy. [`base`], [`calendar`] and [`published`] are vocabulary that the others share.
+//! With [`lease`] many proxies share one budget, and [`teller`] exchanges its lines with their store. [`sweep`] publishes gauges between
+//! requests. [`overview`] is the operators' report. [`exchange`] leads a request through these rooms, [`config`] is the operator's
+//! configuration, and `edge` connects both to the proxy. [`base`], [`calendar`] and [`published`] are vocabulary that the other rooms
+//! share.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 

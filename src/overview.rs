@@ -1,8 +1,8 @@
-//! The operators' report, as a page and as JSON: where all limits of all configured tenants stand, what was counted for them, and the state
-//! of bursar and of the upstreams.
+//! The operators' report, as a page and as JSON: how much of all limits of all configured tenants is used and left, what was counted for
+//! the tenants, and the state of bursar and of the upstreams.
 //!
-//! A listener of its own serves the report on the other configurations of the same VM. Records are read when the report is requested, a
-//! thousand tenants at a time.
+//! A separate listener serves the report about the other configurations of the same VM. Records are read when the report is requested, for
+//! a thousand tenants at a time.
 
 mod counted;
 
@@ -194,7 +194,7 @@ fn reply(status: u16, kind: &'static str, body: String) -> Reply {
     }
 }
 
-/// The page may load nothing, and no other page may frame it.
+/// The page's content security policy: the page may load nothing, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'";
 
 #[cfg(test)]

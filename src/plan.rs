@@ -29,17 +29,17 @@ pub struct Limits {
     pub subjects: Vec<SubjectLimits>,
     /// Shares of the budgets that are guaranteed to child tenants. At most [`crate::limits::lend::CHILDREN`].
     pub guarantees: Vec<Guarantee>,
-    /// Reservations on budgets hold what a request is likely to cost, rather than the most that it may cost.
+    /// Whether reservations on budgets hold what a request is likely to cost, rather than the most that it may cost.
     pub holds_likely: bool,
     /// What happens when the budget is spent.
     pub on_exhausted: OnExhausted,
-    /// The weight of each kind of tokens in budgets and buckets of tokens; `None`: all kinds count the same.
+    /// The weight of each kind of tokens in budgets and buckets of tokens; `None`: every token counts 1.
     pub weights: Option<Weights>,
     /// The most that one request may cost.
     pub max_request: Option<Maximum>,
     /// Globs of the models that may be requested; `None` for all.
     pub models: Option<Vec<String>>,
-    /// Requests keep their model, however little remains.
+    /// Whether requests keep their model, however little remains.
     pub never_downgrade: bool,
     /// Replaces the last tier's own mark.
     pub low_water_mark: Option<Ppm>,
@@ -48,7 +48,8 @@ pub struct Limits {
     pub min_output_tokens: Option<u64>,
     /// Raises the marks where what remains would not last until the window's end.
     pub pace: Option<Pace>,
-    /// A request returns to a better tier only when what remains exceeds that tier's mark by this fraction of the budget, or the window ends.
+    /// Once a mark has lowered the tier, requests return to a better tier only when what remains exceeds the mark by this fraction of the
+    /// budget, or when the window ends.
     pub hysteresis: Option<Ppm>,
     /// Conversations stay on their tiers.
     pub sticky: Option<Sticky>,
@@ -58,7 +59,7 @@ pub struct Limits {
     pub priority: Priority,
     /// How soon answers should begin.
     pub sla: Option<Sla>,
-    /// Requests are decided, metered and reported, but never changed or refused.
+    /// Whether requests are decided, metered and reported, but never changed or refused.
     pub shadow: bool,
 }
 
@@ -171,7 +172,7 @@ impl Limits {
             .map_or(DEFAULT_EXPIRY, |budget| budget.reservation_expiry)
     }
 
-    /// How much a usage counts in budgets and buckets of tokens.
+    /// How many tokens a usage counts as in budgets and buckets of tokens.
     pub(crate) fn counted(&self, usage: &Usage) -> Tokens {
         let weights = self.weights.as_ref();
         weights.map_or_else(|| usage.total(), |weights| weights.of(usage))

@@ -98,7 +98,7 @@ pub fn decide(limits: &Limits, request: &Request<'_>, record: &Record, now: Time
     }
 }
 
-/// Whether a request whose tier and longest answer are settled still fits, now that its possible cost is known better.
+/// Whether a request whose tier and longest answer were already decided still fits, now that its possible cost is known better.
 ///
 /// # Errors
 /// The refusal, where the request does not fit.

@@ -1,6 +1,6 @@
 //! The providers' APIs: which requests belong to which API, what a request wants, and what its answer reports.
 //!
-//! One file below for each provider's wire format, all behind [`Wire`]; [`Endpoint`] finds the right one.
+//! Each provider's wire format has a file below, and implements [`Wire`]; [`Endpoint`] selects the format of a request.
 
 mod answer;
 mod anthropic;

@@ -1,7 +1,6 @@
-//! What outlives a request: [`record`] says what the bytes mean, [`store`] how they are changed by
-//! compare-and-swap, [`slots`] where tenants stand that are not configured, [`subjects`] where subjects do.
-//! [`shared_budgets`] and [`shared_buckets`]: the limits of a record that other proxies share.
-//! [`duty`]: which VM does what one of them has to.
+//! State that outlives a request. [`record`] defines what the stored bytes mean, [`store`] how they are changed by compare-and-swap.
+//! [`slots`] defines the keys of tenants that are not configured, [`subjects`] those of subjects. [`shared_budgets`] and [`shared_buckets`]
+//! are the limits of a record that other proxies share. [`duty`] decides which VM does what only one VM should do.
 
 pub mod duty;
 pub mod record;

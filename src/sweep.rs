@@ -1,9 +1,9 @@
-//! Gauges of what is left that are right whenever they are scraped: ticks look at all configured tenants in turn, so that the gauges show the
-//! end of a window even if no request comes.
+//! Gauges of what is left, which are right whenever they are scraped: ticks check all configured tenants in turn, so that the gauges show
+//! the end of a window even if no request comes.
 //!
 //! One VM of the process has this duty ([`Duty`]). It looks at a few tenants in each tick, within a bounded time. The first tenants
-//! ([`Config::gauged`]) have their turn once a second; the others, if they have sent a request, within two minutes. An unchanged record costs
-//! one read of shared data: gauges are published when the record changes, and when time changes a value that is computed from it.
+//! ([`Config::gauged`]) have their turn once a second; the others, if they have sent a request, within two minutes. An unchanged record
+//! costs one read of shared data: gauges are published when the record changes, and when time changes a value that is computed from it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::state::record::Record;
 use crate::state::store::{Store, Version, tenant_key};
 use crate::tenant::TenantId;
 
-/// Ticks a second. There are so many because Envoy takes about 0.2 ms for each gauge that is new to it: it matches the name with every one of
-/// its `stats_tags` (Envoy 1.40, those of `envoy/envoy.yaml`).
+/// Ticks a second. They are frequent and short because Envoy takes about 0.2 ms for each gauge that is new to it: it matches the name with
+/// every one of its `stats_tags` (Envoy 1.40, with those of `envoy/envoy.yaml`).
 pub const TICKS: u32 = 20;
 
 /// Ticks for a round of the first tenants: fewer than in a second, so that a late tick makes no gauge late.
@@ -30,7 +30,7 @@ const ROUND: usize = 16;
 /// Ticks for a round of the other tenants: 100 seconds.
 const LONG_ROUND: usize = 2_000;
 
-/// How long a tick may spend on the first tenants, and in total. A gauge that was begun is finished.
+/// How long a tick may spend on the first tenants, and in total. The gauge that is being published when the time is over is still finished.
 const FIRST_PART: Duration = Duration::from_micros(1_500);
 const BOTH_PARTS: Duration = Duration::from_micros(1_700);
 
@@ -51,9 +51,9 @@ pub trait Gauges {
 pub struct Sweep {
     config: Rc<Config>,
     duty: Duty,
-    /// This VM serves requests.
+    /// Whether this VM serves requests.
     pub serves: bool,
-    /// This VM had the duty at the last tick.
+    /// Whether this VM had the duty at the last tick.
     was_ours: bool,
     ticks: u32,
     /// What was published of each tenant since this VM took over the duty.
@@ -185,7 +185,7 @@ impl Sweep {
 struct Look<'a> {
     id: &'a TenantId,
     limits: &'a Limits,
-    /// The tenant has gauges even if it never sent a request.
+    /// Whether the tenant has gauges even if it never sent a request.
     is_first: bool,
     now: Timestamp,
 }

@@ -16,7 +16,7 @@ pub struct TenantId {
     name: Name,
     /// The name under which the tenant's account was opened, if the tenant was renamed since.
     was: Option<Name>,
-    /// The account belongs to a plan that is tried on the tenant's requests.
+    /// Whether the account belongs to a plan that is tried on the tenant's requests.
     is_trial: bool,
 }
 
@@ -42,7 +42,8 @@ impl TenantId {
         }
     }
 
-    /// This id, with the account of a plan that is tried on the tenant's requests. The account's name has a control character, as no id has.
+    /// This id, with the account of a plan that is tried on the tenant's requests. The account's name has a control character, as no id
+    /// has.
     #[must_use]
     pub(crate) fn trying(&self, plan: &str) -> Self {
         Self {
@@ -63,8 +64,8 @@ impl TenantId {
         &self.name
     }
 
-    /// The name under which the tenant's state is stored. This name survives a rename: an older configuration, or a request in flight, that has
-    /// another name for the tenant reads and writes the same records.
+    /// The name under which the tenant's state is stored. This name survives a rename: an older configuration, or a request in flight, that
+    /// has another name for the tenant reads and writes the same records.
     #[must_use]
     pub fn account(&self) -> &str {
         self.was.as_ref().unwrap_or(&self.name)
@@ -216,8 +217,7 @@ mod tests {
         assert_eq!(principal(&sources(), &sent, &Claims(None)), None);
     }
 
-    // An SDK that reads header bytes beyond ASCII as text ends the VM. Made-up tenants come in floods, with
-    // ids that are long or odd.
+    // The SDK's functions for text end the VM if a header is not UTF-8. Made-up tenants come in floods, with long or odd ids.
     #[test]
     fn only_short_clean_text_is_an_id() {
         assert_eq!(

@@ -34,15 +34,15 @@ pub struct Tier {
     pub name: Name,
     /// The model that serves the tier.
     pub model: Name,
-    /// `None` where no budget counts money.
+    /// The price of the model; `None` if no budget needs it.
     pub price: Option<Price>,
     /// The tier's low-water mark: the tier applies while less than this fraction of the budget remains.
     pub below: Option<Ppm>,
-    /// What its model can do.
+    /// What the tier's model can do.
     pub supports: Needs,
     /// The longest prompt that the model takes, in tokens.
     pub context_window: Option<u64>,
-    /// The tier's upstream accepts a request for a stream's usage.
+    /// Whether the tier's upstream accepts a request for a stream's usage.
     pub asks_usage: bool,
     /// The longest answer that the model gives, in tokens.
     pub max_output_tokens: Option<u64>,
@@ -50,7 +50,7 @@ pub struct Tier {
     pub trims_to: Option<u64>,
     /// What all tenants together may use of the tier; `None` for no limit.
     pub capacity: Option<CapacitySource>,
-    /// Callers use provider keys of their own at this tier.
+    /// Whether callers use provider keys of their own at this tier.
     pub own_credentials: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct Tier {
 pub struct Ladder {
     /// Globs (`*` stands for any text) of models that start at the top.
     pub matches: Vec<String>,
-    /// At least one and at most [`MAX_TIERS`].
+    /// The tiers: at least one, and at most [`MAX_TIERS`].
     pub tiers: Vec<Tier>,
 }
 
@@ -71,7 +71,7 @@ pub const MAX_TIERS: usize = pace::LEVELS + 1;
 pub struct TierSet(u16);
 
 impl TierSet {
-    /// No tier.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
     /// These tiers and one more, given by its index into the ladder.
@@ -80,7 +80,7 @@ impl TierSet {
         Self(self.0 | Self::bit(tier))
     }
 
-    /// These tiers without one.
+    /// These tiers without the one at this index of the ladder.
     #[must_use]
     pub fn without(self, tier: usize) -> Self {
         Self(self.0 & !Self::bit(tier))

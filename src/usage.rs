@@ -45,7 +45,7 @@ impl ServiceTier {
         })
     }
 
-    /// The name.
+    /// The service tier's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         let text = self.text.get(..usize::from(self.length));
@@ -59,7 +59,7 @@ impl std::fmt::Debug for ServiceTier {
     }
 }
 
-/// Where a provider reports the tokens of its cache.
+/// How a provider reports the tokens of its cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheCount {
     /// As a part of the input tokens.
@@ -108,7 +108,7 @@ impl Usage {
             CacheCount::Beside => usage.input.map(|input| input - usage.cache()),
         };
         let (later_own, earlier_own) = (own(&self), own(&earlier));
-        // A report with an input count of its own also knows how much of it was cached.
+        // A report with an input count of its own also reports how much of that was cached.
         let knows = later_own.is_some_and(|input| input > Tokens(0));
         let part = |later: Option<Tokens>, earlier: Option<Tokens>| match knows {
             true => later.or(earlier),
@@ -208,7 +208,7 @@ pub struct EventFacts {
     pub usage: Option<Usage>,
     /// The kind of the event.
     pub kind: EventKind,
-    /// No later event reports usage; only unusual servers break this rule.
+    /// Whether no later event reports usage; only unusual servers break this rule.
     pub is_last: bool,
 }
 

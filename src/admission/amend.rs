@@ -1,4 +1,4 @@
-//! Replaces the reservation of a request whose cost is known more exactly by now.
+//! Replaces the reservation of a request once its cost is known more exactly.
 
 use crate::admission::books::BooksResult;
 use crate::admission::capacity::CapacityResult;

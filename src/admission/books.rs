@@ -32,7 +32,7 @@ pub(super) struct BookHold {
     pub(super) holdings: Holdings,
     /// The book's record just after the step; `None` if it was unavailable.
     record: Option<Box<Record>>,
-    /// The book has been charged what the request used.
+    /// Whether the book has been charged what the request used.
     is_settled: bool,
 }
 
@@ -53,7 +53,7 @@ struct Snapshot {
 pub(super) enum BooksResult {
     /// All books hold the request's cost.
     Taken,
-    /// One book has no room, and none holds anything for the request any more.
+    /// One book has no room, and no book holds anything for the request any more.
     Full(LimitRefusal),
     /// The slot of one book was given to another subject just now, and no book holds anything for the request any more.
     Moved,

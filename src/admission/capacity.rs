@@ -324,8 +324,8 @@ fn replace(
     }
 }
 
-/// What is taken, and whether the bytes are corrupt. They contain no tenant's spend, so corrupt bytes are only counted, and the
-/// capacity is regarded as unused.
+/// What is taken of a capacity, and whether the bytes are corrupt. The bytes contain no tenant's spend, so corrupt ones are only counted,
+/// and the capacity is regarded as unused.
 fn read(bytes: Option<&[u8]>) -> (Taken, bool) {
     match bytes.map(Taken::decode) {
         None => (Taken::default(), false),

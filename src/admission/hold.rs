@@ -43,7 +43,7 @@ pub(super) struct Spent {
 }
 
 impl Spent {
-    /// What a request used that is not sent.
+    /// The use of a request that is not sent.
     pub(super) const NOTHING: Self = Self {
         cost: Cost::ZERO,
         is_sent: false,
@@ -276,7 +276,7 @@ impl Holdings {
             .collect()
     }
 
-    /// Takes note of what was renewed.
+    /// Notes what was renewed.
     pub(super) fn renew(&mut self, renewed: Vec<(Option<LimitKey>, Reservation)>) {
         for (key, reservation) in renewed {
             let Some(key) = key else {

@@ -1,4 +1,4 @@
-//! A tenant's record in shared data: where it lies, and how it is read and changed, one compare-and-swap at a time.
+//! A tenant's record in shared data: under which key it is, and how it is read and changed, by one compare-and-swap at a time.
 
 use crate::admission::hold::balance;
 use crate::admission::tenant::Tenant;
@@ -20,7 +20,7 @@ pub struct Ledger<'a, S> {
     pub(crate) tenant: &'a Tenant,
     pub(crate) mode: FailureMode,
     pub(crate) now: Timestamp,
-    /// What went wrong with our own state so far, to be counted.
+    /// The faults of our own state so far, which are to be counted.
     pub faults: StateFaults,
     /// The tenants about whose shared budgets lines are due, and when, after the last admission.
     pub(super) due: Vec<(Tenant, Timestamp)>,
@@ -123,8 +123,8 @@ impl<'a, S: Store> Ledger<'a, S> {
         }
     }
 
-    /// Changes a record by a pure step, which learns whether there was a corrupt value, and says whether the record is to be
-    /// written. `limits`: those whose states are in it.
+    /// Changes a record by a pure step. The step is passed whether the stored value was corrupt, and returns whether the record is to be
+    /// written. `limits`: the limits whose states are in the record.
     pub(crate) fn change<T>(
         &mut self,
         place: &Place,
@@ -194,7 +194,7 @@ impl<'a, S: Store> Ledger<'a, S> {
 }
 
 impl Place {
-    /// The slot of all tenants that found none.
+    /// The slot that all tenants without a slot of their own share.
     pub(crate) fn overflow() -> Self {
         Self {
             key: OVERFLOW_KEY.to_owned(),

@@ -24,7 +24,7 @@ pub struct Used<'a> {
 }
 
 impl Used<'_> {
-    /// What a request used that is not sent.
+    /// The use of a request that is not sent.
     pub(crate) const NOTHING: Self = Self {
         cost: Cost::ZERO,
         is_sent: false,
@@ -39,7 +39,7 @@ impl Used<'_> {
         }
     }
 
-    /// Takes note of the spend for the spend rate of a plan with pace.
+    /// Adds the spend to the spend rate of a plan with pace.
     pub(super) fn note_burn(&self, limits: &Limits, record: &mut Record, now: Timestamp) {
         let burn = std::mem::take(&mut record.burn);
         if let Some(pace) = limits.pace {

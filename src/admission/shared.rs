@@ -41,8 +41,8 @@ impl<S: Store> Ledger<'_, S> {
         watches.collect()
     }
 
-    /// Until when none of the shared limits on which a request is charged makes it wait; `None` if one does now. In that case, if `asks`,
-    /// requests slices from the store, for as much as the request costs as far as is known.
+    /// Until when none of the shared limits on which a request is charged makes it wait; `None` if one makes it wait now. In that case, if
+    /// `asks`, this requests slices from the store, for as much as the request costs by what is known of it.
     pub(crate) fn first_slices(&mut self, cost: Cost, asks: bool) -> Option<Timestamp> {
         let payers: Vec<Tenant> = self.tenant.payers().collect();
         let mut until = Some(Timestamp::MAX);
@@ -53,7 +53,7 @@ impl<S: Store> Ledger<'_, S> {
         until
     }
 
-    /// Requests so much from the store, if `asks`: for limits where a first request waits, or, for a request that this model serves, for
+    /// Requests this cost from the store, if `asks`: for limits where a first request waits, or, for a request that this model serves, for
     /// limits without room.
     fn ask(
         &mut self,
@@ -202,7 +202,7 @@ pub(super) struct Noted {
     pub(super) due: Option<Timestamp>,
 }
 
-/// Takes note, for shared limits, of the decision about a request: of what it reserved, or failed to reserve.
+/// Notes, for shared limits, the decision about a request: what the request reserved, or failed to reserve.
 pub(super) fn decided(
     limits: &Limits,
     request: &Request<'_>,
@@ -258,7 +258,7 @@ pub(super) fn amended(
     note(limits, record, request.model_at(tier), asked, now).due
 }
 
-/// Takes note, for shared limits, of a request that this model serves.
+/// Notes, for shared limits, a request that this model serves.
 pub(super) fn note(
     limits: &Limits,
     record: &mut Record,

@@ -1,5 +1,5 @@
-//! The place of a subject's record: the slot that the subject has or is given now, or else the overflow key, which all subjects without a
-//! slot share.
+//! The place of a subject's record: the slot that the subject has or is given now, or else the overflow key, which is shared by all
+//! subjects without a slot.
 //!
 //! A tenant's table is changed by compare-and-swap like any record, so a subject has only one slot, whichever worker sees it first. A slot
 //! is given to another subject only if nothing in its record counts any more. Between the check of that record and the change of the table
@@ -21,11 +21,11 @@ use crate::state::subjects::{ALL_SUBJECTS, COUNT_KEY, STRANGERS_SUBJECTS, Seat, 
 /// How often giving a subject a slot is tried, and how many slots are checked to find a free one.
 const TRIES: u32 = 4;
 
-/// For so long, a slot that was just given is not given to another subject, although nothing is in it yet.
+/// The time for which a slot that was just given is not given to another subject, although nothing is in it yet.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// The place of the record of a subject with these limits, and its slot. `not`: a slot that the subject has by the table, but that contains
-/// another subject's record.
+/// The place of the record of a subject with these limits, and the subject's slot. `not`: a slot that the table assigns to the subject, but
+/// that contains another subject's record.
 pub(super) fn find(
     store: &impl Store,
     seat: &Seat,
@@ -127,7 +127,7 @@ fn is_free(store: &impl Store, key: &str, limits: &Limits, now: Timestamp) -> bo
     }
 }
 
-/// The earliest time at which nothing counts any more of what is used now.
+/// The earliest time at which nothing that is used now counts any more.
 fn busy_until(limits: &Limits, now: Timestamp) -> Timestamp {
     let ends = limits.others.iter().map(|limit| match &limit.rule {
         Rule::Budget(budget) => budget.period.at(now).end,
@@ -222,7 +222,7 @@ mod tests {
         find(store, seat, limits, None, now).1
     }
 
-    /// As many subjects as a flood has; fewer in a build that checks everything.
+    /// The number of subjects in a flood; fewer in a build with debug assertions, which is slower.
     #[cfg(not(target_arch = "wasm32"))]
     const FLOOD: u32 = if cfg!(debug_assertions) {
         50_000

@@ -26,9 +26,9 @@ pub struct Tenant {
     pub plan: Rc<Plan>,
     /// Whether the tenant is in the configuration, so that it has a key and metrics of its own.
     pub configured: bool,
-    /// The tenant above it, whose limits count its requests, too.
+    /// The tenant's parent, whose limits also count the tenant's requests.
     pub parent: Option<Rc<Parent>>,
-    /// The subjects that the limits count besides, each with the index of its kind in the configuration.
+    /// The subjects that the limits also count, each with the index of its kind in the configuration.
     pub subjects: Vec<(usize, SubjectId)>,
 }
 
@@ -37,9 +37,9 @@ pub(crate) struct BookOf<'a> {
     pub(crate) payer: Payer,
     pub(crate) limits: &'a Limits,
     pub(crate) whose: Whose<'a>,
-    /// Through which child with a guaranteed share its tenant's requests come to it.
+    /// The child through which the requests come to this book, if that child has a guaranteed share.
     pub(crate) child: Option<ChildKey>,
-    /// Its limits count, but refuse nothing (shadow mode).
+    /// Whether the book's limits count requests, but refuse none (shadow mode).
     pub(crate) looks_on: bool,
 }
 

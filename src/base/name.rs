@@ -35,7 +35,7 @@ impl From<&str> for Name {
         let hash = hasher.finish();
         Self {
             text: text.into(),
-            // The upper half fits. It is mixed again, since otherwise the last bytes of a name have no effect on it.
+            // The upper half of 64 bits fits into 32. It is mixed again, since otherwise a name's last bytes have no effect on it.
             hash: u32::try_from((hash ^ hash >> 32).wrapping_mul(SPREAD) >> 32).unwrap_or_default(),
         }
     }

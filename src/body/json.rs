@@ -1,9 +1,9 @@
 //! A streaming scanner for one JSON object: finds the values of a few keys, in any chunking.
 //!
-//! The scanner keeps only the values that it looks for, so its memory is bounded by the sum of the keys' limits, whatever the body's size or
-//! depth. Objects on the path to a key are checked against the grammar (RFC 8259), except for the spelling of literals. In all other values
-//! only strings and the balance of brackets are followed. For a valid body the result is that of any parser. A body that is invalid elsewhere
-//! is left to the upstream to refuse.
+//! The scanner keeps only the values that it looks for, so its memory is bounded by the sum of the keys' limits, whatever the body's size
+//! or depth. Objects on the path to a key are checked against the grammar (RFC 8259), except for the spelling of literals. In all other
+//! values only strings and the balance of brackets are followed. For a valid body the result is that of any parser. A body that is invalid
+//! elsewhere is left to the upstream to refuse.
 //!
 //! A [`Pattern`] matches anywhere inside one top-level value, at any depth.
 
@@ -38,7 +38,7 @@ pub struct Field {
     pub overlong: bool,
     /// Commas between the entries of a list, if they are counted.
     pub commas: u64,
-    /// The value is an empty object on the path to a key.
+    /// Whether the value is an empty object on the path to a key.
     pub is_empty: bool,
 }
 

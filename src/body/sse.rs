@@ -40,15 +40,15 @@ pub trait EventFilter {
 pub struct Events {
     /// The position in the current line.
     line: Line,
-    /// The current line is not empty.
+    /// Whether the current line is not empty.
     has_text: bool,
-    /// The current event has data.
+    /// Whether the current event has data.
     has_data: bool,
-    /// The current event is read line by line, and not as a whole.
+    /// Whether the current event is read line by line, and not as a whole.
     is_by_line: bool,
-    /// A comment before the event is being read; the part of it that was read is forwarded.
+    /// Whether a comment before the event is being read; the part of it that was read is forwarded.
     is_in_comment: bool,
-    /// The last byte was a CR that ended a line: if an LF follows, it belongs to that CR.
+    /// Whether the last byte was a CR that ended a line: if an LF follows, it belongs to that CR.
     after_cr: bool,
     /// Holds the current event, where events may be taken out.
     buffer: Option<EventBuffer>,
@@ -97,8 +97,8 @@ impl Events {
 
     /// Reads a chunk. Returns what is forwarded in its place; `None` for the chunk as it is.
     ///
-    /// Where events may be taken out, the bytes of an incomplete event are kept back. That delays nothing that a client could use. A comment
-    /// before an event is forwarded at once: servers keep a connection alive with comments.
+    /// Where events may be taken out, the bytes of an incomplete event are kept back. That delays nothing that a client could use. A
+    /// comment before an event is forwarded at once: servers keep a connection alive with comments.
     pub fn feed(&mut self, chunk: &[u8], judge: &mut impl EventFilter) -> Option<Vec<u8>> {
         let mut output = Output::of(chunk);
         let mut rest = chunk;

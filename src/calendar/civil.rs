@@ -3,9 +3,9 @@
 //! They are converted with the day-count arithmetic of Howard Hinnant's `chrono`-compatible algorithms (`days_from_civil`,
 //! `civil_from_days`).
 
-/// Seconds.
+/// An hour in seconds.
 pub(super) const HOUR: u64 = 3_600;
-/// Seconds.
+/// A day in seconds.
 pub(super) const DAY: u64 = 86_400;
 
 /// February, since the months of a year are counted from March, which is 0.

@@ -1,7 +1,7 @@
 //! What the clocks of a place show: the time zones of the IANA database, as far as budgets need them.
 //!
-//! A zone is a rule for all years to come, preceded by a list of changes that the rule does not cover. Changes in former years are left out,
-//! and so are abbreviations: a budget's window is always one that is open now.
+//! A zone is a rule for all years to come, preceded by a list of changes that the rule does not cover. Changes in former years are left
+//! out, and so are abbreviations: a budget's window is always one that is open now.
 
 mod table;
 
@@ -17,7 +17,7 @@ pub struct Zone {
     listed: &'static [(u32, i32)],
     /// Seconds that local time is ahead of UTC, unless another offset applies.
     standard: i32,
-    /// Another offset, for a part of each year.
+    /// The other offset, which applies for a part of each year.
     season: Option<Season>,
 }
 

@@ -4,9 +4,9 @@
 //! The reader knows two dialects: OpenAI's chat completions (`tool_calls[].id`, answered by a message with `tool_call_id`) and Anthropic's
 //! Messages (blocks with an `id`, answered by blocks with `tool_use_id`), as their official SDKs of November 2026 have them.
 //!
-//! [`crate::body::json`] does not look into lists. This separate reader does, and runs only where the configuration needs the
-//! messages. The reader tracks strings and brackets, and leaves the rejection of invalid JSON to the upstream. A conversation with anything that
-//! the reader does not understand is *odd*: the reader reports no message of an odd conversation, so that nothing is changed there.
+//! [`crate::body::json`] does not look into lists. This separate reader does, and runs only where the configuration needs the messages. The
+//! reader tracks strings and brackets, and leaves the rejection of invalid JSON to the upstream. A conversation with anything that the
+//! reader does not understand is *odd*: the reader reports no message of an odd conversation, so that nothing is changed there.
 
 mod context;
 mod identity;
@@ -67,9 +67,9 @@ struct Draft {
     role: Option<Role>,
     has_content: bool,
     has_calls: bool,
-    /// The current part has named its call.
+    /// Whether the current part has named its call.
     has_call: bool,
-    /// The current part (in OpenAI's dialect, the message) has named the call that it answers.
+    /// Whether the current part (in OpenAI's dialect, the message) has named the call that it answers.
     has_answer: bool,
     /// The earliest message whose calls the message answers.
     reaches: Option<usize>,
@@ -86,15 +86,15 @@ pub struct MessageReader {
     place: Context,
     /// Open brackets inside that context.
     beyond: u64,
-    /// A string is being read.
+    /// Whether a string is being read.
     in_string: bool,
-    /// The string is a key, or a short value that matters.
+    /// Whether the string is a key, or a short value that matters.
     keeps: bool,
-    /// The string is part of the conversation's identity.
+    /// Whether the string is part of the conversation's identity.
     counts: bool,
     escaped: bool,
     word: Vec<u8>,
-    /// The next string is a key.
+    /// Whether the next string is a key.
     is_key: bool,
     key: Key,
     /// The key whose list contains the parts.
@@ -104,7 +104,7 @@ pub struct MessageReader {
     /// Index of the message for each hashed id of a tool call. The last message counts: some servers reuse ids in each turn.
     calls: BTreeMap<u64, usize>,
     last_assistant: Option<usize>,
-    /// The key of the list of messages was seen.
+    /// Whether the key of the list of messages was seen.
     has_messages: bool,
     /// Offset at which the list of messages begins.
     start: Option<u64>,

@@ -21,15 +21,15 @@ use crate::state::store::StateFaults;
 pub(crate) struct Stream {
     /// The proxy's id of this context.
     context: u32,
-    /// The request waits for its part of a shared budget.
+    /// Whether the request waits for its part of a shared budget.
     pub(super) is_parked: bool,
-    /// What has arrived while the request was parked: the bytes of its body so far, whether they are all, and whether trailers ended it.
+    /// What has arrived while the request was parked: the body's bytes so far, whether the body is complete, and whether trailers ended it.
     meanwhile: Meanwhile,
-    /// The request ends with its headers.
+    /// Whether the request ends with its headers.
     is_end: bool,
     pub(super) host: Rc<Host>,
     exchange: Exchange,
-    /// The headers are held until the body comes, and the proxy has shown none of the body yet.
+    /// Whether the headers are held until the body comes, and the proxy has shown none of the body yet.
     awaits_body: bool,
     /// Bytes of the request's held body that the exchange has already read.
     held: usize,
@@ -439,7 +439,8 @@ fn warn_of_a_body_that_is_not_shown(host: &Host) {
     }
 }
 
-/// Publishes a gauge of what is left, until two reads agree. The tries are bounded: a worker that writes in between also publishes it.
+/// Publishes a gauge of what is left, and repeats that until two reads agree. The tries are bounded, since a worker that writes in between
+/// also publishes the gauge.
 fn tell(host: &Host, gauge: impl Fn(Timestamp) -> Option<Metric>) {
     let mut told = None;
     for _ in 0..8 {

@@ -48,9 +48,9 @@ pub(crate) struct Host {
     /// Ids of gauges, and of the counters that the report reads: the host would define a new one in each call. Bounded, as the
     /// series are.
     ids: RefCell<HashMap<Series, u32, NameHashing>>,
-    /// A corrupt record was logged: once is enough.
+    /// Whether a corrupt record was logged: once is enough.
     pub(crate) complained: Cell<bool>,
-    /// How to configure the proxy so that held headers get their body was logged: once is enough.
+    /// Whether it was logged how the proxy must be configured so that held headers get their body: once is enough.
     pub(crate) warned_of_held_headers: Cell<bool>,
     /// Bytes of held bodies that this worker's filters keep.
     pub(crate) kept: Cell<usize>,
@@ -64,15 +64,15 @@ pub(crate) struct Host {
     parked: RefCell<Vec<Rc<RefCell<Stream>>>>,
     /// What this worker has to report to the store that proxies share.
     pub(crate) teller: RefCell<Teller>,
-    /// Numbers of the configurations in force in this worker, the newest last. Only the newest calls the store.
+    /// Numbers of the configurations in force in this worker, the newest last. Only the newest configuration calls the store.
     roots: RefCell<Vec<u32>>,
     /// The slot seed of the process, once it was read.
     slot_seed: Cell<Option<SlotSeed>>,
-    /// This VM has served a request.
+    /// Whether this VM has served a request.
     pub(crate) serves: Cell<bool>,
     /// The configurations of this VM, the newest last.
     configs: RefCell<Vec<Weak<Config>>>,
-    /// One of the configurations serves the report.
+    /// Whether one of the configurations serves the report.
     has_report: Cell<bool>,
     /// How many counters are noted for the report.
     noted: Cell<usize>,
@@ -119,7 +119,8 @@ impl Host {
         )
     }
 
-    /// The plan that a newer configuration than this one has for a tenant. The proxy keeps an old configuration until its last connection closes.
+    /// The plan that a newer configuration than this one has for a tenant. The proxy keeps an old configuration until its last connection
+    /// closes.
     pub(crate) fn newer_plan(&self, config: &Rc<Config>, id: &TenantId) -> Option<Rc<Plan>> {
         let configs = self.configs.try_borrow().ok()?;
         let newer = configs.iter().rev().map(Weak::upgrade);
@@ -131,8 +132,8 @@ impl Host {
         newer.find_map(|other| other.plan(id).cloned())
     }
 
-    /// A number that no other VM has drawn. The randomness comes from std's hash maps, which use WASI's `random_get`; Envoy takes those bytes from
-    /// BoringSSL's `RAND_bytes` (proxy-wasm-cpp-host, `exports.cc`).
+    /// A number that no other VM has drawn. The randomness comes from std's hash maps, which use WASI's `random_get`; Envoy takes those
+    /// bytes from BoringSSL's `RAND_bytes` (proxy-wasm-cpp-host, `exports.cc`).
     pub(crate) fn chance(&self) -> u64 {
         RandomState::new().hash_one(0_u8)
     }

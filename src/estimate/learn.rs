@@ -1,4 +1,4 @@
-//! Figures that settled requests teach about later ones: bytes of a body for each prompt token, and the length of answers.
+//! Figures that are learned from settled requests: bytes of a body for each prompt token, and the length of answers.
 //!
 //! The figures are kept for each tenant and model in the tenant's record, which every settlement writes anyway. So all workers use
 //! the same figures, no tenant influences another's, and a wait time that a response announced stays true.

@@ -38,11 +38,11 @@ pub(super) struct Admitted {
     pub(super) asked_price: Option<Price>,
     /// Tokens that each answer may have, if the request allowed more.
     pub(super) limited_to: Option<u64>,
-    /// The upstream accepts a request for a stream's usage.
+    /// Whether the upstream accepts a request for a stream's usage.
     pub(super) asks_usage: bool,
-    /// The answer is a stream that does not report its usage, and usage could not be requested.
+    /// Whether the answer is a stream that does not report its usage, while usage could not be requested.
     pub(super) is_unasked: bool,
-    /// Usage was requested on the client's behalf, so events that come only for that reason are removed from the answer.
+    /// Whether usage was requested on the client's behalf, so events that come only for that reason are removed from the answer.
     pub(super) drops_usage: bool,
     /// In shadow mode, what would have been done with the request.
     pub(super) shadow: Option<Shadow>,

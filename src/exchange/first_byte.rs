@@ -1,7 +1,7 @@
 //! How long a request waits for the first byte of its answer, measured from its own last byte, for tiers where that is measured.
 //!
-//! The wait begins at the request's end, white space after its JSON included: an upstream waits for all that was announced, and a
-//! client that sends it late must not make the upstream look slow. The wait ends at the first byte of the answer itself (see
+//! The wait begins at the request's end, white space after its JSON included: an upstream waits for all bytes that were announced, and a
+//! client that sends these late must not make the upstream look slow. The wait ends at the first byte of the answer itself (see
 //! [`UsageReader::has_begun`]), since the headers of a stream may come long before its first event.
 
 use std::time::Duration;

@@ -19,8 +19,8 @@ use crate::tenant::TenantId;
 /// How long a request waits at most.
 pub const LONGEST: Duration = Duration::from_millis(250);
 
-/// Tenants whose requests need not wait, in this worker, since the store has answered about them in this window. At most as many as are
-/// configured.
+/// Tenants whose requests need not wait in this worker, since the store has answered about these tenants in this window. There are at most
+/// as many as configured tenants.
 #[derive(Clone, Debug, Default)]
 pub struct Warm(Rc<RefCell<HashMap<TenantId, Timestamp, NameHashing>>>);
 
@@ -39,7 +39,7 @@ impl Warm {
 }
 
 /// The records about which lines must be sent before a waiting request can be forwarded; `None` if the request does not wait. `length`:
-/// that of its body. `since`: when its wait began.
+/// the length of the request's body. `since`: when its wait began.
 pub(super) fn awaited(
     config: &Config,
     warm: &Warm,

@@ -34,7 +34,7 @@ impl RequestBody {
         Box::new(step.reporting(settled.unwrap_or_default()))
     }
 
-    /// What is reported of an invalid body that is forwarded all the same.
+    /// What is reported of an invalid body that is still forwarded.
     pub(super) fn pass_invalid(&mut self, denial: Denial<'_>) -> Step {
         let was_reported = self.is_complete();
         let shadow = shadow::denied(denial);

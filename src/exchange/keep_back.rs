@@ -75,7 +75,7 @@ impl RequestBody {
             })
     }
 
-    /// Whether the body names its conversation, once it is read.
+    /// Whether the conversation will be identified by the body, once that is read.
     pub(super) fn may_name(&self) -> bool {
         let messages = self.messages.as_ref().filter(|_| self.names);
         messages.is_some_and(|messages| !messages.is_odd())

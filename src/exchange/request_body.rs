@@ -27,9 +27,9 @@ pub(super) struct RequestBody {
     pub(super) scanner: Scanner,
     /// Reads the conversation, where it is needed. Boxed, since it rarely is.
     pub(super) messages: Option<Box<MessageReader>>,
-    /// Some tier may shorten the conversation.
+    /// Whether some tier may shorten the conversation.
     pub(super) trims: bool,
-    /// The conversation may have to stay at its tier, and no header names the conversation.
+    /// Whether the conversation may have to stay at its tier, and no header names the conversation.
     pub(super) names: bool,
     /// The conversation that a header names.
     pub(super) named: Option<conversation::ConversationId>,
@@ -42,20 +42,20 @@ pub(super) struct RequestBody {
     /// The length that was announced to the upstream for a passing body, if one was.
     pub(super) promised: Option<u64>,
     pub(super) body: Body,
-    /// A stream's usage may be requested, whichever tier serves.
+    /// Whether a stream's usage may be requested, whichever tier serves.
     pub(super) always_asks: bool,
-    /// A request for the stream's usage was added to the forwarded body.
+    /// Whether a request for the stream's usage was added to the forwarded body.
     pub(super) asks_usage: bool,
-    /// The headers are not forwarded yet.
+    /// Whether the headers are not forwarded yet.
     pub(super) headers_held: bool,
-    /// The whole object was forwarded: some upstreams answer without waiting for the request's end.
+    /// Whether the whole object was forwarded: some upstreams answer without waiting for the request's end.
     pub(super) has_gone: bool,
-    /// An output limit may have to be lowered, so it must not be forwarded before the admission.
+    /// Whether an output limit may have to be lowered, so it must not be forwarded before the admission.
     pub(super) keeps_limits: bool,
     /// Bytes that may be kept back of one request, and of all requests of a worker.
     pub(super) most_kept: u64,
     pub(super) most_held: u64,
-    /// This request's share of the latter.
+    /// This request's share of the worker's memory for waiting bodies.
     pub(super) share: Share,
     /// The part of the request that was read, while the admission waits for more.
     pub(super) asked: Option<Parsed>,
@@ -67,8 +67,8 @@ pub(super) struct RequestBody {
     pub(super) unread: Option<Shadow>,
 }
 
-/// Shortest body that is forwarded with a `content-length` in passing mode, in bytes. Chunked encoding costs some µs, and more
-/// for longer bodies.
+/// The shortest body, in bytes, that is forwarded with a `content-length` in passing mode. For shorter ones the few µs of chunked encoding
+/// are no loss; it costs more for longer bodies.
 const LONG: u64 = 32 * 1_024;
 
 /// When the body is forwarded.
@@ -198,7 +198,7 @@ impl RequestBody {
         self.scanner.closing_brace().is_some()
     }
 
-    /// Takes note that the upstream answers before it has received the whole request.
+    /// Notes that the upstream answers before it has received the whole request.
     pub(super) fn answered_early(&mut self, response: &Headers) {
         self.early = Some(response.clone());
     }

@@ -58,14 +58,14 @@ pub enum BodyChange {
 /// Whether a message is forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Next {
-    /// It is forwarded.
+    /// The message is forwarded.
     #[default]
     Continue,
-    /// It waits for more of its body.
+    /// The message waits for more of its body.
     Pause,
-    /// It waits for this proxy's part of a shared budget: the exchange is restarted in a moment. The step contains nothing else.
+    /// The request waits for this proxy's part of a shared budget: the exchange is restarted in a moment. The step contains nothing else.
     Park,
-    /// Bursar answers it.
+    /// Bursar answers the request.
     Reply(Reply),
 }
 

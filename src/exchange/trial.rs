@@ -21,7 +21,7 @@ use crate::usage::Usage;
 pub(super) struct Trial {
     tenant: Tenant,
     would: Shadow,
-    /// What the request holds by this plan, and the price of the tier that would have served it; `None` if none would have.
+    /// What the request holds under this plan, and the price of the tier that would have served it; `None` if no tier would have served it.
     held: Option<Box<(Admission, Option<Price>)>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct ActualUsage<'a> {
     /// What the real plan settles.
     pub(super) used: Used<'a>,
     pub(super) usage: &'a Usage,
-    /// The price at which it was really served, and what that came to.
+    /// The price at which the request was really served, and what it really cost.
     pub(super) price: Option<&'a Price>,
 }
 

@@ -25,29 +25,29 @@ use crate::state::store::Store;
 use crate::tier::place;
 use crate::tier::pressure::{PressureKey, RefusalKind, UpstreamRefusal};
 
-/// What an admitted request has to do with its upstream.
+/// What is known about the upstream of an admitted request.
 #[derive(Debug)]
 pub(super) struct Upstream {
     view: PressureView,
-    /// The ladder has other tiers, so the request may avoid a tier whose upstream refuses.
+    /// Whether the ladder has other tiers, so the request may avoid a tier whose upstream refuses.
     has_others: bool,
     credential: u64,
     /// When the request was admitted.
     sent: Timestamp,
-    /// A refusal of its upstream was known then, which a success would clear.
+    /// Whether a refusal of the upstream was known when the request was admitted, which a success would clear.
     is_watched: bool,
-    /// The request was let through as a probe, to see whether its upstream still refuses.
+    /// Whether the request was let through as a probe, to see whether its upstream still refuses.
     is_probe: bool,
-    /// What the original request may cost, and how far it can be changed: what a second decision about it needs.
+    /// What the original request may cost, and how far it can be changed: needed for a second decision about the request.
     estimate: Estimate,
     scope: Scope,
     /// The limit that the upstream reports is learned under this model's name.
     learns: Option<Name>,
     /// The reader of a refusal, while its body arrives.
     refusal: Option<RefusalReader>,
-    /// What the answer shows about the upstream has been recorded.
+    /// Whether what the answer shows about the upstream has been recorded.
     pub(super) is_heard: bool,
-    /// The caller was answered with headers that make it retry at once.
+    /// Whether the caller was answered with headers that make it retry at once.
     pub(super) comes_back: bool,
 }
 
@@ -102,7 +102,7 @@ impl Outlook {
         }
     }
 
-    /// Takes note that the request is sent to this tier.
+    /// Notes that the request is sent to this tier.
     pub(super) fn sent<S: Store>(
         mut self,
         ledger: &mut Ledger<'_, S>,

@@ -1,9 +1,9 @@
 //! Which tiers' upstreams currently refuse, by the answers that all workers have seen (see [`crate::tier::pressure`]).
 //!
 //! One value in shared data holds this for all tiers. A worker reads the value at most once per [`REFRESH`], and never for ladders of a
-//! single tier: where requests are frequent that costs almost nothing, and where they are rare, it costs one read of a key that mostly does
-//! not exist. A worker knows at once of a refusal that it has seen itself; the others learn of the refusal before the first refused client
-//! retries, which is after 100 ms.
+//! single tier. If requests are frequent, that costs almost nothing; if they are rare, it costs one read of a key that mostly does not
+//! exist. A worker knows at once of a refusal that it has seen itself; the other workers learn of the refusal before the first refused
+//! client retries, which is after 100 ms.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::tier::{LadderPlace, TierSet};
 /// The greatest age of what a worker knows.
 pub const REFRESH: Duration = Duration::from_millis(50);
 
-/// How many races with other workers a change may lose. A refusal that is lost is followed by others, and so is a success.
+/// How many races with other workers a change may lose. A refusal or a success that is not recorded is followed by others.
 const TRIES: u32 = 16;
 
 /// What a worker knows of upstreams that refuse. The edge has one such view, and gives it to each exchange.
@@ -93,8 +93,8 @@ pub fn tiers(known: &Pressures, request: &Request<'_>, credential: u64) -> TierS
         .collect()
 }
 
-/// The tier to which this request is sent as a probe, to see whether that tier's upstream still refuses, if a probe is due. The probe is then
-/// claimed.
+/// The tier to which this request is sent as a probe, to see whether that tier's upstream still refuses, if a probe is due. The probe is
+/// then claimed.
 pub fn probe<S: Store>(
     ledger: &mut Ledger<'_, S>,
     view: &PressureView,

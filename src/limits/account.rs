@@ -365,13 +365,13 @@ impl Account {
 }
 
 impl Reservation {
-    /// What is held.
+    /// The cost that the reservation holds.
     #[must_use]
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
-    /// What is held, and how much of that is likely to be used.
+    /// The cost that the reservation holds, and how much of it is likely to be used.
     fn reserve(&self) -> Reserve {
         Reserve {
             cost: self.cost,

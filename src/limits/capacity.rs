@@ -36,7 +36,7 @@ pub enum Priority {
     /// The priority of most tenants.
     #[default]
     Standard,
-    /// Comes before all others.
+    /// Comes before all other priorities.
     Critical,
 }
 

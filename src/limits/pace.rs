@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(many.levels.len(), LEVELS);
     }
 
-    // Windows end while requests are in flight, and clocks are set back.
+    // Windows may end while requests are in flight, and clocks may be set back.
     #[test]
     fn a_clock_that_is_set_back_stops_no_decay() {
         let burn = burn(1 << 20);

@@ -31,7 +31,7 @@ pub struct Book<'a> {
     pub record: &'a Record,
     /// The child through which the request comes, if that child has a guaranteed share of these budgets.
     pub child: Option<ChildKey>,
-    /// The limits count usage, but neither refuse nor lower anything.
+    /// Whether the limits count usage, but neither refuse nor lower anything.
     pub looks_on: bool,
 }
 
@@ -77,7 +77,7 @@ pub struct Admitted<'a> {
     pub estimate: &'a Estimate,
     /// What it may cost there, in money.
     pub expected: &'a Expected,
-    /// The overdraft may be used.
+    /// Whether the overdraft may be used.
     pub overdraw: bool,
 }
 

@@ -1,8 +1,8 @@
 //! A conversation stays at the tier where it is served.
 //!
-//! Users notice when the model changes in the middle of a conversation: the provider's prompt cache is lost, and the tone changes. So within
-//! one window of the budget a conversation that was downgraded stays down, even if what remains rises again; and a conversation that was not
-//! downgraded keeps its tier although a low-water mark is crossed, until what remains falls to a share of that mark.
+//! Users notice when the model changes in the middle of a conversation: the provider's prompt cache is lost, and the tone changes. So
+//! within one window of the budget a conversation that was downgraded stays down, even if what remains rises again; and a conversation that
+//! was not downgraded keeps its tier although a low-water mark is crossed, until what remains falls to a share of that mark.
 
 use super::preferences::Choice;
 use super::{Reason, Request, marks};
@@ -15,7 +15,7 @@ use crate::state::record::Record;
 pub struct ConversationPlacement {
     /// Index of the tier.
     pub tier: usize,
-    /// The conversation was downgraded to this tier.
+    /// Whether the conversation was downgraded to this tier.
     pub is_lower: bool,
 }
 

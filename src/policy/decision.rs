@@ -18,7 +18,7 @@ pub enum Decision {
         tier: usize,
         /// Why that tier is lower than the requested one, or why it is not lower although it should be.
         reason: Option<Reason>,
-        /// The most tokens that each of its answers may have, if that is limited.
+        /// The most tokens that each answer to the request may have, if that is limited.
         most_output: Option<u64>,
         /// What the request may cost.
         estimate: Estimate,
@@ -55,7 +55,8 @@ pub struct LimitIndex {
     pub payer: Payer,
     /// In which of the request's books ([`super::Conditions::books`]); `None` for the tenant's own.
     pub book: Option<usize>,
-    /// The limit's index in that book: [`crate::plan::Limits::BUDGET`], [`crate::plan::Limits::BUCKET`], or that of one of the other limits.
+    /// The limit's index in that book: [`crate::plan::Limits::BUDGET`], [`crate::plan::Limits::BUCKET`], or that of one of the other
+    /// limits.
     pub limit: usize,
 }
 
@@ -122,7 +123,8 @@ pub enum Reason {
     Sla,
     /// The capacity of a better tier is taken.
     TierCapacity,
-    /// The requested tier is not allowed, so that the request is sent to a lower one; or it keeps its model, since no other tier is allowed.
+    /// The requested tier is not allowed, so that the request is sent to a lower one; or it keeps its model, since no other tier is
+    /// allowed.
     TierPreference,
     /// The request keeps its model: the lower tiers cannot do what it needs.
     Unsupported,
@@ -137,7 +139,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word for it in headers, metrics and logs.
+    /// The reason's word in headers, metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -166,8 +168,8 @@ pub enum Refusal {
     BudgetHeld,
     /// The token bucket holds enough cells again after this time.
     BucketEmpty(Duration),
-    /// No tier that may serve has capacity left for the tenant's priority. One of them has enough again after this time; `None`: the request
-    /// needs more than any of them can ever have.
+    /// No tier that may serve has capacity left for the tenant's priority. One of them has enough again after this time; `None`: the
+    /// request needs more than any of them can ever have.
     TierCapacity(Option<Duration>),
     /// What is left of the budget is less than the request may cost. `None`: waiting does not help, since the budget never starts anew, or
     /// since even the whole budget is less.

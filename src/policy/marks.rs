@@ -1,4 +1,4 @@
-//! Low-water marks: how far down a request goes for what remains of the limits.
+//! Low-water marks: how far down a request goes, depending on what remains of the limits.
 
 use super::preferences::Choice;
 use super::standing::{Stand, Standing, standings};
@@ -9,11 +9,11 @@ use crate::plan::Limits;
 use crate::state::record::Record;
 use crate::tier::Ladder;
 
-/// All of a mark.
+/// The share of a mark that is the whole mark.
 pub(super) const WHOLE: Ppm = Ppm(1_000_000);
 
-/// The lowest tier whose mark, or this share of it, is crossed, and why; the requested tier if no mark is crossed, or if the request may not
-/// be lowered.
+/// The lowest tier whose mark, or this share of it, is crossed, and why; the requested tier if no mark is crossed, or if the request may
+/// not be lowered.
 pub(super) fn wanted(
     limits: &Limits,
     request: &Request<'_>,

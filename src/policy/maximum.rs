@@ -33,8 +33,8 @@ fn exceeds(limits: &Limits, request: &Request<'_>, tier: usize, estimate: &Estim
     maximum.is_some_and(|maximum| cost(maximum, request, tier, estimate) > maximum.most)
 }
 
-/// The longest answers that a tier may give to the request, and its cost with them. Where that is too much for a single request, the answers
-/// are shortened, if the plan allows that and what is left is of use.
+/// The longest answers that a tier may give to the request, and the request's cost with such answers. If that exceeds the maximum of a
+/// single request, the answers are shortened, if the plan allows that and they remain long enough to be of use.
 pub(super) fn lowered(
     limits: &Limits,
     request: &Request<'_>,

@@ -22,7 +22,7 @@ pub(super) struct Reach {
     able: TierSet,
     /// The last tier that is allowed.
     last: usize,
-    /// The request may go down at all.
+    /// Whether the request may go down at all.
     is_movable: bool,
 }
 
@@ -71,8 +71,8 @@ impl Reach {
         self.is_movable && tier >= self.last
     }
 
-    /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If the result is the requested tier although
-    /// another one was wanted, the reason says why no other tier will do.
+    /// The nearest tier from the wanted one upwards that may serve, else the nearest downwards. If the result is the requested tier
+    /// although another one was wanted, the reason says why no other tier will do.
     pub(super) fn nearest(&self, wanted: Choice, request: &Request<'_>) -> Choice {
         let upwards = self.able.until(wanted.tier.saturating_add(1)).last();
         let tier = upwards.or_else(|| self.from(wanted.tier).first());

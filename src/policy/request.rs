@@ -16,7 +16,7 @@ use crate::tier::{LadderPlace, Price, TierSet};
 pub struct Request<'a> {
     /// The requested model.
     pub model: &'a str,
-    /// `None` for a model on no ladder, which keeps its name.
+    /// The model's ladder, and its tier there; `None` for a model on no ladder, which keeps its name.
     pub place: Option<LadderPlace<'a>>,
     /// What the request may cost, estimated without the tenant's record.
     pub estimate: Estimate,
@@ -24,16 +24,17 @@ pub struct Request<'a> {
     pub unlisted_price: Option<&'a Price>,
     /// How far the request can be changed.
     pub scope: Scope,
-    /// What else the decision depends on, beside the request and the tenant's record.
+    /// What the decision depends on besides the request and the tenant's record.
     pub conditions: Conditions<'a>,
 }
 
-/// What else a decision depends on, beside the request and the tenant's record.
+/// What a decision depends on besides the request and the tenant's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conditions<'a> {
     /// The books that the request is charged against besides its tenant's own.
     pub books: &'a [Book<'a>],
-    /// What the request finds at the tiers with a capacity, each at its index in the ladder; empty where no tier has one.
+    /// The headroom that the request finds at each tier with a capacity, at the tier's index in the ladder; empty if no tier has a
+    /// capacity.
     pub rooms: &'a [Option<Headroom>],
     /// Tiers whose upstream currently refuses.
     pub pressed: TierSet,
@@ -43,7 +44,8 @@ pub struct Conditions<'a> {
     pub conversation: Option<ConversationPlacement>,
     /// Where its conversation can be cut, for tiers that trim it.
     pub cuts: Option<&'a CutPoints>,
-    /// The request names a model that the plan does not allow. Set in shadow mode only: without it such a request was refused earlier.
+    /// Whether the request names a model that the plan does not allow. Set in shadow mode only: without it such a request was refused
+    /// earlier.
     pub barred: bool,
     /// Bytes of its body that are announced and have not arrived yet.
     pub unread_bytes: u64,
@@ -54,14 +56,14 @@ pub struct Conditions<'a> {
 pub struct Scope {
     /// Tiers that cannot serve the request. The requested tier always can.
     pub unfit: TierSet,
-    /// Why these tiers cannot.
+    /// Why these tiers cannot serve the request.
     pub reason: Option<Reason>,
     /// The request's output can be limited, to no less than this for each answer.
     pub least_output: Option<u64>,
 }
 
 impl<'a> Request<'a> {
-    /// The same request, with what it finds at the tiers with a capacity, and in the books.
+    /// The same request with other headroom of the tiers and with other books.
     #[must_use]
     pub fn finding<'b>(&self, rooms: &'b [Option<Headroom>], books: &'b [Book<'b>]) -> Request<'b>
     where
@@ -124,9 +126,9 @@ impl<'a> Request<'a> {
 
     /// What the request may cost at a tier with answers of at most `most` tokens, by what the tenant's record says of the model there.
     ///
-    /// If earlier answers were long, this request may have to wait for others in flight. But a learned estimate never causes a refusal where
-    /// the prior would admit: beyond the prior, no more is reserved than there is room for. Otherwise one long answer could shut out a tenant
-    /// whose next answers would be short, and nothing would ever be learned again.
+    /// If earlier answers were long, this request may have to wait for others in flight. But a learned estimate never causes a refusal
+    /// where the prior would admit: beyond the prior, no more is reserved than there is room for. Otherwise one long answer could shut out
+    /// a tenant whose next answers would be short, and nothing would ever be learned again.
     pub(crate) fn at(
         &self,
         tier: usize,
@@ -187,7 +189,7 @@ impl<'a> Request<'a> {
         estimate.without(cut.map_or(0, |cut| cut.bytes))
     }
 
-    /// The longest answers that all limits have room for now.
+    /// The longest answers for which all limits have room now.
     fn room(
         &self,
         tier: usize,

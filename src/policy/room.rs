@@ -52,8 +52,8 @@ impl Case<'_> {
         strictest(here.map(|limit| limit.check(estimate, expected, overdraw, self.now)))
     }
 
-    /// Rules 8 and 9: the first of these tiers whose cost fits the budget and that has room. If none has room: the time at which the first of
-    /// those that fit the budget has room again. `None` if no tier's cost fits the budget.
+    /// Rules 8 and 9: the first of these tiers whose cost fits the budget and that has room. If none has room: a refusal until the first of
+    /// those whose cost fits has room again. `None` if no tier's cost fits the budget.
     pub(super) fn first_with_room(&self, start: Choice, tiers: TierSet) -> Option<Decision> {
         let mut by_budget = None;
         let mut full: Option<(usize, Refusal)> = None;
@@ -95,7 +95,7 @@ impl Case<'_> {
         })
     }
 
-    /// Rule 10, where no tier's cost fits the budget as the request is.
+    /// Rule 10, for a request that as it is fits the budget at no tier.
     pub(super) fn squeezed(&self, start: usize, reach: &Reach) -> Decision {
         let &Self {
             limits,
@@ -145,8 +145,8 @@ pub(super) fn check_rates(
     strictest(rates.map(|limit| limit.check(estimate, &Expected::default(), false, now)))
 }
 
-/// The longest answer with which all budgets still hold the request, if that answer is long enough to be of use and only budgets were in the
-/// way.
+/// The longest answer with which all budgets still hold the request, if that answer is long enough to be of use and only budgets were in
+/// the way.
 fn shortened(
     limits: &Limits,
     request: &Request<'_>,

@@ -1,4 +1,4 @@
-//! Shadow mode: what bursar would have done with a request that is forwarded unchanged whatever the limits say.
+//! Shadow mode: what bursar would have done with a request that is forwarded unchanged.
 
 use super::{Decision, Reason, Refusal, Request, recheck};
 use crate::base::units::Timestamp;
@@ -12,7 +12,7 @@ pub enum ShadowDecision {
     Admit {
         /// Index into the ladder.
         tier: usize,
-        /// Why that is not the requested tier, or why it is although it should be lower.
+        /// Why that is not the requested tier, or why it is the requested one although it should be lower.
         reason: Option<Reason>,
         /// The most tokens that each of its answers could have had.
         most_output: Option<u64>,

@@ -19,13 +19,13 @@ use crate::state::shared_budgets;
 #[derive(Clone, Copy)]
 pub(super) struct Standing<'a> {
     pub(super) index: LimitIndex,
-    /// The limits that it belongs to, and the record of their states.
+    /// All limits of the limit's owner, and the record of their states.
     pub(super) limits: &'a Limits,
     pub(super) record: &'a Record,
     pub(super) state: Stand<'a>,
     /// The child through which the request comes, if that child has a guaranteed share of the budgets.
     child: Option<ChildKey>,
-    /// The models for which it holds.
+    /// The limit with its models; `None` for the plan's `budget` or `bucket`, which hold for all models.
     limit: Option<&'a Limit>,
 }
 
@@ -269,7 +269,7 @@ impl<'a> Standing<'a> {
             budget.headroom(account, limit),
         );
         if least > unspent.saturating_sub(kept) {
-            // What is held may be released or not. If there is enough without it, nobody needs to wait for its release.
+            // What is held may or may not be released. If there is enough without it, the request need not wait for a release.
             let there = if cost > free { unspent } else { free };
             let most = there.saturating_sub(least);
             let guarantees = &self.limits.guarantees;

@@ -25,7 +25,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const NOW: Timestamp = Timestamp::from_secs(1_709_208_000);
 
-/// default, standard below 0.5, compact below 0.2; a token costs 4, 2 and 1 micros.
+/// A ladder of three tiers: default, standard below 0.5, and compact below 0.2. A token costs 4, 2 and 1 micros there.
 fn ladder() -> Ladder {
     let tier = |name: &str, below: Option<u64>, price: u64| Tier {
         name: name.into(),

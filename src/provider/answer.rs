@@ -4,13 +4,13 @@ use super::read::{is_given, long_key, value};
 use crate::body::json::{Key, Scanner, string};
 use crate::usage::ServiceTier;
 
-/// Indices of the first keys in the shapes of answers and events.
+/// Index of the key of the usage, in the shapes of answers and events.
 pub(super) const USAGE: usize = 0;
-/// See [`USAGE`].
+/// Index of the key of an error, in the same shapes.
 pub(super) const ERROR: usize = 1;
-/// See [`USAGE`].
+/// Index of the key of the model that answered, in the same shapes.
 pub(super) const MODEL: usize = 2;
-/// See [`USAGE`].
+/// Index of the key of the service tier, in the same shapes.
 pub(super) const SERVICE_TIER: usize = 3;
 
 /// The longest `usage` that is read, in bytes.

@@ -35,7 +35,7 @@ pub fn credential(request: &Headers, secret: [u8; 16]) -> u64 {
     hasher.finish().max(1)
 }
 
-/// The signer in the case of AWS, where each request has another signature.
+/// The part of the header that identifies the caller. For AWS this is the signer, since each request has a different signature.
 fn signer(authorization: &[u8]) -> &[u8] {
     if !authorization.starts_with(b"AWS4-") {
         return authorization;

@@ -13,11 +13,11 @@ pub struct Endpoint {
     pub wire: &'static dyn Wire,
     /// The model, if the path names it.
     pub model: Option<PathModel>,
-    /// The request carries a signature of its path and body, so that neither may be changed.
+    /// Whether the request carries a signature of its path and body, so that neither may be changed.
     pub is_signed: bool,
-    /// The API accepts `stream_options`, which request a stream's usage.
+    /// Whether the API accepts `stream_options`, which request a stream's usage.
     pub takes_options: bool,
-    /// The request asks for an upgrade to another protocol.
+    /// Whether the request asks for an upgrade to another protocol.
     pub upgrades: bool,
     /// Something in the path or headers that makes it impossible to meter the request.
     pub fault: Option<Fault>,
@@ -99,7 +99,7 @@ fn upgrades(
 
 const OVERRIDE: &str = "x-http-method-override";
 
-/// Whether the server takes a request to have another method than proxies do: by a header that Google's APIs and frameworks heed
+/// Whether the server may treat a request as a POST although its method is another one: by a header that Google's APIs and frameworks heed
 /// (<https://cloud.google.com/apis/docs/system-parameters>), or by a parameter of Google's browser clients (closure-library,
 /// `goog.net.rpc.HttpCors`; both read 2026-11-29).
 fn is_post_in_disguise(request: &Headers, overrides: usize, path: &[u8]) -> bool {
@@ -274,8 +274,8 @@ fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
 }
 
 /// The path segments of an Azure deployment, in Azure's own paths and in those of Cloudflare's gateway
-/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read 2026-11-29);
-/// or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model.
+/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read
+/// 2026-11-29); or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model.
 fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> {
     let after = |names: &[&str], skipped: usize| {
         let is_name = |segment: &Segment<'_>| names.iter().any(|name| segment.is(name));

@@ -9,9 +9,9 @@ use std::borrow::Cow;
 /// One segment of a path, and its position there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment<'a> {
-    /// Normalised: escapes decoded, without parameters and final blanks.
+    /// The normalised segment: escapes decoded, without parameters and final blanks.
     pub(super) text: Cow<'a, [u8]>,
-    /// Raw, without parameters.
+    /// The segment's raw bytes, without parameters.
     raw: &'a [u8],
     /// Offset of the raw segment.
     start: usize,
@@ -48,7 +48,7 @@ pub struct PathModel {
     path: Vec<u8>,
     start: usize,
     end: usize,
-    /// The model is unique (a tuned model, an endpoint), so no other model's name can replace it.
+    /// Whether the model is unique (a tuned model, an endpoint), so no other model's name can replace it.
     pub is_own: bool,
 }
 

@@ -19,7 +19,7 @@ use crate::usage::{EventFacts, EventKind, Usage};
 /// The Responses API.
 #[derive(Debug)]
 pub(super) struct Responses {
-    /// Compaction: it shortens a conversation instead of answering, to a length that the API chooses.
+    /// Whether this is compaction, which shortens a conversation instead of answering, to a length that the API chooses.
     pub(super) compacts: bool,
 }
 
@@ -115,9 +115,9 @@ const EVENT: Shape = Shape::new(
     &[],
 );
 const TYPE: usize = 4;
-/// In `response.failed`.
+/// Index of the error in the event `response.failed`.
 const INNER_ERROR: usize = 5;
-/// In `error`.
+/// Index of the code in the event `error`.
 const CODE: usize = 6;
 
 /// Types of the events that end a stream.

@@ -23,11 +23,11 @@ pub struct UsageReader {
     body: Body,
     reported: Reported,
     declared: Declared,
-    /// Events that arrive only because usage was requested on the client's behalf are removed.
+    /// Whether events that arrive only because usage was requested on the client's behalf are removed.
     drops: bool,
     /// Bytes of the body so far.
     bytes: u64,
-    /// The first byte of the actual answer has arrived.
+    /// Whether the first byte of the actual answer has arrived.
     has_begun: bool,
 }
 
@@ -96,8 +96,8 @@ impl UsageReader {
         }
     }
 
-    /// Whether the first byte of the actual answer has arrived. Bytes that only keep the connection alive do not count: DeepSeek's API sends
-    /// comments between events, and empty lines before an object (<https://api-docs.deepseek.com/quick_start/rate_limit>).
+    /// Whether the first byte of the actual answer has arrived. Bytes that only keep the connection alive do not count: DeepSeek's API
+    /// sends comments between events, and empty lines before an object (<https://api-docs.deepseek.com/quick_start/rate_limit>).
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun

@@ -56,8 +56,8 @@ pub trait Wire: std::fmt::Debug + Sync {
         None
     }
 
-    /// The edit that makes a stream report its usage, if the stream would not do so by itself. To be called once the body is complete, or for
-    /// each chunk before that chunk is forwarded.
+    /// The edit that makes a stream report its usage, if the stream would not do so by itself. To be called once the body is complete, or
+    /// for each chunk before that chunk is forwarded.
     fn ask_usage(&self, _body: &Scanner) -> Option<Edit> {
         None
     }
@@ -152,11 +152,11 @@ pub struct Facts {
     pub output_limit: Option<Tokens>,
     /// Number of answers requested; 0 counts as 1.
     pub choices: u64,
-    /// The answer is to be streamed.
+    /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// The stream would not report its usage, since the client did not request it.
+    /// Whether the stream would not report its usage, since the client did not request it.
     pub hides_usage: bool,
-    /// The answer is not in this response: the client fetches the answer with another request.
+    /// Whether the answer is not in this response: the client fetches the answer with another request.
     pub is_deferred: bool,
     /// What a model must be able to do.
     pub needs: Needs,
@@ -173,11 +173,11 @@ pub struct OutputLimits {
     pub keys: &'static [usize],
     /// The object that contains them, as a key of the shape and its name; `None` for the top level.
     pub object: Option<(usize, &'static str)>,
-    /// A number may be written as a string.
+    /// Whether a number may be written as a string.
     pub may_be_text: bool,
     /// The name under which a limit is added; `None` if none can be.
     pub name: Option<&'static str>,
-    /// A later key may set a lower bound for the limits.
+    /// Whether a later key may set a lower bound for the limits.
     pub have_floor: bool,
 }
 

@@ -203,7 +203,7 @@ mod tests {
     static ASKED: Family = Family::new("asked", ["tenant", "tier", ""]);
     static SERVED: Family = Family::new("served", ["tenant", "tier", ""]);
 
-    /// A series of a tenant, as after the configuration was read again.
+    /// A series of a tenant, as it is built after the configuration was read again.
     fn of(family: &'static Family, tenant: &str, tier: &'static str) -> Series {
         family.of([Label::Name(tenant.into()), tier.into(), "".into()])
     }

@@ -303,11 +303,11 @@ pub struct Shared {
     pub held: Held,
     /// How many proxies share the limit.
     pub proxies: u32,
-    /// See [`Shared`].
+    /// When the store last answered.
     pub heard: Timestamp,
-    /// See [`Shared`].
+    /// How many calls have failed since the last answer.
     pub failures: u8,
-    /// See [`Shared`].
+    /// How many of the largest recent requests fit into one proxy's equal part of the limit, if there were requests.
     pub part: Option<u64>,
 }
 

@@ -38,7 +38,7 @@ pub struct Duty {
 struct Term {
     duty: Duty,
     end: Timestamp,
-    /// The VM serves requests, so a VM that does not may take over.
+    /// Whether the VM serves requests, so a VM that does not may take over.
     serves: bool,
 }
 

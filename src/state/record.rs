@@ -43,7 +43,7 @@
 //!
 //! Version 1 ends with the holds, version 2 with the models, version 3 with the ladders (its number of models may be 0), version 4 with
 //! the other limits, version 5 with the slices. Version 6 ends with the children, and its number of slices may be 0. Version 7 has all
-//! parts, and its number of slices may be 0, and that of children, too. A record is written in the oldest version that can hold it: 3
+//! parts; its numbers of slices and of children may be 0. A record is written in the oldest version that can hold it: 3
 //! only for plans that use pace or hysteresis; 4 if there are more limits than one budget and one bucket, or if what requests are likely
 //! to use differs from what they may use; 5 if a budget is shared with other proxies; 6 if children have guaranteed shares of a budget; 7
 //! if a bucket is shared with other proxies.
@@ -75,9 +75,9 @@ pub struct Record {
     pub bucket: Bucket,
     /// State of the budget.
     pub account: Account,
-    /// What the tenant's requests taught.
+    /// What was learned from the tenant's requests.
     pub learned: Learned,
-    /// How fast the tenant spends, if its plan asks for that.
+    /// How fast the tenant spends, if its plan has pace.
     pub burn: Burn,
     /// States of the plan's other limits, in the plan's order once the record is rolled forward, and then those that belong to no limit of
     /// the plan. At most [`ENTRIES`].
@@ -258,7 +258,7 @@ fn account_at(record: &Record, place: usize) -> Option<&Account> {
 /// How many places there may be.
 const PLACES: usize = ENTRIES + 1;
 
-/// Those that there are in a record.
+/// The places that a record has.
 fn places(record: &Record) -> impl Iterator<Item = u8> {
     (0..=u8::MAX)
         .take(PLACES)

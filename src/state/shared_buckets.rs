@@ -105,7 +105,7 @@ impl<'a> SharedBucket<'a> {
         self.limit.map_or(BUCKET, |limit| limit.name.as_str())
     }
 
-    /// The same, for a metric.
+    /// The limit's name, as a label of metrics.
     #[must_use]
     pub fn label(&self) -> Label {
         self.limit
@@ -142,13 +142,14 @@ impl<'a> SharedBucket<'a> {
         self.rate.awaits_first(self.share)
     }
 
-    /// Until when no request has to wait as a first one, if none has to now: an idle proxy keeps its share until then.
+    /// If no request has to wait for a first share now: the time until which none will have to. Until then even an idle proxy keeps its
+    /// share.
     #[must_use]
     pub fn warm_until(&self, now: Timestamp) -> Timestamp {
         now.plus_nanos(self.share.most)
     }
 
-    /// Takes note of a request of so many cells, `before` of which were noted already: `is_held` if it was admitted. A request that does
+    /// Notes a request of `cells`, `before` of which were already noted. `is_held`: whether the request was admitted. A request that does
     /// not fit into the whole bucket is not counted as demand.
     pub fn asked(&mut self, cells: u64, before: u64, is_held: bool, now: Timestamp) {
         let of_requests =
@@ -178,7 +179,7 @@ impl<'a> SharedBucket<'a> {
             return None;
         }
         if self.rate.is_lapsed(self.share, now) {
-            // The share may be others' already, and its free cells with it.
+            // The store may have given the share, and its free cells, to other proxies already.
             self.rate.share = 0;
             self.rate.rest = 0;
             self.rate.back = 0;
@@ -208,7 +209,7 @@ impl<'a> SharedBucket<'a> {
             self.take_part(now);
             return None;
         };
-        // The cells that came back before the answer came back at the old share's rate.
+        // Until the answer, cells were refilled at the old share's rate.
         let told = self.rate.heard(line.seq, answer);
         match told {
             Told::Clash => self.rate.renamed(draw(self.rate.limit)),

@@ -129,7 +129,7 @@ impl<'a> SharedBudget<'a> {
         }
     }
 
-    /// Takes note of a reservation: that it was admitted, or that there was no room for it.
+    /// Notes that a reservation was admitted, or that there was no room for it.
     pub fn asked(&mut self, asked: Asked, now: Timestamp) {
         let unit = self.budget.unit;
         let (cost, before) = (unit.of(asked.cost), unit.of(asked.before));
@@ -163,7 +163,7 @@ impl<'a> SharedBudget<'a> {
     pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
         let (grant, used) = (self.grant()?, self.used());
         let due = grant.due(used, &self.terms(), now);
-        // What requests hold now will be released in part, and is to be given back then.
+        // A part of what requests hold now will be released, and then has to be given back to the store.
         let has_holds = !self.account.holds.is_empty();
         due.or_else(|| has_holds.then(|| now.plus_nanos(self.share.most)))
     }
@@ -251,7 +251,7 @@ pub fn draw(
 /// Whether the slice of a budget has room for a reservation here and now; if the budget is not shared, it always has.
 ///
 /// # Errors
-/// With the reason, if not.
+/// The reason, if there is no room.
 pub fn check(budget: &Budget, account: &Account, cost: Cost, now: Timestamp) -> Result<(), NoRoom> {
     let Some((share, grant)) = budget.share.as_ref().zip(budget.grant(account)) else {
         return Ok(());

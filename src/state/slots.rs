@@ -8,13 +8,13 @@ use std::hash::{Hash, Hasher};
 use crate::base::hash::{StableHasher, stable};
 use crate::state::store::{Store, Write, update};
 
-/// How many keys the tenants share that are not configured, besides the overflow key.
+/// How many keys are shared by tenants that are not configured, besides the overflow key.
 pub const SLOTS: u64 = 4_096;
 
 /// Slots that one tenant may use: more make an overflow rarer and each request of a flood dearer.
 const PROBES: u32 = 4;
 
-/// The key that all tenants share that found no slot.
+/// The key that is shared by all tenants that found no slot.
 pub const OVERFLOW_KEY: &str = "bursar/v1/u/overflow";
 
 /// Where the VMs of a process keep their [`SlotSeed`].
@@ -113,7 +113,7 @@ mod tests {
             "after a lost race"
         );
         assert_eq!(SlotSeed::agree(&store, [2; 16]), Some(SlotSeed([1; 16])));
-        // Another plugin's value is no seed.
+        // A value of another plugin is not taken as a seed.
         store.plant(SEED_KEY, b"foreign");
         assert_eq!(SlotSeed::agree(&store, [3; 16]), Some(SlotSeed([3; 16])));
         store.set_down(true);

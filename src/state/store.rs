@@ -1,6 +1,6 @@
 //! Shared state as bytes with versions, changed only by compare-and-swap.
 //!
-//! This module knows keys and races; what the bytes mean is [`crate::state::record`]'s. Keys are few and
+//! This module defines keys and handles races; [`crate::state::record`] defines what the bytes mean. Keys are few and
 //! bounded, since the host can neither list nor delete them: one for each configured tenant,
 //! [`SLOTS`](crate::state::slots::SLOTS) (and two more) for all tenants that are not configured, however many ids are made up,
 //! [`ALL_SUBJECTS`](crate::state::subjects::ALL_SUBJECTS) (and two for each tenant and kind of them) for all subjects, one for each
@@ -29,19 +29,19 @@ pub struct Contended {
     pub conflicts: u64,
 }
 
-/// What went wrong with our own state, to be counted.
+/// Faults of our own state, which are to be counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateFaults {
     /// Compare-and-swap steps lost to other workers.
     pub conflicts: u64,
-    /// There was a value under the tenant's key that is no record: truncated, older, or another plugin's.
+    /// Whether there was a value under the tenant's key that is no record: truncated, older, or another plugin's.
     pub corrupt: bool,
     /// Steps that were given up: requests that were decided without our state, and settlements that were lost.
     pub given_up: u64,
 }
 
 impl StateFaults {
-    /// The sum of both.
+    /// The sum of these faults and `other` ones.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -73,7 +73,7 @@ pub trait Store {
     fn announce(&self, gauge: &Series, value: u64);
 }
 
-/// What a step wants to be written, and what it reports.
+/// What a step asks to be written, and what it reports.
 pub struct Write<T> {
     /// `None` writes nothing.
     pub value: Option<Vec<u8>>,
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(store.value("k"), Some(vec![2]));
     }
 
-    // The host compares versions only where the key exists already.
+    // The host compares versions only if the key already exists.
     #[test]
     fn the_first_write_of_a_key_is_a_race_like_any_other() {
         let store = FakeStore::default();
@@ -320,7 +320,7 @@ mod tests {
         COUNT.of(["", "", ""].map(Label::Word))
     }
 
-    /// Adds one, and returns how many there are.
+    /// Adds one to the stored number.
     fn count(store: &impl Store) {
         let step = |old: Option<&[u8]>| {
             let count = old.map_or(1, |old| old[0] + 1);
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_gauge_that_was_told_last_is_true_wherever_another_worker_comes_between() {
-        // Of the three calls of one try, and of the three of the next one.
+        // The other worker comes before each of the three calls of the first try, and of the three of the second.
         for calls_before in 0..6 {
             let store = FakeStore::default();
             let between = Between {

@@ -1,9 +1,9 @@
-//! Slots for subjects, which are whom a tenant's limits count beside the tenant, such as its users. The number of their records is
+//! Slots for subjects: those whom a tenant's limits count besides the tenant, such as its users. The number of subjects' records is
 //! bounded, however many ids a client makes up.
 //!
-//! A tenant has a table for each kind of subject, which says which subject has which slot. A slot belongs to its tenant for good, so that
-//! no tenant's subjects displace another's. It is given to another subject only when nothing in its record counts any more. Subjects are
-//! known by a hash that is keyed with a secret of the process, so nobody can make up an id that is taken for another's.
+//! A tenant has a table for each kind of subject, which assigns slots to subjects. A slot belongs to its tenant for good, so that no
+//! tenant's subjects displace another's. A slot is given to another subject only when nothing in its record counts any more. Subjects are
+//! identified by a hash that is keyed with a secret of the process, so nobody can make up an id that is taken for another one.
 //!
 //! | at | length | what |
 //! |---|---|---|
@@ -50,7 +50,7 @@ impl SubjectId {
         Self(hasher.finish().max(1))
     }
 
-    /// The same name in a table that tenants share, distinct from other tenants' subjects of that name.
+    /// The subject's id in a table that several tenants share. It differs from the ids of other tenants' subjects with the same name.
     fn among(self, SlotSeed(seed): SlotSeed, tenant: &TenantId) -> Self {
         let mut hasher = StableHasher::new_with_key(&seed);
         (tenant.as_str(), self.0).hash(&mut hasher);
@@ -65,7 +65,7 @@ pub struct Seat {
     of: String,
     /// The subject's name.
     pub subject: SubjectId,
-    /// The tenant is configured, and has a table of its own.
+    /// Whether the tenant is configured, and has a table of its own.
     pub configured: bool,
 }
 

@@ -10,7 +10,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 /// Noon of a day in 2024.
 const NOON: u64 = 1_709_208_000;
 
-/// A proxy's gauges, and a clock that each look moves on.
+/// A proxy's gauges, and a clock that advances with each tick and each new gauge.
 #[derive(Default)]
 struct Proxy {
     store: FakeStore,
@@ -18,7 +18,7 @@ struct Proxy {
     values: RefCell<HashMap<String, u64>>,
     told: Cell<u64>,
     now: Cell<u64>,
-    /// What a new gauge takes.
+    /// The nanoseconds that the proxy takes for a gauge that is new to it.
     for_new: Cell<u64>,
     /// What tenant `t3` has spent once the next gauge is new.
     meanwhile: Cell<Option<u64>>,
@@ -53,7 +53,7 @@ impl Proxy {
         Timestamp::from_nanos(self.now.get())
     }
 
-    /// Ticks for so long.
+    /// Runs ticks for this many seconds.
     fn pass(&self, sweep: &mut Sweep, seconds: u64) {
         for _ in 0..seconds * u64::from(TICKS) {
             self.tick(sweep);
@@ -71,7 +71,7 @@ impl Proxy {
         self.values.borrow().get(&name).copied()
     }
 
-    /// The tenant spends so much, in another VM.
+    /// Lets the tenant spend this amount in another VM.
     fn spend(&self, tenant: &str, amount: u64) {
         let mut record = Record::default();
         let config = config(10, "");
@@ -170,7 +170,7 @@ fn what_has_not_changed_is_read_and_not_told() {
     assert_eq!(proxy.told.get(), told);
     proxy.spend("t7", 1);
     proxy.pass(&mut sweep, 1);
-    // Five gauges, and the one of old.
+    // Five gauges of the limit, and the gauge under its older name.
     assert_eq!(proxy.told.get(), told + 6);
 }
 
@@ -210,7 +210,7 @@ fn one_vm_tells_and_another_goes_on_where_it_falls_silent() {
     proxy.spend("t0", 9);
     proxy.pass(&mut other, 5);
     assert_eq!(proxy.gauge("bursar_used", "t0"), Some(9));
-    // It has it now, until it gives it up.
+    // This VM has the duty from now on, until it gives it up.
     let told = proxy.told.get();
     proxy.spend("t0", 10);
     proxy.pass(&mut one, 1);

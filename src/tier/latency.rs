@@ -3,24 +3,24 @@
 //! **Window.** There are two half-windows of [`HALF`] each, aligned to the epoch: the current one and the one before. So the window covers
 //! the last one to two minutes, and older answers do not count.
 //!
-//! **Histogram.** Each power of two of milliseconds has 16 buckets. The reported p95 is the greatest time of the bucket in which the true p95
-//! lies: never less than the true one (in whole milliseconds, rounded up), and less than a sixteenth above it. The number of buckets bounds
-//! the memory, whatever is measured.
+//! **Histogram.** Each power of two of milliseconds has 16 buckets. The reported p95 is the greatest time of the bucket in which the true
+//! p95 lies: never less than the true one (in whole milliseconds, rounded up), and less than a sixteenth above it. The number of buckets
+//! bounds the memory, whatever is measured.
 //!
 //! **Hysteresis.** A tier that missed an SLA has to come down to [`RETURN`] of that SLA before it counts as meeting it. Plans may have
 //! different SLAs for one tier, so that there is no single verdict to remember. Instead a *level* is remembered that follows the p95 with
-//! play, as a gear with slack follows another one: the level rises with the p95 at once, and falls only as far as 5/4 of the p95. An SLA is
-//! missed while the level is above it. For every single SLA this is the hysteresis above: the level rises above `t` when the p95 does, and is
-//! back at `t` when the p95 is at 4/5 of `t`.
+//! slack: the level rises with the p95 at once, and falls only as far as 5/4 of the p95. An SLA is missed while the level is above it. For
+//! every single SLA this has the effect described above: the level rises above an SLA of `t` when the p95 does, and is back at `t` when the
+//! p95 is at 4/5 of `t`.
 //!
-//! **Evidence.** A p95 of fewer than [`ENOUGH`] times is simply the longest of them, so that one slow answer would suffice: so few times may
-//! lower the level, but not raise it. With fewer than [`FEW`] times nothing is known, and an unknown tier meets every SLA.
+//! **Evidence.** A p95 of fewer than [`ENOUGH`] times is simply the longest of them, so that one slow answer would suffice: so few times
+//! may lower the level, but not raise it. With fewer than [`FEW`] times nothing is known, and an unknown tier meets every SLA.
 //!
 //! **Probes.** A tier that nobody uses because it is too slow would never be seen to have recovered. So one request is sent to that tier
 //! whenever no answer was measured there for [`PROBE_EVERY`]. This is a rate and not a share of the requests, since evidence is a number of
 //! times: at least [`FEW`] in each half-window, however many requests there are; of two requests a second a probe is 5 %, of twenty 0.5 %.
-//! Where tenants without that SLA still use the tier, their answers are measured, and no probes are sent. Each probe is claimed in the shared
-//! record, so that only one of all workers sends it.
+//! Where tenants without that SLA still use the tier, their answers are measured, and no probes are sent. Each probe is claimed in the
+//! shared record, so that only one of all workers sends it.
 
 use std::time::Duration;
 
@@ -30,10 +30,10 @@ use crate::base::units::{Timestamp, nanos};
 /// Length of a half-window. It equals [`crate::base::units::CLOCK_STEP`]: no worker in a race is further behind than that.
 pub const HALF: Duration = Duration::from_secs(60);
 
-/// The fewest times that make a real p95: with fewer, the p95 is the longest of them.
+/// The fewest measured times for a meaningful p95: with fewer, the p95 is just the longest of these times.
 pub const ENOUGH: u64 = 20;
 
-/// The fewest times from which anything is concluded.
+/// The fewest measured times from which anything is concluded.
 pub const FEW: u64 = 3;
 
 /// After this long without an answer, one request is let through as a probe.
@@ -58,7 +58,7 @@ pub struct Latency {
     half: u64,
     previous: Histogram,
     current: Histogram,
-    /// The level, which follows the p95 with play, in milliseconds; 0 while nothing is known.
+    /// The level, which follows the p95 with slack, in milliseconds; 0 while nothing is known.
     level: u64,
     /// When the last answer was measured, or a probe sent.
     heard: Timestamp,
@@ -206,13 +206,13 @@ impl Histogram {
 
     fn count(&self) -> u64 {
         let counts = self.0.iter().map(|&(_, count)| u64::from(count));
-        // At most 225 of 32 bits.
+        // The sum of at most 225 counts of 32 bits fits.
         counts.fold(0, u64::saturating_add)
     }
 }
 
-/// Whether a half-window is the current one. A half-window that begins after `now` was begun by a worker which read the clock later. If it is
-/// more than one ahead, the clock was set back, and what was measured before that is of no use.
+/// Whether a half-window is the current one. A half-window that begins after `now` was begun by a worker which read the clock later. If it
+/// is more than one ahead, the clock was set back, and what was measured before that is of no use.
 fn is_current(half: u64, now: Timestamp) -> bool {
     let this = half_of(now);
     half == this || this.checked_add(1) == Some(half)
@@ -243,15 +243,15 @@ fn greatest_of(bucket: u8) -> u64 {
     }
     let doublings = (bucket / 16).saturating_sub(1);
     let digits = u64::from(bucket).saturating_sub(u64::from(doublings).saturating_mul(16));
-    // At most 32 shifted by 12.
+    // At most 32 is shifted by at most 12 bits, which fits.
     (digits.saturating_add(1) << doublings).saturating_sub(1)
 }
 
 const VERSION_1: [u8; 4] = *b"brl\x01";
 
 impl Latency {
-    /// The bytes of this state, at most 2,280, little-endian: `brl` and the version; then half-window, level and heard in 8 bytes each; then
-    /// for each half its number of buckets (1), and for each bucket its number (1) and count (4).
+    /// The bytes of this state, at most 2,280, little-endian: `brl` and the version; then half-window, level and heard in 8 bytes each;
+    /// then for each half its number of buckets (1), and for each bucket its number (1) and count (4).
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let halves = [&self.previous, &self.current];

@@ -5,7 +5,7 @@
 pub struct Needs(pub u32);
 
 impl Needs {
-    /// Nothing in particular.
+    /// No needs.
     pub const NONE: Self = Self(0);
     /// The request calls tools.
     pub const TOOLS: Self = Self(1);
@@ -30,7 +30,8 @@ impl Needs {
     /// Needs that only the model meets that began the conversation.
     const OWN: Self = Self(Self::SIGNED_THINKING.0 | Self::CACHED_PROMPT.0);
 
-    /// What a model that is configured without `supports` can do: every need except the rare ones and those that only the model meets that began the conversation.
+    /// What a model that is configured without `supports` can do: every need except the rare ones and those that only the model meets that
+    /// began the conversation.
     pub const USUAL: Self = Self::ALL.without(Self::OWN).without(Self::RARE);
 
     /// These needs if `is_so`, else none.

@@ -9,12 +9,12 @@
 //! proxies of a fleet, which all read the same header, do not return at the same time. A success ends the pressure at once.
 //!
 //! **What counts.** Answers may overtake each other. A success proves nothing about a refusal that came after the successful request was
-//! sent: of a burst some requests are served and some are not, in any order. So only the success of a request that was sent after the refusal
-//! ends the pressure. Nor is a wait doubled by refusals of requests that were sent before it began, or while it lasts.
+//! sent: of a burst some requests are served and some are not, in any order. So only the success of a request that was sent after the
+//! refusal ends the pressure. Nor is a wait doubled by refusals of requests that were sent before it began, or while it lasts.
 //!
 //! **Whose.** A pressure belongs to a model, and also to a credential where callers bring their own. Configured models with the proxy's
-//! credential can each have one; for other models and for callers' credentials there are at most [`GUESTS`], and a new one displaces the one
-//! that ends first.
+//! credential can each have one; for other models and for callers' credentials there are at most [`GUESTS`], and a new one displaces the
+//! one that ends first.
 
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ pub const PROBE: Duration = Duration::from_secs(30);
 /// How many other server errors press an upstream, without a success in between.
 pub const IN_A_ROW: u8 = 3;
 
-/// The most pressures that are not of a configured model with the proxy's own credential.
+/// The most pressures of other models, or of callers' own credentials: of all that do not belong to a configured model with the proxy's
+/// credential.
 pub const GUESTS: usize = 64;
 
 /// A pressure that ended this long ago, and was not looked up since then, is forgotten.
@@ -96,18 +97,18 @@ pub struct UpstreamRefusal {
     pub wait: Option<Duration>,
 }
 
-/// Whose pressure it is.
+/// The model and the credential to which a pressure belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PressureKey {
     /// A hash of the model that is sent.
     pub model: u64,
     /// A hash of the caller's credential; 0 where the proxy's own is used.
     pub credential: u64,
-    /// The model is a tier's own, and the credential is the proxy's.
+    /// Whether the model is a tier's own, and the credential is the proxy's.
     pub is_configured: bool,
 }
 
-/// What is known of all upstreams that refused recently.
+/// The pressures on all upstreams that refused recently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pressures(Vec<Pressure>);
 

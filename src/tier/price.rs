@@ -13,7 +13,7 @@ pub struct Rates {
     pub cached_input: u64,
     /// Input tokens that the provider added to its cache for this request.
     pub cache_write: u64,
-    /// The tokens among those that the provider keeps for an hour.
+    /// Input tokens that the provider added to its cache for this request and keeps for an hour.
     pub cache_write_1h: u64,
     /// Output tokens, reasoning included.
     pub output: u64,
@@ -31,7 +31,7 @@ pub struct Step {
 /// What a model's tokens cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
-    /// The rates where no others are configured.
+    /// The rates for prompts that are too short for every step.
     pub rates: Rates,
     /// The rates for long prompts, the shortest first.
     pub steps: Vec<Step>,

@@ -4,11 +4,12 @@ use super::Rates;
 use crate::base::units::{Tokens, share};
 use crate::usage::Usage;
 
-/// What a token of each kind counts, in millionths, below 2³²: the rates of a price in which tokens take the place of money.
+/// How much a token of each kind counts, in millionths, below 2³²: the rates of a price that is paid in tokens instead of money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights(pub Rates);
 
-/// What the tokens of a request count before it is known which of them are cached, in millionths. Kept small, since each admission has one.
+/// How much the tokens of a request count before it is known which of them are cached, in millionths. The type is small, since each
+/// admission contains one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestWeights {
     input: u32,
@@ -18,7 +19,7 @@ pub struct RequestWeights {
 }
 
 impl Weights {
-    /// What a usage counts, rounded up.
+    /// How much a usage counts, rounded up.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> Tokens {
         Tokens(self.0.of(usage).0)
@@ -37,7 +38,7 @@ impl Weights {
 }
 
 impl RequestWeights {
-    /// What these tokens are likely to count, rounded up.
+    /// How much these tokens are likely to count, rounded up.
     #[must_use]
     pub fn usual(&self, input: Tokens, output: Tokens) -> Tokens {
         weighed(input, self.input, output, self.output)

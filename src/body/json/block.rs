@@ -1,7 +1,7 @@
 //! JSON's strings, 64 bytes at a time.
 //!
-//! A set of bytes in a block is a `u64` with a bit for each byte, the lowest bit for the first byte. So a few operations find all quotes of a
-//! block, and where its strings are (as simdjson does, <https://arxiv.org/abs/1902.08318>).
+//! A set of bytes in a block is a `u64` with a bit for each byte, the lowest bit for the first byte. So a few operations find all quotes of
+//! a block, and where its strings are (as simdjson does, <https://arxiv.org/abs/1902.08318>).
 
 mod lane;
 
@@ -13,9 +13,9 @@ pub(super) type Block = [u8; 64];
 /// Whether a block begins inside a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Strings {
-    /// Inside a string.
+    /// Whether the block begins inside a string.
     pub(super) is_inside: bool,
-    /// After a backslash that escapes the next byte; only inside a string.
+    /// Whether the block begins after a backslash that escapes its first byte; only inside a string.
     pub(super) is_escaped: bool,
 }
 
@@ -107,8 +107,8 @@ pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
 }
 
 impl Quoted {
-    /// Start and end of the last string before `byte`, without its quotes; `None` if a part of it is outside this block, or if it contains a
-    /// backslash. `byte` must be outside of strings.
+    /// Start and end of the last string before `byte`, without its quotes; `None` if a part of it is outside this block, or if it contains
+    /// a backslash. `byte` must be outside of strings.
     pub(super) fn plain_before(self, byte: u32) -> Option<(u32, u32)> {
         let quotes = self.quotes & before(Some(byte));
         let end = quotes.checked_ilog2()?;

@@ -135,7 +135,7 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    /// `None` if the name cannot match any name that is looked for: those are all ASCII and no longer than [`MAX_NAME`].
+    /// The folded name; `None` if the name cannot match any name that is looked for: those are all ASCII and no longer than [`MAX_NAME`].
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let mut folded = Self {
             bytes: [0; MAX_NAME],

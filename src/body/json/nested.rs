@@ -1,8 +1,8 @@
 //! A value that is skipped: only its strings and the balance of its brackets are followed, and patterns are matched in it.
 //!
-//! Such a value is read in blocks of 64 bytes. Only the colons of a block are visited one by one, and most of them follow a key whose length
-//! no pattern has. The value after a key that matters is mostly in the same chunk; if not, or if the key or the value has escapes, the
-//! scanner waits for the value byte by byte.
+//! Such a value is read in blocks of 64 bytes. Only the colons of a block are visited one by one, and most of them follow a key whose
+//! length no pattern has. The value after a key that matters is mostly in the same chunk. If it is not, or if the key or the value has
+//! escapes, the scanner reads byte by byte up to the value.
 
 use super::block::{self, Block, Quoted, Strings, index};
 use super::escape::Unescaped;
@@ -30,7 +30,7 @@ pub(super) struct Nested {
     active: u64,
     /// The string that is being read, or was read last.
     word: Word,
-    /// The next value, or the one being read, belongs to a `type`.
+    /// Whether the next value, or the one being read, belongs to a `type`.
     is_type: bool,
     /// Flags of the key whose value comes next.
     key: u32,

@@ -38,7 +38,7 @@ pub struct Scanner {
     levels: Vec<Level>,
     pub(super) fields: Vec<Option<Field>>,
     end: Option<u64>,
-    /// The whole object was read and is empty.
+    /// Whether the whole object was read and is empty.
     is_empty: bool,
     /// Whether a result may have changed since the last [`Scanner::take_news`].
     has_news: bool,

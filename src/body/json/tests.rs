@@ -68,7 +68,7 @@ fn a_key_that_matters_must_stand_once_and_as_spelled() {
     assert_eq!(folded.as_bytes(), b"max_tokens");
     assert_eq!(model("{\"config\":{\"mo\u{17f}t\":1}}"), twice);
     assert_eq!(model(r#"{"config":{"mo\u017ft":1}}"#), twice);
-    // Names as long as one that is looked for, or as a spelling that folds to it, but different ones.
+    // These names differ from every name that is looked for, although they have the length of one, or of a spelling that folds to one.
     for other in [
         "modeł",
         "mo\u{17f}t",
@@ -81,7 +81,7 @@ fn a_key_that_matters_must_stand_once_and_as_spelled() {
     assert_eq!(model(r#"{"n":1,"x":2,"x":3,"n":1}"#), twice);
 }
 
-// Bodies may be nested deeply, huge, cut off, or come byte by byte.
+// Bodies may be deeply nested, huge or cut off, or may arrive byte by byte.
 #[test]
 fn what_is_no_object_is_told_apart() {
     for (body, fault) in [

@@ -118,7 +118,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Texts that are JSON, and texts that are not.
+    /// Texts of which some are JSON and some are not.
     const TEXTS: &[&str] = &[
         "0",
         "-0",

@@ -42,7 +42,7 @@ impl<'a> Output<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct EventBuffer {
     pub(super) raw: Vec<u8>,
-    /// The event is longer than [`MAX_DROPPED`]; its bytes so far are already forwarded.
+    /// Whether the event is longer than [`MAX_DROPPED`]; its bytes so far are already forwarded.
     overlong: bool,
     /// The verdict on the last event, which also applies to an LF that arrives late.
     pub(super) last: Option<Verdict>,

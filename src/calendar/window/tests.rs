@@ -13,7 +13,7 @@ const LEAP_DAY_2024: u64 = 1_709_164_800; // 2024-02-29T00:00:00Z, a Thursday
 const MARCH_2024: u64 = 1_709_251_200;
 const FEBRUARY_2024: u64 = 1_706_745_600;
 
-// Windows end while requests are in flight, and clocks are set back.
+// Windows may end while requests are in flight, and clocks may be set back.
 #[test]
 fn an_hour_and_a_day_start_on_the_hour_and_at_midnight() {
     let noon = LEAP_DAY_2024 + 12 * HOUR + 61;

@@ -6,7 +6,7 @@ use super::{Zone, always, changing, on};
 #[cfg(all(test, not(target_arch = "wasm32")))]
 pub(super) const RELEASE: &str = "2026f";
 
-/// What clocks showed before is left out.
+/// The second from which on the table is right: earlier changes of clocks are left out.
 #[cfg(all(test, not(target_arch = "wasm32")))]
 pub(super) const FIRST: u64 = 1735689600;
 

@@ -6,15 +6,15 @@ use super::Role;
 use crate::base::hash::{StableHasher, stable};
 use crate::conversation::ConversationId;
 
-/// The texts that distinguish a conversation from others, as far as they were read. Only raw texts count: attributes such as `cache_control`
-/// move from turn to turn, and a text may stand alone or in a block.
+/// The texts that distinguish a conversation from others, as far as they were read. Only raw texts count: attributes such as
+/// `cache_control` move from turn to turn, and a text may stand alone or in a block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
     /// The application's instructions outside of the messages.
     system: StableHasher,
     /// Everything up to the end of the user's first message.
     start: StableHasher,
-    /// The user's first message was read.
+    /// Whether the user's first message was read.
     has_started: bool,
     /// The message that is being read.
     text: StableHasher,

@@ -65,7 +65,7 @@ fn anthropics_tools_answer_in_the_users_messages() {
     assert_eq!(told(Anthropic, body), "u a u1 a u");
 }
 
-// Some servers count the ids of calls from the start again in each turn.
+// Some servers number the ids of calls anew in each turn.
 #[test]
 fn of_calls_with_one_id_the_last_before_it_is_answered() {
     let turn = r#"{"role":"user"},{"role":"assistant","tool_calls":[{"id":"0"}]},{"role":"tool","tool_call_id":"0"}"#;

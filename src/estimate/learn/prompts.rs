@@ -30,8 +30,8 @@ impl BytesPerToken {
 
     /// The figure after a request with a body of `body_bytes`, for which `input` prompt tokens were reported.
     ///
-    /// The mean weighs by tokens, not by requests: a long prompt says more than a short one. A report outside the bounds counts
-    /// as one at the bound.
+    /// The mean is weighted by tokens, not by requests: a long prompt shows the ratio better than a short one. A report outside the bounds
+    /// counts as one at the bound.
     #[must_use]
     pub fn after(self, body_bytes: u64, input: Tokens) -> Self {
         if input == Tokens(0) {

@@ -10,7 +10,7 @@ const WORDS: usize = 14;
 pub const BYTES: usize = 8 * WORDS;
 
 impl Grant {
-    /// In a record, little-endian.
+    /// The grant's bytes in a record, little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; BYTES] {
         let mut words = self.words();

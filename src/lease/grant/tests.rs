@@ -38,13 +38,13 @@ fn granted(grant: u64, free: u64) -> Answer {
     }
 }
 
-/// A holder that has asked and was told.
+/// A holder that has sent a line and got an answer with this grant, while this much was free.
 fn warm(grant: u64, free: u64) -> Grant {
     let (said, line) = Grant::new(Holder(1)).lacked(grant).say(0, &terms(), at(0));
     said.heard(line.seq, &granted(grant, free)).0
 }
 
-// The first request of a process finds nothing here, and what it needs is asked for at once.
+// The first request of a process finds no grant, and what the request needs is requested at once.
 #[test]
 fn a_cold_holder_asks_at_once_for_what_it_lacks() {
     let cold = Grant::new(Holder(1));
@@ -75,7 +75,7 @@ fn credit_is_one_reservation_before_the_first_answer() {
     assert_eq!(cold.check(0, 300, &terms, at(0)), Ok(()));
     assert_eq!(cold.check(0, 10_001, &terms, at(0)), Err(NoRoom::Cold));
     assert_eq!(cold.check(300, 1, &terms, at(0)), Err(NoRoom::Cold));
-    // It is told as if it had been granted.
+    // What was used without a grant is reported as if it had been granted.
     let (said, line) = cold.took(300).say(300, &terms, at(0));
     assert_eq!((line.granted, line.used), (300, 300));
     let (heard, _) = said.heard(1, &granted(0, 0));
@@ -85,7 +85,7 @@ fn credit_is_one_reservation_before_the_first_answer() {
     );
 }
 
-// Others give back what they do not use, and operators raise: only who was told lately knows that all is spent.
+// Other holders give back what they do not use, and operators raise budgets: only a recent answer shows that everything is spent.
 #[test]
 fn what_was_told_of_the_rest_is_believed_for_a_pause_and_the_time_of_an_answer() {
     let spent = warm(300, 0);
@@ -121,7 +121,7 @@ fn only_the_answer_to_the_newest_line_counts_and_once() {
     );
 }
 
-// What the store has not heard of yet must not be spent in the meantime.
+// What a line gives back must not be spent before the store has received the line.
 #[test]
 fn what_is_given_back_is_gone_before_the_line_leaves() {
     let idle = warm(1_000, 9_000);
@@ -131,22 +131,22 @@ fn what_is_given_back_is_gone_before_the_line_leaves() {
     assert_eq!((line.granted, line.want, said.granted), (400, 0, 400));
     let (quiet, _) = said.heard(line.seq, &granted(0, 9_600));
     assert_eq!(quiet.due(400, &terms(), at(20_010)), None);
-    // A request under way ends, and used less than it held.
+    // A request in flight ends, and has used less than it held.
     assert!(quiet.is_due(150, &terms(), at(40_010)));
 }
 
 #[test]
 fn a_slice_lasts_for_twice_the_longest_pause_while_all_could_have_as_much() {
-    // 100 cells a second, in reservations of 50; a half of what is free for each of two is 1,500.
+    // Reservations of 50 add up to 100 a second. Half of an equal part of what is free, for two holders, is 1,500.
     let busy = (0..20).fold(warm(1_000, 6_000), |grant, _| grant.took(50));
     let (said, line) = busy.say(1_000, &terms(), at(10_000));
     assert_eq!((line.granted, line.want, line.least), (1_000, 1_500, 0));
     let (heard, _) = said.heard(line.seq, &granted(1_500, 4_500));
-    // 1,500 cells last 15 s: in a half of that the next line is due.
+    // A slice of 1,500 lasts 15 s: after half of that the next line is due.
     let next = heard.took(50);
     assert!(!next.is_due(1_000, &terms(), at(10_000 + 7_400)));
     assert!(next.is_due(1_000, &terms(), at(20_000)));
-    // Little is free: what lasts for twice the shortest pause is enough, and the rest goes back.
+    // Little is free: a slice that lasts for twice the shortest pause is enough, and the rest is given back.
     let end = Grant { free: 100, ..heard };
     let end = (0..20).fold(end, |grant, _| grant.took(50));
     let (_, line) = end.say(1_000, &terms(), at(20_000));
@@ -214,11 +214,11 @@ fn with_reclaim_a_holder_that_is_not_heard_stops_before_the_store_takes_its_slic
     assert_eq!(grant.check(400, 1, &terms, at(30_001)), Err(NoRoom::Slice));
     let (_, line) = grant.lacked(10).say(400, &terms, at(30_001));
     assert_eq!((line.granted, line.used, line.reclaim), (400, 400, 60_000));
-    // An answer that comes late tells of the time when its line was said.
+    // The answer to a line shows the state at the time when the line was built, even if the answer arrives late.
     let (said, line) = grant.say(400, &terms, at(20_000));
     let (late, _) = said.heard(line.seq, &granted(50, 5_000));
     assert_eq!(late.check(400, 1, &terms, at(50_001)), Err(NoRoom::Slice));
-    // A clock that was set back says nothing about how long it was.
+    // If the clock was set back, it is unknown how old the answer is.
     assert_eq!(
         grant.check(400, 1, &terms, Timestamp::from_secs(NOON - 100)),
         Err(NoRoom::Slice)
@@ -300,7 +300,7 @@ fn absurd_numbers_saturate() {
         ..terms()
     };
     let mut bytes = [0xFF; BYTES];
-    // Of its flag and its padding there are more bytes than it has values.
+    // The bytes of the flag and of the padding can have values that are never written.
     assert_eq!(Grant::from_bytes(&bytes), None);
     bytes[BYTES - 2..].copy_from_slice(&[1, 0]);
     let grant = Grant::from_bytes(&bytes).unwrap();

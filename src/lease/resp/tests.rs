@@ -42,7 +42,7 @@ fn each_kind_of_reply_is_read() {
     );
 }
 
-// The store dies, or the proxy gives up, in the middle of an answer: its status is a 200 all the same.
+// If the store ends, or the proxy gives up, in the middle of an answer, the status is still 200.
 #[test]
 fn a_body_that_is_cut_anywhere_is_no_answer() {
     for end in 0..BODY.len() {
@@ -94,7 +94,7 @@ fn what_no_reply_looks_like_is_no_answer() {
     }
 }
 
-// A length is the store's word: nothing is set aside for it.
+// No memory is allocated for a length that the store merely announces.
 #[test]
 fn huge_lengths_cost_nothing() {
     for body in [

@@ -54,7 +54,7 @@ fn spend_beyond_the_reservation_is_counted_as_debt() {
     assert_eq!(budget(2_000).remaining(&account), 500);
 }
 
-// Windows end while requests are in flight, and clocks are set back.
+// Windows may end while requests are in flight, and clocks may be set back.
 #[test]
 fn a_reservation_from_an_ended_window_charges_nothing_to_the_next() {
     let mut account = account(at(0));
@@ -87,8 +87,7 @@ fn whether_anybody_asked_in_a_window_says_nothing_of_what_it_leaves() {
     }
 }
 
-// A hold that leaks becomes a refusal that nobody can explain. Local models need a minute and more for an
-// answer.
+// If holds leaked, requests would be refused without any visible cause. Local models need a minute or more for an answer.
 #[test]
 fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
     let mut account = account(at(30));
@@ -104,8 +103,8 @@ fn a_leaked_reservation_expires_and_a_slow_answer_does_not() {
     assert!(expired.settle(&fresh, tokens(50), at(0)));
 }
 
-// A limit may be raised, or lowered below what is spent, at any time. Configuration is edited and renamed;
-// what was spent stays.
+// At any time a limit may be raised, or lowered below what is spent. Whatever is edited or renamed in the configuration, what was spent
+// stays.
 #[test]
 fn changing_the_period_keeps_what_was_spent() {
     let mut day = account(at(0));
@@ -130,7 +129,7 @@ fn a_worker_that_read_the_clock_just_before_midnight_does_not_undo_the_roll_over
         let seen_late = new_day.clone().at(&every(Period::Day), at(DAY - before));
         assert_eq!(seen_late, new_day);
     }
-    // More than a minute is not a race: the clock was set back.
+    // A difference of more than a minute is no race of workers: the clock was set back.
     let set_back = new_day.at(&every(Period::Day), at(DAY - 61));
     assert_eq!(set_back.window, Period::Day.at(at(0)));
 }

@@ -43,7 +43,7 @@ fn what_can_never_fit_is_told_apart() {
     assert_eq!(quota(60, 60).check(Bucket::default(), 60, at(0)), Ok(()));
 }
 
-// In another implementation a bucket did not refill for two years: a test has to let time pass.
+// In another implementation, buckets did not refill for two years, unnoticed by tests in which no time passes.
 #[test]
 fn after_a_long_idle_the_bucket_is_full_and_not_fuller() {
     let quota = quota(60, 60);
@@ -98,7 +98,7 @@ fn a_raised_limit_counts_at_once_and_a_lowered_one_makes_a_debt() {
     );
 }
 
-// Windows end while requests are in flight, and clocks are set back.
+// Windows may end while requests are in flight, and clocks may be set back.
 #[test]
 fn a_clock_set_back_by_an_hour_delays_nothing_by_an_hour() {
     let quota = quota(60, 60);
@@ -107,14 +107,14 @@ fn a_clock_set_back_by_an_hour_delays_nothing_by_an_hour() {
         quota.check(bucket, 1, at(0)),
         Err(NotNow::Wait(Duration::from_secs(1)))
     );
-    // A millisecond is a race of two workers, and gives no cell twice or early.
+    // A difference of a millisecond is a race of two workers: no cell is given twice or early.
     assert_eq!(quota.refilled(bucket, at(3_599_999)), bucket);
     assert_eq!(
         quota.check(bucket, 1, at(3_599_999)),
         Err(NotNow::Wait(Duration::from_millis(1_001)))
     );
     assert_eq!(quota.check(bucket, 0, at(3_599_999)), Ok(()));
-    // Up to a minute is a race, too, but no more.
+    // A difference of up to a minute is also a race; a larger one is not.
     assert_eq!(quota.refilled(bucket, at(3_540_000)), bucket);
     assert_eq!(quota.refilled(bucket, at(3_539_999)).since, at(3_539_999));
 }
@@ -136,7 +136,7 @@ fn the_low_water_mark_is_a_fraction_of_the_burst() {
     assert!(quota.is_low(quota.charge(Bucket::default(), 91, at(0)), at(0)));
 }
 
-/// 60 cells a minute, of which proxies have parts.
+/// A quota of 60 cells a minute, of which proxies have parts.
 fn shared() -> Quota {
     let share = Share {
         least: 1_000_000_000,
@@ -158,11 +158,11 @@ fn half(used: u64) -> Bucket {
     shared().charge(bucket, used, at(0))
 }
 
-// Otherwise a part that changed hands often would never give a cell, or give one early.
+// Otherwise a bucket whose part changes often would never refill a cell, or refill one early.
 #[test]
 fn what_is_there_of_the_next_cell_stays_when_the_part_changes() {
     let quota = shared();
-    // Half of a part's cell came back in a second; the other half takes the new part another second, or half of one, or two.
+    // Half of a cell was refilled in a second; with the new part, the other half takes another second, half a second, or two seconds.
     for (part, millis) in [(500_000, 2_000), (1_000_000, 1_500), (250_000, 3_000)] {
         let (bucket, gone) = quota.with_part(half(30), Part::Of(Ppm(part)), 0, at(1_000));
         assert_eq!(gone, 0);

@@ -5,7 +5,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use Priority::{BestEffort, Critical, Standard};
 
-/// 100 cells, one of which comes back in a second: 20 for critical requests, 30 more for standard ones.
+/// A capacity of 100 cells, of which one is refilled each second: 20 are kept for critical requests, 30 more for standard ones.
 fn capacity() -> Capacity {
     let tokens = NonZeroU64::new(100).unwrap();
     Capacity {
@@ -98,7 +98,7 @@ fn what_lower_ones_use_beyond_their_part_higher_ones_do_not_feel() {
 #[test]
 fn a_standard_debt_is_paid_before_a_best_effort_one() {
     let taken = after(&[(BestEffort, 60), (Standard, 50)]);
-    // 110 of 100 are used: standard's 50 leave ten less than the part for critical requests.
+    // 110 of 100 cells are used: the 50 of standard requests leave ten less than the part for critical requests.
     assert_eq!((taken.standard_debt, taken.best_effort_debt), (20, 10));
     assert_eq!(available(taken, 0), [0, 0, 20]);
     assert_eq!(available(taken, 20), [0, 0, 20]);
@@ -129,8 +129,8 @@ fn an_absurd_report_shuts_nobody_out_for_longer_than_a_refill() {
     }
 }
 
-// A limit may be raised, or lowered below what is spent, at any time. Configuration is edited and renamed;
-// what was spent stays.
+// At any time a limit may be raised, or lowered below what is spent. Whatever is edited or renamed in the configuration, what was spent
+// stays.
 #[test]
 fn another_capacity_or_other_parts_count_what_was_taken() {
     let taken = after(&[(BestEffort, 50)]);

@@ -160,7 +160,7 @@ fn nothing_more_is_lent_once_a_childs_rate_rises_and_what_was_spent_stays_spent(
     books.settle(&held, Some(A), 20, NOON);
     assert_eq!(books.kept(Some(B), NOON), 330);
     assert_eq!(books.lent(), [150, 150]);
-    // The same later, after it was idle for some half-lives.
+    // The same child later, after it was idle for some half-lives.
     assert_eq!(books.kept(Some(B), NOON + 6 * 1_800), 188);
 }
 

@@ -3,7 +3,7 @@ use crate::limits::capacity::{Capacity, Headroom, Taken};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// 100 cells, one of which comes back in a second, with nothing kept for anybody; `used` of them are taken.
+/// The headroom of 100 cells, of which one is refilled each second, none is kept for a priority, and `used` are taken.
 fn room(used: u64) -> Option<Headroom> {
     let tokens = NonZeroU64::new(100).unwrap();
     let capacity = Capacity {
@@ -126,7 +126,7 @@ fn a_full_tier_sends_the_request_one_down_if_that_is_allowed() {
             [Some(97), Some(97), Some(97)],
             Err((0, full(7))),
         ),
-        // The budget comes first, and its reason is reported where it settled the tier.
+        // The budget comes first, and its reason is reported if it decided the tier.
         (&budget, 0, 600, [Some(0), Some(90), Some(0)], Ok((1, LOW))),
         (
             &budget,

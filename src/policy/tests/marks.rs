@@ -19,7 +19,8 @@ fn paced() -> Limits {
     }
 }
 
-/// An account that has spent this much, where an even rate of spending at the first two tiers would use the whole budget in this many hours.
+/// An account that has spent this much, where an even rate of spending at the first two tiers would use the whole budget in this many
+/// hours.
 fn burning(used: u64, hours: [u64; 2]) -> Record {
     // S = r × h / ln 2.
     let level = |hours: u64| tokens(1_000_000_000_000 / hours / 693_147);
@@ -40,7 +41,7 @@ fn pace_moves_a_mark_by_what_the_tier_before_it_would_cost() {
         (0, [12, 12], (0, None)),
         (490_000, [40, 40], (0, None)),
         (510_000, [40, 40], (1, LOW)),
-        // E / L = 1/2 for all of it: standard's mark is near 0.7 there, and at 0.72 near what remains.
+        // While nothing is spent, E / L is 1/2 and standard's mark is 0.7. The mark rises with spend, and is crossed at 0.75.
         (0, [6, 100], (0, None)),
         (200_000, [6, 100], (0, None)),
         (300_000, [6, 100], (1, PACE)),

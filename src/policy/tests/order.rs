@@ -1,4 +1,4 @@
-//! Which reason is reported where several rules apply: that of the rule that settled the tier, on a tie that of the earlier one.
+//! Which reason is reported if several rules apply: that of the rule that led to the final tier; on a tie, that of the earlier rule.
 
 use super::Reason::*;
 use super::*;
@@ -12,11 +12,11 @@ struct Scene {
     asked: usize,
     /// Spent of 1,000,000 tokens. Standard's mark is at 500,000 left, compact's at 200,000.
     spent: u64,
-    /// The marks of both are at 900,000 left: the budget would not last for the hour.
+    /// Whether the budget would not last for the hour: then the marks of both tiers are at 900,000 left.
     is_rushed: bool,
-    /// The bucket is so low that it sends requests to the last tier.
+    /// Whether the bucket is so low that requests are sent to the last tier.
     bucket_low: bool,
-    /// Where its conversation was served, and whether that was a downgrade. The conversation stays for half of a mark.
+    /// The tier that served the request's conversation, and whether that was a downgrade. A conversation stays until half of a mark.
     talk: Option<(usize, bool)>,
     /// Tiers whose upstream refuses.
     pressed: &'static [usize],
@@ -184,7 +184,8 @@ fn the_rule_that_fixed_the_tier_is_told_and_of_several_the_earlier() {
         (Scene { pressed: &[0], never_downgrade: true, ..plain }, (0, None)),
         (Scene { pressed: &[1], talk: Some((1, true)), ..plain }, (2, Some(UpstreamLimited))),
         (Scene { pressed: &[0], talk: Some((0, false)), ..low }, (1, Some(UpstreamLimited))),
-        // The budget comes after the upstream: a request that the budget cannot hold goes further down, if need be to a tier whose upstream refuses.
+        // The budget comes after the upstream: a request that the budget cannot hold goes further down, if need be to a tier whose upstream
+        // refuses.
         (Scene { pressed: &[1], spent: 1_000_000, cost: 1, ..plain }, (2, Some(BudgetExhausted))),
         // A mark comes before a preference that agrees with it; a preference decides where no other tier is allowed.
         (Scene { tiers: Some(&["compact"]), ..lowest }, (2, Some(BudgetLow))),

@@ -46,7 +46,7 @@ fn a_request_goes_to_the_nearest_tier_that_is_allowed() {
         (top, None, 1, 0, (1, PREFERRED)),
         (no_top, None, 2, 900, (2, None)),
         (top, None, 2, 900, (2, PREFERRED)),
-        // The floor.
+        // No request goes below the floor.
         (None, Some("standard"), 0, 900, (1, LOW)),
         (None, Some("default"), 0, 900, (0, PREFERRED)),
         (None, Some("default"), 0, 0, (0, None)),

@@ -57,7 +57,7 @@ const INVOKE_FORMATS: [usize; 2] = [12, 13];
 const INVOKE_FORMAT: usize = 14;
 const INVOKE_REASONING: usize = 15;
 
-/// The longest event in a model's own format that is read, as base64: the last event, which matters, is short.
+/// The longest event in a model's own format that is read, in bytes of base64. Only the last event matters, and it is short.
 const MAX_EVENT: usize = 64 * 1_024;
 
 const INVOKED: Shape = Shape::new(
@@ -66,7 +66,7 @@ const INVOKED: Shape = Shape::new(
         ERROR_KEY,
         model_key(&["model"]),
         key(&["service_tier"]),
-        // Of Amazon's Titan, and of Nova.
+        // The keys of Amazon's Titan, and of Nova.
         key(&["inputTextTokenCount|inputTokenCount"]),
         key(&["embedding|embeddings|embeddingsByType"]),
     ],

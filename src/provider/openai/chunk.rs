@@ -14,7 +14,7 @@ const FAULT_KEY: Key = long_key(
     &["error|errors|error_code|error_msg|base_resp|detail|code"],
     MAX_ERROR,
 );
-/// The names of [`FAULT_KEY`], and a gateway's cost.
+/// Words of an event that may be an error or a cost: the names in [`FAULT_KEY`], and the key of a gateway's cost.
 const SIGNS: [&str; 8] = [
     "error",
     "cost",
@@ -57,8 +57,8 @@ const GROQ_USAGE: usize = 5;
 /// The cost that some gateways send at the end of a stream, in an event of its own.
 const COST: usize = 6;
 
-/// Whether an event may carry an error or a cost and nothing of the answer. This is a quick check, since in nearly all events the first list
-/// is `choices`. That list is the event's own if no other object contains it.
+/// Whether an event may carry an error or a cost and nothing of the answer. This is a quick check, since in nearly all events the first
+/// list is `choices`. That list is the event's own if no other object contains it.
 pub(super) fn may_fail(event: &[u8]) -> bool {
     let has_choices = || {
         // The first brace or bracket within the event.
@@ -76,7 +76,8 @@ pub(super) fn is_error(answer: &Scanner) -> bool {
     is_said(answer, ERROR) && !is_said(answer, CHOICES) && !has_begun(answer, CHOICES)
 }
 
-/// Whether a list has an entry, complete or not. No fault is found within a list, so the result is the same in every chunking.
+/// Whether a list has an entry, complete or not. The scanner does not look for faults inside a list, so the result is the same in every
+/// chunking.
 fn has_begun(answer: &Scanner, index: usize) -> bool {
     let field = answer.begun(index);
     let is_list = field.is_some_and(|field| field.raw.starts_with(b"["));

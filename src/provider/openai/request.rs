@@ -84,7 +84,8 @@ pub(super) const N_PREDICT: usize = 10;
 /// Azure's own retrieval, and its older name: in a request with it, the API refuses `stream_options`
 /// (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-29).
 const DATA_SOURCES: [usize; 2] = [11, 12];
-/// xAI's key: the answer is fetched later, with another request (<https://docs.x.ai/docs/guides/deferred-chat-completions>, read 2026-11-29).
+/// xAI's key: the answer is fetched later, with another request (<https://docs.x.ai/docs/guides/deferred-chat-completions>, read
+/// 2026-11-29).
 const DEFERRED: usize = 13;
 /// Other models that may answer: OpenRouter's list and LiteLLM's (<https://openrouter.ai/docs/features/model-routing>,
 /// <https://docs.litellm.ai/docs/proxy/reliability>, read 2026-11-29).
@@ -343,7 +344,8 @@ pub(super) fn ask_usage(body: &Scanner) -> Option<Edit> {
     })
 }
 
-/// The options are kept back until `stream` has been read, or, if it is absent, until every key that may forbid the options has been read.
+/// Where `stream_options` begin, as long as they must be kept back: until `stream` has been read, or, without `stream`, until all keys have
+/// been read that may forbid the options.
 pub(super) fn may_ask_at(body: &Scanner) -> Option<u64> {
     let options = body.begun(STREAM_OPTIONS)?;
     let waits = match flag(body, STREAM, "stream") {

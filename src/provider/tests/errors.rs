@@ -13,7 +13,7 @@ fn problem(status: u16, code: &'static str, retry_after_ms: Option<u64>) -> Prob
     }
 }
 
-// boto3 and AWS's JS SDK retry after any 429. (issue 13)
+// boto3 and AWS's JS SDK retry after any 429.
 #[test]
 fn what_no_wait_cures_is_no_429_to_aws_s_sdks() {
     for path in ["/model/m/converse", "/model/m/invoke"] {

@@ -11,7 +11,7 @@ fn needs(path: &str, body: &str) -> Needs {
     wire.facts(&scanner).unwrap().needs
 }
 
-// cases.md 35; servers' own names (issue 13)
+// Clients and servers have several names for the same need.
 #[test]
 fn a_need_is_seen_under_every_name_that_it_has() {
     const CHAT: &str = "/v1/chat/completions";

@@ -24,10 +24,10 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     pub(super) kind: Kind,
-    /// The body is compressed, so it cannot be read.
+    /// Whether the body is compressed, so it cannot be read.
     pub(super) is_encoded: bool,
     pub(super) has_length: bool,
-    /// The body is a part of the requested answer (RFC 9110, 15.3.7).
+    /// Whether the body is a part of the requested answer (RFC 9110, 15.3.7).
     pub(super) is_part: bool,
 }
 

@@ -16,11 +16,11 @@ pub(super) struct Reported {
     pub(super) of_headers: Option<Usage>,
     /// The usage that was reported so far.
     pub(super) usage: Option<Usage>,
-    /// Nothing of the answer came after the last report of usage.
+    /// Whether nothing of the answer came after the last report of usage.
     pub(super) is_final: bool,
-    /// An event with data was read.
+    /// Whether an event with data was read.
     pub(super) has_data: bool,
-    /// The response reports an error.
+    /// Whether the response reports an error.
     pub(super) has_error: bool,
     /// The error as it is in the response: an object, or a word.
     pub(super) error: Vec<u8>,
@@ -28,7 +28,7 @@ pub(super) struct Reported {
     pub(super) model: Option<String>,
     pub(super) service_tier: Option<ServiceTier>,
     pub(super) content: Content,
-    /// The events are whole answers, whose usages add up, and each may be from another model.
+    /// Whether the events are whole answers, whose usages add up, and each may be from another model.
     pub(super) adds_up: bool,
 }
 
@@ -37,9 +37,9 @@ pub(super) struct Reported {
 pub(super) struct Event {
     /// The scanner of this event; `None` before the first one.
     pub(super) scanner: Option<Scanner>,
-    /// The event is not a JSON object.
+    /// Whether the event is not a JSON object.
     is_other: bool,
-    /// The event's frame declares an error.
+    /// Whether the event's frame declares an error.
     is_error: bool,
     /// The event's first bytes.
     head: Vec<u8>,
@@ -217,8 +217,8 @@ impl Content {
         (self.reported, self.covered) = (reported, (self.events, self.bytes));
     }
 
-    /// An estimate of the output: what was reported, and about one token for each event after that report. An event with more than one token
-    /// is longer than the shortest event by the additional text.
+    /// An estimate of the output: what was reported, and about one token for each event after that report. An event with more than one
+    /// token is longer than the shortest event by the additional text.
     pub(super) fn estimate(&self) -> Tokens {
         let (events, bytes) = self.covered;
         let (events, bytes) = (

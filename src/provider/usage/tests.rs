@@ -114,7 +114,7 @@ fn a_key_that_stands_twice_is_read_alike_at_every_split() {
     }
 }
 
-// For embeddings, Bedrock counts only the input, and reports it in the headers: so it is known even if the client leaves.
+// For embeddings, Bedrock counts only the input and reports it in the headers, so the usage is known even if the client leaves.
 #[test]
 fn a_count_of_input_alone_in_the_headers_says_that_there_is_no_output() {
     let headers = [

@@ -9,7 +9,7 @@ use crate::lease::rate::Rate;
 use crate::limits::bucket::Bucket;
 use crate::limits::stacked::{Entry, State};
 
-/// In the place of a part's millionths: [`Part::Credit`].
+/// The number that stands for [`Part::Credit`], instead of a part in millionths.
 const CREDIT: u32 = u32::MAX;
 
 /// Whether any bucket has a share.
@@ -58,7 +58,7 @@ pub(super) fn read(input: &mut Input<'_>, record: &mut Record) -> Result<(), Cor
     Ok(())
 }
 
-/// The shares whose bucket has a part, one for each limit, with the places of their buckets.
+/// All shares to write, one for each limit: the place of the share's bucket, the bucket's part, and the share.
 fn all(record: &Record) -> impl Iterator<Item = (u8, u32, &Rate)> {
     let one = |place| {
         let (key, bucket) = bucket_at(record, usize::from(place))?;

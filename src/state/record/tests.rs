@@ -155,7 +155,7 @@ fn only_a_record_with_a_burn_or_marks_is_written_as_version_3() {
     let bytes = marked.encode();
     assert_eq!(bytes.len(), OLD.len() + 17 + 8 + 1 + 1 + 5);
     assert_eq!(Record::decode(&bytes), Ok(marked));
-    // With neither it is no version 3.
+    // Without either, the record is not valid in version 3.
     let neither = [b"brs\x03", &OLD[4..], &[0; 11]].concat();
     assert_eq!(Record::decode(&neither), Err(Corrupt(())));
 }

@@ -44,7 +44,7 @@ fn a_bucket_tells_its_greatest_time_less_than_a_sixteenth_above_any_in_it() {
 #[test]
 fn a_p95_is_the_nearest_rank_over_both_halves() {
     assert_eq!(Latency::default().p95(), None);
-    // For these many fast answers and these many slow ones, half of each in either half-window.
+    // The numbers of fast and of slow answers, half of each in either half-window, and the p95 that results.
     for (fast, slow, p95) in [
         (1, 0, 10),
         (0, 1, 20),

@@ -82,7 +82,7 @@ fn a_hundred_refusals_of_one_burst_are_one() {
         pressures.refuse(KEY, LIMITED, at(millis / 2), at(millis), 0);
     }
     assert_eq!(due(&pressures, 0), 5_000);
-    // A refusal that names a longer wait is believed.
+    // If a refusal names a longer wait, that wait counts.
     pressures.refuse(KEY, told(30_000), at(50), at(200), 0);
     assert_eq!(due(&pressures, 0), 30_200);
     pressures.refuse(KEY, told(3_000), at(50), at(300), 0);

@@ -1,4 +1,4 @@
-//! What versions 4 to 7 add, each written for those records alone that have it.
+//! What versions 4 to 7 add. Each version is used only for records that contain its addition.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -38,7 +38,7 @@ fn only_a_record_with_other_limits_is_written_as_version_4() {
             "{end} bytes"
         );
     }
-    // With no other limit it is no version 4, and there is no third kind of state.
+    // Without another limit the record is not valid in version 4; and a state can only be of two kinds.
     let none = [
         b"brs\x04",
         &OLD[4..],
@@ -103,7 +103,8 @@ fn only_a_record_with_a_slice_is_written_as_version_5() {
         for end in 0..bytes.len() {
             assert_eq!(Record::decode(&bytes[..end]), Err(Corrupt(())));
         }
-        // Without a slice it is no version 5; a bucket has none, nor has a limit that is not there; their order is one.
+        // Without a slice the record is not valid in version 5. Neither a bucket nor a missing limit can have a slice, and slices have one
+        // order.
         let at = without.len();
         assert_eq!(
             (bytes[at], bytes[bytes.len() - 122]),
@@ -135,7 +136,7 @@ pub(super) fn changed_slice() -> Slice {
     }
 }
 
-// Only where an operator has changed something are there more bytes.
+// A slice takes more bytes only if an operator has changed something.
 #[test]
 fn a_slice_that_an_operator_has_changed_takes_twenty_four_bytes_more() {
     let of = |slice| {
@@ -222,11 +223,11 @@ fn only_a_record_with_children_that_have_guaranteed_shares_is_written_as_version
         assert_eq!(Record::decode(&bytes).as_ref(), Ok(&parent));
         let slices = without.len() + 1 + at * 122;
         for end in 0..bytes.len() {
-            // What ends after the first account's children is whole.
+            // A record that ends after the first account's children is complete.
             let is_whole = at == 1 && end == bytes.len() - 99;
             assert_eq!(Record::decode(&bytes[..end]).is_ok(), is_whole, "{end}");
         }
-        // Another place is none, and no children are no version 6.
+        // A place without an account is invalid, and so is version 6 without children.
         for (place, value) in [(slices, 2), (slices + 1, 0), (slices + 1, 65)] {
             let mut other = bytes.clone();
             other[place] = value;
@@ -270,7 +271,7 @@ fn only_a_record_with_a_part_of_a_bucket_is_written_as_version_7() {
         ..Record::default()
     };
     let without = with(Part::Whole, Part::Whole);
-    // What no bucket has is not kept.
+    // A share that no bucket has is not written.
     let unused = Record {
         rates: vec![rate("rpm")],
         ..without.clone()
@@ -295,7 +296,7 @@ fn only_a_record_with_a_part_of_a_bucket_is_written_as_version_7() {
             assert_eq!(Record::decode(&bytes[..end]), Err(Corrupt(())));
         }
         let last = bytes.len() - 125;
-        // No share is no version 7; another place is none, or another limit's; a part is at most the whole; flags are flags.
+        // Invalid are: version 7 without a share, a place without a bucket or of another limit, a part above the whole, and unknown flags.
         for (place, value) in [
             (start + 1, 0),
             (last, 3),
@@ -308,7 +309,7 @@ fn only_a_record_with_a_part_of_a_bucket_is_written_as_version_7() {
             assert_eq!(Record::decode(&other), Err(Corrupt(())), "{place}");
         }
     }
-    // Of two limits of one name, which only another's bytes have, one is kept.
+    // Of two limits with the same name, which bursar never writes, one is kept.
     let twice = Record {
         bucket: bucket(part),
         others: vec![Entry {
