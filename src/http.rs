@@ -17,7 +17,7 @@ pub struct Headers {
     places: Vec<Place>,
 }
 
-/// The position of a name from the start of the form; its value follows.
+/// The position of a header's name in the proxy's form; the header's value follows the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     start: usize,

@@ -10,7 +10,7 @@
 //!
 //! **What counts.** Answers may overtake each other. A success proves nothing about a refusal that came after the successful request was
 //! sent: of a burst some requests are served and some are not, in any order. So only the success of a request that was sent after the
-//! refusal ends the pressure. Nor is a wait doubled by refusals of requests that were sent before it began, or while it lasts.
+//! refusal ends the pressure. Nor do refusals of requests that were sent before a wait began, or during it, double the next one.
 //!
 //! **Whose.** A pressure belongs to a model, and also to a credential where callers bring their own. Configured models with the proxy's
 //! credential can each have one; for other models and for callers' credentials there are at most [`GUESTS`], and a new one displaces the
