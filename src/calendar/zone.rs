@@ -5,6 +5,8 @@
 
 mod table;
 
+use std::iter::successors;
+
 use strsim::levenshtein;
 
 use super::civil::{DAY, civil, first_day};
@@ -71,13 +73,14 @@ impl Zone {
             levenshtein(&name, &known).min(levenshtein(&name, city))
         };
         let all = ZONES.iter();
-        let mut near: Vec<(usize, &str)> = all
+        let near: Vec<(usize, &str)> = all
             .flat_map(|(names, _)| names.split_ascii_whitespace())
             .map(|known| (distance(known), known))
             .filter(|&(distance, _)| distance <= name.len() / 4)
             .collect();
-        near.sort_unstable();
-        near.into_iter().take(3).map(|(_, known)| known).collect()
+        let next = |last: &(usize, &'static str)| near.iter().filter(|one| *one > last).min().copied();
+        let nearest = successors(near.iter().min().copied(), next);
+        nearest.take(3).map(|(_, known)| known).collect()
     }
 
     /// Whether the zone's clocks always show UTC.

@@ -139,7 +139,7 @@ pub(super) fn push_key(path: &mut String, key: &str) {
 }
 
 fn unquoted(string: &str) -> Option<String> {
-    serde_json::from_str(string).ok()
+    serde_json::from_slice(string.as_bytes()).ok()
 }
 
 /// Where the string ends whose opening quote is before `start`: behind its closing quote, or beyond the text if it has none.

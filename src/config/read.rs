@@ -24,7 +24,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Deferred<'a> {
 
 /// Reads the whole configuration.
 pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Parsed<T> {
-    let mut json = serde_json::Deserializer::from_str(text);
+    let mut json = serde_json::Deserializer::from_slice(text.as_bytes());
     let read = T::deserialize(&mut json);
     let place = Location {
         path: &Path::Top,
@@ -47,7 +47,7 @@ impl<'a> Deferred<'a> {
         let Some(start) = self.0.map(RawValue::get) else {
             return Ok(());
         };
-        let mut json = serde_json::Deserializer::from_str(start);
+        let mut json = serde_json::Deserializer::from_slice(start.as_bytes());
         let mut fault = None;
         let entries = Entries {
             each: |name: &str, value| {
@@ -236,7 +236,7 @@ impl<'de> Deserialize<'de> for Number {
         let quoted: String;
         let found = match text.as_bytes().first() {
             Some(b'"') => {
-                quoted = serde_json::from_str(text).unwrap_or_default();
+                quoted = serde_json::from_slice(text.as_bytes()).unwrap_or_default();
                 Unexpected::Str(&quoted)
             }
             Some(b'[') => Unexpected::Seq,

@@ -25,7 +25,7 @@ impl Config {
             .iter()
             .map(|(id, member)| (id.as_str(), &member.plan, of_nothing(id, member)))
             .collect();
-        plans.sort_by_key(|&(id, ..)| id);
+        plans.sort_unstable_by_key(|&(id, ..)| id);
         for (id, plan, of_nothing) in plans {
             found.extend(of_nothing);
             for (key, why) in without_effect(&plan.limits, has_marks, is_ladder) {

@@ -2,6 +2,7 @@
 
 use crate::base::units::{Micros, Ppm, Tokens, product, share_up};
 use crate::usage::{ServiceTier, Usage};
+use std::iter::successors;
 use std::num::NonZeroU64;
 
 /// What tokens of each kind cost, in USD micros per million tokens.
@@ -138,9 +139,8 @@ impl Price {
     /// A price that is at least as high as both prices, for any usage.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        let mut edges: Vec<Tokens> = self.edges().chain(other.edges()).collect();
-        edges.sort_unstable();
-        edges.dedup();
+        let edges = || self.edges().chain(other.edges());
+        let in_order = successors(edges().min(), |last| edges().filter(|edge| edge > last).min());
         let beyond = |edge: Tokens| edge + Tokens(1);
         let step = |above: Tokens| Step {
             above,
@@ -158,7 +158,7 @@ impl Price {
         }
         Self {
             rates: self.rates.max(other.rates),
-            steps: edges.into_iter().map(step).collect(),
+            steps: in_order.map(step).collect(),
             service_tiers,
         }
     }

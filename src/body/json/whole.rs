@@ -15,7 +15,7 @@ pub(crate) fn members<'a, const N: usize>(
     keys: [&str; N],
 ) -> Option<[Option<&'a [u8]>; N]> {
     let mut found = [None; N];
-    each_entry(object, |name, value| {
+    each_entry(object, &mut |name, value| {
         let mut slots = keys.iter().zip(found.iter_mut());
         if let Some((_, slot)) = slots.find(|(key, _)| **key == name) {
             *slot = Some(value.get().as_bytes());
@@ -31,7 +31,7 @@ pub(crate) fn only_member<'a>(
     key: &str,
 ) -> Option<Result<Option<&'a [u8]>, Malformed>> {
     let (mut found, mut is_ambiguous) = (None, false);
-    each_entry(object, |name, value| {
+    each_entry(object, &mut |name, value| {
         if *name == *key {
             is_ambiguous |= found.replace(value.get().as_bytes()).is_some();
         } else {
@@ -50,10 +50,10 @@ pub(crate) fn only_member<'a>(
 /// text is not a JSON object.
 pub(crate) fn with_entry(object: &[u8], key: &str, value: &str) -> Option<String> {
     let mut entries = BTreeMap::new();
-    each_entry(object, |name, value| {
+    each_entry(object, &mut |name, value| {
         entries.insert(name.into_owned(), value);
     })?;
-    entries.insert(key.to_owned(), serde_json::from_str(value).ok()?);
+    entries.insert(key.to_owned(), serde_json::from_slice(value.as_bytes()).ok()?);
     serde_json::to_string(&entries).ok()
 }
 
@@ -80,26 +80,30 @@ pub(crate) fn unescape(raw: &[u8]) -> Option<String> {
 /// A text as a JSON string.
 #[must_use]
 pub(crate) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // A text can always be written.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// Calls `each` with every entry of an object. `None` if the text is no JSON object.
-fn each_entry<'a>(object: &'a [u8], each: impl FnMut(Cow<'a, str>, &'a RawValue)) -> Option<()> {
+fn each_entry<'a>(
+    object: &'a [u8],
+    each: &mut dyn FnMut(Cow<'a, str>, &'a RawValue),
+) -> Option<()> {
     let mut json = serde_json::Deserializer::from_slice(object);
     json.deserialize_map(Entries(each)).ok()?;
     json.end().ok()
 }
 
-struct Entries<F>(F);
+struct Entries<'a, 'de>(&'a mut dyn FnMut(Cow<'de, str>, &'de RawValue));
 
-impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue)> Visitor<'de> for Entries<F> {
+impl<'de> Visitor<'de> for Entries<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = map.next_key()? {
             (self.0)(name, map.next_value()?);
         }
