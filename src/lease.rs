@@ -16,6 +16,7 @@
 //! | [`quota`] | how fast a bucket refills, and which part of that rate this proxy has |
 //! | [`line`](mod@line) | a line, its answer, and the key of an account |
 //! | `script.lua`, `rates.lua` | what the store does, in one step, with a line about a budget, and with one about a bucket |
+//! | [`pressed`], `pressed.lua` | which upstreams refuse, as proxies report it to each other |
 //! | [`call`] | the bytes of a connection that carries up to 256 lines |
 //! | [`resp`] | the store's protocol, read strictly |
 //! | [`clock`] | how far the store's clock is from ours |
@@ -112,6 +113,7 @@ pub mod call;
 pub mod clock;
 pub mod grant;
 pub mod line;
+pub mod pressed;
 pub mod quota;
 pub mod rate;
 pub mod resp;

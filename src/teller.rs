@@ -6,6 +6,7 @@
 
 mod note;
 mod record;
+pub mod upstreams;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use crate::lease::call::{AnyLine, Call, Failed, LINES, Login};
 use crate::lease::clock::Skew;
 use crate::lease::grant::Told;
 use crate::lease::line::{Answer, Line, NoAnswer};
+use crate::lease::pressed::Pressed;
 use crate::lease::resp::Refusal;
 use crate::report::metrics::{self, Metric};
 use crate::state::store::{StateFaults, Store};
@@ -28,6 +30,7 @@ use crate::tenant::TenantId;
 pub use note::Note;
 use note::{result, words};
 use record::{gauges, hear, say};
+use upstreams::Report;
 
 /// The most limits for which a worker logs that they are too small to be shared; a gauge shows this for every limit.
 const TOO_SMALL: usize = 64;
@@ -57,6 +60,8 @@ pub struct Message {
     /// The store, and the domain of the proxies that share it.
     pub global: Rc<Global>,
     said: Vec<Said>,
+    /// What is reported about upstreams, if anything is.
+    upstreams: Option<Report>,
     sent: Timestamp,
     /// Whether the call contains the script.
     has_script: bool,
@@ -80,6 +85,8 @@ pub struct Outcome {
     pub metrics: Vec<Metric>,
     /// What is to be logged.
     pub notes: Vec<Note>,
+    /// The store's answer to what was reported about upstreams.
+    pub upstreams: Option<Vec<Pressed>>,
     /// Faults of bursar's own state.
     pub faults: StateFaults,
 }
@@ -140,7 +147,7 @@ impl Teller {
         now: Timestamp,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let answers = match message.call().read(status, body) {
+        let (answers, upstreams) = match message.call().read(status, body) {
             Ok(answers) => answers,
             Err(failed) => {
                 let refusal = match failed {
@@ -153,10 +160,12 @@ impl Teller {
                 return outcome;
             }
         };
-        let is_new = |answer: &Result<Answer, NoAnswer>| {
-            matches!(answer, Err(NoAnswer::Refused(Refusal::NoScript, _)))
-        };
-        if !message.has_script && answers.iter().any(is_new) {
+        let mut faults = answers.iter().filter_map(|answer| answer.as_ref().err());
+        let mut faults = faults
+            .by_ref()
+            .chain(upstreams.as_ref().and_then(|answer| answer.as_ref().err()));
+        let is_new = |fault: &NoAnswer| matches!(fault, NoAnswer::Refused(Refusal::NoScript, _));
+        if !message.has_script && faults.any(is_new) {
             // Lines that were answered before the script was gone are stale when they are sent again, which does no harm.
             outcome.metrics.push(metrics::global_call("no_script"));
             outcome.again = Some(Message {
@@ -165,6 +174,8 @@ impl Teller {
             });
             return outcome;
         }
+        // Upstreams stand in another key than accounts do. Without an answer about them each proxy knows what it has seen itself.
+        outcome.upstreams = upstreams.and_then(Result::ok);
         match answers.iter().find_map(|answer| answer.as_ref().err()) {
             None => self.found(&mut outcome, &answers, message.sent, now),
             Some(NoAnswer::Refused(refusal, text)) => {
@@ -278,6 +289,16 @@ impl Teller {
 }
 
 impl Message {
+    fn empty(global: &Rc<Global>, now: Timestamp) -> Self {
+        Self {
+            global: Rc::clone(global),
+            said: Vec::new(),
+            upstreams: None,
+            sent: now,
+            has_script: false,
+        }
+    }
+
     /// The body of the call, with the password of the store's user, if it has one.
     #[must_use]
     pub fn body(&self, password: Option<&str>) -> Vec<u8> {
@@ -286,7 +307,10 @@ impl Message {
             user: &login.user,
             password: password.unwrap_or_default(),
         });
-        Call::write_any(login, self.all_lines(), self.has_script).1
+        let news = self.upstreams.as_ref();
+        let news = news.map(|report| (report.key.as_str(), report.news(self.sent)));
+        let news = news.as_ref().map(|(key, news)| (*key, news.as_slice()));
+        Call::write_any(login, self.all_lines(), news, self.has_script).1
     }
 
     /// The lines about budgets, with the keys of their accounts.
@@ -303,7 +327,8 @@ impl Message {
     }
 
     fn call(&self) -> Call {
-        Call::of(self.global.login.is_some(), self.said.len())
+        let has_news = self.upstreams.is_some();
+        Call::of(self.global.login.is_some(), self.said.len(), has_news)
     }
 }
 
@@ -315,10 +340,8 @@ fn push(messages: &mut Vec<Message>, global: &Rc<Global>, said: Said, now: Times
     match open {
         Some(message) => message.said.push(said),
         None => messages.push(Message {
-            global: Rc::clone(global),
             said: vec![said],
-            sent: now,
-            has_script: false,
+            ..Message::empty(global, now)
         }),
     }
 }

@@ -20,6 +20,8 @@ mod differential;
 mod engine;
 #[path = "support/pool.rs"]
 mod pool;
+#[path = "lease_script/pressed.rs"]
+mod pressed;
 #[path = "lease_script/rates.rs"]
 mod rates;
 #[path = "support/redis.rs"]
@@ -28,7 +30,7 @@ mod redis;
 
 use bursar::base::units::Timestamp;
 use bursar::calendar::window::Window;
-use bursar::lease::call::{Call, Failed, LINES, Login, SCRIPT, SCRIPT_SHA};
+use bursar::lease::call::{AnyLine, Call, Failed, LINES, Login, SCRIPT, SCRIPT_SHA};
 use bursar::lease::line::{Account, Answer, Holder, Line, MOST, NoAnswer, Status};
 use bursar::lease::resp::Refusal;
 use redis::{SERVERS, Store};
@@ -84,6 +86,7 @@ fn call(store: &Store, login: Option<Login<'_>>, lines: &[Line], script: bool) -
     let with_keys = keys.iter().map(String::as_str).zip(lines.iter().copied());
     let (call, body) = Call::write(login, with_keys, script);
     call.read(Some(b"200"), &store.call(&body))
+        .map(|(lines, _)| lines)
 }
 
 fn one(store: &Store, login: Option<Login<'_>>, line: Line) -> Result<Answer, NoAnswer> {
@@ -160,7 +163,7 @@ fn a_user_with_these_rights_can_say_lines_and_nothing_else() {
         };
         assert_eq!(one(store, Some(login), silent).unwrap().grant, 100);
         let other = Call::write(Some(login), [("other:key", line(1, today(store)))], true);
-        let answers = other.0.read(Some(b"200"), &store.call(&other.1)).unwrap();
+        let answers = other.0.read(Some(b"200"), &store.call(&other.1)).unwrap().0;
         assert_eq!(refusal(answers[0].clone()), Refusal::NotAllowed);
         let auth = "*3\r\n$4\r\nAUTH\r\n$6\r\nbursar\r\n$6\r\nsecret\r\n";
         for forbidden in [

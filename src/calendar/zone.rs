@@ -78,7 +78,8 @@ impl Zone {
             .map(|known| (distance(known), known))
             .filter(|&(distance, _)| distance <= name.len() / 4)
             .collect();
-        let next = |last: &(usize, &'static str)| near.iter().filter(|one| *one > last).min().copied();
+        let next =
+            |last: &(usize, &'static str)| near.iter().filter(|one| *one > last).min().copied();
         let nearest = successors(near.iter().min().copied(), next);
         nearest.take(3).map(|(_, known)| known).collect()
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
-use crate::config::Global;
-use crate::edge::filter::complain;
+use crate::config::{Config, Global};
+use crate::edge::filter::{complain, tell};
 use crate::edge::host::Host;
 use crate::state::store::StateFaults;
+use crate::teller::upstreams::Upstreams;
 use crate::teller::{Message, Note, Outcome};
 
 /// How long a call to the store may take. Shorter than the time after which a line is no longer awaited ([`CLAIM`](crate::lease::grant::CLAIM)).
@@ -22,23 +23,29 @@ pub(crate) struct Courier {
     calls: HashMap<u32, Message>,
     /// Messages that the next tick sends again. An earlier retry would reuse the connection that the store is about to close.
     again: Vec<Message>,
+    upstreams: Upstreams,
 }
 
 impl Courier {
     /// Sends the messages that are due.
-    pub(crate) fn tick(&mut self, host: &Host) {
+    pub(crate) fn tick(&mut self, host: &Host, config: Option<&Rc<Config>>) {
         for message in std::mem::take(&mut self.again) {
             self.send(host, message);
         }
         let Ok(mut teller) = host.teller.try_borrow_mut() else {
             return;
         };
-        if teller.is_idle() {
-            return;
+        let (mut messages, now) = (Vec::new(), host.now());
+        if !teller.is_idle() {
+            let faults;
+            (messages, faults) = teller.due(host, now);
+            told(host, &faults);
         }
-        let (messages, faults) = teller.due(host, host.now());
         drop(teller);
-        told(host, &faults);
+        if let Some(config) = config {
+            let Self { upstreams, .. } = self;
+            upstreams.join(&mut messages, config, &host.pressed, now);
+        }
         for message in messages {
             self.send(host, message);
         }
@@ -70,7 +77,7 @@ impl Courier {
                 };
                 let outcome = teller.not_sent(&message, host, host.now());
                 drop(teller);
-                self.apply(host, outcome);
+                self.apply(host, &message, outcome);
             }
         }
     }
@@ -88,10 +95,10 @@ impl Courier {
         };
         let outcome = teller.heard(&message, status, &body, host, host.now());
         drop(teller);
-        self.apply(host, outcome);
+        self.apply(host, &message, outcome);
     }
 
-    fn apply(&mut self, host: &Host, outcome: Outcome) {
+    fn apply(&mut self, host: &Host, message: &Message, outcome: Outcome) {
         for metric in &outcome.metrics {
             host.count(metric);
         }
@@ -100,6 +107,16 @@ impl Courier {
             match note {
                 Note::Found => log::info!("bursar: {note}"),
                 _ => log::warn!("bursar: {note}"),
+            }
+        }
+        if outcome.again.is_none() {
+            let answer = outcome.upstreams.as_deref();
+            let (gauges, faults) =
+                self.upstreams
+                    .heard(message, answer, &host.pressed, host, host.now());
+            told(host, &faults);
+            for gauge in gauges {
+                tell(host, |_| Some(gauge.metric(host)));
             }
         }
         self.again.extend(outcome.again);

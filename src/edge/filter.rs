@@ -441,7 +441,7 @@ fn warn_of_a_body_that_is_not_shown(host: &Host) {
 
 /// Publishes a gauge of what is left, and repeats that until two reads agree. The tries are bounded, since a worker that writes in between
 /// also publishes the gauge.
-fn tell(host: &Host, gauge: impl Fn(Timestamp) -> Option<Metric>) {
+pub(crate) fn tell(host: &Host, gauge: impl Fn(Timestamp) -> Option<Metric>) {
     let mut told = None;
     for _ in 0..8 {
         let now = gauge(host.now());

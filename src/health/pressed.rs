@@ -13,12 +13,13 @@ use crate::admission::ledger::Ledger;
 use crate::base::hash::stable;
 use crate::base::units::Timestamp;
 use crate::health::sla::served_at;
+use crate::lease::pressed::MOST;
 use crate::policy::Request;
 use crate::published::metric::Series;
 use crate::state::store::{
     Contended, PRESSURE_KEY, StateFaults, Store, Updated, Write, update_telling,
 };
-use crate::tier::pressure::{PressureKey, Pressures, UpstreamRefusal};
+use crate::tier::pressure::{Elsewhere, PressureKey, Pressures, UpstreamRefusal};
 use crate::tier::{LadderPlace, TierSet};
 
 /// The greatest age of what a worker knows.
@@ -35,6 +36,18 @@ pub struct PressureView(Rc<RefCell<Seen>>);
 struct Seen {
     at: Option<Timestamp>,
     pressures: Rc<Pressures>,
+    news: Vec<News>,
+}
+
+/// What this worker has learned of a configured model's upstream, and has not reported to other proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// A hash of the model that is sent.
+    pub model: u64,
+    /// When the upstream refused, or was sent a request that it served.
+    pub since: Timestamp,
+    /// When the wait is over; `None`: the upstream serves again.
+    pub until: Option<Timestamp>,
 }
 
 impl PressureView {
@@ -59,12 +72,42 @@ impl PressureView {
         Rc::clone(&seen.pressures)
     }
 
+    /// Whether there is news, or another proxy may have some: while one of the waits that proxies share lasts.
+    #[must_use]
+    pub fn has_news(&self, now: Timestamp) -> (bool, bool) {
+        self.0.try_borrow().map_or((false, false), |seen| {
+            (!seen.news.is_empty(), seen.pressures.is_shared(now))
+        })
+    }
+
+    /// The news, which the caller reports now.
+    #[must_use]
+    pub fn take_news(&self) -> Vec<News> {
+        self.0
+            .try_borrow_mut()
+            .map_or_else(|_| Vec::new(), |mut seen| std::mem::take(&mut seen.news))
+    }
+
+    /// Adds news, of which the newest about a model counts. Where there is no room, the others hear nothing of it.
+    pub fn put_news(&self, news: impl IntoIterator<Item = News>) {
+        let Ok(mut seen) = self.0.try_borrow_mut() else {
+            return;
+        };
+        for one in news {
+            let has_room = seen.news.len() < MOST;
+            match seen.news.iter_mut().find(|old| old.model == one.model) {
+                Some(old) if old.since > one.since => {}
+                Some(old) => *old = one,
+                None if has_room => seen.news.push(one),
+                None => {}
+            }
+        }
+    }
+
     fn learn(&self, pressures: Pressures, now: Timestamp) {
         if let Ok(mut seen) = self.0.try_borrow_mut() {
-            *seen = Seen {
-                at: Some(now),
-                pressures: Rc::new(pressures),
-            };
+            seen.at = Some(now);
+            seen.pressures = Rc::new(pressures);
         }
     }
 }
@@ -154,9 +197,17 @@ pub fn refuse(
     let gauge = |all: &Pressures| gauge(all.pressed(key.model));
     let step = |all: &mut Pressures| {
         all.refuse(key, refusal, sent, now, spread(now));
-        (true, ())
+        (true, all.until(key.model))
     };
-    change(store, view, now, gauge, step).1
+    let (until, faults) = change(store, view, now, gauge, step);
+    if let (true, Some(Some(until))) = (key.is_configured, until) {
+        view.put_news([News {
+            model: key.model,
+            since: now,
+            until: Some(until),
+        }]);
+    }
+    faults
 }
 
 /// Records a success of a request that was sent at `sent`. `gauge` makes the gauge of how many pressures there are.
@@ -169,8 +220,44 @@ pub fn succeed(
     gauge: impl Fn(u64) -> Option<(Series, u64)>,
 ) -> StateFaults {
     let gauge = |all: &Pressures| gauge(all.pressed(key.model));
-    let step = |all: &mut Pressures| (all.succeed(&key, sent), ());
-    change(store, view, now, gauge, step).1
+    let step = |all: &mut Pressures| {
+        let is_ended = all.succeed(&key, sent);
+        (is_ended, is_ended)
+    };
+    let (is_ended, faults) = change(store, view, now, gauge, step);
+    if key.is_configured && is_ended == Some(true) {
+        view.put_news([News {
+            model: key.model,
+            since: sent,
+            until: None,
+        }]);
+    }
+    faults
+}
+
+/// Takes over what other proxies know (see [`Pressures::agree`]). Returns the models of which anything changed.
+pub fn agree(
+    store: &impl Store,
+    view: &PressureView,
+    all: &[Elsewhere],
+    reported: &[u64],
+    sent: Timestamp,
+    now: Timestamp,
+) -> (Vec<u64>, StateFaults) {
+    let step = |known: &mut Pressures| {
+        let changed = known.agree(all, reported, sent, now, spread(now));
+        (!changed.is_empty(), changed)
+    };
+    let (changed, faults) = change(store, view, now, |_| None, step);
+    (changed.unwrap_or_default(), faults)
+}
+
+/// How many pressures a model has now.
+#[must_use]
+pub fn count(store: &impl Store, model: u64) -> u64 {
+    let bytes = store.get(PRESSURE_KEY).ok().flatten();
+    let known = bytes.and_then(|(bytes, _)| Pressures::decode(&bytes).ok());
+    known.map_or(0, |known| known.pressed(model))
 }
 
 /// A pseudo-random number: neighbouring ticks of the clock, which are microseconds, give unrelated numbers (Knuth's multiplicative hash).

@@ -1,6 +1,7 @@
 //! Lines about several accounts in one call to the store: one connection, one request body, one response body.
 
 use crate::lease::line::{Answer, Holder, Line, NoAnswer};
+use crate::lease::pressed::{self, Pressed};
 use crate::lease::rate::RateLine;
 use crate::lease::resp::{Malformed, Refusal, Reply, first, push_command, replies};
 
@@ -16,10 +17,19 @@ pub const RATES: &str = text(&BUCKETS);
 /// The SHA-1 of [`RATES`].
 pub const RATES_SHA: &str = "5b9bad38eb03bc34157e6e94e552aa92d01efb47";
 
+/// The script that the store runs for what is reported about upstreams.
+pub const PRESSED: &str = text(&UPSTREAMS);
+
+/// The SHA-1 of [`PRESSED`].
+pub const PRESSED_SHA: &str = "9c1a4622e36b251e585ffdcd47e520b5b0e0ebf5";
+
 const BUDGETS: [u8; bare::<0>(include_bytes!("script.lua")).0] =
     bare(include_bytes!("script.lua")).1;
 
 const BUCKETS: [u8; bare::<0>(include_bytes!("rates.lua")).0] = bare(include_bytes!("rates.lua")).1;
+
+const UPSTREAMS: [u8; bare::<0>(include_bytes!("pressed.lua")).0] =
+    bare(include_bytes!("pressed.lua")).1;
 
 /// Lua code without comments (each of which is on a line of its own) and without indentation: its length, and its first `ROOM` bytes.
 /// Comments and indentation make up a third of the scripts, and would only make the module larger.
@@ -73,11 +83,21 @@ pub enum AnyLine {
     Bucket(RateLine),
 }
 
+/// What is reported about upstreams in a call, and the key of the hash in which the store keeps that.
+pub type News<'a> = (&'a str, &'a [Pressed]);
+
+/// The answers to the lines of a call, and to what it reported about upstreams, if it reported that.
+pub type Answers = (
+    Vec<Result<Answer, NoAnswer>>,
+    Option<Result<Vec<Pressed>, NoAnswer>>,
+);
+
 /// A call under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     logs_in: bool,
     lines: usize,
+    has_news: bool,
 }
 
 /// Why a call has no answers at all.
@@ -92,10 +112,14 @@ pub enum Failed {
 }
 
 impl Call {
-    /// The call that [`write`](Self::write) returns for this number of lines.
+    /// The call that [`write_any`](Self::write_any) returns for this number of lines.
     #[must_use]
-    pub fn of(logs_in: bool, lines: usize) -> Self {
-        Self { logs_in, lines }
+    pub fn of(logs_in: bool, lines: usize, has_news: bool) -> Self {
+        Self {
+            logs_in,
+            lines,
+            has_news,
+        }
     }
 
     /// As [`Call::write_any`], for lines about budgets alone.
@@ -107,15 +131,16 @@ impl Call {
     ) -> (Self, Vec<u8>) {
         let lines = lines.into_iter();
         let lines = lines.map(|(key, line)| (key, AnyLine::Budget(line)));
-        Self::write_any(login, lines, script)
+        Self::write_any(login, lines, None, script)
     }
 
-    /// Writes a call: the login, the lines, and `QUIT`, so that the store closes the connection once it has answered. With `script`, the
-    /// first line of each kind contains its script, which the store then caches for the other lines.
+    /// Writes a call: the login, the lines, what is new about upstreams, and `QUIT`, so that the store closes the connection once it has
+    /// answered. With `script`, the first line of each kind contains its script, which the store then caches for the other lines.
     #[must_use]
     pub fn write_any<'a>(
         login: Option<Login<'_>>,
         lines: impl IntoIterator<Item = (&'a str, AnyLine)>,
+        news: Option<News<'_>>,
         script: bool,
     ) -> (Self, Vec<u8>) {
         let mut body = Vec::new();
@@ -128,10 +153,15 @@ impl Call {
             push_line(&mut body, key, &line, &mut brings);
             count = count.saturating_add(1);
         }
+        if let Some((key, news)) = news {
+            let code = code(&mut { script }, PRESSED, PRESSED_SHA);
+            pressed::push(&mut body, code, key, news);
+        }
         push_command(&mut body, &[b"QUIT"]);
         let call = Self {
             logs_in: login.is_some(),
             lines: count,
+            has_news: news.is_some(),
         };
         (call, body)
     }
@@ -140,25 +170,26 @@ impl Call {
     ///
     /// # Errors
     /// If the response cannot be read as answers. Then it is unknown whether the store processed the lines.
-    pub fn read(
-        self,
-        status: Option<&[u8]>,
-        body: &[u8],
-    ) -> Result<Vec<Result<Answer, NoAnswer>>, Failed> {
+    pub fn read(self, status: Option<&[u8]>, body: &[u8]) -> Result<Answers, Failed> {
         // If the connection is refused, Envoy answers 503, with a text of its own as the body.
         if status != Some(b"200") {
             return Err(Failed::NoConnection);
         }
         let before = usize::from(self.logs_in);
-        let count = self.lines.saturating_add(before).saturating_add(1);
+        let after = usize::from(self.has_news).saturating_add(1);
+        let count = self.lines.saturating_add(before).saturating_add(after);
         let read = replies(body, count)
             .map_err(|malformed| refused(body).unwrap_or(Failed::Malformed(malformed)))?;
         let Some((Reply::Simple(b"OK"), read)) = read.split_last() else {
             return Err(Failed::Malformed(Malformed::NoReply));
         };
         let (login, lines) = read.split_at_checked(before).unwrap_or_default();
+        let (lines, news) = lines.split_at_checked(self.lines).unwrap_or_default();
         match login {
-            [] | [Reply::Simple(b"OK")] => Ok(lines.iter().map(Answer::read).collect()),
+            [] | [Reply::Simple(b"OK")] => Ok((
+                lines.iter().map(Answer::read).collect(),
+                news.first().map(pressed::read),
+            )),
             _ => Err(refused(body).unwrap_or(Failed::Malformed(Malformed::NoReply))),
         }
     }
@@ -279,7 +310,8 @@ mod tests {
         let answers = call(Some(LOGIN), 2)
             .0
             .read(Some(b"200"), body.as_bytes())
-            .unwrap();
+            .unwrap()
+            .0;
         assert_eq!(answers[0].as_ref().unwrap().status, Status::Granted);
         let refused = NoAnswer::Refused(Refusal::NoScript, "NOSCRIPT x".to_owned());
         assert_eq!(answers[1], Err(refused));

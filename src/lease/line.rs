@@ -33,6 +33,14 @@ impl Account<'_> {
         key
     }
 
+    /// The key of the hash in which the store keeps which upstreams refuse.
+    #[must_use]
+    pub fn pressed_key(domain: &str) -> String {
+        let mut key = name(domain, std::iter::empty());
+        key.push_str(":pressed");
+        key
+    }
+
     /// The key of the account's hash. A cluster chooses the node by the part in braces, so that all windows of a limit are on one node.
     #[must_use]
     pub fn key(&self) -> String {
@@ -188,11 +196,7 @@ impl Answer {
     pub(super) fn read(reply: &Reply<'_>) -> Result<Self, NoAnswer> {
         let fields = match reply {
             Reply::Array(Some(fields)) => fields.as_slice(),
-            Reply::Error(refusal, text) => {
-                let text = String::from_utf8_lossy(text).into_owned();
-                return Err(NoAnswer::Refused(*refusal, text));
-            }
-            _ => return Err(NoAnswer::Strange),
+            reply => return Err(refused(reply)),
         };
         let numbers: Option<Vec<u64>> = fields.iter().map(natural).collect();
         let Some([status, first, total, free, holders, now, born, rest @ ..]) = numbers.as_deref()
@@ -224,7 +228,17 @@ impl Answer {
     }
 }
 
-fn natural(reply: &Reply<'_>) -> Option<u64> {
+/// Why a reply is no answer.
+pub(super) fn refused(reply: &Reply<'_>) -> NoAnswer {
+    match reply {
+        Reply::Error(refusal, text) => {
+            NoAnswer::Refused(*refusal, String::from_utf8_lossy(text).into_owned())
+        }
+        _ => NoAnswer::Strange,
+    }
+}
+
+pub(super) fn natural(reply: &Reply<'_>) -> Option<u64> {
     match reply {
         Reply::Integer(number) => u64::try_from(*number).ok(),
         _ => None,

@@ -12,11 +12,19 @@
 //! sent: of a burst some requests are served and some are not, in any order. So only the success of a request that was sent after the
 //! refusal ends the pressure. Nor do refusals of requests that were sent before a wait began, or during it, double the next one.
 //!
+//! **Across proxies.** Where proxies share a store, they report to each other which configured models are refused with their own
+//! credential, and which are served again ([`Pressures::agree`]); each sends a probe of its own.
+//!
 //! **Whose.** A pressure belongs to a model, and also to a credential where callers bring their own. Configured models with the proxy's
 //! credential can each have one; for other models and for callers' credentials there are at most [`GUESTS`], and a new one displaces the
 //! one that ends first.
 
+mod bytes;
+mod fleet;
+
 use std::time::Duration;
+
+pub use fleet::Elsewhere;
 
 use crate::base::units::Timestamp;
 
@@ -126,6 +134,8 @@ struct Pressure {
     until: Timestamp,
     /// Until when the answer to a probe is awaited.
     probe: Timestamp,
+    /// The store that proxies share has it.
+    is_shared: bool,
 }
 
 /// Bytes that are not what [`Pressures::encode`] writes.
@@ -174,20 +184,11 @@ impl Pressures {
         spread: u64,
     ) {
         self.tidy(now);
-        let new = Pressure {
-            key,
-            kind: refusal.kind,
-            failures: 0,
-            untold: 0,
-            since: now,
-            until: Timestamp::from_nanos(0),
-            probe: Timestamp::from_nanos(0),
-        };
         match self.0.iter_mut().find(|pressure| pressure.key == key) {
             Some(pressure) => pressure.refuse(refusal, sent, now, spread),
             None => {
                 self.make_room(&key);
-                let mut pressure = new;
+                let mut pressure = Pressure::new(key, refusal.kind, now);
                 pressure.refuse(refusal, sent, now, spread);
                 self.0.push(pressure);
             }
@@ -250,6 +251,19 @@ impl Pressures {
 }
 
 impl Pressure {
+    fn new(key: PressureKey, kind: RefusalKind, since: Timestamp) -> Self {
+        Self {
+            key,
+            kind,
+            failures: 0,
+            untold: 0,
+            since,
+            until: Timestamp::from_nanos(0),
+            probe: Timestamp::from_nanos(0),
+            is_shared: false,
+        }
+    }
+
     fn is_pressed(&self) -> bool {
         self.until.as_nanos() > 0
     }
@@ -270,7 +284,9 @@ impl Pressure {
         if self.is_pressed() && sent < self.until {
             // The upstream is already known to be pressed. If it now names a longer wait, that counts.
             let told = told.map(|told| later(now, told, spread));
-            self.until = told.map_or(self.until, |told| told.max(self.until));
+            let until = told.map_or(self.until, |told| told.max(self.until));
+            self.is_shared &= until == self.until;
+            self.until = until;
             return;
         }
         let wait = match (told, refusal.kind) {
@@ -283,6 +299,7 @@ impl Pressure {
             }
         };
         self.kind = refusal.kind;
+        self.is_shared = false;
         self.since = now;
         self.until = later(now, wait, spread);
         self.probe = Timestamp::from_nanos(0);
@@ -297,76 +314,6 @@ fn later(now: Timestamp, wait: Duration, spread: u64) -> Timestamp {
         .checked_rem(millis.saturating_add(1))
         .unwrap_or_default();
     now.plus(wait.saturating_add(Duration::from_millis(part)))
-}
-
-const MAGIC: [u8; 4] = *b"bru\x01";
-const ENTRY: usize = 44;
-
-impl Pressures {
-    /// Encodes the pressures as bytes.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len().saturating_mul(ENTRY).saturating_add(4));
-        bytes.extend(MAGIC);
-        for one in &self.0 {
-            bytes.extend(one.key.model.to_le_bytes());
-            bytes.extend(one.key.credential.to_le_bytes());
-            bytes.extend([
-                one.key.is_configured.into(),
-                one.kind.number(),
-                one.failures,
-                one.untold,
-            ]);
-            for time in [one.since, one.until, one.probe] {
-                bytes.extend(time.as_nanos().to_le_bytes());
-            }
-        }
-        bytes
-    }
-
-    /// Decodes what [`Pressures::encode`] wrote.
-    ///
-    /// # Errors
-    /// [`Corrupt`] for other bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Corrupt> {
-        let entries = bytes.strip_prefix(&MAGIC).ok_or(Corrupt(()))?;
-        let (entries, []) = entries.as_chunks::<ENTRY>() else {
-            return Err(Corrupt(()));
-        };
-        let entries = entries.iter().map(|entry| decoded(entry));
-        let entries: Option<Vec<_>> = entries.collect();
-        entries.map(Self).ok_or(Corrupt(()))
-    }
-}
-
-fn decoded(entry: &[u8]) -> Option<Pressure> {
-    let (model, rest) = entry.split_first_chunk()?;
-    let (credential, rest) = rest.split_first_chunk()?;
-    let (&[configured, kind, failures, untold], rest) = rest.split_first_chunk()?;
-    let (times, []) = rest.as_chunks::<8>() else {
-        return None;
-    };
-    let &[since, until, probe] = times else {
-        return None;
-    };
-    let time = |bytes| Timestamp::from_nanos(u64::from_le_bytes(bytes));
-    Some(Pressure {
-        key: PressureKey {
-            model: u64::from_le_bytes(*model),
-            credential: u64::from_le_bytes(*credential),
-            is_configured: match configured {
-                0 => false,
-                1 => true,
-                _ => return None,
-            },
-        },
-        kind: *RefusalKind::ALL.get(usize::from(kind))?,
-        failures,
-        untold,
-        since: time(since),
-        until: time(until),
-        probe: time(probe),
-    })
 }
 
 #[cfg(test)]

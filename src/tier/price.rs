@@ -140,7 +140,9 @@ impl Price {
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         let edges = || self.edges().chain(other.edges());
-        let in_order = successors(edges().min(), |last| edges().filter(|edge| edge > last).min());
+        let in_order = successors(edges().min(), |last| {
+            edges().filter(|edge| edge > last).min()
+        });
         let beyond = |edge: Tokens| edge + Tokens(1);
         let step = |above: Tokens| Step {
             above,

@@ -26,8 +26,8 @@ fn rate_line(holder: u64, share: u64) -> RateLine {
 fn rate(store: &Store, login: Option<Login<'_>>, line: RateLine) -> Answer {
     let key = Account::bucket_key("llm", "acme", "bucket");
     let lines = [(key.as_str(), AnyLine::Bucket(line))];
-    let (call, body) = Call::write_any(login, lines, true);
-    let mut answers = call.read(Some(b"200"), &store.call(&body)).unwrap();
+    let (call, body) = Call::write_any(login, lines, None, true);
+    let mut answers = call.read(Some(b"200"), &store.call(&body)).unwrap().0;
     answers.remove(0).unwrap()
 }
 
@@ -50,8 +50,8 @@ fn one_call_has_lines_of_both_kinds() {
                 (bucket.as_str(), AnyLine::Bucket(line)),
             ]
         });
-        let (call, body) = Call::write_any(None, lines.into_iter().flatten(), true);
-        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap();
+        let (call, body) = Call::write_any(None, lines.into_iter().flatten(), None, true);
+        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap().0;
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 6);
         for sha in [SCRIPT_SHA, RATES_SHA] {
             assert!(store.run(&["SCRIPT", "EXISTS", sha]).contains(":1"));

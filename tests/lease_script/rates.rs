@@ -140,7 +140,7 @@ fn compare(store: &Store, script: &str, said: &[(RateLine, u64)]) -> Result<(), 
         let line = RateLine { born, ..line };
         let key = key();
         let lines = [(key.as_str(), AnyLine::Bucket(line))];
-        let (_, written) = Call::write_any(None, lines, true);
+        let (_, written) = Call::write_any(None, lines, None, true);
         let found = (answer(say(store, &written, script, now)?), look(store));
         let outcomes = outcomes(pool.as_ref(), &line, now);
         prop_assert!(

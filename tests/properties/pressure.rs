@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bursar::base::units::Timestamp;
 use bursar::tier::pressure::{
-    GUESTS, JITTER, LONGEST, PROBE, PressureKey, Pressures, RefusalKind, UpstreamRefusal,
+    Elsewhere, GUESTS, JITTER, LONGEST, PROBE, PressureKey, Pressures, RefusalKind, UpstreamRefusal,
 };
 use proptest::prelude::*;
 
@@ -125,6 +125,147 @@ proptest! {
             for model in 0..CONFIGURED {
                 let key = PressureKey { model, credential: 0, is_configured: true };
                 prop_assert!(!all.is_pressed(&key) || all.is_due(&key, end));
+            }
+        }
+    }
+}
+
+// --- proxies that share a store ---
+
+/// The store's hash, as `src/lease/pressed.lua` keeps it: when a model's upstream refused, and until when; `None`: it serves again.
+type Hash = BTreeMap<u64, (Timestamp, Option<Timestamp>)>;
+
+/// What a proxy has to report: when it learned it, and until when; `None`: it serves again.
+type News = BTreeMap<u64, (Timestamp, Option<Timestamp>)>;
+
+fn report(hash: &mut Hash, news: &News) -> Vec<Elsewhere> {
+    for (&model, &(since, until)) in news {
+        let known = hash.get(&model).copied();
+        match (known, until) {
+            (Some((known, _)), None) if since < known => {}
+            (Some((known, None)), Some(_)) if since <= known => {}
+            (None, None) => {}
+            // Still refused: the longest wait counts.
+            (Some((known, Some(before))), Some(until)) => {
+                hash.insert(model, (since.max(known), Some(until.max(before))));
+            }
+            _ => {
+                hash.insert(model, (since, until));
+            }
+        }
+    }
+    let pressed = hash.iter().filter_map(|(&model, &(since, until))| {
+        let until = until?;
+        Some(Elsewhere {
+            model,
+            since,
+            until,
+        })
+    });
+    pressed.collect()
+}
+
+#[derive(Clone, Debug)]
+enum Happens {
+    Refused {
+        proxy: usize,
+        model: u64,
+        wait: u64,
+    },
+    Served {
+        proxy: usize,
+        model: u64,
+    },
+    /// A proxy's call reaches the store or not, and its answer comes back or not.
+    Called {
+        proxy: usize,
+        arrives: bool,
+        is_answered: bool,
+    },
+    Passes(u64),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        3 => (0..3_usize, 0..CONFIGURED, 1..60_000_u64).prop_map(|(proxy, model, wait)| Happens::Refused { proxy, model, wait }),
+        2 => (0..3_usize, 0..CONFIGURED).prop_map(|(proxy, model)| Happens::Served { proxy, model }),
+        4 => (0..3_usize, any::<bool>(), any::<bool>())
+            .prop_map(|(proxy, arrives, is_answered)| Happens::Called { proxy, arrives, is_answered }),
+        3 => (0..5_000_u64).prop_map(Happens::Passes),
+    ]
+}
+
+#[derive(Default)]
+struct Proxy {
+    known: Pressures,
+    news: News,
+}
+
+fn of_all(model: u64) -> PressureKey {
+    PressureKey {
+        model,
+        credential: 0,
+        is_configured: true,
+    }
+}
+
+impl Proxy {
+    fn refused(&mut self, model: u64, wait: u64, now: Timestamp) {
+        let refusal = UpstreamRefusal {
+            kind: RefusalKind::RateLimit,
+            wait: Some(Duration::from_millis(wait)),
+        };
+        self.known.refuse(of_all(model), refusal, now, now, 0);
+        self.news.insert(model, (now, self.known.until(model)));
+    }
+
+    fn served(&mut self, model: u64, now: Timestamp) {
+        if self.known.succeed(&of_all(model), now) {
+            self.news.insert(model, (now, None));
+        }
+    }
+
+    fn called(&mut self, hash: &mut Hash, arrives: bool, is_answered: bool, now: Timestamp) {
+        let news = std::mem::take(&mut self.news);
+        let all = arrives.then(|| report(hash, &news));
+        match all.filter(|_| is_answered) {
+            Some(all) => {
+                let refused = news.iter().filter(|(_, (_, until))| until.is_some());
+                let refused: Vec<_> = refused.map(|(&model, _)| model).collect();
+                self.known.agree(&all, &refused, now, now, 0);
+            }
+            None => self.news = news,
+        }
+    }
+}
+
+proptest! {
+    // Whatever was lost: once each proxy's call was answered twice, all agree which upstreams are left alone, and so does the store.
+    #[test]
+    fn proxies_that_share_a_store_agree_on_what_is_pressed(events in prop::collection::vec(happens(), 1..60)) {
+        let mut proxies = [(); 3].map(|()| Proxy::default());
+        let (mut hash, mut now) = (Hash::new(), Timestamp::from_secs(1_709_208_000));
+        for event in events {
+            now = now.plus(Duration::from_millis(1));
+            match event {
+                Happens::Refused { proxy, model, wait } => proxies[proxy].refused(model, wait, now),
+                Happens::Served { proxy, model } => proxies[proxy].served(model, now),
+                Happens::Called { proxy, arrives, is_answered } => proxies[proxy].called(&mut hash, arrives, is_answered, now),
+                Happens::Passes(millis) => now = now.plus(Duration::from_millis(millis)),
+            }
+        }
+        for proxy in [0, 1, 2, 0, 1, 2] {
+            now = now.plus(Duration::from_millis(1));
+            proxies[proxy].called(&mut hash, true, true, now);
+        }
+        for model in 0..CONFIGURED {
+            let stored = hash.get(&model).and_then(|known| known.1).filter(|&until| until > now);
+            for proxy in &proxies {
+                let waits = proxy.known.until(model).filter(|&until| until > now);
+                // Waits may differ by what spreads them.
+                let differ = |(one, other): (Timestamp, Timestamp)| one.max(other).since(one.min(other));
+                prop_assert_eq!(waits.is_some(), stored.is_some(), "{}", model);
+                prop_assert!(waits.zip(stored).is_none_or(|both| differ(both) <= JITTER));
             }
         }
     }

@@ -53,7 +53,10 @@ pub(crate) fn with_entry(object: &[u8], key: &str, value: &str) -> Option<String
     each_entry(object, &mut |name, value| {
         entries.insert(name.into_owned(), value);
     })?;
-    entries.insert(key.to_owned(), serde_json::from_slice(value.as_bytes()).ok()?);
+    entries.insert(
+        key.to_owned(),
+        serde_json::from_slice(value.as_bytes()).ok()?,
+    );
     serde_json::to_string(&entries).ok()
 }
 

@@ -1,3 +1,4 @@
+use super::bytes::ENTRY;
 use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -217,4 +218,110 @@ fn other_bytes_are_none_of_ours() {
     ] {
         assert_eq!(Pressures::decode(wrong), Err(Corrupt(())));
     }
+}
+
+// --- what proxies that share a store report to each other ---
+
+const NO_ONE: [u64; 0] = [];
+
+fn elsewhere(since: u64, until: u64) -> Elsewhere {
+    Elsewhere {
+        model: KEY.model,
+        since: at(since),
+        until: at(until),
+    }
+}
+
+#[test]
+fn what_another_proxy_was_refused_is_pressed_here_until_that_one_is_served() {
+    let mut pressures = Pressures::default();
+    let all = [elsewhere(0, 20_000)];
+    assert_eq!(pressures.agree(&all, &[], at(100), at(110), 0), [KEY.model]);
+    assert!(pressures.is_pressed(&KEY) && pressures.is_shared(at(19_999)));
+    assert_eq!(pressures.pressed(KEY.model), 1);
+    assert_eq!(pressures.agree(&all, &[], at(200), at(210), 0), NO_ONE);
+    // The same, as bytes.
+    assert_eq!(
+        Pressures::decode(&pressures.encode()),
+        Ok(pressures.clone())
+    );
+    assert_eq!(pressures.agree(&[], &[], at(300), at(310), 0), [KEY.model]);
+    assert!(pressures.is_empty());
+    // What is over when this proxy first hears of it is nothing to it.
+    assert_eq!(
+        pressures.agree(&all, &[], at(30_000), at(30_000), 0),
+        NO_ONE
+    );
+}
+
+#[test]
+fn a_success_here_ends_it_too_if_the_request_was_sent_after_the_refusal() {
+    let mut pressures = Pressures::default();
+    pressures.agree(&[elsewhere(1_000, 20_000)], &[], at(2_000), at(2_000), 0);
+    assert!(!pressures.succeed(&KEY, at(999)));
+    assert!(pressures.succeed(&KEY, at(1_000)));
+}
+
+#[test]
+fn what_was_refused_here_stays_until_it_was_reported() {
+    let mut pressures = Pressures::default();
+    refused(&mut pressures, told(20_000), 1_000);
+    assert!(!pressures.is_shared(at(1_000)));
+    // Another worker of this process has to report it still.
+    assert_eq!(pressures.agree(&[], &[], at(2_000), at(2_000), 0), NO_ONE);
+    assert_eq!(
+        pressures.agree(&[elsewhere(0, 2_000)], &[], at(2_000), at(2_000), 0),
+        NO_ONE
+    );
+    assert_eq!(pressures.until(KEY.model), Some(at(21_000)));
+    // It was reported by a call that was sent before it refused again.
+    let reported = [KEY.model];
+    assert_eq!(
+        pressures.agree(&[], &reported, at(1_000), at(2_000), 0),
+        NO_ONE
+    );
+    // It was reported, and another proxy was served meanwhile.
+    assert_eq!(
+        pressures.agree(&[], &reported, at(1_001), at(2_000), 0),
+        [KEY.model]
+    );
+}
+
+#[test]
+fn the_longer_wait_counts_until_the_store_knows_better() {
+    let mut pressures = Pressures::default();
+    pressures.agree(&[elsewhere(0, 10_000)], &[], at(100), at(100), 0);
+    // The way to the store makes small differences.
+    assert_eq!(
+        pressures.agree(&[elsewhere(3, 10_300)], &[], at(200), at(200), 0),
+        NO_ONE
+    );
+    assert_eq!(
+        pressures.agree(&[elsewhere(50, 30_000)], &[], at(300), at(300), 0),
+        [KEY.model]
+    );
+    assert_eq!(pressures.until(KEY.model), Some(at(30_000)));
+    // It served between two refusals, of which the second names a shorter wait.
+    assert_eq!(
+        pressures.agree(&[elsewhere(400, 5_000)], &[], at(500), at(500), 0),
+        [KEY.model]
+    );
+    assert_eq!(pressures.until(KEY.model), Some(at(5_000)));
+}
+
+#[test]
+fn a_callers_own_credential_is_nobody_elses_business() {
+    let own = PressureKey {
+        credential: 9,
+        is_configured: false,
+        ..KEY
+    };
+    let mut pressures = Pressures::default();
+    pressures.refuse(own, told(20_000), at(0), at(0), 0);
+    assert_eq!(
+        pressures.agree(&[], &[KEY.model], at(100), at(100), 0),
+        NO_ONE
+    );
+    assert!(pressures.is_pressed(&own));
+    assert_eq!(pressures.until(KEY.model), None);
 }
