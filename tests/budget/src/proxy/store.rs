@@ -43,6 +43,8 @@ fn reply(command: &[String], now: u64) -> Result<String, Fault> {
             let grant = PART.saturating_sub(share);
             Ok(array([0, grant, PART, grant, 2, now, 1, demand, PART, 0]))
         }
+        // About upstreams: none refuses.
+        (true, []) => Ok("*0\r\n".to_owned()),
         (true, _) => Err(format!("a line of another form: {command:?}").into()),
         (false, _) => Ok("+OK\r\n".to_owned()),
     }
