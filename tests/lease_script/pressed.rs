@@ -117,7 +117,7 @@ fn it_rides_in_a_call_with_lines_and_needs_no_other_rights() {
         });
         let (window, key) = (today(store), Account::pressed_key("llm"));
         let account = crate::account(window).key();
-        let mut say = |seq, news: &[Pressed], script| {
+        let say = |seq, news: &[Pressed], script| {
             let lines = [(account.as_str(), crate::AnyLine::Budget(line(seq, window)))];
             let (call, body) = Call::write_any(login, lines, Some((&key, news)), script);
             call.read(Some(b"200"), &store.call(&body)).unwrap()
