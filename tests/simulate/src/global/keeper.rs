@@ -78,8 +78,9 @@ impl Keeper {
                 let (call, body) = Call::write(None, keyed, false);
                 let body = at_clock(&body, lines.len(), &real.sha, now);
                 let answers = call.read(Some(b"200"), &real.store.call(&body));
-                let answers = answers.expect("the store answers").into_iter();
+                let (answers, _) = answers.expect("the store answers");
                 answers
+                    .into_iter()
                     .map(|answer| answer.expect("the script answers"))
                     .collect()
             }
