@@ -29,6 +29,7 @@ TZDATA_VERSION := 2026.6
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CRANE_VERSION := v0.21.6
 COSIGN_VERSION := v2.6.5
+OTELCOL_VERSION := v0.161.0
 BINARYEN_VERSION := 132.0.0
 BINARYEN_INTEGRITY := sha512-4Usg7yEvwO3FMso3Oov6qkOOHSod1IEv+boKkh77kTljM+eNBouqCTbqWswGzbG+vDNO/b/v2C4gfEh1WgB9Lg==
 
@@ -54,6 +55,7 @@ CLIENTS := $(TOOLS)/clients/fetched
 CHROMIUM := $(TOOLS)/chromium/headless
 STORES := $(TOOLS)/stores/redis-server $(TOOLS)/stores/valkey-server
 COSIGN := $(STAMPS)/cosign-$(COSIGN_VERSION)
+OTELCOL := $(TOOLS)/otelcol/otelcol
 WASM_BINDGEN = $(STAMPS)/wasm-bindgen-$(WASM_BINDGEN_VERSION)
 # The module is the same wherever it is built: it does not contain the paths of crates and of the standard library on this machine.
 RUSTC := rustup run $(CHANNEL) rustc
@@ -75,7 +77,7 @@ SUBMAKE := $(MAKE)
 
 say = @printf '==> %s\n' '$(1)'
 
-.PHONY: help pictures run image publish test-image replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets chaos report dashboard bench bench-built estimates setup stores clean
+.PHONY: help pictures run image publish test-image otel replay simulate whatif test test-quick test-release test-wasm test-budget test-e2e budget differential matrix upgrade check fuzz istio wasm optimised lint schema zones prices budgets chaos report dashboard bench bench-built estimates setup stores clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -176,6 +178,12 @@ test-image: image $(CRANE) $(COSIGN) | $(CLIENTS) ## the image: built twice, pus
 	$(call say,the image)
 	@$(PY) -m pip install --quiet -r tests/image/requirements.txt
 	@$(WITH_NODE) $(PY) -m pytest -q -p no:cacheprovider tests/image
+
+# Outside `make test`: it builds a Collector.
+otel: optimised $(PACKAGES) $(OTELCOL) ## spans of Envoy in a real OpenTelemetry Collector, with envoy/tracing.yaml as it is shipped (needs Go)
+	$(call say,spans in a real OpenTelemetry Collector)
+	@$(PY) -m pip install --quiet --no-deps --upgrade --target target/otel -r tests/otel/requirements.txt
+	@PYTHONPATH=target/otel $(PY) -m pytest -q -p no:cacheprovider tests/otel
 
 # The module of another commit, built in a folder of its own.
 REV ?= d7dc505
@@ -379,6 +387,14 @@ $(CRANE): | $(STAMPS)
 $(COSIGN): | $(STAMPS)
 	$(call say,building cosign $(COSIGN_VERSION) (about five minutes))
 	@$(GO_INSTALL) github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN_VERSION)
+	@touch $@
+
+# All modules in it are of one release.
+$(OTELCOL): tests/otel/builder.yaml | $(STAMPS)
+	@! grep gomod $< | grep -v ' $(OTELCOL_VERSION)$$' || { echo '$< names another release than $(OTELCOL_VERSION)'; exit 1; }
+	$(call say,building an OpenTelemetry Collector $(OTELCOL_VERSION) (about five minutes))
+	@$(GO_INSTALL) go.opentelemetry.io/collector/cmd/builder@$(OTELCOL_VERSION)
+	@CGO_ENABLED=0 GOFLAGS=-modcacherw $(TOOLS)/bin/builder --config $< > $(TOOLS)/otelcol.log 2>&1 || { cat $(TOOLS)/otelcol.log; exit 1; }
 	@touch $@
 
 # Prometheus and its promtool from PATH, else from Debian's package, which is only unpacked, not installed.

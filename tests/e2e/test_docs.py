@@ -32,6 +32,7 @@ MADE_DRY = {
     "make istio": "it needs root and builds Istio",
     "make image": "`make test-image` runs it",
     "make test-image": "it needs Go and builds the module again",
+    "make otel": "it needs Go and builds a Collector",
     "make matrix": "it runs all of these tests five times",
     "make upgrade": "it builds another commit's module",
 }
