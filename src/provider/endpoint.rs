@@ -150,7 +150,8 @@ fn hides_usage(is_masked: bool, path: &[u8]) -> Option<Fault> {
     let hidden = parameters(path).find_map(|parameter| {
         let (name, value) = split(parameter);
         let (name, value) = (unescaped(name), unescaped(value));
-        let is_json = [&b"json"[..], b"sse"].contains(&value.as_slice());
+        // The last form is that of Google's generated clients (googleapis/google-cloud-python, `rest_base.py`, read 2026-11-30).
+        let is_json = [&b"json"[..], b"sse", b"json;enum-encoding=int"].contains(&value.as_slice());
         match name.strip_prefix(b"$").unwrap_or(&name) {
             b"fields" => Some("fields"),
             b"callback" => Some("callback"),

@@ -236,7 +236,11 @@ fn nothing_hides_the_usage_of_an_answer_on_any_path() {
             ("%24field%73=choices", true),
             ("$alt=proto", true),
             ("callback=f", true),
+            ("$alt=json;mask", true),
             ("alt=json", false),
+            // What Google's generated clients send with each request.
+            ("$alt=json;enum-encoding=int", false),
+            ("%24alt=json%3Benum-encoding%3Dint", false),
             ("key=fields", false),
         ] {
             for hold in [true, false] {
