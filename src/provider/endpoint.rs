@@ -275,14 +275,16 @@ fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
 }
 
 /// The path segments of an Azure deployment, in Azure's own paths and in those of Cloudflare's gateway
-/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read
-/// 2026-11-29); or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model.
+/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read 2026-11-29);
+/// or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model. Docker's paths, such as
+/// `/engines/llama.cpp/v1/…`, name no model (<https://docs.docker.com/ai/model-runner/api-reference/>, read 2026-11-30).
 fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> {
     let after = |names: &[&str], skipped: usize| {
         let is_name = |segment: &Segment<'_>| names.iter().any(|name| segment.is(name));
         let at = segments.iter().position(is_name)?;
         let rest = segments.get(at.saturating_add(skipped)..)?;
-        (!rest.is_empty()).then_some(rest)
+        let is_version = rest.last()?.is("v1");
+        (!is_version).then_some(rest)
     };
     after(&["deployments", "engines"], 1).or_else(|| after(&["azure-openai"], 2))
 }

@@ -407,3 +407,41 @@ fn a_tier_s_stream_is_not_asked_for_its_usage_where_the_operator_says_so() {
         }
     }
 }
+
+// Docker Model Runner's paths name an engine, and the body the model.
+#[test]
+fn a_path_that_names_an_engine_names_no_model() {
+    for hold in [true, false] {
+        for path in [
+            "/engines/v1/chat/completions",
+            "/engines/llama.cpp/v1/chat/completions",
+            "/exp/vDD4.40/engines/vllm/v1/completions",
+            "/engines/v1/responses",
+        ] {
+            let proxy = with(hold, |_| {});
+            spend(&proxy, 6_000);
+            let call = post(
+                &proxy,
+                path,
+                &[r#"{"model":"best","max_"#, r#"tokens":16}"#],
+            );
+            assert_eq!(call.upstream_text(), r#"{"model":"light","max_tokens":16}"#);
+            assert_eq!(call.upstream_header(":path"), Some(path));
+        }
+    }
+}
+
+// Some clients begin a text with a byte order mark, and most parsers pass over it (RFC 8259, 8.1).
+#[test]
+fn a_byte_order_mark_before_the_object_stays_there() {
+    for hold in [true, false] {
+        let body = "\u{feff}{\"model\":\"best\",\"max_tokens\":16}";
+        for split in (0..body.len()).filter(|&split| body.is_char_boundary(split)) {
+            let proxy = with(hold, |_| {});
+            spend(&proxy, 6_000);
+            let (head, tail) = body.split_at(split);
+            let call = post(&proxy, CHAT, &[head, tail]);
+            assert_eq!(call.upstream_text(), body.replace("best", "light"));
+        }
+    }
+}
