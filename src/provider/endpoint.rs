@@ -290,10 +290,13 @@ fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> 
 }
 
 /// Whether an API refuses `stream_options`: Databricks' and Mistral's own do, and so do versions of Azure OpenAI's API before
-/// 2024-09-01-preview, which introduced them (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22). A version is a
-/// date.
+/// 2024-09-01-preview, which introduced them (<https://github.com/Azure/azure-sdk-for-java/issues/40998>, read 2026-11-22), and Azure's API
+/// for other models, at `/models/…` (<https://github.com/BerriAI/litellm/issues/9800>, read 2026-11-30). A version is a date.
 fn refuses_options(host: Option<&[u8]>, path: &[u8], segments: &[Segment<'_>]) -> bool {
-    let is_azure = |segment: &Segment<'_>| segment.is("deployments") || segment.is("azure-openai");
+    let is_azure = |segment: &Segment<'_>| {
+        let mut names = ["deployments", "azure-openai", "models"].iter();
+        names.any(|name| segment.is(name))
+    };
     let mut versions = parameters(path).filter_map(|value| value.strip_prefix(b"api-version="));
     let is_older =
         segments.iter().any(is_azure) && versions.any(|version| version < b"2024-09".as_slice());

@@ -183,6 +183,10 @@ fn usage_is_not_asked_of_an_api_that_does_not_know_the_question() {
             "/v1/chat/completions?api-version=2024-06-01".to_owned(),
             true,
         ),
+        (
+            "/models/chat/completions?api-version=2024-05-01-preview".to_owned(),
+            false,
+        ),
         (vertex.to_owned(), false),
     ] {
         let proxy = Proxy::new(&config());
