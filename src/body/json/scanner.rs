@@ -196,6 +196,8 @@ impl Scanner {
             (State::InLiteral, _) => return self.in_literal(chunk, at),
             _ if is_space(&byte) => {}
             (State::Start, b'{') => self.open_object(u64::MAX),
+            // A byte order mark, which most parsers ignore (RFC 8259, 8.1).
+            (State::Start, 0xef | 0xbb | 0xbf) if self.offset_of(at) < 3 => {}
             (State::Start, _) => return Err(Malformed::NotAnObject),
             (State::FirstKey | State::Key, b'"') => return self.open_key(rest()),
             (State::FirstKey | State::AfterValue, b'}') => self.close_object(chunk, at),

@@ -87,7 +87,8 @@ fn what_is_no_object_is_told_apart() {
     for (body, fault) in [
         ("", Malformed::Truncated),
         ("[]", Malformed::NotAnObject),
-        ("\u{feff}{}", Malformed::NotAnObject),
+        ("\u{feff}", Malformed::Truncated),
+        (" \u{feff}{}", Malformed::NotAnObject),
         ("{", Malformed::Truncated),
         (r#"{"a":"\"#, Malformed::Truncated),
         (r#"{"a":1"#, Malformed::Truncated),
