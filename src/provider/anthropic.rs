@@ -231,8 +231,16 @@ impl Wire for Messages {
 
 /// The speed, unless it is the usual one; otherwise the service tier.
 pub(super) fn fast_or_tier(speed: Option<&[u8]>, tier: Option<&[u8]>) -> Option<ServiceTier> {
-    let fast = answer::tier(speed).filter(|speed| speed.as_str() != "standard");
-    fast.or_else(|| answer::tier(tier))
+    fast_or(answer::tier(speed), answer::tier(tier))
+}
+
+/// See [`fast_or_tier`].
+pub(super) fn fast_or(
+    speed: Option<ServiceTier>,
+    tier: Option<ServiceTier>,
+) -> Option<ServiceTier> {
+    let fast = speed.filter(|speed| speed.as_str() != "standard");
+    fast.or(tier).or(speed)
 }
 
 /// The kind of thinking that is requested: models accept one kind or the other.

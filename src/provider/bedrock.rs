@@ -12,14 +12,21 @@ pub(super) use self::invoke::Invoke;
 use crate::base::units::Tokens;
 use crate::body::json::{entries, members, quoted};
 use crate::http::Headers;
+use crate::provider::anthropic::fast_or;
 use crate::provider::read::count_of;
 use crate::provider::wire::{ErrorReply, Problem};
 use crate::usage::{ServiceTier, Usage};
 
-/// The tier that was requested or that has served, from the header that requests and answers may have.
+/// The tier that was requested or that has served, from the headers that requests and answers may have. Latency that is optimised has a name
+/// and a price of its own, as tiers do
+/// (<https://docs.aws.amazon.com/bedrock/latest/userguide/latency-optimized-inference.html>, read 2026-11-30).
 fn tier_header(message: &Headers) -> Option<ServiceTier> {
-    let name = message.only("x-amzn-bedrock-service-tier")?;
-    ServiceTier::of(std::str::from_utf8(name).ok()?)
+    let [tier, latency] = [
+        "x-amzn-bedrock-service-tier",
+        "x-amzn-bedrock-performanceconfig-latency",
+    ]
+    .map(|name| ServiceTier::of(std::str::from_utf8(message.only(name)?).ok()?));
+    fast_or(latency, tier)
 }
 
 /// Usage in which cached tokens are not part of the input.

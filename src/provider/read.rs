@@ -131,6 +131,15 @@ fn counted(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fau
     count.map(Some).ok_or(Fault::NotACount(name))
 }
 
+/// The least output limit that is above what the model may think, by these keys. Anything but a whole number is left to the upstream.
+pub(super) fn above(body: &Scanner, budgets: &[usize]) -> u64 {
+    let budgets = budgets.iter();
+    let most = budgets
+        .filter_map(|&index| whole(value(body, index)?))
+        .max();
+    most.unwrap_or(0).saturating_add(1)
+}
+
 /// An output limit: a whole number; `None` if it is negative, which means no limit on some servers.
 fn limit(digits: &[u8], name: impl FnOnce() -> &'static str) -> Result<Option<u64>, Fault> {
     match digits.strip_prefix(b"-") {

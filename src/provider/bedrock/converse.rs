@@ -2,12 +2,12 @@
 
 use super::{beside, error, kept_for_an_hour};
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, members};
-use crate::provider::answer::{ERROR_KEY, USAGE, model_key, usage_key};
-use crate::provider::read::{count, count_of, is_given, key, output_limit, over_all, value};
+use crate::provider::answer::{ERROR_KEY, SERVICE_TIER, USAGE, model_key, usage_key};
+use crate::provider::read::{above, count_of, is_given, key, output_limit, over_all, value};
 use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::provider::{answer, anthropic};
 use crate::tier::Needs;
-use crate::usage::{CacheCount, EventFacts, EventKind, Usage};
+use crate::usage::{CacheCount, EventFacts, EventKind, ServiceTier, Usage};
 
 /// The `Converse` API.
 #[derive(Debug)]
@@ -74,9 +74,11 @@ const CONVERSED: Shape = Shape::new(
         // Only a prompt router names the model that it chose.
         model_key(&["trace", "promptRouter", "invokedModelId"]),
         key(&["serviceTier", "type"]),
+        key(&["performanceConfig", "latency"]),
     ],
     &[],
 );
+const SERVED_LATENCY: usize = 4;
 
 const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
     Pattern {
@@ -101,12 +103,6 @@ impl Wire for Converse {
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
         let limit = output_limit(body, self.output_limits(), CONVERSE.keys)?;
-        let thinking = count(body, THINKING_BUDGET, "thinking.budget_tokens")?;
-        let budget = thinking.max(count(
-            body,
-            REASONING_BUDGET,
-            "reasoning_config.budget_tokens",
-        )?);
         let any = |indices: &[usize]| indices.iter().any(|&index| is_given(body, index));
         let kinds =
             anthropic::thinking(body, THINKING_TYPE) | anthropic::thinking(body, REASONING_TYPE);
@@ -120,8 +116,8 @@ impl Wire for Converse {
         Ok(Facts {
             output_limit: over_all(limit, 1),
             needs: asked | Needs(body.matched()),
-            least_output: budget.unwrap_or(0).saturating_add(1),
-            service_tier: answer::tier(value(body, ASKED_TIER)),
+            least_output: above(body, &[THINKING_BUDGET, REASONING_BUDGET]),
+            service_tier: anthropic::fast_or_tier(value(body, LATENCY), value(body, ASKED_TIER)),
             ..Facts::default()
         })
     }
@@ -156,6 +152,10 @@ impl Wire for Converse {
             cache_write_1h: written.and_then(|_| kept_for_an_hour(details?)),
             ..beside(input, output, read, written)
         })
+    }
+
+    fn service_tier(&self, answer: &Scanner) -> Option<ServiceTier> {
+        anthropic::fast_or_tier(value(answer, SERVED_LATENCY), value(answer, SERVICE_TIER))
     }
 
     fn cache_count(&self) -> CacheCount {

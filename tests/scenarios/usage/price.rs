@@ -132,6 +132,7 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
     let none = ("x-y", "");
     let vertex = ("x-vertex-ai-llm-shared-request-type", "priority");
     let bedrock = ("x-amzn-bedrock-service-tier", "priority");
+    let latency = ("x-amzn-bedrock-performanceconfig-latency", "optimized");
     for (path, header, asked, times) in [
         (chat, none, r#""service_tier":"priority""#, 2),
         (chat, none, r#""service_tier":"flex""#, 1),
@@ -149,6 +150,19 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
             r#""serviceTier":{"type":"priority"}"#,
             2,
         ),
+        (
+            "/model/best/converse",
+            none,
+            r#""performanceConfig":{"latency":"optimized"}"#,
+            3,
+        ),
+        (
+            "/model/best/converse",
+            none,
+            r#""performanceConfig":{"latency":"standard"},"serviceTier":{"type":"priority"}"#,
+            2,
+        ),
+        ("/model/best/invoke", latency, r#""x":1"#, 3),
         ("/model/best/invoke", bedrock, r#""x":1"#, 2),
         ("/model/best/invoke", none, r#""speed":"fast""#, 6),
     ] {
@@ -156,7 +170,7 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
             let proxy = Proxy::new(&serde_json::json!({
                 "hold_headers": hold,
                 "tiers": [{"name": "a", "model": "best", "price": {
-                    "input": 4, "cached_input": 1, "output": 10, "service_tiers": {"priority": 2.0, "flex": 0.5, "fast": 6.0},
+                    "input": 4, "cached_input": 1, "output": 10, "service_tiers": {"priority": 2.0, "flex": 0.5, "fast": 6.0, "optimized": 3.0},
                 }}],
                 "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
             }));
@@ -176,5 +190,39 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
             let spent = proxy.record("acme").account.spent.usd.0;
             assert_eq!(spent, plain * times, "{path} {asked} {hold}");
         }
+    }
+}
+
+// Bedrock serves at the usual latency, and price, where the other is used up.
+#[test]
+fn latency_is_paid_as_it_was_served() {
+    let usage = r#""usage":{"inputTokens":1000,"outputTokens":100}"#;
+    for (path, header, body, micros) in [
+        ("converse", "x", r#""performanceConfig":{"latency":"optimized"},"#, 15_000),
+        ("converse", "x", r#""performanceConfig":{"latency":"standard"},"#, 5_000),
+        ("converse", "x", "", 15_000),
+        ("invoke", "optimized", "", 15_000),
+        ("invoke", "standard", "", 5_000),
+    ] {
+        let proxy = Proxy::new(&serde_json::json!({
+            "tiers": [{"name": "a", "model": "best", "price": {
+                "input": 4, "output": 10, "service_tiers": {"optimized": 3.0},
+            }}],
+            "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+        }));
+        let header_name = "x-amzn-bedrock-performanceconfig-latency";
+        let path = format!("/model/best/{path}");
+        let headers = [
+            (":method", "POST"),
+            (":path", &path),
+            ("x-tenant-id", "acme"),
+            (header_name, "optimized"),
+        ];
+        let mut call = proxy.request(&headers, false);
+        call.send(&[br#"{"performanceConfig":{"latency":"optimized"}}"#]);
+        call.answer_headers("200", &[(header_name, header)]);
+        call.answer_chunk(format!("{{{body}{usage}}}").as_bytes(), true);
+        let spent = proxy.record("acme").account.spent.usd.0;
+        assert_eq!(spent, micros, "{path} {header} {body}");
     }
 }
