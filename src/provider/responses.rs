@@ -128,11 +128,13 @@ const LAST: [&str; 3] = [
 ];
 /// Types of the events that report an error.
 const ERRORS: [&str; 2] = ["response.failed", "error"];
-/// Types of the events before an answer.
-const BEFORE: [&str; 3] = [
+/// Types of the events before an answer, and of those that keep the connection alive meanwhile
+/// (<https://github.com/openai/openai-node/issues/1964>, read 2026-11-30).
+const BEFORE: [&str; 4] = [
     "response.created",
     "response.in_progress",
     "response.queued",
+    "keepalive",
 ];
 
 const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
@@ -231,7 +233,7 @@ impl Wire for Responses {
 
     fn may_report(&self, event: &[u8]) -> bool {
         let [completed, incomplete, failed] = LAST;
-        let [created, in_progress, queued] = BEFORE;
+        let [created, in_progress, queued, keepalive] = BEFORE;
         let words = [
             "usage",
             "error",
@@ -241,6 +243,7 @@ impl Wire for Responses {
             created,
             in_progress,
             queued,
+            keepalive,
         ];
         may_have(event, &words, |_| true)
     }

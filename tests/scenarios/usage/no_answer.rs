@@ -179,3 +179,42 @@ fn an_error_after_words_costs_the_words() {
     assert_eq!(call.fields["bursar_settled_by"], "estimate");
     assert_eq!(call.fields["bursar_output_tokens"], "5");
 }
+
+// While a model thinks, OpenAI's API keeps the connection alive with events. (openai/openai-node#1964)
+#[test]
+fn an_event_that_keeps_a_connection_alive_is_no_answer() {
+    let alive =
+        "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":3}\n\n".repeat(30);
+    let created = "data: {\"type\":\"response.created\",\"response\":{\"usage\":null}}\n\n";
+    let failed =
+        r#"{"type":"response.failed","response":{"error":{"code":"server_error"},"usage":null}}"#;
+    let failed = format!("data: {failed}\n\n");
+    for (answer, is_end, output) in [
+        (format!("{created}{alive}{failed}"), true, None),
+        (format!("{created}{alive}"), false, Some("0")),
+    ] {
+        for (hold, chunk) in [(true, 900), (true, 7), (false, 1)] {
+            let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+            let headers = [
+                (":method", "POST"),
+                (":path", "/v1/responses"),
+                ("x-tenant-id", "acme"),
+            ];
+            let mut call = proxy.request(&headers, false);
+            call.send(&[br#"{"model":"gpt-4o","stream":true,"max_output_tokens":99}"#]);
+            call.answer_headers("200", &[("content-type", "text/event-stream")]);
+            for part in answer.as_bytes().chunks(chunk) {
+                call.answer_chunk(part, false);
+            }
+            if is_end {
+                call.answer_chunk(b"", true);
+            }
+            call.end();
+            assert_eq!(call.response_body, answer.as_bytes());
+            match output {
+                Some(output) => assert_eq!(call.fields["bursar_output_tokens"], output),
+                None => assert_eq!(spent(&proxy, "acme"), 0),
+            }
+        }
+    }
+}
