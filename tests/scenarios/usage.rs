@@ -374,6 +374,14 @@ fn what_embeds_has_no_output() {
     for hold in [true, false] {
         for (rest, is_end, input) in [
             (r#","usage":{"total_tokens":8}}"#, true, Some("8")),
+            // MiniMax's place for it, and its sign that all is well.
+            (
+                r#","total_tokens":8,"base_resp":{"status_code":0}}"#,
+                true,
+                Some("8"),
+            ),
+            (r#","code":0}"#, true, Some("7")),
+            (r#","code":0,"#, false, Some("7")),
             ("}", true, None),
             ("", false, None),
         ] {

@@ -33,8 +33,10 @@ pub(super) const ANSWER: Shape = Shape::new(
         FAULT_KEY,
         model_key(&["model"]),
         key(&["service_tier"]),
-        // Long enough to distinguish an empty list from any other.
-        key(&["choices"]),
+        // Long enough to distinguish an empty list from any other. The other names are those of embeddings.
+        key(&["choices|data|vectors"]),
+        // Of MiniMax's embeddings (langchain_community, `embeddings/minimax.py`, read 2026-11-30).
+        key(&["total_tokens"]),
     ],
     &[],
 );
@@ -52,6 +54,7 @@ pub(super) const CHUNK: Shape = Shape::new(
     &[],
 );
 const CHOICES: usize = 4;
+pub(super) const TOTAL: usize = 5;
 /// Groq's own place for the usage.
 const GROQ_USAGE: usize = 5;
 /// The cost that some gateways send at the end of a stream, in an event of its own.
@@ -73,7 +76,7 @@ pub(super) fn may_fail(event: &[u8]) -> bool {
 
 /// Whether an answer is an error without any part of an answer: some servers' answers begin with a `code` of 0.
 pub(super) fn is_error(answer: &Scanner) -> bool {
-    is_said(answer, ERROR) && !is_said(answer, CHOICES) && !has_begun(answer, CHOICES)
+    is_said(answer, ERROR) && !has_begun(answer, CHOICES)
 }
 
 /// Whether a list has an entry, complete or not. The scanner does not look for faults inside a list, so the result is the same in every

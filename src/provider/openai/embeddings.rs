@@ -5,7 +5,7 @@ use super::{Chat, chunk, error};
 use crate::base::units::Tokens;
 use crate::body::json::{Scanner, Shape};
 use crate::provider::answer::USAGE;
-use crate::provider::read::{no_overlong, tokens, value};
+use crate::provider::read::{count_of, no_overlong, tokens, value};
 use crate::provider::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
@@ -53,13 +53,18 @@ impl Wire for Embeddings {
         // All usage is input, and some servers report only the total.
         let names = ["prompt_tokens", "input_tokens", "total_tokens"];
         let input = tokens(value(body, USAGE), names).into_iter().max()?;
+        let input = input.or_else(|| count_of(value(body, chunk::TOTAL)));
         let usage = Usage {
             input,
             output: input.map(|_| Tokens(0)),
             other_total: None,
-            ..Chat.usage(body)?
+            ..Chat.usage(body).unwrap_or_default()
         };
         Some(usage.consistent())
+    }
+
+    fn is_error(&self, body: &Scanner) -> bool {
+        Chat.is_error(body)
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
