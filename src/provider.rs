@@ -22,8 +22,11 @@ pub use credential::credential;
 pub use endpoint::{Endpoint, is_encoded, parameter, speaker};
 pub use path::{PathModel, plain};
 pub use quota::{LimitNames, UpstreamLimit, limits_left};
-pub use read::{alternatives, body_model, leave_alternatives_out, limit_output, named_again};
-pub use wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+pub use read::{
+    LISTS_OF_ENTRIES, alternatives, body_model, leave_alternatives_out, limit_output, lists,
+    named_again, no_overlong,
+};
+pub use wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 
 #[cfg(test)]
 mod tests;

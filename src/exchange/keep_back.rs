@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::exchange::request_body::{Body, Parsed, RequestBody};
 use crate::exchange::scope::{Known, depends_on_rest};
+use crate::provider::lists;
 use crate::tier::place;
 
 impl RequestBody {
@@ -94,10 +95,8 @@ impl RequestBody {
         };
         let object = limits.object.map(|(index, _)| index);
         let limits = limits.keys.iter().copied().chain(object);
-        let others = self.endpoint.wire.alternatives().iter();
-        let others = others
-            .map(|&(index, _)| index)
-            .filter(|_| self.sent.is_none());
+        let others = lists(self.endpoint.wire, &self.scanner);
+        let others = others.filter(|_| self.sent.is_none());
         let kept = model
             .then_some(0)
             .into_iter()
@@ -160,8 +159,8 @@ impl RequestBody {
 
     /// Whether a list of other models was forwarded already, so that a dearer model could answer.
     pub(super) fn has_let_alternatives_go(&self) -> bool {
-        let lists = self.endpoint.wire.alternatives().iter();
-        let mut begun = lists.filter_map(|&(index, _)| self.scanner.begun(index));
+        let lists = lists(self.endpoint.wire, &self.scanner);
+        let mut begun = lists.filter_map(|index| self.scanner.begun(index));
         begun.any(|field| field.start < self.gone())
     }
 

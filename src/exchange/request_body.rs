@@ -14,7 +14,9 @@ use crate::exchange::placement;
 use crate::exchange::step::{HeaderChange, Step};
 use crate::health::pressed::PressureView;
 use crate::http::Headers;
-use crate::provider::{Alternatives, Endpoint, Facts, Fault, body_model, named_again};
+use crate::provider::{
+    Endpoint, Facts, Fault, LISTS_OF_ENTRIES, body_model, named_again, no_overlong,
+};
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
 use crate::tier::Ladder;
@@ -308,6 +310,7 @@ impl RequestBody {
             None => body_model(&self.scanner)?.map(|(name, _)| name),
         };
         let Some(model) = model else { return Ok(None) };
+        no_overlong(self.endpoint.wire, &self.scanner)?;
         let facts = self.endpoint.wire.facts(&self.scanner)?;
         Ok(Some(Parsed { model, facts }))
     }
@@ -325,13 +328,20 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
         .unwrap_or(0);
     // In a request that is lowered, each list of names becomes a list of the new name alone, and each other list becomes `null`, in place
     // of at least one byte.
-    let names = endpoint.wire.alternatives().iter().filter(|_| model > 0);
-    let names = names.fold(model, |sum, (_, kind)| {
-        sum.saturating_add(match kind {
-            Alternatives::Names => model.saturating_add(2),
-            Alternatives::Entries => 3,
-        })
-    });
+    let lists = if model > 0 {
+        endpoint.wire.alternatives()
+    } else {
+        0
+    };
+    let (mut names, mut left) = (model, lists);
+    while let Some(list) = left.checked_sub(1) {
+        let added = if list < LISTS_OF_ENTRIES {
+            3
+        } else {
+            model.saturating_add(2)
+        };
+        (names, left) = (names.saturating_add(added), list);
+    }
     let asking = endpoint.wire.most_added_to_ask();
     let asking = if endpoint.may_be_asked() { asking } else { 0 };
     let limits = if lowers_limits { LIMITS } else { 0 };

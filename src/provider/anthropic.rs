@@ -4,10 +4,10 @@
 
 use super::answer::{self, ERROR_KEY, USAGE, is_error, model_key, usage_key};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
-    output_limit, over_all, tokens, value, with_more_alternatives,
+    MODEL, MOST_LISTS, above, flag, is_beyond, is_given, key, output_limit, over_all, tokens,
+    value, with_alternatives,
 };
-use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{
     Key, Pattern, PatternKind, Scanner, Shape, entries, may_have, members, quoted, string, text,
 };
@@ -20,7 +20,7 @@ use crate::usage::{CacheCount, EventFacts, EventKind, ServiceTier, Usage};
 pub(super) struct Messages;
 
 const REQUEST: Shape = Shape::new(
-    &with_more_alternatives![
+    &with_alternatives![
         MODEL,
         key(&["stream"]),
         key(&["max_tokens"]),
@@ -30,8 +30,6 @@ const REQUEST: Shape = Shape::new(
         key(&["mcp_servers"]),
         key(&["output_format"]),
         key(&["output_config", "format"]),
-        long_key(&["models"], MAX_ALTERNATIVES),
-        long_key(&["fallbacks"], MAX_ALTERNATIVES),
         key(&["output_config", "effort"]),
         key(&["output_config", "task_budget"]),
         key(&["speed"]),
@@ -47,22 +45,10 @@ const TOOLS: usize = 5;
 const MCP_SERVERS: usize = 6;
 const OUTPUT_FORMAT: usize = 7;
 const CONFIG_FORMAT: usize = 8;
-/// OpenRouter's list, and Anthropic's own
-/// (<https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback>, read 2026-11-29).
-const ALTERNATIVES: [(usize, Alternatives); 8] = [
-    (9, Alternatives::Names),
-    (10, Alternatives::Entries),
-    (15, Alternatives::Entries),
-    (16, Alternatives::Entries),
-    (17, Alternatives::Entries),
-    (18, Alternatives::Entries),
-    (19, Alternatives::Entries),
-    (20, Alternatives::Names),
-];
 /// Most models refuse every one of these keys.
-const EFFORTS: [usize; 3] = [11, 12, SPEED];
-const SPEED: usize = 13;
-const ASKED_TIER: usize = 14;
+const EFFORTS: [usize; 3] = [9, 10, SPEED];
+const SPEED: usize = 11;
+const ASKED_TIER: usize = 12;
 
 /// What a model must support because of the messages. Blocks of thinking are signed for the model that produced them.
 pub(super) const PATTERNS: &[Pattern] = &[
@@ -114,8 +100,6 @@ impl Wire for Messages {
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
         let limit = output_limit(body, self.output_limits(), REQUEST.keys)?;
-        let budget = count(body, THINKING_BUDGET, "thinking.budget_tokens")?;
-        no_overlong(body, &ALTERNATIVES)?;
         let asked = Needs::TOOLS.when(is_given(body, TOOLS) || is_given(body, MCP_SERVERS))
             | Needs::STRUCTURED_OUTPUT
                 .when(is_given(body, OUTPUT_FORMAT) || is_given(body, CONFIG_FORMAT))
@@ -126,7 +110,7 @@ impl Wire for Messages {
             stream: flag(body, STREAM, "stream")?,
             needs: asked | Needs(body.matched()),
             // The API requires a limit above the budget for thinking.
-            least_output: budget.unwrap_or(0).saturating_add(1),
+            least_output: above(body, &[THINKING_BUDGET]),
             service_tier: fast_or_tier(value(body, SPEED), value(body, ASKED_TIER)),
             ..Facts::default()
         })
@@ -139,11 +123,12 @@ impl Wire for Messages {
             may_be_text: false,
             name: Some("max_tokens"),
             have_floor: true,
+            takes_zero: true,
         }
     }
 
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &ALTERNATIVES
+    fn alternatives(&self) -> usize {
+        MOST_LISTS
     }
 
     fn dialect(&self) -> Option<Dialect> {
@@ -229,7 +214,7 @@ impl Wire for Messages {
     }
 }
 
-/// The speed, unless it is the usual one; otherwise the service tier.
+/// The speed, unless it is the usual one and there is a service tier.
 pub(super) fn fast_or_tier(speed: Option<&[u8]>, tier: Option<&[u8]>) -> Option<ServiceTier> {
     fast_or(answer::tier(speed), answer::tier(tier))
 }

@@ -6,10 +6,10 @@
 
 use super::answer::{self, ERROR_KEY, SERVICE_TIER, USAGE, model_key, usage_key};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, MORE_ALTERNATIVES, count_or_text, is_beyond, is_given, key, long_key,
-    no_overlong, output_limit, over_all, tokens, value,
+    ALTERNATIVES, LISTS_OF_ENTRIES, MODEL, count_or_text, is_beyond, is_given, key, output_limit,
+    over_all, tokens, value,
 };
-use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::base::units::Tokens;
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, quoted, text};
 use crate::http::Headers;
@@ -44,12 +44,12 @@ const REQUEST: Shape = Shape::new(
         key(&[CONFIG_NAME, "responseFormat|response_format"]),
         key(&["serviceTier|service_tier"]),
         MODEL,
-        long_key(&["fallbacks"], MAX_ALTERNATIVES),
-        MORE_ALTERNATIVES[0],
-        MORE_ALTERNATIVES[1],
-        MORE_ALTERNATIVES[2],
-        MORE_ALTERNATIVES[3],
-        MORE_ALTERNATIVES[4],
+        ALTERNATIVES[2],
+        ALTERNATIVES[3],
+        ALTERNATIVES[4],
+        ALTERNATIVES[5],
+        ALTERNATIVES[6],
+        ALTERNATIVES[7],
     ],
     &[
         pattern("inlineData", Needs::IMAGES),
@@ -85,14 +85,6 @@ const ASKED_TIER: usize = 14;
 /// The model's name in the body, a second time after the path: LiteLLM's proxy prefers this one (<https://github.com/BerriAI/litellm>,
 /// `google_endpoints/endpoints.py`, read 2026-11-30), and also accepts its lists of other models here.
 const NAMED_AGAIN: usize = 15;
-const ALTERNATIVES: [(usize, Alternatives); 6] = [
-    (16, Alternatives::Entries),
-    (17, Alternatives::Entries),
-    (18, Alternatives::Entries),
-    (19, Alternatives::Entries),
-    (20, Alternatives::Entries),
-    (21, Alternatives::Entries),
-];
 
 const RESPONSE: Shape = Shape::new(
     &[
@@ -129,7 +121,6 @@ impl Wire for Gemini {
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
         let choices = count_or_text(body, CANDIDATES, "candidateCount")?.unwrap_or(1);
         let limit = output_limit(body, self.output_limits(), REQUEST.keys)?;
-        no_overlong(body, &ALTERNATIVES)?;
         let is_typed = is_given(body, MIME_TYPE)
             && body
                 .value(MIME_TYPE)
@@ -162,11 +153,12 @@ impl Wire for Gemini {
             may_be_text: true,
             name: Some("maxOutputTokens"),
             have_floor: false,
+            takes_zero: false,
         }
     }
 
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &ALTERNATIVES
+    fn alternatives(&self) -> usize {
+        LISTS_OF_ENTRIES
     }
 
     fn streams_arrays(&self) -> bool {

@@ -8,13 +8,13 @@ mod request;
 pub(super) use embeddings::Embeddings;
 pub(super) use request::is_structured;
 use request::{
-    ALTERNATIVES, CHAT, COMPLETIONS, MAX_COMPLETION_TOKENS, MAX_TOKENS, MOST_ADDED_TO_ASK,
-    N_PREDICT, PLAIN_ALTERNATIVES, PLAIN_N_PREDICT, ask_usage, has_data_sources, may_ask_at,
+    CHAT, COMPLETIONS, MAX_COMPLETION_TOKENS, MAX_TOKENS, MOST_ADDED_TO_ASK, N_PREDICT,
+    PLAIN_MAX_COMPLETION_TOKENS, PLAIN_N_PREDICT, ask_usage, has_data_sources, may_ask_at,
 };
 
 use super::answer::USAGE;
-use super::read::value;
-use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use super::read::{MOST_LISTS, value};
+use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{Scanner, Shape, may_have, quoted};
 use crate::body::rewrite::Edit;
 use crate::conversation::messages::Dialect;
@@ -49,12 +49,13 @@ impl Wire for Chat {
             may_be_text: false,
             // Which of these a model accepts is unknown: some models refuse the one, some the other.
             name: None,
-            have_floor: false,
+            have_floor: true,
+            takes_zero: false,
         }
     }
 
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &ALTERNATIVES
+    fn alternatives(&self) -> usize {
+        MOST_LISTS
     }
 
     fn dialect(&self) -> Option<Dialect> {
@@ -118,16 +119,17 @@ impl Wire for Completions {
 
     fn output_limits(&self) -> OutputLimits {
         OutputLimits {
-            keys: &[MAX_TOKENS, PLAIN_N_PREDICT],
+            keys: &[MAX_TOKENS, PLAIN_N_PREDICT, PLAIN_MAX_COMPLETION_TOKENS],
             object: None,
             may_be_text: false,
             name: Some("max_tokens"),
             have_floor: false,
+            takes_zero: false,
         }
     }
 
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &PLAIN_ALTERNATIVES
+    fn alternatives(&self) -> usize {
+        MOST_LISTS
     }
 
     fn ask_usage(&self, body: &Scanner) -> Option<Edit> {

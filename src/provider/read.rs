@@ -1,8 +1,9 @@
 //! Reading and changing those values of a body that most APIs have in common.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use super::wire::{Alternatives, Fault, OutputLimits, Wire};
+use super::wire::{Fault, OutputLimits, Wire};
 use crate::base::units::Tokens;
 use crate::body::json::{Field, Key, Scanner, entries, members, quoted, string, text};
 use crate::body::number::Number;
@@ -29,12 +30,17 @@ pub(super) const fn long_key(path: &'static [&'static str], limit: usize) -> Key
 pub(super) const MODEL: Key = long_key(&["model"], 6 * MAX_MODEL + 2);
 
 /// The longest sensible list of other models, in bytes.
-pub(super) const MAX_ALTERNATIVES: usize = 4 * 1_024;
+const MAX_ALTERNATIVES: usize = 4 * 1_024;
 
-/// Keys of more such lists: those of LiteLLM's router, which reads them from a request's body as it does `fallbacks`, and also from an object
-/// there (<https://github.com/BerriAI/litellm>, `async_function_with_fallbacks` in `router.py`, `route_llm_request.py`), and that of Vercel's
-/// AI Gateway (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
-pub(super) const MORE_ALTERNATIVES: [Key; 6] = [
+/// Keys of lists of other models: OpenRouter's, LiteLLM's and Anthropic's (<https://openrouter.ai/docs/features/model-routing>,
+/// <https://docs.litellm.ai/docs/proxy/reliability>, <https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback>, read
+/// 2026-11-29); more of LiteLLM's router, which also reads them from an object in the body (<https://github.com/BerriAI/litellm>,
+/// `async_function_with_fallbacks` in `router.py`, `route_llm_request.py`); that of Vercel's AI Gateway
+/// (<https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks>, both read 2026-11-30).
+pub(super) const ALTERNATIVES: [Key; MOST_LISTS] = [
+    long_key(&["models"], MAX_ALTERNATIVES),
+    long_key(&["providerOptions", "gateway", "models"], MAX_ALTERNATIVES),
+    long_key(&["fallbacks"], MAX_ALTERNATIVES),
     long_key(&["context_window_fallbacks"], MAX_ALTERNATIVES),
     long_key(&["content_policy_fallbacks"], MAX_ALTERNATIVES),
     long_key(&["router_settings_override", "fallbacks"], MAX_ALTERNATIVES),
@@ -46,22 +52,35 @@ pub(super) const MORE_ALTERNATIVES: [Key; 6] = [
         &["router_settings_override", "content_policy_fallbacks"],
         MAX_ALTERNATIVES,
     ),
-    long_key(&["providerOptions", "gateway", "models"], MAX_ALTERNATIVES),
 ];
+/// How many they are.
+pub(super) const MOST_LISTS: usize = 8;
+/// How many of them, the last ones, have another format than a list of names, the preferred one first; in these, `null` stands for no list.
+pub const LISTS_OF_ENTRIES: usize = 6;
 
-/// A list of keys with [`MORE_ALTERNATIVES`] at its end.
-macro_rules! with_more_alternatives {
+/// A list of keys with [`ALTERNATIVES`] at its end.
+macro_rules! with_alternatives {
     ($($key:expr),* $(,)?) => {{
-        use $crate::provider::read::MORE_ALTERNATIVES as MORE;
-        [$($key,)* MORE[0], MORE[1], MORE[2], MORE[3], MORE[4], MORE[5]]
+        use $crate::provider::read::ALTERNATIVES as MORE;
+        [$($key,)* MORE[0], MORE[1], MORE[2], MORE[3], MORE[4], MORE[5], MORE[6], MORE[7]]
     }};
 }
-pub(super) use with_more_alternatives;
+pub(super) use with_alternatives;
+
+/// The keys of lists of other models in a request's shape. Not inlined, since five places call it.
+#[inline(never)]
+pub fn lists(wire: &dyn Wire, body: &Scanner) -> Range<usize> {
+    let keys = body.keys();
+    keys.saturating_sub(wire.alternatives())..keys
+}
 
 /// Checks that lists of other models are short enough to be changed.
-pub(super) fn no_overlong(body: &Scanner, lists: &[(usize, Alternatives)]) -> Result<(), Fault> {
+///
+/// # Errors
+/// [`Fault::LongAlternatives`] if one is too long.
+pub fn no_overlong(wire: &dyn Wire, body: &Scanner) -> Result<(), Fault> {
     let is_overlong = |index| body.begun(index).is_some_and(|field| field.overlong);
-    match lists.iter().any(|&(index, _)| is_overlong(index)) {
+    match lists(wire, body).any(is_overlong) {
         true => Err(Fault::LongAlternatives),
         false => Ok(()),
     }
@@ -241,7 +260,8 @@ pub(super) fn output_limit(
             let name = name.and_then(|name| name.split('|').next());
             name.unwrap_or_default()
         };
-        let limit = limit(digits, name)?;
+        // Ollama takes 0 for no limit (<https://github.com/ollama/ollama>, `runner.go`, read 2026-11-30), Anthropic for no output.
+        let limit = limit(digits, name)?.filter(|&limit| limit > 0 || limits.takes_zero);
         is_open |= limit.is_none();
         largest = largest.max(limit);
     }
@@ -276,9 +296,8 @@ pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
 
 /// The names of the other models that may answer, from the lists that were read to their end. A name that could not be read is empty.
 pub fn alternatives(wire: &dyn Wire, body: &Scanner) -> impl Iterator<Item = String> {
-    let lists = wire.alternatives().iter();
-    let given = lists.filter(|&&(index, _)| is_given(body, index));
-    let lists = given.filter_map(|&(index, _)| value(body, index));
+    let given = lists(wire, body).filter(|&index| is_given(body, index));
+    let lists = given.filter_map(|index| value(body, index));
     lists.flat_map(|list| {
         let entries = entries(list).unwrap_or_else(|| vec![list]);
         entries.into_iter().map(name_of).collect::<Vec<_>>()
@@ -295,13 +314,14 @@ fn name_of(entry: &[u8]) -> String {
 /// The edits that prevent models other than this one from answering.
 #[must_use]
 pub fn leave_alternatives_out(wire: &dyn Wire, body: &Scanner, model: &str) -> Vec<Edit> {
-    let lists = wire.alternatives().iter();
-    let given = lists.filter(|&&(index, _)| is_given(body, index));
+    let lists = lists(wire, body);
+    let entries = lists.end.saturating_sub(LISTS_OF_ENTRIES);
+    let given = lists.filter(|&index| is_given(body, index));
     given
-        .filter_map(|&(index, kind)| {
-            let with = match kind {
-                Alternatives::Names => format!("[{}]", quoted(model)),
-                Alternatives::Entries => "null".to_owned(),
+        .filter_map(|index| {
+            let with = match index < entries {
+                true => format!("[{}]", quoted(model)),
+                false => "null".to_owned(),
             };
             replaced(body.value(index)?, with)
         })

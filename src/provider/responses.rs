@@ -8,10 +8,10 @@ use super::answer::{
 use super::compatible;
 use super::openai::{error, is_structured};
 use super::read::{
-    MAX_ALTERNATIVES, MODEL, flag, is_beyond, is_given, key, long_key, no_overlong, output_limit,
-    over_all, value, with_more_alternatives,
+    MODEL, MOST_LISTS, flag, is_beyond, is_given, key, long_key, output_limit, over_all, value,
+    with_alternatives,
 };
-use super::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, may_have};
 use crate::tier::Needs;
 use crate::usage::{EventFacts, EventKind, Usage};
@@ -24,7 +24,7 @@ pub(super) struct Responses {
 }
 
 const REQUEST: Shape = Shape::new(
-    &with_more_alternatives![
+    &with_alternatives![
         MODEL,
         key(&["stream"]),
         key(&["max_output_tokens"]),
@@ -32,9 +32,7 @@ const REQUEST: Shape = Shape::new(
         key(&["tools"]),
         key(&["text", "format", "type"]),
         key(&["reasoning"]),
-        key(&["prompt"]),
-        long_key(&["models"], MAX_ALTERNATIVES),
-        long_key(&["fallbacks"], MAX_ALTERNATIVES),
+        key(&["prompt|agent_reference|agent"]),
         key(&["text", "verbosity"]),
         long_key(&["include"], 1_024),
         key(&["plugins"]),
@@ -75,20 +73,10 @@ const TOOLS: usize = 4;
 const FORMAT: usize = 5;
 const REASONING: usize = 6;
 const PROMPT: usize = 7;
-const ALTERNATIVES: [(usize, Alternatives); 8] = [
-    (8, Alternatives::Names),
-    (9, Alternatives::Entries),
-    (14, Alternatives::Entries),
-    (15, Alternatives::Entries),
-    (16, Alternatives::Entries),
-    (17, Alternatives::Entries),
-    (18, Alternatives::Entries),
-    (19, Alternatives::Names),
-];
-const VERBOSITY: usize = 10;
-const INCLUDE: usize = 11;
-const PLUGINS: usize = 12;
-const ASKED_TIER: usize = 13;
+const VERBOSITY: usize = 8;
+const INCLUDE: usize = 9;
+const PLUGINS: usize = 10;
+const ASKED_TIER: usize = 11;
 
 /// The API refuses an output limit below this.
 const LEAST_OUTPUT: u64 = 16;
@@ -150,7 +138,8 @@ impl Wire for Responses {
         REQUEST
     }
 
-    /// The model may be named by a stored prompt.
+    /// The model may be named by a stored prompt, or by an agent of Azure's Foundry
+    /// (<https://learn.microsoft.com/azure/foundry/agents/quickstarts/prompt-agent>, read 2026-11-30).
     fn may_omit_model(&self, body: &Scanner) -> bool {
         is_given(body, PROMPT)
     }
@@ -161,7 +150,6 @@ impl Wire for Responses {
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
         let limit = output_limit(body, self.output_limits(), REQUEST.keys)?;
-        no_overlong(body, &ALTERNATIVES)?;
         let included = body.begun(INCLUDE).map_or(&[][..], |field| &field.raw);
         // Models without thinking refuse to include the encrypted content.
         let thoughts = b"reasoning.encrypted_content";
@@ -190,11 +178,12 @@ impl Wire for Responses {
             may_be_text: false,
             name: (!self.compacts).then_some("max_output_tokens"),
             have_floor: false,
+            takes_zero: false,
         }
     }
 
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &ALTERNATIVES
+    fn alternatives(&self) -> usize {
+        MOST_LISTS
     }
 
     fn response(&self) -> Shape {

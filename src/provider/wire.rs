@@ -46,9 +46,9 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// Where a request's body limits its output.
     fn output_limits(&self) -> OutputLimits;
 
-    /// Keys of the request's shape that list other models, which may answer instead of the requested model.
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &[]
+    /// How many keys at the end of the request's shape list other models, which may answer instead of the requested model.
+    fn alternatives(&self) -> usize {
+        0
     }
 
     /// The format of a conversation in a request's body, if it can be shortened.
@@ -179,15 +179,8 @@ pub struct OutputLimits {
     pub name: Option<&'static str>,
     /// Whether a later key may set a lower bound for the limits.
     pub have_floor: bool,
-}
-
-/// How other models are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alternatives {
-    /// By their names, the preferred one first.
-    Names,
-    /// In another format; `null` stands for no list.
-    Entries,
+    /// A limit of 0 means no output; otherwise some servers take it for no limit.
+    pub takes_zero: bool,
 }
 
 /// An error that bursar sends to a client.

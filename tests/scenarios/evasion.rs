@@ -124,17 +124,24 @@ fn a_background_answer_that_is_not_waited_for_is_charged_as_it_was_reserved() {
     }
 }
 
-// A stored prompt brings a model of its own, which no ladder knows.
+// A stored prompt brings a model of its own, which no ladder knows; so do agents of Azure's Foundry.
 #[test]
 fn a_model_that_is_not_named_is_neither_exchanged_nor_said_to_be() {
-    let proxy = with(|_| {});
-    spend(&proxy, 6_000);
-    let body = r#"{"prompt":{"id":"p"},"max_output_tokens":20}"#;
-    let mut call = post(&proxy, "/v1/responses", &[], &[body]);
-    assert_eq!(call.upstream_text(), body);
-    call.answer_headers("200", &[]);
-    assert_eq!(call.response_header("x-bursar-decision"), Some("admit"));
-    assert_eq!(call.response_header("x-bursar-reason"), Some("model_bound"));
+    for body in [
+        r#"{"prompt":{"id":"p"},"max_output_tokens":20}"#,
+        r#"{"input":"x","agent_reference":{"name":"a","type":"agent_reference"}}"#,
+        r#"{"agent":{"name":"a","type":"agent_reference"},"stream":true}"#,
+    ] {
+        for hold in [true, false] {
+            let proxy = with(|config| config["hold_headers"] = hold.into());
+            spend(&proxy, 6_000);
+            let mut call = post(&proxy, "/v1/responses", &[], &[body]);
+            assert_eq!(call.upstream_text(), body);
+            call.answer_headers("200", &[]);
+            assert_eq!(call.response_header("x-bursar-decision"), Some("admit"));
+            assert_eq!(call.response_header("x-bursar-reason"), Some("model_bound"));
+        }
+    }
 }
 
 #[test]

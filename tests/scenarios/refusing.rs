@@ -1,6 +1,6 @@
 //! Requests that are refused: by which limit, for how long, and that nothing is charged for them.
 
-use crate::opening::{BODY, RESERVED, config, held, spent, with};
+use crate::opening::{BODY, MESSAGES, RESERVED, config, held, post, spent, with};
 use crate::proxy::{Proxy, usage};
 use bursar::base::units::Cost;
 use bursar::state::store::tenant_key;
@@ -123,7 +123,7 @@ fn what_can_never_fit_is_not_told_to_wait() {
 }
 
 #[test]
-fn a_limit_below_zero_is_none_and_zero_is_zero() {
+fn a_limit_of_zero_or_below_is_none_except_where_zero_is_zero() {
     let held = |limit: &str| {
         let proxy = Proxy::new(&with(|config| {
             config["plans"]["small"]["budget"]["initial_budget"] = 9_999.into();
@@ -132,7 +132,13 @@ fn a_limit_below_zero_is_none_and_zero_is_zero() {
         proxy.chat("acme", &body);
         held(&proxy, "acme") - body.len() as u64
     };
-    assert_eq!([held("-1"), held("0"), held("7")], [1_024, 0, 7]);
+    assert_eq!([held("-1"), held("0"), held("7")], [1_024, 1_024, 7]);
+    // Anthropic's API then reads the prompt into its cache, and answers nothing.
+    let proxy = Proxy::new(&config());
+    let body = r#"{"model":"gpt-4o","max_tokens":0,"messages":[]}"#;
+    let call = post(&proxy, "acme", MESSAGES, body, 9);
+    assert_eq!(crate::opening::held(&proxy, "acme"), body.len() as u64);
+    assert_eq!(call.upstream_text(), body);
 }
 
 // `model` may come first or last, nested, escaped, or as text within a string. Bodies may be nested deeply, huge,

@@ -121,6 +121,12 @@ impl Scanner {
         Ok(at)
     }
 
+    /// How many keys are looked for.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.fields.len()
+    }
+
     /// The value of the `index`-th key, once it is complete.
     #[must_use]
     pub fn value(&self, index: usize) -> Option<&Field> {

@@ -129,6 +129,7 @@ impl Wire for Converse {
             may_be_text: false,
             name: Some("maxTokens"),
             have_floor: true,
+            takes_zero: false,
         }
     }
 

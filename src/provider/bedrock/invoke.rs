@@ -9,7 +9,7 @@ use crate::http::Headers;
 use crate::provider::answer::{ERROR_KEY, USAGE, model_key, usage_key};
 use crate::provider::openai::is_structured;
 use crate::provider::read::{
-    count, count_of, is_given, key, long_key, output_limit, over_all, tokens, value,
+    above, count, count_of, is_given, key, long_key, output_limit, over_all, tokens, value,
 };
 use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::provider::{answer, anthropic, compatible};
@@ -111,19 +111,18 @@ impl Wire for Invoke {
             count(body, INVOKE_N, "n")?.max(count(body, INVOKE_GENERATIONS, "num_generations")?);
         let choices = choices.unwrap_or(1);
         let limit = output_limit(body, self.output_limits(), INVOKE.keys)?;
-        let budget = count(body, INVOKE_THINKING_BUDGET, "thinking.budget_tokens")?;
         let any = |indices: &[usize]| indices.iter().any(|&index| is_given(body, index));
         let is_shaped = any(&INVOKE_FORMATS) || is_structured(body, INVOKE_FORMAT);
         let asked = Needs::TOOLS.when(any(&[INVOKE_TOOLS, INVOKE_TOOL_CONFIG]))
             | Needs::STRUCTURED_OUTPUT.when(is_shaped)
-            | Needs::THINKING.when(budget.is_some() || is_given(body, INVOKE_REASONING))
+            | Needs::THINKING.when(any(&[INVOKE_THINKING_BUDGET, INVOKE_REASONING]))
             | Needs::EFFORT.when(anthropic::takes_effort(body, &INVOKE_EFFORTS))
             | anthropic::thinking(body, INVOKE_THINKING_TYPE);
         Ok(Facts {
             output_limit: over_all(limit, choices),
             choices,
             needs: asked | Needs(body.matched()),
-            least_output: budget.unwrap_or(0).saturating_add(1),
+            least_output: above(body, &[INVOKE_THINKING_BUDGET]),
             service_tier: anthropic::fast_or_tier(
                 value(body, INVOKE_SPEED),
                 value(body, INVOKE_TIER),
@@ -140,6 +139,7 @@ impl Wire for Invoke {
             // Each model has its own name for the limit.
             name: None,
             have_floor: true,
+            takes_zero: true,
         }
     }
 

@@ -1,12 +1,12 @@
 //! Embeddings: all their usage is input.
 
-use super::request::{EMBEDDING_ALTERNATIVES, EMBEDDINGS};
+use super::request::EMBEDDINGS;
 use super::{Chat, chunk, error};
 use crate::base::units::Tokens;
 use crate::body::json::{Scanner, Shape};
 use crate::provider::answer::USAGE;
-use crate::provider::read::{count_of, no_overlong, tokens, value};
-use crate::provider::wire::{Alternatives, ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use crate::provider::read::{MOST_LISTS, count_of, tokens, value};
+use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::tier::Needs;
 use crate::usage::{EventFacts, Usage};
 
@@ -23,8 +23,7 @@ impl Wire for Embeddings {
         Needs::NONE
     }
 
-    fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {
-        no_overlong(body, &EMBEDDING_ALTERNATIVES)?;
+    fn facts(&self, _: &Scanner) -> Result<Facts, Fault> {
         Ok(Facts {
             output_limit: Some(Tokens(0)),
             ..Facts::default()
@@ -38,11 +37,12 @@ impl Wire for Embeddings {
             may_be_text: false,
             name: None,
             have_floor: false,
+            takes_zero: false,
         }
     }
 
-    fn alternatives(&self) -> &'static [(usize, Alternatives)] {
-        &EMBEDDING_ALTERNATIVES
+    fn alternatives(&self) -> usize {
+        MOST_LISTS
     }
 
     fn response(&self) -> Shape {

@@ -4,10 +4,10 @@ use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text,
 use crate::body::rewrite::Edit;
 use crate::provider::answer;
 use crate::provider::read::{
-    MAX_ALTERNATIVES, MODEL, count, flag, is_beyond, is_given, key, long_key, no_overlong,
-    output_limit, over_all, value, with_more_alternatives,
+    MODEL, above, count, flag, is_beyond, is_given, key, long_key, output_limit, over_all, value,
+    with_alternatives,
 };
-use crate::provider::wire::{Alternatives, Facts, Fault, OutputLimits};
+use crate::provider::wire::{Facts, Fault, OutputLimits};
 use crate::tier::Needs;
 
 /// The longest sensible `stream_options`.
@@ -20,7 +20,7 @@ const N: usize = 4;
 
 /// The shape of a chat request, indexed by the constants above and below.
 pub(super) const CHAT: Shape = Shape::new(
-    &with_more_alternatives![
+    &with_alternatives![
         MODEL,
         key(&["stream"]),
         long_key(&["stream_options"], MAX_OPTIONS),
@@ -35,8 +35,6 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["data_sources"]),
         key(&["dataSources"]),
         key(&["deferred"]),
-        long_key(&["models"], MAX_ALTERNATIVES),
-        long_key(&["fallbacks"], MAX_ALTERNATIVES),
         key(&["thinking", "type"]),
         key(&["reasoning"]),
         key(&["include_reasoning"]),
@@ -55,6 +53,8 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["service_tier"]),
         key(&["verbosity"]),
         key(&["output_config", "effort"]),
+        key(&["thinking", "budget_tokens"]),
+        key(&["reasoning", "max_tokens"]),
     ],
     &[
         pattern(PatternKind::Type("image_url"), Needs::IMAGES),
@@ -87,40 +87,31 @@ const DATA_SOURCES: [usize; 2] = [11, 12];
 /// xAI's key: the answer is fetched later, with another request (<https://docs.x.ai/docs/guides/deferred-chat-completions>, read
 /// 2026-11-29).
 const DEFERRED: usize = 13;
-/// Other models that may answer: OpenRouter's list and LiteLLM's (<https://openrouter.ai/docs/features/model-routing>,
-/// <https://docs.litellm.ai/docs/proxy/reliability>, read 2026-11-29).
-pub(super) const ALTERNATIVES: [(usize, Alternatives); 8] = [
-    (14, Alternatives::Names),
-    (15, Alternatives::Entries),
-    (34, Alternatives::Entries),
-    (35, Alternatives::Entries),
-    (36, Alternatives::Entries),
-    (37, Alternatives::Entries),
-    (38, Alternatives::Entries),
-    (39, Alternatives::Names),
-];
 /// The keys for thinking of DeepSeek and Z.ai, OpenRouter, DashScope, vLLM and Gemini's compatible API.
-const THINKING_TYPE: usize = 16;
-const REASONING: usize = 17;
-const INCLUDE_REASONING: usize = 18;
-const ENABLE_THINKING: usize = 19;
-const THINKING_BUDGET: usize = 20;
-const TEMPLATE: usize = 21;
-const GOOGLE_THINKING: usize = 22;
+const THINKING_TYPE: usize = 14;
+const REASONING: usize = 15;
+const INCLUDE_REASONING: usize = 16;
+const ENABLE_THINKING: usize = 17;
+const THINKING_BUDGET: usize = 18;
+const TEMPLATE: usize = 19;
+const GOOGLE_THINKING: usize = 20;
 /// Structured output, by vLLM's present and former names, llama.cpp's and SGLang's.
-const SHAPES: [usize; 3] = [23, 24, 25];
+const SHAPES: [usize; 3] = [21, 22, 23];
 /// Output other than text.
-const MODALITIES: usize = 26;
-const AUDIO: usize = 27;
+const MODALITIES: usize = 24;
+const AUDIO: usize = 25;
 /// Search and remote tools, under the keys of OpenAI, xAI and DashScope; of OpenRouter; and of tool servers.
-const LOOK_UPS: [usize; 3] = [28, 29, 30];
-const SERVICE_TIER: usize = 31;
+const LOOK_UPS: [usize; 3] = [26, 27, 28];
+const SERVICE_TIER: usize = 29;
 /// The key of OpenAI's newer models, and of Claude behind gateways that forward it.
-const VERBOSITY: usize = 32;
-const OUTPUT_EFFORT: usize = 33;
+const VERBOSITY: usize = 30;
+const OUTPUT_EFFORT: usize = 31;
+/// What Claude may think, as gateways and Databricks pass it on, and under OpenRouter's name: Anthropic's API requires a limit above it
+/// (<https://openrouter.ai/docs/use-cases/reasoning-tokens>, <https://docs.litellm.ai/docs/reasoning_content>, read 2026-11-30).
+const THINKING_BUDGETS: [usize; 2] = [32, 33];
 
 pub(super) const COMPLETIONS: Shape = Shape::new(
-    &with_more_alternatives![
+    &with_alternatives![
         MODEL,
         key(&["stream"]),
         long_key(&["stream_options"], MAX_OPTIONS),
@@ -129,50 +120,23 @@ pub(super) const COMPLETIONS: Shape = Shape::new(
         key(&["best_of"]),
         key(&["prompt"]).counting_commas(),
         key(&["n_predict"]),
+        key(&["max_completion_tokens"]),
         key(&["response_format", "type"]),
         key(&["structured_outputs"]),
         key(&["guided_json|guided_regex|guided_choice|guided_grammar"]),
         key(&["grammar|json_schema|regex|ebnf"]),
-        long_key(&["models"], MAX_ALTERNATIVES),
-        long_key(&["fallbacks"], MAX_ALTERNATIVES),
     ],
     &[],
 );
-const PLAIN_FORMAT: usize = 8;
-const PLAIN_SHAPES: [usize; 3] = [9, 10, 11];
-pub(super) const PLAIN_ALTERNATIVES: [(usize, Alternatives); 8] = [
-    (12, Alternatives::Names),
-    (13, Alternatives::Entries),
-    (14, Alternatives::Entries),
-    (15, Alternatives::Entries),
-    (16, Alternatives::Entries),
-    (17, Alternatives::Entries),
-    (18, Alternatives::Entries),
-    (19, Alternatives::Names),
-];
+const PLAIN_FORMAT: usize = 9;
+const PLAIN_SHAPES: [usize; 3] = [10, 11, 12];
 const BEST_OF: usize = 5;
 const PROMPT: usize = 6;
 pub(super) const PLAIN_N_PREDICT: usize = 7;
+/// A chat's name, which mlx-lm prefers here, too (<https://github.com/ml-explore/mlx-lm>, `server.py`, read 2026-11-30).
+pub(super) const PLAIN_MAX_COMPLETION_TOKENS: usize = 8;
 
-pub(super) const EMBEDDINGS: Shape = Shape::new(
-    &with_more_alternatives![
-        MODEL,
-        long_key(&["models"], MAX_ALTERNATIVES),
-        long_key(&["fallbacks"], MAX_ALTERNATIVES),
-    ],
-    &[],
-);
-/// Requests for embeddings are never lowered, but may name a model that their plan does not allow.
-pub(super) const EMBEDDING_ALTERNATIVES: [(usize, Alternatives); 8] = [
-    (1, Alternatives::Names),
-    (2, Alternatives::Entries),
-    (3, Alternatives::Entries),
-    (4, Alternatives::Entries),
-    (5, Alternatives::Entries),
-    (6, Alternatives::Entries),
-    (7, Alternatives::Entries),
-    (8, Alternatives::Names),
-];
+pub(super) const EMBEDDINGS: Shape = Shape::new(&with_alternatives![MODEL,], &[]);
 
 const INCLUDE_USAGE: &str = "include_usage";
 
@@ -191,7 +155,6 @@ const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
 pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault> {
     let choices = count(body, N, "n")?.unwrap_or(1);
     let limit = output_limit(body, limits, CHAT.keys)?;
-    no_overlong(body, &ALTERNATIVES)?;
     let any = |indices: &[usize]| indices.iter().any(|&index| is_on(body, index));
     let is_shaped = is_structured(body, FORMAT) || any(&SHAPES);
     let is_more = is_beyond(body, MODALITIES, &[r#"["text"]"#]) || is_given(body, AUDIO);
@@ -206,6 +169,7 @@ pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault>
         choices,
         needs: asked | Needs(body.matched()),
         is_deferred: flag(body, DEFERRED, "deferred")?,
+        least_output: above(body, &THINKING_BUDGETS),
         service_tier: answer::tier(value(body, SERVICE_TIER)),
         ..streaming(body)?
     })
@@ -213,7 +177,6 @@ pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault>
 
 /// What a plain completion wants.
 pub(super) fn completion(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault> {
-    no_overlong(body, &PLAIN_ALTERNATIVES)?;
     let is_shaped =
         is_structured(body, PLAIN_FORMAT) || PLAIN_SHAPES.iter().any(|&index| is_on(body, index));
     let each = count(body, N, "n")?.max(count(body, BEST_OF, "best_of")?);
@@ -291,9 +254,10 @@ pub(in crate::provider) fn is_structured(body: &Scanner, index: usize) -> bool {
     is_given(body, index) && !is_word(body, index, "text")
 }
 
-/// What chat and plain completions have in common about streaming.
+/// What chat and plain completions have in common about streaming. Some servers also take other values than `true` for a wish.
 fn streaming(body: &Scanner) -> Result<Facts, Fault> {
-    let asks = options(body)?.is_some_and(|(_, asks)| asks);
+    let asked = options(body)?.and_then(|(_, asked)| asked);
+    let asks = asked.is_some_and(|asked| !matches!(asked, b"false" | b"null"));
     let stream = flag(body, STREAM, "stream")?;
     Ok(Facts {
         stream,
@@ -302,8 +266,8 @@ fn streaming(body: &Scanner) -> Result<Facts, Fault> {
     })
 }
 
-/// `stream_options`, which are empty if the value is `null`, and whether they request usage.
-fn options(body: &Scanner) -> Result<Option<(&[u8], bool)>, Fault> {
+/// `stream_options`, which are empty if the value is `null`, and whether they request usage, verbatim.
+fn options(body: &Scanner) -> Result<Option<(&[u8], Option<&[u8]>)>, Fault> {
     if body.value(STREAM_OPTIONS).is_none() {
         return Ok(None);
     }
@@ -311,7 +275,7 @@ fn options(body: &Scanner) -> Result<Option<(&[u8], bool)>, Fault> {
     let options = if options == b"null" { b"{}" } else { options };
     let asks = only_member(options, INCLUDE_USAGE).ok_or(Fault::OptionsNotObject)?;
     let asks = asks.map_err(Fault::Body)?;
-    Ok(Some((options, asks == Some(b"true"))))
+    Ok(Some((options, asks)))
 }
 
 pub(super) fn has_data_sources(body: &Scanner) -> bool {
@@ -325,8 +289,8 @@ pub(super) fn ask_usage(body: &Scanner) -> Option<Edit> {
         return None;
     }
     let (start, end, with) = match (options(body).ok()?, body.value(STREAM_OPTIONS)) {
-        (Some((_, true)), _) => return None,
-        (Some((options, false)), Some(field)) => (
+        (Some((_, Some(b"true"))), _) => return None,
+        (Some((options, _)), Some(field)) => (
             field.start,
             field.end?,
             with_entry(options, INCLUDE_USAGE, "true")?,

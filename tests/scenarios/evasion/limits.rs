@@ -103,13 +103,23 @@ fn a_limit_that_cannot_be_told_is_not_counted_on() {
     assert_eq!(held(&proxy, "acme"), chunks.concat().len() as u64 + 1_024);
 }
 
-// llama.cpp knows the limit by a name of its own, before all others, and takes one below zero for none.
+// llama.cpp knows the limit by a name of its own, before all others, and takes one below zero for none; Ollama takes 0 for none, too.
 #[test]
 fn the_largest_of_all_limits_is_reserved_whatever_the_server_calls_it() {
     for (path, limits, output) in [
         (CHAT, r#""max_tokens":1,"n_predict":3000"#, 3_000),
         (CHAT, r#""max_tokens":1,"max_completion_tokens":-1"#, 1_024),
         (CHAT, r#""max_tokens":2000,"n_predict":-1"#, 2_000),
+        // mlx-lm prefers this name wherever it stands.
+        (
+            "/v1/completions",
+            r#""max_tokens":1,"max_completion_tokens":3000"#,
+            3_000,
+        ),
+        (CHAT, r#""max_tokens":0"#, 1_024),
+        (CHAT, r#""max_tokens":0,"max_completion_tokens":7"#, 1_024),
+        ("/v1/completions", r#""max_tokens":0"#, 1_024),
+        ("/v1/responses", r#""max_output_tokens":0"#, 1_024),
         (
             "/v1/completions",
             r#""max_tokens":1,"n_predict":3000"#,

@@ -26,6 +26,10 @@ fn no_limit_is_lowered_to_less_than_the_thinking_may_take() {
             "/model/anthropic.best/invoke",
             format!(r#"{{"max_tokens":4000,"messages":[],{thinking}}}"#),
         ),
+        // Gateways and Databricks pass both on to Anthropic; OpenRouter has a name of its own.
+        (CHAT, format!(r#"{{"model":"best","max_tokens":4000,"messages":[],{thinking}}}"#)),
+        (CHAT, format!(r#"{{{thinking},"max_completion_tokens":4000,"model":"best"}}"#)),
+        (CHAT, r#"{"model":"best","max_tokens":4000,"reasoning":{"max_tokens":1500}}"#.to_owned()),
     ] {
         for hold in [true, false] {
             for split in 0..=body.len() {

@@ -166,7 +166,7 @@ fn usage_is_not_asked_of_azure_where_it_retrieves() {
 }
 
 // Azure's API refuses `stream_options` before 2024-09-01-preview, Mistral's (on Vertex AI) at all: neither stream could be
-// had. (openai/openai-python#1469, dnakov/anon-kode#53)
+// had. (openai/openai-python#1469, dnakov/anon-kode#53) Nor does Azure's for models other than OpenAI's. (BerriAI/litellm#9800)
 #[test]
 fn usage_is_not_asked_of_an_api_that_does_not_know_the_question() {
     let azure = "/openai/deployments/d/chat/completions?api-version=";
@@ -302,6 +302,43 @@ fn options_that_parsers_read_in_two_ways_are_refused() {
             let refused = call.refused();
             assert_eq!(refused, Some((400, "invalid_request_body")), "{options}");
             assert_eq!(held(&proxy, "acme"), 0);
+        }
+    }
+}
+
+// Servers written in Python take `"true"` and 1 for true, and 0 for false.
+#[test]
+fn a_client_that_asked_for_usage_in_another_way_gets_it_too() {
+    for (path, options) in [
+        (CHAT, r#"{"include_usage":"true"}"#),
+        ("/v1/completions", r#"{"include_usage":1}"#),
+    ] {
+        for hold in [true, false] {
+            let proxy = Proxy::new(&with(|config| config["hold_headers"] = hold.into()));
+            let body = |options| {
+                format!(
+                    r#"{{"model":"gpt-4o","stream_options":{options},"stream":true,"max_tokens":1}}"#
+                )
+            };
+            let sent = body(options);
+            let length = sent.len().to_string();
+            let mut call = proxy.request(
+                &[
+                    (":method", "POST"),
+                    (":path", path),
+                    ("x-tenant-id", "acme"),
+                    ("content-length", &length),
+                ],
+                false,
+            );
+            call.send(&sent.as_bytes().chunks(9).collect::<Vec<_>>());
+            // Others might take it for false.
+            assert_eq!(call.upstream_text(), body(r#"{"include_usage":true}"#));
+            call.answer_headers("200", &[("content-type", "text/event-stream")]);
+            call.answer_chunk(stream(USAGE_EVENT).as_bytes(), true);
+            let got = String::from_utf8(call.response_body.clone()).unwrap();
+            assert_eq!(got, stream(USAGE_EVENT), "{options}");
+            assert_eq!(spent(&proxy, "acme"), 25);
         }
     }
 }
