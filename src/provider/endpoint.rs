@@ -283,8 +283,9 @@ fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> 
         let is_name = |segment: &Segment<'_>| names.iter().any(|name| segment.is(name));
         let at = segments.iter().position(is_name)?;
         let rest = segments.get(at.saturating_add(skipped)..)?;
-        let is_version = rest.last()?.is("v1");
-        (!is_version).then_some(rest)
+        let (last, others) = rest.split_last()?;
+        let is_server = last.is("v1") && (!others.is_empty() || segments.get(at)?.is("engines"));
+        (!is_server).then_some(rest)
     };
     after(&["deployments", "engines"], 1).or_else(|| after(&["azure-openai"], 2))
 }
