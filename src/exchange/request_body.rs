@@ -15,7 +15,7 @@ use crate::exchange::step::{HeaderChange, Step};
 use crate::health::pressed::PressureView;
 use crate::http::Headers;
 use crate::provider::{
-    Endpoint, Facts, Fault, LISTS_OF_ENTRIES, body_model, named_again, no_overlong,
+    Endpoint, Facts, Fault, LISTS_OF_ENTRIES, alternatives, body_model, named_again, no_overlong,
 };
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
@@ -302,12 +302,17 @@ impl RequestBody {
                 named_again(self.endpoint.wire, &self.scanner, &model.name)?;
                 Some(model.name.clone())
             }
-            None if self.endpoint.wire.may_omit_model(&self.scanner)
-                && self.scanner.value(0).is_none() =>
-            {
-                self.is_complete().then(String::new)
-            }
-            None => body_model(&self.scanner)?.map(|(name, _)| name),
+            None => match body_model(&self.scanner) {
+                Err(Fault::NoModel) if self.endpoint.wire.may_omit_model(&self.scanner) => {
+                    Some(String::new())
+                }
+                // A list of models may name them all (<https://docs.perplexity.ai/docs/agent-api/model-fallback>, read 2026-11-30).
+                Err(Fault::NoModel) => {
+                    let mut names = alternatives(self.endpoint.wire, &self.scanner);
+                    Some(names.next().ok_or(Fault::NoModel)?)
+                }
+                named => named?.map(|(name, _)| name),
+            },
         };
         let Some(model) = model else { return Ok(None) };
         no_overlong(self.endpoint.wire, &self.scanner)?;

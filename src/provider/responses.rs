@@ -32,7 +32,7 @@ const REQUEST: Shape = Shape::new(
         key(&["tools"]),
         key(&["text", "format", "type"]),
         key(&["reasoning"]),
-        key(&["prompt|agent_reference|agent"]),
+        key(&["prompt|agent_reference|agent|preset"]),
         key(&["text", "verbosity"]),
         long_key(&["include"], 1_024),
         key(&["plugins"]),
@@ -138,8 +138,9 @@ impl Wire for Responses {
         REQUEST
     }
 
-    /// The model may be named by a stored prompt, or by an agent of Azure's Foundry
-    /// (<https://learn.microsoft.com/azure/foundry/agents/quickstarts/prompt-agent>, read 2026-11-30).
+    /// The model may be named by a stored prompt, by an agent of Azure's Foundry
+    /// (<https://learn.microsoft.com/azure/foundry/agents/quickstarts/prompt-agent>), or by a preset of Perplexity's
+    /// (<https://docs.perplexity.ai/docs/agent-api/presets>, both read 2026-11-30).
     fn may_omit_model(&self, body: &Scanner) -> bool {
         is_given(body, PROMPT)
     }

@@ -124,13 +124,14 @@ fn a_background_answer_that_is_not_waited_for_is_charged_as_it_was_reserved() {
     }
 }
 
-// A stored prompt brings a model of its own, which no ladder knows; so do agents of Azure's Foundry.
+// A stored prompt brings a model of its own, which no ladder knows; so do agents of Azure's Foundry, and Perplexity's presets.
 #[test]
 fn a_model_that_is_not_named_is_neither_exchanged_nor_said_to_be() {
     for body in [
         r#"{"prompt":{"id":"p"},"max_output_tokens":20}"#,
         r#"{"input":"x","agent_reference":{"name":"a","type":"agent_reference"}}"#,
         r#"{"agent":{"name":"a","type":"agent_reference"},"stream":true}"#,
+        r#"{"preset":"pro-search","input":"x"}"#,
     ] {
         for hold in [true, false] {
             let proxy = with(|config| config["hold_headers"] = hold.into());

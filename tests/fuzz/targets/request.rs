@@ -2,7 +2,7 @@
 //! no other, and nothing stays held.
 
 use bursar::body::json::{Repeats, Scanner, text};
-use bursar::provider::{Endpoint, Wire};
+use bursar::provider::{Endpoint, Wire, lists};
 use bursar::state::store::tenant_key;
 use serde_json::{Value, json};
 
@@ -245,8 +245,8 @@ impl Case {
             assert_eq!(raw(&asked, "stream_options"), raw(&sent, "stream_options"));
         }
         let is_changed = outcome.is_lower && wire.model_key().is_some();
-        for (index, _) in wire.alternatives() {
-            let left = sent.value(*index).map(|field| field.raw.clone());
+        for index in lists(wire, &sent) {
+            let left = sent.value(index).map(|field| field.raw.clone());
             let left = left.unwrap_or_default();
             let text = String::from_utf8_lossy(&left).into_owned();
             let is_empty = ["", "null", "[]", "{}", "\"\""]
@@ -311,7 +311,7 @@ fn masked(wire: &'static dyn Wire, body: &[u8]) -> Vec<u8> {
     let mut changeable: Vec<usize> = wire.output_limits().keys.to_vec();
     changeable.extend(wire.model_key());
     changeable.extend(keys.iter().position(|key| key.path == ["stream_options"]));
-    changeable.extend(wire.alternatives().iter().map(|&(index, _)| index));
+    changeable.extend(lists(wire, &scanner));
     let mut spans: Vec<(usize, usize)> = changeable
         .into_iter()
         .filter_map(|index| scanner.value(index))

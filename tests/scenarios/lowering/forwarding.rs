@@ -408,7 +408,7 @@ fn a_tier_s_stream_is_not_asked_for_its_usage_where_the_operator_says_so() {
     }
 }
 
-// Docker Model Runner's paths name an engine, and the body the model.
+// Docker Model Runner's paths name an engine, Predibase's a server, and the body the model; but a deployment of Azure's may be called `v1`.
 #[test]
 fn a_path_that_names_an_engine_names_no_model() {
     for hold in [true, false] {
@@ -417,6 +417,7 @@ fn a_path_that_names_an_engine_names_no_model() {
             "/engines/llama.cpp/v1/chat/completions",
             "/exp/vDD4.40/engines/vllm/v1/completions",
             "/engines/v1/responses",
+            "/x/deployments/v2/llms/y/v1/chat/completions",
         ] {
             let proxy = with(hold, |_| {});
             spend(&proxy, 6_000);
@@ -428,6 +429,12 @@ fn a_path_that_names_an_engine_names_no_model() {
             assert_eq!(call.upstream_text(), r#"{"model":"light","max_tokens":16}"#);
             assert_eq!(call.upstream_header(":path"), Some(path));
         }
+        let proxy = with(hold, |_| {});
+        spend(&proxy, 6_000);
+        let azure = |name: &str| format!("/openai/deployments/{name}/chat/completions");
+        let call = post(&proxy, &azure("v1"), &[r#"{"max_tokens":16}"#]);
+        let path = azure("light");
+        assert_eq!(call.upstream_header(":path"), Some(path.as_str()));
     }
 }
 
@@ -442,6 +449,30 @@ fn a_byte_order_mark_before_the_object_stays_there() {
             let (head, tail) = body.split_at(split);
             let call = post(&proxy, CHAT, &[head, tail]);
             assert_eq!(call.upstream_text(), body.replace("best", "light"));
+        }
+    }
+}
+
+// A list may take the place of the model: it is the first of the list that is asked for, and lowered. (docs.perplexity.ai, openrouter.ai)
+#[test]
+fn a_list_without_a_model_is_lowered_as_its_first_model() {
+    for path in [CHAT, MESSAGES, "/v1/responses"] {
+        for hold in [true, false] {
+            let body = r#"{"models":["best","other"],"max_tokens":16,"x":[{"model":"y"}]}"#;
+            for split in 0..body.len() {
+                let proxy = with(hold, |_| {});
+                spend(&proxy, 6_000);
+                let (head, tail) = body.split_at(split);
+                let mut call = post(&proxy, path, &[head, tail]);
+                let lowered = body.replace(r#"["best","other"]"#, r#"["light"]"#);
+                assert_eq!(call.upstream_text(), lowered, "{path} {split}");
+                call.answer_headers("200", &[]);
+                assert_eq!(
+                    call.response_header("x-bursar-requested-model"),
+                    Some("best")
+                );
+                assert_eq!(call.response_header("x-bursar-model"), Some("light"));
+            }
         }
     }
 }

@@ -198,8 +198,18 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
 fn latency_is_paid_as_it_was_served() {
     let usage = r#""usage":{"inputTokens":1000,"outputTokens":100}"#;
     for (path, header, body, micros) in [
-        ("converse", "x", r#""performanceConfig":{"latency":"optimized"},"#, 15_000),
-        ("converse", "x", r#""performanceConfig":{"latency":"standard"},"#, 5_000),
+        (
+            "converse",
+            "x",
+            r#""performanceConfig":{"latency":"optimized"},"#,
+            15_000,
+        ),
+        (
+            "converse",
+            "x",
+            r#""performanceConfig":{"latency":"standard"},"#,
+            5_000,
+        ),
         ("converse", "x", "", 15_000),
         ("invoke", "optimized", "", 15_000),
         ("invoke", "standard", "", 5_000),
