@@ -275,8 +275,8 @@ fn by_last_names(path: &[u8], segments: &[Segment<'_>]) -> Option<Found> {
 }
 
 /// The path segments of an Azure deployment, in Azure's own paths and in those of Cloudflare's gateway
-/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read 2026-11-29);
-/// or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model. Docker's paths, such as
+/// (`/azure-openai/{resource}/{deployment}/…`, <https://developers.cloudflare.com/ai-gateway/usage/providers/azureopenai/>, read
+/// 2026-11-29); or of a model in OpenAI's former paths, which LiteLLM still prefers to the body's model. Docker's paths, such as
 /// `/engines/llama.cpp/v1/…`, name no model (<https://docs.docker.com/ai/model-runner/api-reference/>, read 2026-11-30).
 fn deployment<'a, 'b>(segments: &'a [Segment<'b>]) -> Option<&'a [Segment<'b>]> {
     let after = |names: &[&str], skipped: usize| {

@@ -267,7 +267,10 @@ fn streaming(body: &Scanner) -> Result<Facts, Fault> {
 }
 
 /// `stream_options`, which are empty if the value is `null`, and whether they request usage, verbatim.
-fn options(body: &Scanner) -> Result<Option<(&[u8], Option<&[u8]>)>, Fault> {
+type Options<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// The options of a stream, if there are any.
+fn options(body: &Scanner) -> Result<Option<Options<'_>>, Fault> {
     if body.value(STREAM_OPTIONS).is_none() {
         return Ok(None);
     }
