@@ -165,9 +165,9 @@ test-budget: budget
 	@$(CARGO) test --release --locked --manifest-path tests/budget/Cargo.toml
 
 # ACCEPT=1 makes the measured figures the new baseline; ONLY=held shows only the scenarios with that name, with their host calls and callbacks.
-budget: optimised | $(RUST) ## what a request costs in instructions and host calls, against the baseline: ACCEPT=1 ONLY=held
+budget: optimised | $(RUST) ## what a request costs in instructions and host calls, against the baseline: ACCEPT=1 ONLY=held FEATURES=1
 	$(call say,instructions and host calls of the module (the first time about two minutes))
-	@$(CARGO) run --release --locked --manifest-path tests/budget/Cargo.toml -- $(if $(ACCEPT),--accept) $(if $(ONLY),--calls $(ONLY))
+	@$(CARGO) run --release --locked --manifest-path tests/budget/Cargo.toml -- $(if $(ACCEPT),--accept) $(if $(ONLY),--calls $(ONLY)) $(if $(FEATURES),--features)
 
 test-e2e: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) $(STORES) $(PROMETHEUS) $(CHROMIUM) ## end to end in a real Envoy
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))

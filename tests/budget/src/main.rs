@@ -14,6 +14,7 @@
 //! 0.1 to 0.9 µs beside it. `make bench` measures time.
 
 mod baseline;
+mod features;
 mod messages;
 #[allow(
     dead_code,
@@ -53,6 +54,10 @@ fn run() -> Result<bool, Fault> {
     let path = root().join("target/bursar.wasm");
     let module = Compiled::read(&path)
         .map_err(|error| format!("target/bursar.wasm: {error} (make wasm)"))?;
+    if is_given("--features") {
+        print!("{}", features::table(&features::measure(&module)?));
+        return Ok(true);
+    }
     let size = std::fs::metadata(&path)?.len();
     let mut measured = vec![("module-size", of_size(size))];
     let all = scenarios::all();
