@@ -112,7 +112,7 @@ impl Exchange {
         !matches!(self.stage, Stage::Idle)
     }
 
-    /// The tenant, as it was logged with the headers, of a metered request that was not refused.
+    /// The tenant of a metered request that was not refused, as it was identified when the headers came.
     #[must_use]
     pub fn tenant(&self) -> Option<&Tenant> {
         match &self.stage {

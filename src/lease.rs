@@ -65,9 +65,9 @@
 //! a window begins and ends by the proxy's own clock. The store checks lines by its own clock: it refuses lines about a window that opens
 //! more than 10 seconds later, or that ended more than a minute ago. So a wrong clock costs service, but no money: a proxy whose clock is
 //! an hour ahead refuses requests for an hour when a window begins; a proxy whose clock is an hour behind serves requests for that hour
-//! from what it had left of the previous window. The answer shows how far the clocks differ, which is logged ([`clock::Skew`]). No line
-//! requests a slice of a window before the window is open: the window's first request causes the line, and waits for the answer
-//! ([`share::FirstRequest::Waits`]).
+//! from what it had left of the previous window. The answer shows how far the clocks differ, which is logged ([`clock::Skew`]). A proxy
+//! requests no slice of a window before the window is open: the window's first request makes the proxy send a line, and waits for the
+//! answer ([`share::FirstRequest::Waits`]).
 //!
 //! *What operators change.* The store keeps what operators changed about a limit in a hash beside the limit's accounts: its generation, a
 //! budget that replaces the configured one, and a raise. The script applies them: it replaces a line's budget, adds the raise, and counts

@@ -246,7 +246,8 @@ fn quota(limits: &Limits, key: LimitKey) -> Option<&Quota> {
 }
 
 impl Holdings {
-    /// Holds the same from `now` on, for a request that takes long. The account must be as of `now`.
+    /// Replaces the reservations by ones of the same amounts that are made at `now`, for a request that takes long. The account must be as
+    /// of `now`.
     pub(super) fn renewed(
         &self,
         limits: &Limits,

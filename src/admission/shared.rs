@@ -41,8 +41,8 @@ impl<S: Store> Ledger<'_, S> {
         watches.collect()
     }
 
-    /// Until when none of the shared limits on which a request is charged makes it wait; `None` if one makes it wait now. In that case, if
-    /// `asks`, this requests slices from the store, for as much as the request costs by what is known of it.
+    /// The time until which no shared limit that charges the request makes it wait; `None` if one makes it wait now. In that case, if
+    /// `asks`, this method requests slices from the store, for as much as the request is known to cost.
     pub(crate) fn first_slices(&mut self, cost: Cost, asks: bool) -> Option<Timestamp> {
         let payers: Vec<Tenant> = self.tenant.payers().collect();
         let mut until = Some(Timestamp::MAX);

@@ -42,7 +42,7 @@ pub(crate) struct Stream {
 /// Most bytes of held bodies that one worker keeps, over all requests. Bytes that are not kept are read again if they must be changed.
 const MOST_KEPT: usize = 1_536 * 1_024;
 
-/// If at least this many bytes precede an edit, they are prepended again separately, rather than copied together with the edit.
+/// If at least this many bytes precede the first edit, they are not copied together with the edited part, but put back in front of it.
 const MANY: usize = 16 * 1_024;
 
 /// What has arrived of a request while it was parked.

@@ -27,7 +27,7 @@ pub(super) struct RequestBody {
     pub(super) endpoint: Endpoint,
     pub(super) tenant: Tenant,
     pub(super) scanner: Scanner,
-    /// Reads the conversation, where it is needed. Boxed, since it rarely is.
+    /// Reads the conversation, where it is needed. Boxed, since it is rarely needed.
     pub(super) messages: Option<Box<MessageReader>>,
     /// Whether some tier may shorten the conversation.
     pub(super) trims: bool,

@@ -8,7 +8,7 @@ use crate::policy::Request;
 /// The wait for the first byte of an answer.
 #[derive(Debug)]
 pub(super) struct Wait {
-    /// The model of the tier that serves: the key of the tier's times in shared data.
+    /// The model of the tier that serves: the tier's measured waits are stored in shared data under this name.
     pub(super) model: Name,
     /// When the request ended; `None` before.
     pub(super) since: Option<Timestamp>,

@@ -105,7 +105,7 @@ pub struct Call {
 pub enum Failed {
     /// There was no connection, or it ended before an answer began.
     NoConnection,
-    /// The body does not consist of the expected answers, or not of all of them.
+    /// The body contains something other than the expected answers, or lacks some of them.
     Malformed(Malformed),
     /// The store refused the whole call, for this reason and in these words.
     Refused(Refusal, String),

@@ -288,7 +288,8 @@ impl Account {
         }
     }
 
-    /// Holds the same amount again from `now` on, for a request that takes long. The account must be as of `now`.
+    /// Replaces a reservation by one of the same amount that is made at `now`, for a request that takes long. The account must be as of
+    /// `now`.
     pub fn renew(
         &mut self,
         reservation: &Reservation,

@@ -1,7 +1,7 @@
 //! A tier's capacity: this proxy's share of what the upstream lets all tenants use together.
 //!
-//! A capacity is a token bucket ([`crate::limits::bucket`]) that tenants share. Its last parts are kept for higher priorities: a request
-//! may take only cells below the part that is kept for priorities above its own:
+//! A capacity is a token bucket ([`crate::limits::bucket`]) that tenants share. The end of the bucket is kept for higher priorities: a
+//! request may take only the cells before the part that is kept for priorities above its own:
 //!
 //! ```text
 //!  0                                     burst - critical - standard    burst - critical    burst
@@ -12,10 +12,10 @@
 //! part that is kept for them, refilled at the whole rate. Under a flood of requests of lower priorities the bucket stays where their part
 //! ends, and each cell that higher priorities take is refilled before lower ones get any.
 //!
-//! A request may use more than was taken for it. The excess that reaches into the part above the request's priority becomes a *debt* of
-//! that priority. The debt counts for this priority and those below: the refill pays it before they get any more cells. It does not affect
-//! the priorities above, which so are not starved, however wrong the estimates are. In return, the upstream may for a while get more than
-//! the capacity, by as much as the estimates of lower priorities were too low.
+//! A request may use more than was taken for it. As far as this excess reaches into the part that is kept for higher priorities, it becomes
+//! a *debt* of the request's priority. The debt counts for this priority and those below: the refill pays it before they get any more
+//! cells. It does not affect the priorities above, which so are not starved, however wrong the estimates are. In return, the upstream may
+//! for a while get more than the capacity, by as much as the estimates of lower priorities were too low.
 //!
 //! As in a tenant's token bucket, *expected* tokens are taken at first ([`crate::estimate`]), and the settlement replaces them by the
 //! tokens that were used. Taking the most that a request may use would leave most of the capacity idle, since the upstream's quota counts
@@ -221,7 +221,7 @@ impl Capacity {
         self.paid(Taken { bucket, ..taken })
     }
 
-    /// The state with more debt: those of the `cells` that reach into the part above `priority`.
+    /// The state with more debt: those of the `cells` that reach into the part that is kept for priorities above `priority`.
     fn owed(&self, taken: Taken, priority: Priority, cells: u64) -> Taken {
         let Taken {
             standard_debt,

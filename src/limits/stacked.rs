@@ -251,7 +251,7 @@ pub fn settle(
     }
 }
 
-/// Holds the same amount again from `now` on (see [`Account::renew`]).
+/// Replaces a reservation by one of the same amount that is made at `now` (see [`Account::renew`]).
 pub fn renew(
     entries: &mut [Entry],
     key: LimitKey,

@@ -6,11 +6,11 @@ use crate::usage::ServiceTier;
 
 /// Index of the key of the usage, in the shapes of answers and events.
 pub(super) const USAGE: usize = 0;
-/// Index of the key of an error, in the same shapes.
+/// Index of the key of an error, in the shapes of answers and events.
 pub(super) const ERROR: usize = 1;
-/// Index of the key of the model that answered, in the same shapes.
+/// Index of the key of the model that answered, in the shapes of answers and events.
 pub(super) const MODEL: usize = 2;
-/// Index of the key of the service tier, in the same shapes.
+/// Index of the key of the service tier, in the shapes of answers and events.
 pub(super) const SERVICE_TIER: usize = 3;
 
 /// The longest `usage` that is read, in bytes.

@@ -6,7 +6,7 @@ use super::refused::until;
 use crate::base::units::Timestamp;
 use crate::http::Headers;
 
-/// A limit of an upstream, as of an answer.
+/// A limit of an upstream, as one of its answers reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamLimit<'a> {
     /// The size of the limit, if that is reported.

@@ -38,7 +38,7 @@ pub struct Duty {
 struct Term {
     duty: Duty,
     end: Timestamp,
-    /// Whether the VM serves requests, so a VM that does not may take over.
+    /// Whether the VM serves requests; if so, a VM that serves none may take the duty over.
     serves: bool,
 }
 

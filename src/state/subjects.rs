@@ -65,7 +65,7 @@ pub struct Seat {
     of: String,
     /// The subject's name.
     pub subject: SubjectId,
-    /// Whether the tenant is configured, and has a table of its own.
+    /// Whether the tenant is configured: if so, it has a table of its own; if not, it shares one with other tenants.
     pub configured: bool,
 }
 

@@ -15,8 +15,8 @@ pub fn price_of_answer<'a>(ladders: &'a [Ladder], sent: &str, answered: &str) ->
     tier.price.as_ref()
 }
 
-/// Whether the model that an answer names is the one that was sent, or a version of it. The comparison ignores prefixes in clouds' names
-/// (`us.anthropic.`, `openai/`) and versions (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`).
+/// Whether the model that an answer names is the one that was sent, or a version of it. The comparison ignores the prefixes that clouds add
+/// to names (`us.anthropic.`, `openai/`) and versions (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`).
 fn is_same(sent: &str, answered: &str) -> bool {
     let (sent, answered) = (plain(sent), plain(answered));
     let is_version_of = |long: &str, short: &str| {

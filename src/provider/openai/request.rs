@@ -197,7 +197,7 @@ fn prompts(body: &Scanner) -> u64 {
     };
     let mut bytes = field.raw.iter().filter(|byte| !byte.is_ascii_whitespace());
     match (bytes.next(), bytes.next()) {
-        // If white space makes the list too long to read, the larger number is assumed.
+        // If white space makes the list too long to read, it is counted as a list of prompts, which gives the larger number.
         (Some(b'['), Some(b'"' | b'[') | None) => field.commas.saturating_add(1),
         _ => 1,
     }
@@ -254,7 +254,8 @@ pub(in crate::provider) fn is_structured(body: &Scanner, index: usize) -> bool {
     is_given(body, index) && !is_word(body, index, "text")
 }
 
-/// What chat and plain completions have in common about streaming. Some servers also take other values than `true` for a wish.
+/// What chat and plain completions have in common about streaming. Some servers also understand other values than `true` as a request for
+/// usage.
 fn streaming(body: &Scanner) -> Result<Facts, Fault> {
     let asked = options(body)?.and_then(|(_, asked)| asked);
     let asks = asked.is_some_and(|asked| !matches!(asked, b"false" | b"null"));
@@ -266,7 +267,7 @@ fn streaming(body: &Scanner) -> Result<Facts, Fault> {
     })
 }
 
-/// `stream_options`, which are empty if the value is `null`, and whether they request usage, verbatim.
+/// The bytes of `stream_options` (`{}` if the value is `null`), and those of its member that requests usage, if it has one.
 type Options<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// The options of a stream, if there are any.
