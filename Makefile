@@ -66,7 +66,8 @@ REMAPPED = --config "target.wasm32-wasip1.rustflags = [\
 # For the steps that call node: if PATH has no suitable node, $(NODE) puts one into $(TOOLS)/bin.
 WITH_NODE := PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH"
 
-# The compiler's output. target/bursar.wasm is a copy of it, or wasm-opt's output if that is set up. The features are those of Rust's target and SIMD.
+# The compiler's output. target/bursar.wasm is a copy of it, or wasm-opt's output if that is set up. wasm-opt's features are those of Rust's
+# target, and SIMD.
 COMPILED := target/wasm32-wasip1/release/bursar.wasm
 WASM_OPT := $(TOOLS)/binaryen/node_modules/.bin/wasm-opt --merge-similar-functions -O3 --merge-similar-functions --reorder-functions \
   --reorder-locals --enable-simd --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int --enable-multivalue --enable-reference-types

@@ -174,8 +174,8 @@ impl<S: Store> Ledger<'_, S> {
         })
     }
 
-    /// Takes from all of the tenant's limits, or from none, in place of what is `held` by an admission for which a tier or a book
-    /// had no room.
+    /// Takes what the request may use from all of the tenant's limits, or from none. This replaces what is `held` by an earlier admission,
+    /// for which a tier or a book had no room.
     fn reserve(
         &mut self,
         request: &Request<'_>,

@@ -130,8 +130,8 @@ impl Exchange {
         }
     }
 
-    /// Refuses the request of a tenant that has nothing left, before the body arrives. Later, part of the request would already have
-    /// been forwarded, or the client would have sent its body for nothing.
+    /// Refuses the request of a tenant that has nothing left, before the body arrives. If it were refused later, part of it would already
+    /// have been forwarded, or the client would have sent the body for nothing.
     fn refuse_spent(
         &self,
         endpoint: &Endpoint,

@@ -65,7 +65,7 @@ pub fn slow<S: Store>(
     if is_claimed { slow.without(tier) } else { slow }
 }
 
-/// The tiers from the requested one downwards that miss the tenant's SLA, without a probe.
+/// The tiers from the requested one downwards that miss the tenant's SLA. No probe is claimed.
 pub(crate) fn known_slow<S: Store>(
     ledger: &Ledger<'_, S>,
     request: &Request<'_>,

@@ -19,7 +19,8 @@ pub struct Pressed {
     pub model: u64,
     /// So many milliseconds ago the upstream refused; or it was sent a request that it served.
     pub ago: u64,
-    /// For so many milliseconds the upstream is left alone. In a report, 0: it serves again. In an answer, 0: the wait is over.
+    /// For so many milliseconds the upstream is left alone. In a report, 0 means that the upstream serves again; in an answer, that the
+    /// wait is over.
     pub wait: u64,
 }
 

@@ -221,7 +221,7 @@ impl Capacity {
         self.paid(Taken { bucket, ..taken })
     }
 
-    /// The state with more debt: those of the `cells` that reach into the part that is kept for priorities above `priority`.
+    /// The state with more debt, as far as the `cells` reach into the part that is kept for priorities above `priority`.
     fn owed(&self, taken: Taken, priority: Priority, cells: u64) -> Taken {
         let Taken {
             standard_debt,
@@ -241,7 +241,8 @@ impl Capacity {
         })
     }
 
-    /// The state after the debts are paid, the higher priority's first, as far as the part above that priority stays whole.
+    /// The state after the debts are paid, the higher priority's first, as far as the part that is kept for priorities above it stays
+    /// whole.
     fn paid(&self, taken: Taken) -> Taken {
         let free = self.free(&taken);
         let spare = |free: u64, debtor| free.saturating_sub(self.kept_from(debtor));

@@ -35,7 +35,7 @@ pub(super) const MAX_ERROR: usize = 1_024;
 /// A key of an error.
 pub(super) const ERROR_KEY: Key = long_key(&["error"], MAX_ERROR);
 
-/// Whether the value is complete and not empty: this gives the same result in every chunking.
+/// Whether the value is complete and not empty: this gives the same result however the body is cut into chunks.
 pub(super) fn is_said(answer: &Scanner, index: usize) -> bool {
     answer.value(index).is_some() && is_given(answer, index)
 }

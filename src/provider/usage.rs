@@ -131,8 +131,8 @@ impl UsageReader {
             Body::Blank(_) | Body::Page | Body::Opaque => None,
             Body::Json(scanner) => {
                 let scanned = scanner.feed(chunk);
-                // What was reported before a fault counts, in every chunking. The usage is not parsed again for each chunk, since the
-                // upstream chooses the chunks.
+                // A report that comes before invalid JSON counts, however the body is cut into chunks. The usage is not parsed again for
+                // each chunk, since the upstream chooses the chunks.
                 if scanner.take_news() {
                     reported.whole(scanner);
                 }

@@ -20,7 +20,7 @@ struct Proxy {
     now: Cell<u64>,
     /// The nanoseconds that the proxy takes for a gauge that is new to it.
     for_new: Cell<u64>,
-    /// What tenant `t3` has spent once the next gauge is new.
+    /// What tenant `t3` spends while the next new gauge is defined.
     meanwhile: Cell<Option<u64>>,
 }
 

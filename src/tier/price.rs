@@ -32,7 +32,7 @@ pub struct Step {
 /// What a model's tokens cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
-    /// The rates for prompts that are too short for every step.
+    /// The rates for prompts that are shorter than the first step.
     pub rates: Rates,
     /// The rates for long prompts, the shortest first.
     pub steps: Vec<Step>,
