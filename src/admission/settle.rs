@@ -130,7 +130,7 @@ impl<S: Store> Ledger<'_, S> {
         });
         match attempt {
             Attempt::Made(_, renewed) => holdings.renew(renewed),
-            // In a window that has ended nothing is held any more, and the settlement must know that.
+            // The slot belongs to another tenant by now: nothing is held any more, and the settlement finds that out itself.
             Attempt::SlotTaken => {}
             // The renewal is tried again with the next chunk.
             Attempt::GivenUp => {

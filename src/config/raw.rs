@@ -163,7 +163,7 @@ pub(super) enum RawServe {
 #[cfg_attr(all(test, not(target_arch = "wasm32")), derive(schemars::JsonSchema))]
 pub(super) struct RawMetrics {
     /// How many configured tenants, in the configuration's order, have gauges of their limits from the start; these gauges are at most
-    /// a second old. Every other tenant gets its gauges with its first request; these are at most two minutes old. Default: 1000.
+    /// a second old. All other tenants get their gauges with their first request; those are at most two minutes old. Default: 1000.
     pub(super) tenants: Option<Number>,
 }
 

@@ -84,8 +84,8 @@ impl Admitted {
         };
         let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
         let is_written = ledger.settle(&mut self.admission, &used);
-        // The settlement must not be lost, so it is tried again at the end of the exchange. After that, gauges keep the values of the
-        // admission.
+        // The settlement must not be lost, so it is tried again at the end of the exchange. If that fails too, gauges keep the values of
+        // the admission.
         if !is_written && !is_last {
             self.is_settled = false;
             return Step::of(StateFaults {

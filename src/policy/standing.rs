@@ -112,7 +112,7 @@ impl<'a> Iterator for Standings<'a> {
 }
 
 impl<'a> Standings<'a> {
-    /// The current book, unless it is visited at another point, or only counts usage.
+    /// The current book; `None` if its turn comes at another point, or if it only counts usage.
     fn book(&self) -> Option<(Book<'a>, Option<usize>)> {
         let (book, place) = match self.payer.checked_sub(self.books.len()) {
             Some(0) => self.own,

@@ -150,7 +150,7 @@ fn counted(digits: Option<&[u8]>, name: &'static str) -> Result<Option<u64>, Fau
     count.map(Some).ok_or(Fault::NotACount(name))
 }
 
-/// The least output limit that is above what the model may think, by these keys. Anything but a whole number is left to the upstream.
+/// The least output limit that exceeds the largest thinking budget under these keys. Anything but a whole number is left to the upstream.
 pub(super) fn above(body: &Scanner, budgets: &[usize]) -> u64 {
     let budgets = budgets.iter();
     let most = budgets

@@ -15,7 +15,7 @@ mod simd {
     pub(in super::super) struct Lane(v128);
 
     impl Lane {
-        /// The compiler makes this one load.
+        /// The compiler turns this into a single load.
         pub(in super::super) fn of(bytes: &[u8; 16]) -> Self {
             let (words, _) = bytes.as_chunks();
             let [low, high] = [words.first(), words.last()]
