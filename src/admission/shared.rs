@@ -16,7 +16,7 @@ use crate::state::shared_budgets::{Asked, draw, shared_budgets};
 use crate::state::store::Store;
 use crate::tenant::TenantId;
 
-/// A record about whose shared limits a line to the store is due.
+/// When a line to the store is due about the shared limits of a record.
 #[derive(Clone, Debug)]
 pub struct Watch {
     /// The tenant of the record.

@@ -20,7 +20,7 @@ pub enum Period {
     Week(Weekday),
     /// On the first at midnight.
     Month,
-    /// One of these, by the clocks of a place.
+    /// A unit of the calendar, by the clocks of a place.
     Local(Calendar, &'static Zone),
     /// At every multiple of this many nanoseconds, counted from the Unix epoch.
     Every(NonZeroU64),

@@ -1,4 +1,4 @@
-//! A request whose body is being read: tier → rewrite.
+//! The steps of an exchange while the request's body is read: tier → rewrite.
 
 use crate::admission::tenant::Tenant;
 use crate::base::units::Timestamp;

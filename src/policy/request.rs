@@ -221,7 +221,7 @@ impl<'a> Request<'a> {
         in_limits.min(in_capacity)
     }
 
-    /// What the request finds at a tier with a capacity.
+    /// The headroom that the request finds at a tier that has a capacity.
     #[must_use]
     pub fn room_at(&self, tier: usize) -> Option<&'a Headroom> {
         self.conditions.rooms.get(tier)?.as_ref()

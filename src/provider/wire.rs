@@ -171,7 +171,7 @@ pub struct Facts {
 pub struct OutputLimits {
     /// Keys of the request's shape, each of them a limit for one answer.
     pub keys: &'static [usize],
-    /// The object that contains them, as a key of the shape and its name; `None` for the top level.
+    /// The object that contains these keys: its index in the shape, and its name; `None` for the top level.
     pub object: Option<(usize, &'static str)>,
     /// Whether a number may be written as a string.
     pub may_be_text: bool,

@@ -51,8 +51,8 @@ impl Report {
 }
 
 impl Upstreams {
-    /// Adds what is to be reported to the calls that are sent at `now`, or to one of its own where there is news, or where others may have
-    /// some.
+    /// Adds what is to be reported to a call that is sent at `now` anyway; else, where there is news, or where other proxies may have some,
+    /// to a call for this alone.
     pub fn join(
         &mut self,
         messages: &mut Vec<Message>,
@@ -215,7 +215,7 @@ mod tests {
             );
         }
 
-        /// The call of its own that it sends now, if it sends one.
+        /// The call that the worker sends now for these reports alone, if it sends one.
         fn says(&mut self, millis: u64) -> Option<Message> {
             let mut messages = Vec::new();
             self.upstreams

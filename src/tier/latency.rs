@@ -226,7 +226,7 @@ fn millis_up(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// A time's bucket: the number of its doublings beyond 31 ms, sixteen for each, and its first five binary digits.
+/// The bucket of a time: 16 times the number of its doublings beyond 31 ms, plus its first five binary digits.
 fn bucket_of(millis: u64) -> u8 {
     let doublings = millis.max(1).ilog2().saturating_sub(4);
     let digits = millis >> doublings;

@@ -163,7 +163,7 @@ fn strictest<'a>(
     })
 }
 
-/// How much is left of one limit, and for how long.
+/// How much is left of one limit, and when it is full again.
 struct LimitStatus<'a> {
     name: &'a str,
     counted: Counted,
