@@ -161,9 +161,15 @@ impl Account {
         }
         // A debt is spent in the next window even if no request came in it, and leaves that much less for the window after that.
         let next = budget.period.at(self.window.end);
-        if self.debt != Cost::ZERO && next.start == self.window.end && next.end <= current.start {
-            self.advance_into(next, budget, self.window.end);
-        }
+        let current = match self.debt != Cost::ZERO && next.start == self.window.end {
+            true if next.end <= current.start => {
+                self.advance_into(next, budget, self.window.end);
+                current
+            }
+            // That of an idle window begins at once, too, and not with the next request.
+            true => next,
+            false => current,
+        };
         let (carried, spent) = match self.is_new() {
             true => (0, Cost::ZERO),
             false => budget.inheritance(self, self.window.end == current.start),

@@ -105,6 +105,33 @@ fn what_is_owed_is_reckoned_with_what_is_in_flight_over_a_windows_end() {
     }
 }
 
+// Otherwise a run that waits for its window's end pays for nothing that it used beyond its holds.
+#[test]
+fn what_is_owed_at_the_end_of_an_idle_window_is_owed_by_the_next_one() {
+    let limits =
+        json!([{"name": "run", "budget": {"initial_budget": 1_000, "window": {"idle": "2h"}}}]);
+    let two_hours = 7_200_000;
+    let larger = r#"{"model":"gpt-4o","messages":[],"max_tokens":700}"#;
+    for later in [0, 3_600_000, two_hours - 1_000] {
+        for (used, owed, body) in [(2_000, 1_000, BODY), (1_300, 300, larger)] {
+            let proxy = Proxy::new(&with(json!({"limits": limits})));
+            proxy.served("acme", BODY, used, 0);
+            proxy.pass_millis(two_hours + later);
+            let refused = proxy.chat("acme", body);
+            assert_eq!(refused.refused().map(|(status, _)| status), Some(429));
+            let left = ((two_hours - later) / 1_000).to_string();
+            assert_eq!(refused.reply_header("retry-after"), Some(left.as_str()));
+            if owed < 1_000 {
+                proxy.served("acme", BODY, 0, 0);
+                assert_eq!(account(&proxy, "run"), (owed, 0));
+            }
+            proxy.pass_millis(two_hours);
+            proxy.served("acme", BODY, 1, 0);
+            assert_eq!(account(&proxy, "run"), (1, 0));
+        }
+    }
+}
+
 #[test]
 fn a_raise_ends_by_itself() {
     let extra = json!({"amount": 500, "until": "2024-02-29T18:00:00Z"});
