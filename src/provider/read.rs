@@ -287,7 +287,10 @@ pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
     if given.is_empty() {
         return added(body, limits, most).into_iter().collect();
     }
-    let is_within = |field: &&Field| whole(bare(&field.raw)).is_some_and(|limit| limit <= most);
+    let is_within = |field: &&Field| {
+        let limit = whole(bare(&field.raw));
+        limit.is_some_and(|limit| limit <= most && (limit > 0 || limits.takes_zero))
+    };
     let too_large = given.into_iter().filter(|field| !is_within(field));
     too_large
         .filter_map(|field| replaced(field, most.to_string()))

@@ -133,6 +133,70 @@ fn the_largest_of_all_limits_is_reserved_whatever_the_server_calls_it() {
     }
 }
 
+// What is no limit to a server does not stay in a request for which a limit was counted on.
+#[test]
+fn a_limit_that_some_servers_take_for_none_is_lowered() {
+    let google = "/v1beta/models/best:generateContent";
+    for (path, body, zero) in [
+        (
+            CHAT,
+            r#"{"model":"best","max_tokens":0,"max_completion_tokens":7}"#,
+            "0,",
+        ),
+        (
+            CHAT,
+            r#"{"model":"best","n_predict":0.0,"max_tokens":9}"#,
+            "0.0",
+        ),
+        (
+            CHAT,
+            r#"{"model":"best","n_predict":-0,"max_tokens":9}"#,
+            "-0",
+        ),
+        (
+            "/v1/completions",
+            r#"{"model":"best","max_tokens":0}"#,
+            "0}",
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"best","max_output_tokens":0}"#,
+            "0}",
+        ),
+        (
+            google,
+            r#"{"generationConfig":{"maxOutputTokens":0}}"#,
+            "0}",
+        ),
+        (
+            google,
+            r#"{"generationConfig":{"maxOutputTokens":"0"}}"#,
+            r#""0""#,
+        ),
+        (
+            "/model/best/converse",
+            r#"{"inferenceConfig":{"maxTokens":0}}"#,
+            "0}",
+        ),
+    ] {
+        let proxy = with(|config| {
+            config["ladders"][0]["tiers"][0]["max_output_tokens"] = 100.into();
+        });
+        let call = post(&proxy, path, &[], &[body]);
+        let end = zero.trim_start_matches(['-', '0', '.', '"']);
+        let lowered = body.replacen(zero, &format!("100{end}"), 1);
+        assert_eq!(call.upstream_text(), lowered);
+        assert_eq!(held(&proxy, "acme"), body.len() as u64 + 100, "{body}");
+    }
+    // To Anthropic it means no output.
+    let proxy = with(|config| {
+        config["ladders"][0]["tiers"][0]["max_output_tokens"] = 100.into();
+    });
+    let body = r#"{"model":"best","max_tokens":0}"#;
+    let call = post(&proxy, "/v1/messages", &[], &[body]);
+    assert_eq!(call.upstream_text(), body);
+}
+
 // Cohere's name for the number of answers.
 #[test]
 fn generations_are_answers() {
