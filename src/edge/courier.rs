@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
-use crate::config::{Config, Global};
+use crate::config::Global;
 use crate::edge::filter::{complain, tell};
 use crate::edge::host::Host;
 use crate::state::store::StateFaults;
@@ -28,7 +28,7 @@ pub(crate) struct Courier {
 
 impl Courier {
     /// Sends the messages that are due.
-    pub(crate) fn tick(&mut self, host: &Host, config: Option<&Rc<Config>>) {
+    pub(crate) fn tick(&mut self, host: &Host) {
         for message in std::mem::take(&mut self.again) {
             self.send(host, message);
         }
@@ -42,10 +42,8 @@ impl Courier {
             told(host, &faults);
         }
         drop(teller);
-        if let Some(config) = config {
-            let Self { upstreams, .. } = self;
-            upstreams.join(&mut messages, config, &host.pressed, now);
-        }
+        let Self { upstreams, .. } = self;
+        upstreams.join(&mut messages, host.configs(), &host.pressed, now);
         for message in messages {
             self.send(host, message);
         }

@@ -96,7 +96,7 @@ impl Drop for Plugin {
 impl RootContext for Plugin {
     fn on_tick(&mut self) {
         if self.host.is_newest(self.number) {
-            self.courier.tick(&self.host, self.config.as_ref());
+            self.courier.tick(&self.host);
         }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS) {

@@ -31,7 +31,7 @@ pub struct Upstreams {
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) key: String,
-    config: Rc<Config>,
+    configs: Vec<Rc<Config>>,
     news: Vec<News>,
 }
 
@@ -52,15 +52,18 @@ impl Report {
 
 impl Upstreams {
     /// Adds what is to be reported to a call that is sent at `now` anyway; else, where there is news, or where other proxies may have some,
-    /// to a call for this alone.
+    /// to a call for this alone. `configs`: all configurations of this VM, the newest first. The newest one with a store names the store to
+    /// which this is reported.
     pub fn join(
         &mut self,
         messages: &mut Vec<Message>,
-        config: &Rc<Config>,
+        mut configs: Vec<Rc<Config>>,
         view: &PressureView,
         now: Timestamp,
     ) {
-        let Some(global) = &config.global else { return };
+        let Some(global) = configs.iter().find_map(|config| config.global.clone()) else {
+            return;
+        };
         let (has_news, waits) = view.has_news(now);
         let is_wanted = has_news || waits || !messages.is_empty();
         let is_soon = has_news && !self.is_lost;
@@ -68,16 +71,17 @@ impl Upstreams {
             return;
         }
         self.asked = now;
+        configs.retain(|config| config.global.as_ref() == Some(&global));
         let report = Report {
             key: Account::pressed_key(&global.domain),
-            config: Rc::clone(config),
+            configs,
             news: view.take_news(),
         };
-        match messages.iter_mut().find(|one| one.global == *global) {
+        match messages.iter_mut().find(|one| one.global == global) {
             Some(message) => message.upstreams = Some(report),
             None => messages.push(Message {
                 upstreams: Some(report),
-                ..Message::empty(global, now)
+                ..Message::empty(&global, now)
             }),
         }
     }
@@ -140,7 +144,8 @@ impl Gauge {
 impl Report {
     /// The tier of this model, and the model.
     fn names(&self, model: u64) -> Option<[Label; 2]> {
-        let mut tiers = self.config.ladders.iter().flat_map(|ladder| &ladder.tiers);
+        let ladders = self.configs.iter().flat_map(|config| &config.ladders);
+        let mut tiers = ladders.flat_map(|ladder| &ladder.tiers);
         let tier =
             tiers.find(|tier| !tier.own_credentials && stable(tier.model.as_str()) == model)?;
         Some([Label::from(&tier.name), Label::from(&tier.model)])
@@ -176,9 +181,13 @@ mod tests {
         Timestamp::from_secs(1_709_208_000).plus(Duration::from_millis(millis))
     }
 
+    fn config(text: &str) -> Rc<Config> {
+        Rc::new(Config::parse(text.as_bytes()).unwrap())
+    }
+
     /// One worker of a proxy.
     struct Worker {
-        config: Rc<Config>,
+        configs: Vec<Rc<Config>>,
         store: FakeStore,
         view: PressureView,
         upstreams: Upstreams,
@@ -187,7 +196,7 @@ mod tests {
     impl Worker {
         fn new() -> Self {
             Self {
-                config: Rc::new(Config::parse(CONFIG.as_bytes()).unwrap()),
+                configs: vec![config(CONFIG)],
                 store: FakeStore::default(),
                 view: PressureView::default(),
                 upstreams: Upstreams::default(),
@@ -218,8 +227,9 @@ mod tests {
         /// The call that the worker sends now for these reports alone, if it sends one.
         fn says(&mut self, millis: u64) -> Option<Message> {
             let mut messages = Vec::new();
+            let configs = self.configs.clone();
             self.upstreams
-                .join(&mut messages, &self.config, &self.view, at(millis));
+                .join(&mut messages, configs, &self.view, at(millis));
             messages.pop()
         }
 
@@ -257,16 +267,16 @@ mod tests {
      {
         let mut worker = Worker::new();
         assert!(worker.says(0).is_none());
-        let global = worker.config.global.clone().unwrap();
+        let global = worker.configs[0].global.clone().unwrap();
         let mut rides = |millis| {
             let mut messages = vec![Message::empty(&global, at(millis))];
             let Worker {
-                config,
+                configs,
                 view,
                 upstreams,
                 ..
             } = &mut worker;
-            upstreams.join(&mut messages, config, view, at(millis));
+            upstreams.join(&mut messages, configs.clone(), view, at(millis));
             assert_eq!(messages.len(), 1);
             messages[0].upstreams.is_some()
         };
@@ -310,7 +320,7 @@ mod tests {
         let all = |gauges: Vec<Metric>, expected: &[Metric]| {
             gauges.len() == expected.len() && expected.iter().all(|one| gauges.contains(one))
         };
-        let tiers = worker.config.ladders[0].tiers.clone();
+        let tiers = worker.configs[0].ladders[0].tiers.clone();
         let of = |pressed| {
             let tiers = tiers.iter();
             let gauge = |tier: &crate::tier::Tier| {
@@ -325,6 +335,22 @@ mod tests {
         let message = worker.says(2_200).unwrap();
         let gauges = worker.hears(&message, Some(&[]), 2_210);
         assert!(all(gauges, &of(0)));
+    }
+
+    // The operators' report is served by a configuration of its own, and other listeners have other ladders.
+    #[test]
+    fn all_configurations_of_the_worker_count_whichever_is_the_newest() {
+        let others = CONFIG.replace("large", "other").replace("light", "lean");
+        for newest in [r#"{"serve": "report"}"#, "{}", &others] {
+            let mut worker = Worker::new();
+            worker.configs.insert(0, config(newest));
+            worker.refused("large", 0);
+            let message = worker.says(100).unwrap();
+            assert_eq!(news(&message)[0].model, stable("large"));
+            let answer = ["large", "light"].map(|model| pressed(model, 100, 60_000));
+            assert_eq!(worker.hears(&message, Some(&answer), 110).len(), 2);
+            assert_eq!(count(&worker.store, stable("light")), 1);
+        }
     }
 
     #[test]

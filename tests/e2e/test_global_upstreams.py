@@ -7,6 +7,7 @@ from harness.config import budget
 from harness.fleet import BIG, USER
 from harness.rig import MODES
 from harness.wait import until
+from test_overview import with_report
 
 PLANS = {"gold": {"budget": budget(1_000 * BIG)}, "loyal": {"budget": budget(1_000 * BIG), "never_downgrade": True}}
 LONG = 300   # seconds, far beyond the test's end
@@ -32,9 +33,10 @@ def hears(rig):
     return pressed(rig) == 1
 
 
+# With the report's listener beside the other, as envoy.yaml has it.
 @pytest.fixture(params=MODES)
 def rigs(fleet, request):
-    return fleet(PLANS, mode=request.param).rigs
+    return fleet(PLANS, mode=request.param, change=with_report).rigs
 
 
 def test_what_one_proxy_was_refused_the_other_does_not_ask_for(rigs, store):

@@ -22,12 +22,13 @@ def lasting_store(folder, server="redis-server", env=None):
 
 
 class Fleet:
-    """Several Envoys with one configuration and one store. `port`: where they find it, if not at its own. `env`: of their processes."""
+    """Several Envoys with one configuration and one store. `port`: where they find it, if not at its own. `env`: of their processes.
+    `change(doc)`: of their bootstraps."""
 
     def __init__(self, folder, store, plans, proxies=2, mode=STREAMING, port=None, lds=False, tenants=8, wasm=envoy.WASM,
-                 transport_socket=None, env=None, **over):
+                 transport_socket=None, env=None, change=None, **over):
         self.folder, self.store, self.rigs, self.started, self.mode = folder, store, [], 0, mode
-        self.port, self.lds, self.wasm, self.env = port or store.port, lds, wasm, env or {}
+        self.port, self.lds, self.wasm, self.env, self.change = port or store.port, lds, wasm, env or {}, change
         self.socket = {"transport_socket": transport_socket} if transport_socket else {}
         self.gone = []   # rigs whose Envoy was killed, for what their upstreams have seen
         tenants = {f"{plan}-{n}": {"plan": plan} for plan in plans for n in range(tenants)}
@@ -43,6 +44,8 @@ class Fleet:
             envoy.render.clusters(doc).append(stores.cluster("store", self.port, **self.socket))
             vm = envoy.render.wasm_config(doc)["vm_config"]
             vm["environment_variables"] = {"key_values": {PASSWORD_ENV: password}}
+            if self.change:
+                self.change(doc)
         folder = self.folder / f"envoy-{self.started}"
         folder.mkdir()
         self.started += 1
