@@ -78,6 +78,13 @@ impl Headers {
         values.next().is_none().then_some(first)
     }
 
+    /// The body's length in bytes, if the headers announce it.
+    #[must_use]
+    pub fn body_length(&self) -> Option<u64> {
+        let digits = self.only("content-length")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
     /// As [`Self::only`], for several headers in one pass.
     #[must_use]
     pub fn only_of<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {

@@ -94,10 +94,18 @@ impl Stream {
         if !self.is_parked || imports::set_effective_context(self.context).is_err() {
             return false;
         }
+        if self.check_again() == Action::Continue {
+            self.host.continue_request();
+        }
+        self.is_parked
+    }
+
+    /// Handles again what has arrived while the request was parked.
+    fn check_again(&mut self) -> Action {
         self.is_parked = false;
         let mut action = self.request_headers(self.is_end);
         if self.is_parked {
-            return true;
+            return action;
         }
         let meanwhile = std::mem::take(&mut self.meanwhile);
         if let Some((size, is_end)) = meanwhile.body {
@@ -106,10 +114,7 @@ impl Stream {
         if meanwhile.has_trailers {
             action = self.request_trailers();
         }
-        if action == Action::Continue {
-            self.host.continue_request();
-        }
-        false
+        action
     }
 
     pub(super) fn request_headers(&mut self, is_end: bool) -> Action {
@@ -138,10 +143,25 @@ impl Stream {
         )
     }
 
+    /// Whether more may come of a waiting request's body than the proxy can buffer: it would answer 413. The proxy adds the next chunk to
+    /// its buffer before it shows that chunk.
+    fn outgrows(&self, size: usize) -> bool {
+        let most = self.exchange.config().hold_bytes;
+        let headers = self.host.headers(MapType::HttpRequestHeaders);
+        match headers.body_length() {
+            Some(all) => all > most,
+            None => length(size) > most / 2,
+        }
+    }
+
     pub(super) fn request_body(&mut self, size: usize, is_end: bool) -> Action {
         if self.is_parked {
             self.meanwhile.body = Some((size, is_end));
-            return Action::Pause;
+            if !self.outgrows(size) {
+                return Action::Pause;
+            }
+            self.exchange.never_wait();
+            return self.check_again();
         }
         self.awaits_body = false;
         if !self.exchange.reads_request() {

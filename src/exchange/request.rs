@@ -95,7 +95,7 @@ impl Exchange {
             }
             return refuse(wire, denial, Some(&tenant), None, now);
         }
-        let length = number(request.only("content-length").unwrap_or_default());
+        let length = request.body_length();
         let since = self.parked;
         let awaited = awaited(&self.config, &self.warm, &tenant, length, since, store, now);
         if let Some(watches) = awaited {
@@ -341,8 +341,4 @@ fn unreadable(endpoint: &Endpoint, request: &Headers, is_end: bool) -> Option<De
         let truncated = is_end.then_some(Fault::Body(Malformed::Truncated));
         endpoint.fault.or(truncated).map(Denial::InvalidBody)
     }
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }

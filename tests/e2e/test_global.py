@@ -40,6 +40,20 @@ def test_all_of_a_budget_is_spent_by_several_proxies_and_not_more(fleet, store):
     assert last[0].header("x-should-retry") == "false"
 
 
+# While it waits, Envoy may buffer what has arrived of its body: to more than it can, it would answer 413.
+@pytest.mark.parametrize("mode", MODES)
+def test_a_long_first_request_is_served_or_told_to_come_back(fleet, mode):
+    fleet = fleet(gold(100_000_000), mode=mode)
+    for rig in fleet.rigs:
+        ask(rig, "gold-7")
+    for tenant in ("gold-1", "gold-2", "gold-3"):
+        for rig in fleet.rigs:
+            first = rig.chat(tenant, text="x" * 3_000_000)
+            if first.status != 200:
+                assert (first.status, first.header("x-bursar-reason")) == (429, "budget_pending"), first
+            until(lambda: rig.chat(tenant, text="x" * 3_000_000).status == 200, "it to be served")
+
+
 # A fresh proxy holds nothing yet: its first request waits, and is served.
 @pytest.mark.parametrize("mode", MODES)
 def test_the_first_request_of_a_tenant_waits_for_its_slice(fleet, mode):
