@@ -21,7 +21,7 @@ pub const RATES_SHA: &str = "5b9bad38eb03bc34157e6e94e552aa92d01efb47";
 pub const PRESSED: &str = text(&UPSTREAMS);
 
 /// The SHA-1 of [`PRESSED`].
-pub const PRESSED_SHA: &str = "9c1a4622e36b251e585ffdcd47e520b5b0e0ebf5";
+pub const PRESSED_SHA: &str = "1b559081f461c2df5e2490a4fedcdb6ca85d924b";
 
 const BUDGETS: [u8; bare::<0>(include_bytes!("script.lua")).0] =
     bare(include_bytes!("script.lua")).1;

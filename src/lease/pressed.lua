@@ -14,7 +14,7 @@ for at = 1, #drawn, 2 do
   if math.max(since, ends) + HOUR < now then gone[#gone + 1] = drawn[at] else known[drawn[at]] = {since, ends} end
 end
 
-local set = {}
+local set, room = {}, MOST - #drawn / 2
 for at = 1, #ARGV - 2, 3 do
   local model, ago, wait = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   if not (ago and wait) then return redis.error_reply('ERR bursar: argument ' .. at .. ' is no number') end
@@ -25,7 +25,9 @@ for at = 1, #ARGV - 2, 3 do
     -- Still refused: the longest wait counts.
     since, ends, is_later = math.max(since, one[1]), math.max(ends, one[2]), true
   end
-  if is_later or not one and wait > 0 and #drawn < 2 * MOST then
+  local is_new = not one and wait > 0 and room > 0
+  if is_new then room = room - 1 end
+  if is_later or is_new then
     known[model] = {since, ends}
     set[#set + 1] = model
     set[#set + 1] = string.format('%.0f %.0f', since, ends)
