@@ -9,6 +9,7 @@ use super::{Field, Malformed, Repeats, Shape, is_space};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Start,
+    InMark,
     FirstKey,
     Key,
     InKey,
@@ -200,10 +201,10 @@ impl Scanner {
             (State::InString, _) => return Ok(self.in_string(chunk, at)),
             (State::InNested, _) => return Ok(self.in_nested(chunk, at)),
             (State::InLiteral, _) => return self.in_literal(chunk, at),
+            (State::InMark, _) => self.in_mark(byte, self.offset_of(at))?,
+            (State::Start, 0xef) if self.offset_of(at) == 0 => self.state = State::InMark,
             _ if is_space(&byte) => {}
             (State::Start, b'{') => self.open_object(u64::MAX),
-            // A byte order mark, which most parsers ignore (RFC 8259, 8.1).
-            (State::Start, 0xef | 0xbb | 0xbf) if self.offset_of(at) < 3 => {}
             (State::Start, _) => return Err(Malformed::NotAnObject),
             (State::FirstKey | State::Key, b'"') => return self.open_key(rest()),
             (State::FirstKey | State::AfterValue, b'}') => self.close_object(chunk, at),
@@ -213,6 +214,18 @@ impl Scanner {
             _ => return Err(Malformed::Syntax),
         }
         Ok(1)
+    }
+
+    /// A byte order mark before the object, which most parsers ignore (RFC 8259, 8.1): the bytes after its first one.
+    fn in_mark(&mut self, byte: u8, offset: u64) -> Result<(), Malformed> {
+        match (offset, byte) {
+            (1, 0xbb) => Ok(()),
+            (2, 0xbf) => {
+                self.state = State::Start;
+                Ok(())
+            }
+            _ => Err(Malformed::NotAnObject),
+        }
     }
 
     fn open_object(&mut self, keys: u64) {

@@ -171,6 +171,33 @@ fn a_key_in_an_object_is_found_in_any_of_its_spellings_and_in_no_other_place() {
     assert_eq!(max(r#"{"config":{"max":1]}"#), Err(Malformed::Syntax));
 }
 
+// RFC 8259, 8.1: a parser may ignore a byte order mark. Nothing else of its bytes is ignored.
+#[test]
+fn a_byte_order_mark_may_precede_the_object_whole_and_in_order() {
+    let body = b"\xef\xbb\xbf {\"model\":\"m\"}";
+    for split in 0..body.len() {
+        let (head, tail) = body.split_at(split);
+        assert!(scan(&[head, tail]).is_ok(), "{split}");
+    }
+    for begin in [
+        &b"\xef"[..],
+        b"\xef\xbb",
+        b"\xbb\xbf",
+        b"\xbf",
+        b"\xef\xbf\xbb",
+        b"\xef \xbf",
+        b" \xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf",
+    ] {
+        let wrong = [begin, b"{}"].concat();
+        for split in 0..wrong.len() {
+            let (head, tail) = wrong.split_at(split);
+            let fault = scan(&[head, tail]).err();
+            assert_eq!(fault, Some(Malformed::NotAnObject), "{begin:?} {split}");
+        }
+    }
+}
+
 #[test]
 fn marks_are_noticed_anywhere_in_their_value_and_never_in_a_text() {
     for (body, image, inline) in [
