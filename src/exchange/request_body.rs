@@ -338,15 +338,10 @@ fn most_added(config: &Config, endpoint: &Endpoint, lowers_limits: bool) -> u64 
     } else {
         0
     };
-    let (mut names, mut left) = (model, lists);
-    while let Some(list) = left.checked_sub(1) {
-        let added = if list < LISTS_OF_ENTRIES {
-            3
-        } else {
-            model.saturating_add(2)
-        };
-        (names, left) = (names.saturating_add(added), list);
-    }
+    let names = (0..lists).fold(model, |names, list| {
+        let entry = model.saturating_add(2);
+        names.saturating_add(if list < LISTS_OF_ENTRIES { 3 } else { entry })
+    });
     let asking = endpoint.wire.most_added_to_ask();
     let asking = if endpoint.may_be_asked() { asking } else { 0 };
     let limits = if lowers_limits { LIMITS } else { 0 };
