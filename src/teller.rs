@@ -17,7 +17,7 @@ use crate::admission::tenant::Tenant;
 use crate::base::name::{LimitKey, NameHashing};
 use crate::base::units::Timestamp;
 use crate::config::{FailureMode, Global};
-use crate::lease::call::{AnyLine, Call, Failed, LINES, Login};
+use crate::lease::call::{Answers, AnyLine, Call, Failed, LINES, Login};
 use crate::lease::clock::Skew;
 use crate::lease::grant::Told;
 use crate::lease::line::{Answer, Line, NoAnswer};
@@ -28,7 +28,7 @@ use crate::state::store::{StateFaults, Store};
 use crate::tenant::TenantId;
 
 pub use note::Note;
-use note::{result, words};
+use note::{ended, result, words};
 use record::{gauges, hear, say};
 use upstreams::Report;
 
@@ -147,7 +147,7 @@ impl Teller {
         now: Timestamp,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let (answers, upstreams) = match message.call().read(status, body) {
+        let Answers { lines, pressed } = match message.call().read(status, body) {
             Ok(answers) => answers,
             Err(failed) => {
                 let refusal = match failed {
@@ -160,12 +160,11 @@ impl Teller {
                 return outcome;
             }
         };
-        let mut faults = answers.iter().filter_map(|answer| answer.as_ref().err());
-        let mut faults = faults
-            .by_ref()
-            .chain(upstreams.as_ref().and_then(|answer| answer.as_ref().err()));
+        let mut faults = lines.iter().filter_map(|answer| answer.as_ref().err());
+        let unheard = pressed.as_ref().and_then(|answer| answer.as_ref().err());
+        let first = faults.next();
         let is_new = |fault: &NoAnswer| matches!(fault, NoAnswer::Refused(Refusal::NoScript, _));
-        if !message.has_script && faults.any(is_new) {
+        if !message.has_script && first.into_iter().chain(faults).chain(unheard).any(is_new) {
             // Lines that were answered before the script was gone are stale when they are sent again, which does no harm.
             outcome.metrics.push(metrics::global_call("no_script"));
             outcome.again = Some(Message {
@@ -174,25 +173,21 @@ impl Teller {
             });
             return outcome;
         }
-        // Upstreams stand in another key than accounts do. Without an answer about them each proxy knows what it has seen itself.
-        outcome.upstreams = upstreams.and_then(Result::ok);
-        match answers.iter().find_map(|answer| answer.as_ref().err()) {
-            None => self.found(&mut outcome, &answers, message.sent, now),
-            Some(NoAnswer::Refused(refusal, text)) => {
-                self.lost(&mut outcome, text.clone());
-                outcome
-                    .metrics
-                    .push(metrics::global_call(result(Some(*refusal))));
-            }
+        let ended = first.or(unheard).map_or("ok", ended);
+        outcome.metrics.push(metrics::global_call(ended));
+        match first {
+            Some(NoAnswer::Refused(_, text)) => self.lost(&mut outcome, text.clone()),
             Some(NoAnswer::Strange) => {
-                self.lost(
-                    &mut outcome,
-                    "it answers what the script does not".to_owned(),
-                );
-                outcome.metrics.push(metrics::global_call(result(None)));
+                let why = "it answers what the script does not".to_owned();
+                self.lost(&mut outcome, why);
             }
+            // Upstreams stand in another key than accounts do: an answer about them alone does not say that the store takes lines.
+            None if lines.is_empty() => {}
+            None => self.found(&mut outcome, &lines, message.sent, now),
         }
-        let of = |at: usize| answers.get(at)?.as_ref().ok();
+        // Without an answer about upstreams each proxy knows what it has seen itself.
+        outcome.upstreams = pressed.and_then(Result::ok);
+        let of = |at: usize| lines.get(at)?.as_ref().ok();
         self.settle(message, of, &mut outcome, store, now);
         outcome
     }
@@ -277,7 +272,6 @@ impl Teller {
         if self.is_reached.replace(true) == Some(false) {
             outcome.notes.push(Note::Found);
         }
-        outcome.metrics.push(metrics::global_call("ok"));
         let told = answers
             .iter()
             .find_map(|answer| Some(answer.as_ref().ok()?.now));
@@ -327,8 +321,8 @@ impl Message {
     }
 
     fn call(&self) -> Call {
-        let has_news = self.upstreams.is_some();
-        Call::of(self.global.login.is_some(), self.said.len(), has_news)
+        let has_pressed = self.upstreams.is_some();
+        Call::of(self.global.login.is_some(), self.said.len(), has_pressed)
     }
 }
 

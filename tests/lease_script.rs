@@ -86,7 +86,7 @@ fn call(store: &Store, login: Option<Login<'_>>, lines: &[Line], script: bool) -
     let with_keys = keys.iter().map(String::as_str).zip(lines.iter().copied());
     let (call, body) = Call::write(login, with_keys, script);
     call.read(Some(b"200"), &store.call(&body))
-        .map(|(lines, _)| lines)
+        .map(|answers| answers.lines)
 }
 
 fn one(store: &Store, login: Option<Login<'_>>, line: Line) -> Result<Answer, NoAnswer> {
@@ -146,24 +146,33 @@ fn as_many_lines_as_a_call_takes_have_as_many_answers() {
     });
 }
 
+/// The login of a user whom the store gives these rights.
+fn user(store: &Store, rules: &str) -> Login<'static> {
+    let mut words = vec!["ACL", "SETUSER", "bursar", "on", ">secret"];
+    words.extend(rules.split(' '));
+    assert_eq!(store.run(&words), "+OK\r\n");
+    Login {
+        user: "bursar",
+        password: "secret",
+    }
+}
+
 #[test]
 fn a_user_with_these_rights_can_say_lines_and_nothing_else() {
     assert!(include_str!("../src/lease.rs").contains(RULES));
     with_stores(|store| {
-        let mut words = vec!["ACL", "SETUSER", "bursar", "on", ">secret"];
-        words.extend(RULES.split(' '));
-        assert_eq!(store.run(&words), "+OK\r\n");
-        let login = Login {
-            user: "bursar",
-            password: "secret",
-        };
+        let login = user(store, RULES);
         let silent = Line {
             reclaim: 1,
             ..line(1, today(store))
         };
         assert_eq!(one(store, Some(login), silent).unwrap().grant, 100);
         let other = Call::write(Some(login), [("other:key", line(1, today(store)))], true);
-        let answers = other.0.read(Some(b"200"), &store.call(&other.1)).unwrap().0;
+        let answers = other
+            .0
+            .read(Some(b"200"), &store.call(&other.1))
+            .unwrap()
+            .lines;
         assert_eq!(refusal(answers[0].clone()), Refusal::NotAllowed);
         let auth = "*3\r\n$4\r\nAUTH\r\n$6\r\nbursar\r\n$6\r\nsecret\r\n";
         for forbidden in [

@@ -72,12 +72,18 @@ impl PressureView {
         Rc::clone(&seen.pressures)
     }
 
-    /// Whether there is news, or another proxy may have some: while one of the waits that proxies share lasts.
+    /// Whether there is news.
     #[must_use]
-    pub fn has_news(&self, now: Timestamp) -> (bool, bool) {
-        self.0.try_borrow().map_or((false, false), |seen| {
-            (!seen.news.is_empty(), seen.pressures.is_shared(now))
-        })
+    pub fn has_news(&self) -> bool {
+        self.0.try_borrow().is_ok_and(|seen| !seen.news.is_empty())
+    }
+
+    /// Whether one of the waits that proxies share lasts, so that other proxies may have news.
+    #[must_use]
+    pub fn is_shared(&self, now: Timestamp) -> bool {
+        self.0
+            .try_borrow()
+            .is_ok_and(|seen| seen.pressures.is_shared(now))
     }
 
     /// The news, which the caller reports now.

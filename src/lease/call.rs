@@ -86,18 +86,21 @@ pub enum AnyLine {
 /// What is reported about upstreams in a call, and the key of the hash in which the store keeps that.
 pub type News<'a> = (&'a str, &'a [Pressed]);
 
-/// The answers to the lines of a call, and to what it reported about upstreams, if it reported that.
-pub type Answers = (
-    Vec<Result<Answer, NoAnswer>>,
-    Option<Result<Vec<Pressed>, NoAnswer>>,
-);
+/// The answers to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// The answer to each line.
+    pub lines: Vec<Result<Answer, NoAnswer>>,
+    /// The answer to what the call reported about upstreams, if it reported that.
+    pub pressed: Option<Result<Vec<Pressed>, NoAnswer>>,
+}
 
 /// A call under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     logs_in: bool,
     lines: usize,
-    has_news: bool,
+    has_pressed: bool,
 }
 
 /// Why a call has no answers at all.
@@ -114,11 +117,11 @@ pub enum Failed {
 impl Call {
     /// The call that [`write_any`](Self::write_any) returns for this number of lines.
     #[must_use]
-    pub fn of(logs_in: bool, lines: usize, has_news: bool) -> Self {
+    pub fn of(logs_in: bool, lines: usize, has_pressed: bool) -> Self {
         Self {
             logs_in,
             lines,
-            has_news,
+            has_pressed,
         }
     }
 
@@ -161,7 +164,7 @@ impl Call {
         let call = Self {
             logs_in: login.is_some(),
             lines: count,
-            has_news: news.is_some(),
+            has_pressed: news.is_some(),
         };
         (call, body)
     }
@@ -176,7 +179,7 @@ impl Call {
             return Err(Failed::NoConnection);
         }
         let before = usize::from(self.logs_in);
-        let after = usize::from(self.has_news).saturating_add(1);
+        let after = usize::from(self.has_pressed).saturating_add(1);
         let count = self.lines.saturating_add(before).saturating_add(after);
         let read = replies(body, count)
             .map_err(|malformed| refused(body).unwrap_or(Failed::Malformed(malformed)))?;
@@ -184,12 +187,12 @@ impl Call {
             return Err(Failed::Malformed(Malformed::NoReply));
         };
         let (login, lines) = read.split_at_checked(before).unwrap_or_default();
-        let (lines, news) = lines.split_at_checked(self.lines).unwrap_or_default();
+        let (lines, pressed) = lines.split_at_checked(self.lines).unwrap_or_default();
         match login {
-            [] | [Reply::Simple(b"OK")] => Ok((
-                lines.iter().map(Answer::read).collect(),
-                news.first().map(pressed::read),
-            )),
+            [] | [Reply::Simple(b"OK")] => Ok(Answers {
+                lines: lines.iter().map(Answer::read).collect(),
+                pressed: pressed.first().map(pressed::read),
+            }),
             _ => Err(refused(body).unwrap_or(Failed::Malformed(Malformed::NoReply))),
         }
     }
@@ -311,7 +314,7 @@ mod tests {
             .0
             .read(Some(b"200"), body.as_bytes())
             .unwrap()
-            .0;
+            .lines;
         assert_eq!(answers[0].as_ref().unwrap().status, Status::Granted);
         let refused = NoAnswer::Refused(Refusal::NoScript, "NOSCRIPT x".to_owned());
         assert_eq!(answers[1], Err(refused));

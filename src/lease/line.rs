@@ -196,7 +196,7 @@ impl Answer {
     pub(super) fn read(reply: &Reply<'_>) -> Result<Self, NoAnswer> {
         let fields = match reply {
             Reply::Array(Some(fields)) => fields.as_slice(),
-            reply => return Err(refused(reply)),
+            reply => return Err(no_answer(reply)),
         };
         let numbers: Option<Vec<u64>> = fields.iter().map(natural).collect();
         let Some([status, first, total, free, holders, now, born, rest @ ..]) = numbers.as_deref()
@@ -229,7 +229,7 @@ impl Answer {
 }
 
 /// Why a reply is no answer.
-pub(super) fn refused(reply: &Reply<'_>) -> NoAnswer {
+pub(super) fn no_answer(reply: &Reply<'_>) -> NoAnswer {
     match reply {
         Reply::Error(refusal, text) => {
             NoAnswer::Refused(*refusal, String::from_utf8_lossy(text).into_owned())

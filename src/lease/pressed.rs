@@ -6,7 +6,7 @@
 //! undoes what happened after it. The answer lists all models whose upstream refuses. A report is lost without harm: the next
 //! refusal, or the next success, causes another one.
 
-use crate::lease::line::{NoAnswer, natural, refused};
+use crate::lease::line::{NoAnswer, natural, no_answer};
 use crate::lease::resp::{Reply, push_command};
 
 /// At most so many models are reported at a time, and kept by the store.
@@ -45,7 +45,7 @@ pub(super) fn push(body: &mut Vec<u8>, [verb, code]: [&str; 2], key: &str, news:
 
 pub(super) fn read(reply: &Reply<'_>) -> Result<Vec<Pressed>, NoAnswer> {
     let Reply::Array(Some(fields)) = reply else {
-        return Err(refused(reply));
+        return Err(no_answer(reply));
     };
     let (entries, []) = fields.as_chunks::<3>() else {
         return Err(NoAnswer::Strange);

@@ -2,6 +2,7 @@
 
 use crate::lease::call::Failed;
 use crate::lease::clock::Skew;
+use crate::lease::line::NoAnswer;
 use crate::lease::resp::Refusal;
 use crate::tenant::TenantId;
 
@@ -60,6 +61,14 @@ pub(super) fn result(refusal: Option<Refusal>) -> &'static str {
         Some(Refusal::NotNow) => "not_now",
         Some(Refusal::Elsewhere) => "elsewhere",
         Some(Refusal::Other) => "refused",
+    }
+}
+
+/// How a call ended in which this was no answer, as the value of a metric's label.
+pub(super) fn ended(fault: &NoAnswer) -> &'static str {
+    match fault {
+        NoAnswer::Refused(refusal, _) => result(Some(*refusal)),
+        NoAnswer::Strange => result(None),
     }
 }
 

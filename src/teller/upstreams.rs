@@ -64,8 +64,8 @@ impl Upstreams {
         let Some(global) = configs.iter().find_map(|config| config.global.clone()) else {
             return;
         };
-        let (has_news, waits) = view.has_news(now);
-        let is_wanted = has_news || waits || !messages.is_empty();
+        let has_news = view.has_news();
+        let is_wanted = has_news || view.is_shared(now) || !messages.is_empty();
         let is_soon = has_news && !self.is_lost;
         if !is_wanted || (!is_soon && now.since(self.asked) < PAUSE) {
             return;
@@ -168,6 +168,7 @@ mod tests {
     use crate::health::pressed::refuse;
     use crate::lease::pressed::MOST;
     use crate::state::store::fake::FakeStore;
+    use crate::teller::{Note, Teller};
     use crate::tier::pressure::{PressureKey, RefusalKind, UpstreamRefusal};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -350,6 +351,35 @@ mod tests {
             let answer = ["large", "light"].map(|model| pressed(model, 100, 60_000));
             assert_eq!(worker.hears(&message, Some(&answer), 110).len(), 2);
             assert_eq!(count(&worker.store, stable("light")), 1);
+        }
+    }
+
+    // Upstreams stand in a key of their own, and a user of the store may have rights to one of the two keys.
+    #[test]
+    fn an_answer_about_upstreams_alone_neither_finds_the_store_nor_loses_it() {
+        let mut worker = Worker::new();
+        let mut teller = Teller::default();
+        let mut hear = |millis, status: Option<&[u8]>, body: &str| {
+            worker.refused("large", millis);
+            let message = worker.says(millis).unwrap();
+            let outcome =
+                teller.heard(&message, status, body.as_bytes(), &worker.store, at(millis));
+            worker.hears(&message, outcome.upstreams.as_deref(), millis);
+            let counted = outcome.metrics.first().cloned().unwrap();
+            (outcome.notes, format!("{counted:?}"))
+        };
+        let counted = |result| format!("{:?}", metrics::global_call(result));
+        let (notes, count) = hear(0, None, "");
+        assert!(matches!(notes[..], [Note::Lost(_)]));
+        assert_eq!(count, counted("failed"));
+        let ok = Some(&b"200"[..]);
+        for (millis, body, result) in [
+            (3_000, "*0\r\n+OK\r\n", "ok"),
+            (6_000, "-NOPERM no\r\n+OK\r\n", "not_allowed"),
+            (9_000, ":1\r\n+OK\r\n", "failed"),
+        ] {
+            let (notes, count) = hear(millis, ok, body);
+            assert_eq!((notes, count), (vec![], counted(result)), "{body}");
         }
     }
 

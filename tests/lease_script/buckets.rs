@@ -5,7 +5,7 @@ use bursar::lease::line::{Account, Answer, Holder};
 use bursar::lease::rate::RateLine;
 
 use crate::redis::Store;
-use crate::{RULES, account, today, with_stores};
+use crate::{RULES, account, today, user, with_stores};
 
 /// A line of this holder about a bucket.
 fn rate_line(holder: u64, share: u64) -> RateLine {
@@ -27,7 +27,7 @@ fn rate(store: &Store, login: Option<Login<'_>>, line: RateLine) -> Answer {
     let key = Account::bucket_key("llm", "acme", "bucket");
     let lines = [(key.as_str(), AnyLine::Bucket(line))];
     let (call, body) = Call::write_any(login, lines, None, true);
-    let mut answers = call.read(Some(b"200"), &store.call(&body)).unwrap().0;
+    let mut answers = call.read(Some(b"200"), &store.call(&body)).unwrap().lines;
     answers.remove(0).unwrap()
 }
 
@@ -51,7 +51,7 @@ fn one_call_has_lines_of_both_kinds() {
             ]
         });
         let (call, body) = Call::write_any(None, lines.into_iter().flatten(), None, true);
-        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap().0;
+        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap().lines;
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 6);
         for sha in [SCRIPT_SHA, RATES_SHA] {
             assert!(store.run(&["SCRIPT", "EXISTS", sha]).contains(":1"));
@@ -72,13 +72,7 @@ fn the_share_of_one_that_is_silent_comes_back() {
     let older = RULES.replace("+hdel ", "");
     for (rules, is_kept) in [(RULES, false), (older.as_str(), true)] {
         with_stores(|store| {
-            let mut words = vec!["ACL", "SETUSER", "bursar", "on", ">secret"];
-            words.extend(rules.split(' '));
-            store.run(&words);
-            let login = Some(Login {
-                user: "bursar",
-                password: "secret",
-            });
+            let login = Some(user(store, rules));
             assert_eq!(rate(store, login, rate_line(1, 900_000)).grant, 0);
             // It draws two of three fields.
             let mut line = rate_line(2, 0);

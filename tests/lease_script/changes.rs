@@ -103,7 +103,7 @@ fn a_store_that_forgot_a_reset_hears_of_it() {
             ..account(window)
         };
         let (call, body) = Call::write(None, [(later.key().as_str(), line(1, window))], true);
-        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap().0;
+        let answers = call.read(Some(b"200"), &store.call(&body)).unwrap().lines;
         let answer = answers[0].as_ref().unwrap();
         assert_eq!((answer.grant, answer.generation), (100, 7));
         assert!(

@@ -1,12 +1,12 @@
 //! What proxies report to each other about upstreams that refuse.
 
-use bursar::lease::call::{Call, Login, PRESSED_SHA};
+use bursar::lease::call::{Answers, Call, PRESSED_SHA};
 use bursar::lease::line::{Account, NoAnswer};
 use bursar::lease::pressed::{MOST, Pressed};
 use bursar::lease::resp::Refusal;
 
 use crate::redis::Store;
-use crate::{RULES, line, today, with_stores};
+use crate::{RULES, line, today, user, with_stores};
 
 const MINUTE: u64 = 60_000;
 
@@ -18,8 +18,9 @@ fn pressed(model: u64, ago: u64, wait: u64) -> Pressed {
 fn report(store: &Store, news: &[Pressed]) -> Vec<(u64, u64)> {
     let key = Account::pressed_key("llm");
     let (call, body) = Call::write_any(None, [], Some((&key, news)), true);
-    let (_, answer) = call.read(Some(b"200"), &store.call(&body)).unwrap();
-    let mut all: Vec<_> = answer
+    let answers = call.read(Some(b"200"), &store.call(&body)).unwrap();
+    let mut all: Vec<_> = answers
+        .pressed
         .unwrap()
         .unwrap()
         .iter()
@@ -108,13 +109,7 @@ fn the_store_keeps_a_bounded_number_of_models() {
 #[test]
 fn it_rides_in_a_call_with_lines_and_needs_no_other_rights() {
     with_stores(|store| {
-        let mut words = vec!["ACL", "SETUSER", "bursar", "on", ">secret"];
-        words.extend(RULES.split(' '));
-        store.run(&words);
-        let login = Some(Login {
-            user: "bursar",
-            password: "secret",
-        });
+        let login = Some(user(store, RULES));
         let (window, key) = (today(store), Account::pressed_key("llm"));
         let account = crate::account(window).key();
         let say = |seq, news: &[Pressed], script| {
@@ -122,16 +117,25 @@ fn it_rides_in_a_call_with_lines_and_needs_no_other_rights() {
             let (call, body) = Call::write_any(login, lines, Some((&key, news)), script);
             call.read(Some(b"200"), &store.call(&body)).unwrap()
         };
-        let (lines, news) = say(1, &[pressed(7, 0, MINUTE)], false);
-        for fault in [lines[0].as_ref().unwrap_err(), &news.unwrap().unwrap_err()] {
+        let Answers {
+            lines,
+            pressed: told,
+        } = say(1, &[pressed(7, 0, MINUTE)], false);
+        for fault in [lines[0].as_ref().unwrap_err(), &told.unwrap().unwrap_err()] {
             assert!(matches!(fault, NoAnswer::Refused(Refusal::NoScript, _)));
         }
-        let (lines, news) = say(2, &[pressed(7, 0, MINUTE)], true);
+        let Answers {
+            lines,
+            pressed: told,
+        } = say(2, &[pressed(7, 0, MINUTE)], true);
         assert_eq!(lines[0].as_ref().unwrap().grant, 100);
-        assert_eq!(news.unwrap().unwrap().len(), 1);
-        let (lines, news) = say(3, &[pressed(7, 0, 0)], false);
+        assert_eq!(told.unwrap().unwrap().len(), 1);
+        let Answers {
+            lines,
+            pressed: told,
+        } = say(3, &[pressed(7, 0, 0)], false);
         assert!(lines[0].is_ok());
-        assert_eq!(news, Some(Ok(Vec::new())));
+        assert_eq!(told, Some(Ok(Vec::new())));
         assert!(store.run(&["SCRIPT", "EXISTS", PRESSED_SHA]).contains(":1"));
     });
 }

@@ -78,8 +78,8 @@ impl Keeper {
                 let (call, body) = Call::write(None, keyed, false);
                 let body = at_clock(&body, lines.len(), &real.sha, now);
                 let answers = call.read(Some(b"200"), &real.store.call(&body));
-                let (answers, _) = answers.expect("the store answers");
-                answers
+                let lines = answers.expect("the store answers").lines;
+                lines
                     .into_iter()
                     .map(|answer| answer.expect("the script answers"))
                     .collect()
