@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use crate::admission::Watch;
@@ -10,7 +10,7 @@ use crate::admission::ledger::Ledger;
 use crate::admission::tenant::Tenant;
 use crate::base::name::NameHashing;
 use crate::base::units::{Timestamp, Tokens};
-use crate::config::Config;
+use crate::config::{Config, Plan};
 use crate::estimate::Estimate;
 use crate::estimate::learn::{BytesPerToken, PRIOR_ANSWER};
 use crate::state::store::Store;
@@ -19,21 +19,28 @@ use crate::tenant::TenantId;
 /// How long a request waits at most.
 pub const LONGEST: Duration = Duration::from_millis(250);
 
-/// Tenants whose requests need not wait in this worker, since the store has answered about these tenants in this window. There are at most
-/// as many as configured tenants.
+/// Tenants whose requests need not wait in this worker, since the store has answered about these tenants in this window, and under the
+/// same configuration: another one may share more of their limits. There are at most as many as configured tenants.
 #[derive(Clone, Debug, Default)]
-pub struct Warm(Rc<RefCell<HashMap<TenantId, Timestamp, NameHashing>>>);
+pub struct Warm(Rc<RefCell<HashMap<TenantId, Known, NameHashing>>>);
+
+/// Until when the store's answer holds, and for which plan. Each configuration has plans of its own.
+type Known = (Timestamp, Weak<Plan>);
 
 impl Warm {
-    fn has(&self, tenant: &TenantId, now: Timestamp) -> bool {
+    fn has(&self, tenant: &Tenant, now: Timestamp) -> bool {
         let warm = self.0.try_borrow();
-        let until = warm.ok().and_then(|warm| warm.get(tenant).copied());
-        until.is_some_and(|until| now < until)
+        warm.is_ok_and(|warm| {
+            let known = warm.get(&tenant.id);
+            known.is_some_and(|(until, plan)| {
+                now < *until && std::ptr::eq(plan.as_ptr(), Rc::as_ptr(&tenant.plan))
+            })
+        })
     }
 
-    fn note(&self, tenant: &TenantId, until: Timestamp) {
+    fn note(&self, tenant: &Tenant, until: Timestamp) {
         if let Ok(mut warm) = self.0.try_borrow_mut() {
-            warm.insert(tenant.clone(), until);
+            warm.insert(tenant.id.clone(), (until, Rc::downgrade(&tenant.plan)));
         }
     }
 }
@@ -52,7 +59,7 @@ pub(super) fn awaited(
     let is_late = since.is_some_and(|since| now.since(since) >= LONGEST);
     // Tenants that are not configured have no part of shared budgets, and made-up ids could fill the memory.
     let is_shared = config.global.is_some() && tenant.configured && !tenant.limits().shadow;
-    if !is_shared || is_late || warm.has(&tenant.id, now) {
+    if !is_shared || is_late || warm.has(tenant, now) {
         return None;
     }
     let mut ledger = Ledger::new(store, tenant, config.failure_mode, now);
@@ -72,7 +79,7 @@ pub(super) fn awaited(
     let cost = likely.ceiling(config.unlisted_price.as_ref());
     match ledger.first_slices(cost, since.is_none()) {
         Some(until) => {
-            warm.note(&tenant.id, until);
+            warm.note(tenant, until);
             None
         }
         None => Some(ledger.take_watches(config.global.as_ref())),

@@ -15,11 +15,15 @@ const BODY: &str = r#"{"model":"gpt-4o","messages":[],"max_tokens":10}"#;
 const RESERVED: u64 = 48 + 10;
 
 fn with(plan: &Value) -> Proxy {
+    Proxy::new(&config(plan))
+}
+
+fn config(plan: &Value) -> Value {
     let mut gold = json!({"budget": {"initial_budget": 1_000, "window": "day"}});
     for (key, value) in plan.as_object().unwrap() {
         gold[key] = value.clone();
     }
-    Proxy::new(&json!({
+    json!({
         "global": {"redis": {"cluster": "store"}},
         "tiers": [
             {"name": "big", "model": "gpt-4o"},
@@ -28,7 +32,7 @@ fn with(plan: &Value) -> Proxy {
         "tenant": {"unknown": {"plan": "gold"}},
         "plans": {"gold": gold},
         "tenants": {"acme": {"plan": "gold"}}
-    }))
+    })
 }
 
 /// A worker that tells the store what it has to.
@@ -144,6 +148,20 @@ fn the_first_request_of_a_window_waits_and_then_goes_on() {
     // The day after it is another window.
     proxy.pass_millis(86_400_000);
     assert!(proxy.chat("acme", BODY).is_parked);
+}
+
+#[test]
+fn the_first_request_waits_for_what_a_new_configuration_shares() {
+    for before in [json!({"scope": "proxy"}), json!({})] {
+        let proxy = with(&before);
+        if proxy.chat("acme", BODY).is_parked {
+            Worker::of(&proxy).granted(600, 300);
+        }
+        assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+        let month = json!({"name": "month", "budget": {"initial_budget": 5_000, "window": "month"}});
+        proxy.configure(&config(&json!({"limits": [month]})));
+        assert!(proxy.chat("acme", BODY).is_parked, "{before}");
+    }
 }
 
 #[test]
