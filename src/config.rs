@@ -366,7 +366,7 @@ impl Config {
     pub fn model(&self, model: &str) -> Option<&Name> {
         let tiers = self.ladders.iter().flat_map(|ladder| &ladder.tiers);
         let mut models = tiers.map(|tier| &tier.model);
-        models.find(|name| **name == *model)
+        models.find(|name| name.eq_ignore_ascii_case(model))
     }
 }
 

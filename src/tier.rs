@@ -220,11 +220,13 @@ impl Ladder {
     }
 }
 
-/// Finds the ladder of a model: the one that names the model, else the first one with a glob that matches.
+/// Finds the ladder of a model: the one that names the model, else the first one with a glob that matches. Letter case does not matter (see
+/// [`glob`]).
 #[must_use]
 pub fn place<'a>(ladders: &'a [Ladder], model: &str) -> Option<LadderPlace<'a>> {
     let named = ladders.iter().find_map(|ladder| {
-        let asked = ladder.tiers.iter().position(|tier| tier.model == *model)?;
+        let is_it = |tier: &Tier| tier.model.eq_ignore_ascii_case(model);
+        let asked = ladder.tiers.iter().position(is_it)?;
         Some(LadderPlace { ladder, asked })
     });
     named.or_else(|| {

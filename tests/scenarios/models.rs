@@ -192,3 +192,31 @@ fn in_shadow_mode_it_is_metered_and_told() {
         assert_eq!(proxy.record("acme").account.spent.tokens.0, 30);
     }
 }
+
+/// Ollama and Azure take a name in any letter case for the same model.
+#[test]
+fn the_letter_case_of_a_name_makes_no_other_model() {
+    let mut config = config(true);
+    config["ladders"] = json!([
+        {"tiers": [{"name": "best", "model": "best"}, {"name": "light", "model": "light", "below": 0.01}], "match": ["best-*"]}
+    ]);
+    config.as_object_mut().unwrap().remove("tiers");
+    let opus = json!({"name": "opus", "models": ["bes*"], "budget": {"initial_budget": 300, "window": "day"}});
+    config["plans"]["some"]["limits"] = json!([opus]);
+    let proxy = Proxy::new(&config);
+    for name in ["best", "BEST", "Best-2"] {
+        let body = format!(r#"{{"model":"{name}","max_tokens":5,"messages":[]}}"#);
+        let call = proxy.served("acme", &body, 100, 0);
+        assert_eq!(call.response_header("x-bursar-model"), Some(name));
+        assert_eq!(call.response_header("x-bursar-tier"), Some("best"));
+    }
+    let lowered = proxy.chat("acme", r#"{"model":"bEST","max_tokens":5,"messages":[]}"#);
+    assert!(lowered.upstream_text().contains(r#""model":"light""#));
+    let asked = proxy.chat(
+        "globex",
+        r#"{"model":"Light","max_tokens":5,"messages":[]}"#,
+    );
+    assert!(asked.upstream_text().contains(r#""model":"Light""#));
+    let name = "bursar_requests_total.tenant=.=globex;.;tier=.=light;.;decision=.=admit;.;";
+    assert_eq!(proxy.metric(name), 1);
+}

@@ -158,7 +158,8 @@ fn the_first_request_waits_for_what_a_new_configuration_shares() {
             Worker::of(&proxy).granted(600, 300);
         }
         assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
-        let month = json!({"name": "month", "budget": {"initial_budget": 5_000, "window": "month"}});
+        let month =
+            json!({"name": "month", "budget": {"initial_budget": 5_000, "window": "month"}});
         proxy.configure(&config(&json!({"limits": [month]})));
         assert!(proxy.chat("acme", BODY).is_parked, "{before}");
     }
