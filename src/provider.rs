@@ -24,7 +24,7 @@ pub use path::{PathModel, plain};
 pub use quota::{LimitNames, UpstreamLimit, limits_left};
 pub use read::{
     LISTS_OF_ENTRIES, alternatives, body_model, leave_alternatives_out, limit_output, lists,
-    named_again, no_overlong,
+    named_again, no_overlong, no_overrides,
 };
 pub use wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 

@@ -16,6 +16,7 @@ use crate::health::pressed::PressureView;
 use crate::http::Headers;
 use crate::provider::{
     Endpoint, Facts, Fault, LISTS_OF_ENTRIES, alternatives, body_model, named_again, no_overlong,
+    no_overrides,
 };
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
@@ -316,6 +317,7 @@ impl RequestBody {
         };
         let Some(model) = model else { return Ok(None) };
         no_overlong(self.endpoint.wire, &self.scanner)?;
+        no_overrides(self.endpoint.wire, &self.scanner)?;
         let facts = self.endpoint.wire.facts(&self.scanner)?;
         Ok(Some(Parsed { model, facts }))
     }

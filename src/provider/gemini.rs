@@ -6,8 +6,8 @@
 
 use super::answer::{self, ERROR_KEY, SERVICE_TIER, USAGE, model_key, usage_key};
 use super::read::{
-    ALTERNATIVES, LISTS_OF_ENTRIES, MODEL, count_or_text, is_beyond, is_given, key, output_limit,
-    over_all, tokens, value,
+    ALTERNATIVES, LISTS_OF_ENTRIES, MODEL, OVERRIDES, count_or_text, is_beyond, is_given, key,
+    output_limit, over_all, tokens, value,
 };
 use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::base::units::Tokens;
@@ -44,6 +44,9 @@ const REQUEST: Shape = Shape::new(
         key(&[CONFIG_NAME, "responseFormat|response_format"]),
         key(&["serviceTier|service_tier"]),
         MODEL,
+        OVERRIDES[0],
+        OVERRIDES[1],
+        OVERRIDES[2],
         ALTERNATIVES[2],
         ALTERNATIVES[3],
         ALTERNATIVES[4],

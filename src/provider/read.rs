@@ -58,11 +58,23 @@ pub(super) const MOST_LISTS: usize = 8;
 /// How many of them, the last ones, have another format than a list of names, the preferred one first; in these, `null` stands for no list.
 pub const LISTS_OF_ENTRIES: usize = 6;
 
-/// A list of keys with [`ALTERNATIVES`] at its end.
+/// Keys by which LiteLLM's proxy sends something else than the body says: members that replace those of the body, parameters to leave out,
+/// and models to call (<https://github.com/BerriAI/litellm/issues/31118>, `completion/drop_params.md` and `completion` in `main.py` there, read
+/// 2026-11-30).
+pub(super) const OVERRIDES: [Key; 3] = [
+    key(&[
+        "extra_body",
+        "model|models|fallbacks|max_tokens|max_completion_tokens|max_output_tokens|n|best_of|stream|stream_options",
+    ]),
+    long_key(&["additional_drop_params"], 1_024),
+    key(&["model_list"]),
+];
+
+/// A list of keys with [`OVERRIDES`] and [`ALTERNATIVES`] at its end.
 macro_rules! with_alternatives {
     ($($key:expr),* $(,)?) => {{
-        use $crate::provider::read::ALTERNATIVES as MORE;
-        [$($key,)* MORE[0], MORE[1], MORE[2], MORE[3], MORE[4], MORE[5], MORE[6], MORE[7]]
+        use $crate::provider::read::{ALTERNATIVES as MORE, OVERRIDES};
+        [$($key,)* OVERRIDES[0], OVERRIDES[1], OVERRIDES[2], MORE[0], MORE[1], MORE[2], MORE[3], MORE[4], MORE[5], MORE[6], MORE[7]]
     }};
 }
 pub(super) use with_alternatives;
@@ -83,6 +95,32 @@ pub fn no_overlong(wire: &dyn Wire, body: &Scanner) -> Result<(), Fault> {
     match lists(wire, body).any(is_overlong) {
         true => Err(Fault::LongAlternatives),
         false => Ok(()),
+    }
+}
+
+/// Checks that nothing in the body changes, behind bursar, what the body says.
+///
+/// # Errors
+/// [`Fault::Overrides`] if something does.
+pub fn no_overrides(wire: &dyn Wire, body: &Scanner) -> Result<(), Fault> {
+    let lists = lists(wire, body);
+    if lists.is_empty() {
+        return Ok(());
+    }
+    let [extra, dropped, models] = [3, 2, 1].map(|before| lists.start.saturating_sub(before));
+    let matters = |name: &[u8]| {
+        let name = string(name).unwrap_or_default();
+        name.is_empty() || name.starts_with("max_") || name.starts_with("stream")
+    };
+    let drops = |list: &[u8]| entries(list).is_none_or(|names| names.into_iter().any(matters));
+    let is_given = |index| is_given(body, index);
+    match body.value(dropped).filter(|_| is_given(dropped)) {
+        _ if is_given(extra) => Err(Fault::Overrides("extra_body")),
+        _ if is_given(models) => Err(Fault::Overrides("model_list")),
+        Some(list) if list.overlong || drops(&list.raw) => {
+            Err(Fault::Overrides("additional_drop_params"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -228,6 +228,8 @@ pub enum Fault {
     OptionsNotObject,
     /// This parameter or header would hide the usage.
     HidesUsage(&'static str),
+    /// This value changes, behind bursar, what the body says.
+    Overrides(&'static str),
     /// A list of other models is too long.
     LongAlternatives,
     /// The body names another model than the path.
@@ -248,6 +250,10 @@ impl std::fmt::Display for Fault {
                 f.write_str("`stream_options` must be an object of at most 1024 bytes")
             }
             Self::HidesUsage(name) => write!(f, "`{name}` would hide what it used"),
+            Self::Overrides(name) => write!(
+                f,
+                "`{name}` must not change what the body says itself, such as `model` and `max_tokens`"
+            ),
             Self::LongAlternatives => {
                 f.write_str("lists of other models, such as `models` and `fallbacks`, must be no longer than 4096 bytes")
             }

@@ -252,6 +252,67 @@ fn nothing_hides_the_usage_of_an_answer_on_any_path() {
     }
 }
 
+// LiteLLM's proxy sends what is in these keys to the provider in the place of what the body says itself, or leaves that out.
+#[test]
+fn nothing_in_the_body_may_change_behind_bursar_what_the_body_says() {
+    let wires = [
+        CHAT,
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/models/best:generateContent",
+    ];
+    let long = format!(r#""additional_drop_params":["{}"]"#, "x".repeat(2_000));
+    for (more, is_refused) in [
+        (r#""extra_body":{"model":"best-2"}"#, true),
+        (
+            r#""extra_body":{"a":[{"b":1}],"\u006dodel":"best-2"}"#,
+            true,
+        ),
+        (r#""extra_body":{"max_tokens":100000}"#, true),
+        (r#""extra_body":{"max_completion_tokens":9}"#, true),
+        (r#""extra_body":{"n":100}"#, true),
+        (
+            r#""extra_body":{"stream_options":{"include_usage":false}}"#,
+            true,
+        ),
+        (r#""extra_body":{"stream":true}"#, true),
+        (r#""extra_body":{"models":["best-2"]}"#, true),
+        (r#""additional_drop_params":["max_tokens"]"#, true),
+        (
+            r#""additional_drop_params":["user", "m\u0061x_tokens"]"#,
+            true,
+        ),
+        (r#""additional_drop_params":["stream_options"]"#, true),
+        (r#""additional_drop_params":"max_tokens""#, true),
+        (&long, true),
+        (r#""model_list":[{"model_name":"best"}]"#, true),
+        (r#""extra_body":{"google":{"thinking_config":{}}}"#, false),
+        (r#""extra_body":{"guided_json":{"model":1,"n":2}}"#, false),
+        (r#""extra_body":{"model":null}"#, false),
+        (
+            r#""additional_drop_params":["temperature","tools[*].x"]"#,
+            false,
+        ),
+        (r#""additional_drop_params":[],"extra_body":null"#, false),
+        (r#""model_list":null"#, false),
+    ] {
+        for (path, hold) in wires
+            .into_iter()
+            .flat_map(|path| [(path, true), (path, false)])
+        {
+            let proxy = with(|config| config["hold_headers"] = hold.into());
+            let body = format!(r#"{{"model":"best",{more}}}"#);
+            let length = body.len().to_string();
+            let call = post(&proxy, path, &[("content-length", &length)], &[&body]);
+            let expected = is_refused.then_some((400, "invalid_request_body"));
+            assert_eq!(call.refused(), expected, "{path} {body}");
+            assert!(!is_refused || call.upstream_body.is_empty() && held(&proxy, "acme") == 0);
+        }
+    }
+}
+
 // A part of an answer need not show its usage, nor does one that is compressed. (RFC 9110, 15.3.7)
 #[test]
 fn a_part_of_an_answer_is_not_asked_for_and_where_it_could_be_costs_what_was_reserved() {
