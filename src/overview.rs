@@ -2,11 +2,14 @@
 //! the tenants, and the state of bursar and of the upstreams.
 //!
 //! A separate listener serves the report about the other configurations of the same VM. Records are read when the report is requested, for
-//! a thousand tenants at a time.
+//! a thousand tenants at a time: what stands there is seconds old at most, and nothing is read or kept while nobody asks. The listener's
+//! worker has other requests to serve too, so a [`Reading`] takes as many callbacks as it needs, each with a bounded share of the work.
 
 mod counted;
+mod reading;
 
 pub use counted::{Counters, note};
+pub use reading::Reading;
 
 use std::rc::Rc;
 
@@ -17,10 +20,9 @@ use crate::config::{Config, Plan};
 use crate::health::pressed::PressureView;
 use crate::health::sla::{Answer, misses};
 use crate::http::Headers;
-use crate::provider::parameter;
 use crate::published::metric::Label;
-use crate::report::metrics::{Metric, UNCONFIGURED, faults};
-use crate::report::overview::{Health, Row, Shared, Told, Troubled, json, page};
+use crate::report::metrics::{Metric, faults};
+use crate::report::overview::{Form, Health, Row, Shared, Troubled};
 use crate::report::refusal::Reply;
 use crate::report::standing::standings;
 use crate::state::record::Record;
@@ -28,69 +30,39 @@ use crate::state::shared_budgets::shared_budgets;
 use crate::state::store::{StateFaults, Store, tenant_key};
 use crate::tenant::TenantId;
 
-/// Tenants on one page of the report.
-const ROWS: usize = 1_000;
-
-/// Answers a request for the report. `configs`: the configurations of this VM, the newest first.
-pub fn answer(
-    configs: &[Rc<Config>],
+/// Starts the report that is requested, or answers at once a request for anything else. `configs`: the configurations of this VM, the newest
+/// first.
+///
+/// # Errors
+/// The answer to a request for anything else.
+pub fn asked(
+    configs: Vec<Rc<Config>>,
     request: &Headers,
-    proxy: &(impl Store + Counters),
-    pressed: &PressureView,
     now: Timestamp,
-) -> Reply {
+) -> Result<Reading, Reply> {
     let [method, path] = request.only_of([":method", ":path"]);
     if !matches!(method, Some(b"GET" | b"HEAD")) {
-        return reply(
-            405,
-            "text/plain",
-            "The report can only be read.\n".to_owned(),
-        );
+        return Err(plain(405, "The report can only be read.\n"));
     }
     let path = path.unwrap_or_default();
-    let told = || tell(configs, number(path), proxy, pressed, now);
-    match path.split(|byte| *byte == b'?').next() {
-        Some(b"/") => reply(200, "text/html; charset=utf-8", page(&told())),
-        Some(b"/report.json") => reply(200, "application/json", json(&told())),
-        _ => reply(
-            404,
-            "text/plain",
-            "There are / and /report.json.\n".to_owned(),
-        ),
-    }
+    let form = match path.split(|byte| *byte == b'?').next() {
+        Some(b"/") => Form::Page,
+        Some(b"/report.json") => Form::Json,
+        _ => return Err(plain(404, "There are / and /report.json.\n")),
+    };
+    Ok(Reading::new(configs, path, form, now))
 }
 
-/// The number of the requested page, counted from 1.
-fn number(path: &[u8]) -> usize {
-    let digits = parameter(path, "page").and_then(|digits| String::from_utf8(digits).ok());
-    let number = digits.and_then(|digits| digits.parse().ok());
-    number.unwrap_or(1).max(1)
+/// The answer if too many reports are being read in this worker.
+#[must_use]
+pub fn busy() -> Reply {
+    let mut reply = plain(503, "Too many reports are requested at once.\n");
+    reply.headers.push(("retry-after", "1".into()));
+    reply
 }
 
-fn tell(
-    configs: &[Rc<Config>],
-    page: usize,
-    proxy: &(impl Store + Counters),
-    pressed: &PressureView,
-    now: Timestamp,
-) -> Told {
-    let all: Vec<_> = tenants(configs).collect();
-    let asked = all.chunks(ROWS).nth(page.saturating_sub(1));
-    let mut shared = None;
-    let mut rows = Vec::new();
-    for (id, plan) in asked.unwrap_or_default() {
-        rows.push(row(id, plan, proxy, &mut shared, now));
-    }
-    Told {
-        page,
-        pages: all.len().div_ceil(ROWS).max(1),
-        tenants: all.len(),
-        rows,
-        strangers: counted::counted(&UNCONFIGURED.into(), proxy, proxy),
-        troubled: troubled(configs, proxy, pressed, now),
-        health: health(proxy, shared),
-        now,
-    }
+fn plain(status: u16, text: &str) -> Reply {
+    reply(status, "text/plain", text.to_owned())
 }
 
 /// Tiers whose upstream refuses requests, or answers later than the strictest SLA allows.
@@ -138,16 +110,6 @@ fn health(counters: &impl Counters, shared: Option<Shared>) -> Health {
         given_up,
         shared,
     }
-}
-
-/// All configured tenants, each with its plan in the newest configuration that has it.
-fn tenants(configs: &[Rc<Config>]) -> impl Iterator<Item = (&TenantId, &Rc<Plan>)> {
-    configs.iter().enumerate().flat_map(|(place, config)| {
-        let newer = configs.get(..place).unwrap_or_default();
-        let own = config.listed().iter();
-        own.filter(|(id, _)| newer.iter().all(|newer| newer.plan(id).is_none()))
-            .map(|(id, plan)| (id, plan))
-    })
 }
 
 /// `shared`: what earlier rows showed of the store that proxies share.
@@ -203,7 +165,9 @@ mod tests {
     use crate::base::units::Micros;
     use crate::limits::budget::tokens;
     use crate::published::metric::Series;
-    use crate::report::metrics::{build, request as request_of, settled as settled_as, throttled};
+    use crate::report::metrics::{
+        UNCONFIGURED, build, request as request_of, settled as settled_as, throttled,
+    };
     use crate::report::settlement::{Exit, SettledBy, Settlement};
     use crate::state::slots::SlotSeed;
     use crate::state::store::fake::FakeStore;
@@ -222,10 +186,25 @@ mod tests {
         Rc::new(Config::parse(text.as_bytes()).unwrap())
     }
 
-    fn ask(configs: &[Rc<Config>], store: &FakeStore, method: &str, path: &str) -> Reply {
+    fn answer(
+        configs: &[Rc<Config>],
+        proxy: &(impl Store + Counters),
+        method: &str,
+        path: &str,
+    ) -> Reply {
         let headers = [(":method", method), (":path", path)];
         let request = headers.into_iter().collect();
-        answer(configs, &request, store, &PressureView::default(), NOON)
+        let mut reading = match asked(configs.to_vec(), &request, NOON) {
+            Ok(reading) => reading,
+            Err(reply) => return reply,
+        };
+        let mut replies =
+            (0..1_000).filter_map(|_| reading.go_on(proxy, &PressureView::default(), || NOON));
+        replies.next().unwrap()
+    }
+
+    fn ask(configs: &[Rc<Config>], store: &FakeStore, method: &str, path: &str) -> Reply {
+        answer(configs, store, method, path)
     }
 
     impl Counters for FakeStore {
@@ -320,10 +299,8 @@ mod tests {
             let (Metric::Add(series, _) | Metric::Set(series, _)) = metric;
             assert!(note(&store.0, &series));
         }
-        let headers = [(":method", "GET"), (":path", "/")];
-        let request = headers.into_iter().collect();
         let keys = store.0.keys();
-        answer(&configs, &request, &store, &PressureView::default(), NOON);
+        answer(&configs, &store, "GET", "/");
         assert_eq!(store.0.keys(), keys);
         assert_eq!(keys, 0);
     }

@@ -171,6 +171,11 @@ impl Host {
                 self.park(stream);
             }
         }
+        self.be_again(root);
+    }
+
+    /// Makes the context that the host is calling now the effective one again.
+    pub(crate) fn be_again(&self, root: u32) {
         complain(imports::set_effective_context(root), "be itself again");
     }
 

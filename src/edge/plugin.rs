@@ -11,7 +11,7 @@ use crate::config::{Config, Missing};
 use crate::edge::context::Filter;
 use crate::edge::courier::{Courier, password};
 use crate::edge::host::Host;
-use crate::edge::page::Page;
+use crate::edge::page::{Page, Pages};
 use crate::report::metrics;
 use crate::state::duty::Duty;
 use crate::state::store::StateFaults;
@@ -39,6 +39,8 @@ struct Plugin {
     /// This configuration's number in this worker; 0 before it has one.
     number: u32,
     courier: Courier,
+    /// Requests that wait for the report, if this configuration serves it.
+    pages: Rc<Pages>,
 }
 
 impl Plugin {
@@ -51,6 +53,7 @@ impl Plugin {
             ticks: 0,
             number: 0,
             courier: Courier::default(),
+            pages: Rc::default(),
         }
     }
 
@@ -103,6 +106,7 @@ impl RootContext for Plugin {
             self.host.tell_counters();
         }
         self.tell_gauges();
+        self.pages.go_on(&self.host, self.context);
         self.host.wake(self.context);
     }
 
@@ -161,7 +165,11 @@ impl RootContext for Plugin {
     /// Never returns `None`: the SDK would panic.
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         if self.config.as_ref().is_some_and(|config| config.is_report) {
-            return Some(Box::new(Page(Rc::clone(&self.host))));
+            return Some(Box::new(Page {
+                context,
+                host: Rc::clone(&self.host),
+                pages: Rc::clone(&self.pages),
+            }));
         }
         self.host.serves.set(true);
         Some(match &self.config {

@@ -8,19 +8,28 @@ use crate::report::metrics::{UNCONFIGURED, VERSION};
 use crate::report::self_service::{Object, amount, dollars, exhausted, some, span, standing, time};
 use crate::report::standing::{self, Standing};
 
-/// One page of the report.
+/// In which form the report is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Page,
+    Json,
+}
+
+/// What one page of the report says besides its rows.
 pub(crate) struct Told {
     /// The page's number, counted from 1.
     pub(crate) page: usize,
     pub(crate) pages: usize,
     /// The number of tenants on all pages.
     pub(crate) tenants: usize,
-    pub(crate) rows: Vec<Row>,
+    /// The text that their names contain; empty if all tenants were requested.
+    pub(crate) find: String,
     /// What was counted for all tenants that are not configured.
     pub(crate) strangers: Counted,
     pub(crate) troubled: Vec<Troubled>,
     pub(crate) health: Health,
-    pub(crate) now: Timestamp,
+    /// When the reading of the rows began: all figures are as new as this, or newer.
+    pub(crate) as_of: Timestamp,
 }
 
 /// A tenant's row in the report.
@@ -61,7 +70,7 @@ pub(crate) struct Health {
 }
 
 /// The state of the store that proxies share, as the budgets of this page's tenants show it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Shared {
     /// When the store last answered; the epoch if it never did.
     pub(crate) heard: Timestamp,
@@ -69,9 +78,81 @@ pub(crate) struct Shared {
     pub(crate) failing: u64,
 }
 
+/// The report's rows as they are written so far.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    form: Form,
+    rows: String,
+    /// The page's second table: what was counted for each tenant.
+    sums: String,
+}
+
+impl Draft {
+    pub(crate) fn new(form: Form) -> Self {
+        Self {
+            form,
+            rows: String::new(),
+            sums: String::new(),
+        }
+    }
+
+    /// Writes a tenant's row.
+    pub(crate) fn add(&mut self, row: &Row, now: Timestamp) {
+        match self.form {
+            Form::Json => {
+                if !self.rows.is_empty() {
+                    self.rows.push(',');
+                }
+                self.rows.push_str(&tenant(row, now));
+            }
+            Form::Page => {
+                for limit in &row.limits {
+                    self.rows.push_str(&table_row(row, limit, now));
+                }
+                push_sums(&mut self.sums, &row.tenant, &row.counted);
+            }
+        }
+    }
+
+    /// The whole report, with its content type.
+    pub(crate) fn whole(&mut self, told: &Told) -> (&'static str, String) {
+        match self.form {
+            Form::Json => ("application/json", json(&self.rows, told)),
+            Form::Page => ("text/html; charset=utf-8", self.page(told)),
+        }
+    }
+
+    /// The report as an HTML page.
+    fn page(&mut self, told: &Told) -> String {
+        let mut page = String::new();
+        push_head(&mut page, told);
+        // A script filters the rows of this page alone.
+        if told.pages > 1 || !told.find.is_empty() {
+            page.push_str(&FIND.replace("{}", &escaped(&told.find)));
+        }
+        page.push_str(TABLE);
+        page.push_str(&self.rows);
+        page.push_str(SUMS);
+        push_sums(&mut self.sums, UNCONFIGURED, &told.strangers);
+        page.push_str(&self.sums);
+        page.push_str("</tbody></table>");
+        if told.pages > 1 {
+            page.push_str("<p>Pages:");
+            for number in 1..=told.pages {
+                page.push_str(&format!(
+                    " <a href=\"{}\">{number}</a>",
+                    query(told, number)
+                ));
+            }
+            page.push_str("</p>");
+        }
+        page.push_str(SCRIPT);
+        page
+    }
+}
+
 /// The report as `report.json`.
-pub(crate) fn json(told: &Told) -> String {
-    let rows: Vec<String> = told.rows.iter().map(|row| tenant(row, told.now)).collect();
+fn json(rows: &str, told: &Told) -> String {
     let tiers = |is_slow| {
         let mut tiers = Vec::new();
         for troubled in told.troubled.iter().filter(|tier| tier.is_slow == is_slow) {
@@ -85,7 +166,7 @@ pub(crate) fn json(told: &Told) -> String {
     let mut strangers = Object::default();
     put_counted(&mut strangers, &told.strangers);
     let mut all = Object::default();
-    all.put("as_of", &quoted(&told.now.rfc_3339()));
+    all.put("as_of", &quoted(&told.as_of.rfc_3339()));
     all.put("version", &quoted(VERSION));
     all.put("page", &told.page.to_string());
     all.put("pages", &told.pages.to_string());
@@ -94,7 +175,7 @@ pub(crate) fn json(told: &Told) -> String {
     all.put("tiers_slow", &tiers(true));
     all.put("state", &health(&told.health));
     all.put("unconfigured", &strangers.close());
-    all.put("tenants", &list(&rows));
+    all.put("tenants", &["[", rows, "]"].concat());
     all.close()
 }
 
@@ -153,14 +234,18 @@ fn tenant(row: &Row, now: Timestamp) -> String {
     tenant.close()
 }
 
-/// The report as an HTML page.
-pub(crate) fn page(told: &Told) -> String {
-    let mut page = HEAD.to_owned();
+/// The head of the page, and what it says of all tenants together.
+fn push_head(page: &mut String, told: &Told) {
+    page.push_str(HEAD);
+    let found = match told.find.as_str() {
+        "" => String::new(),
+        find => format!(" with “{}” in their name", escaped(find)),
+    };
     page.push_str(&format!(
-        "<p>As of <time>{}</time>, bursar {VERSION}. {} tenants. <a href=\"report.json?page={}\">report.json</a></p>",
-        told.now.rfc_3339(),
+        "<p>As of <time>{}</time>, bursar {VERSION}. {} tenants{found}. <a href=\"report.json{}\">report.json</a></p>",
+        told.as_of.rfc_3339(),
         told.tenants,
-        told.page
+        query(told, told.page)
     ));
     for tier in &told.troubled {
         let what = match tier.is_slow {
@@ -168,7 +253,7 @@ pub(crate) fn page(told: &Told) -> String {
             true => "answers later than an SLA wants",
         };
         push_note(
-            &mut page,
+            page,
             &format!(
                 "The provider of {} (tier {}) {what}.",
                 tier.model, tier.tier
@@ -181,7 +266,7 @@ pub(crate) fn page(told: &Told) -> String {
             corrupt, given_up, ..
         } = state;
         push_note(
-            &mut page,
+            page,
             &format!("State: {corrupt} records were unreadable, {given_up} steps were given up."),
         );
     }
@@ -189,7 +274,7 @@ pub(crate) fn page(told: &Told) -> String {
         && shared.failing > 0
     {
         push_note(
-            &mut page,
+            page,
             &format!(
                 "The shared store does not answer for {} budgets; last heard {}.",
                 shared.failing,
@@ -197,27 +282,21 @@ pub(crate) fn page(told: &Told) -> String {
             ),
         );
     }
-    page.push_str(TABLE);
-    for row in &told.rows {
-        for limit in &row.limits {
-            page.push_str(&table_row(row, limit, told.now));
+}
+
+/// The query of a page of this report.
+fn query(told: &Told, page: usize) -> String {
+    let mut query = format!("?page={page}");
+    if !told.find.is_empty() {
+        query.push_str("&amp;find=");
+        for byte in told.find.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => query.push(byte.into()),
+                _ => query.push_str(&format!("%{byte:02X}")),
+            }
         }
     }
-    page.push_str(SUMS);
-    for row in &told.rows {
-        push_sums(&mut page, &row.tenant, &row.counted);
-    }
-    push_sums(&mut page, UNCONFIGURED, &told.strangers);
-    page.push_str("</tbody></table>");
-    if told.pages > 1 {
-        page.push_str("<p>Pages:");
-        for number in 1..=told.pages {
-            page.push_str(&format!(" <a href=\"?page={number}\">{number}</a>"));
-        }
-        page.push_str("</p>");
-    }
-    page.push_str(SCRIPT);
-    page
+    query
 }
 
 fn push_note(page: &mut String, note: &str) {
@@ -326,6 +405,7 @@ fn escaped(text: &str) -> String {
 }
 
 const HEAD: &str = include_str!("overview/head.html");
+const FIND: &str = include_str!("overview/find.html");
 const TABLE: &str = include_str!("overview/table.html");
 const SUMS: &str = include_str!("overview/sums.html");
 const SCRIPT: &str = include_str!("overview/script.html");

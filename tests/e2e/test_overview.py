@@ -30,10 +30,13 @@ def rig(start_rig):
     return start_rig({"tenant": BY_HEADER, "tiers": TIERS, "tenants": TENANTS}, change=with_report)
 
 
-def get(rig, path, method="GET"):
+def port_of(rig):
     statuses = json.loads(rig.envoy.admin("/listeners?format=json"))["listener_statuses"]
-    port = next(each["local_address"]["socket_address"]["port_value"] for each in statuses if each["name"] == "report")
-    with http.Connection(port) as connection:
+    return next(each["local_address"]["socket_address"]["port_value"] for each in statuses if each["name"] == "report")
+
+
+def get(rig, path, method="GET"):
+    with http.Connection(port_of(rig)) as connection:
         connection.send(http.head(method, path, [("host", "report.test")]))
         return connection.read(method)
 
@@ -99,3 +102,50 @@ def test_a_thousand_active_tenants_are_told_in_less_than_a_second(start_rig):
 def test_nothing_else_is_there(rig):
     assert get(rig, "/v1/models").status == 404
     assert get(rig, "/report.json", "DELETE").status == 405
+
+
+@pytest.fixture(scope="module")
+def large(start_rig):
+    """100,000 tenants, and one worker, whose ticks read a report of a thousand of them in about a second."""
+    tenants = {f"Team-{n}": {"plan": "day"} for n in range(100_000)}
+    return start_rig({"tenant": BY_HEADER, "tiers": TIERS, "plans": {"day": {"budget": budget(1_000, "day")}}, "tenants": tenants},
+                     change=with_report, concurrency=1)
+
+
+def test_a_page_of_many_is_read_in_part_by_part(large):
+    large.spend("Team-54321", 300)
+    pages = [get(large, f"/report.json?page={page}").json() for page in (1, 100)]
+    for page, first in zip(pages, (0, 99_000)):
+        assert (page["count"], page["pages"]) == (100_000, 100)
+        assert [tenant["tenant"] for tenant in page["tenants"]] == [f"Team-{n}" for n in range(first, first + 1_000)]
+    (found,) = get(large, "/report.json?find=team-54321").json()["tenants"]
+    assert (found["tenant"], found["limits"][0]["used"]) == ("Team-54321", 300)
+
+
+def test_whoever_waits_for_it_holds_up_no_other(large):
+    port = port_of(large)
+    one, impatient, other, with_body = [http.Connection(port) for _ in range(4)]
+    one.send(http.head("GET", "/", [("host", "report.test")]))
+    impatient.send(http.head("GET", "/", [("host", "report.test")]))
+    other.send(http.head("GET", "/report.json?page=2", [("host", "report.test")]))
+    with_body.send(http.head("GET", "/report.json?page=3", [("host", "report.test"), ("transfer-encoding", "chunked")]), *http.chunked([b"x" * 100]))
+    assert large.chat("Team-7", usage=(10, 0)).status == 200
+    impatient.close()
+    assert b"<td>Team-999</td>" in one.read("GET").body
+    for connection, first in ((other, 1_000), (with_body, 2_000)):
+        assert connection.read("GET").json()["tenants"][0]["tenant"] == f"Team-{first}"
+        connection.close()
+    one.close()
+
+
+def test_too_many_at_once_are_told_to_come_back(large):
+    connections = [http.Connection(port_of(large)) for _ in range(12)]
+    for connection in connections:
+        connection.send(http.head("GET", "/report.json", [("host", "report.test")]))
+    answers = [connection.read("GET") for connection in connections]
+    for connection in connections:
+        connection.close()
+    refused = [answer for answer in answers if answer.status == 503]
+    assert refused and {answer.header("retry-after") for answer in refused} == {"1"}
+    served = [answer for answer in answers if answer.status == 200]
+    assert len(served) >= 8 and {len(answer.json()["tenants"]) for answer in served} == {1_000}

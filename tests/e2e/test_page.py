@@ -1,6 +1,5 @@
 """The operators' page in a real Chromium. With PICTURES=folder it is drawn there (`make pictures`)."""
 
-import json
 import os
 import re
 import urllib.request
@@ -11,7 +10,7 @@ import pytest
 from harness import chromium
 from harness.config import BY_HEADER, budget
 from harness.wait import until
-from test_overview import with_report
+from test_overview import port_of, with_report
 
 pytestmark = pytest.mark.skipif(not chromium.is_there(), reason="Chromium is neither on PATH nor was to be had: see the Makefile")
 
@@ -48,9 +47,7 @@ def browser():
 
 
 def address(rig):
-    statuses = json.loads(rig.envoy.admin("/listeners?format=json"))["listener_statuses"]
-    port = next(each["local_address"]["socket_address"]["port_value"] for each in statuses if each["name"] == "report")
-    return f"http://127.0.0.1:{port}/"
+    return f"http://127.0.0.1:{port_of(rig)}/"
 
 
 def test_rows_are_sorted_by_a_head_and_filtered_by_a_word(rig, browser):
@@ -86,6 +83,21 @@ def test_it_is_light_or_dark_as_its_reader_prefers(rig, browser):
         if folder := os.environ.get("PICTURES"):
             (Path(folder) / f"report-{scheme}.png").write_bytes(shown[scheme])
     assert shown["light"] != shown["dark"]
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_tenant_is_found_among_all_pages(start_rig, browser, scripts):
+    tenants = {f"Team {n}": {"budget": budget(1_000, "day")} for n in range(2_500)}
+    rig = start_rig({"tenant": BY_HEADER, "tiers": TIERS, "tenants": tenants}, change=with_report)
+    browser.allow_scripts(scripts)
+    browser.open(address(rig))
+    assert "Team 2499" not in browser.run(NAMES)
+    browser.run("{document.querySelector('[name=find]').value = 'team 249'; document.querySelector('form button').click()}")
+    expected = {"Team 249", *(f"Team {n}" for n in range(2_490, 2_500))}
+    until(lambda: set(browser.run(NAMES)) == expected, "the form's answer")
+    assert browser.complaints() == []
+    if scripts and (folder := os.environ.get("PICTURES")):
+        (Path(folder) / "find.png").write_bytes(browser.picture())
 
 
 def test_a_thousand_tenants_are_drawn(start_rig, browser):
