@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from harness import answers, config, http, otlp
 from harness.envoy import ROOT
@@ -40,6 +41,12 @@ def test_the_tags_read_exactly_the_fields_that_are_set_apart():
 def test_the_page_explains_every_tag():
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     assert [name for name in TAGS if f"`{name}`" not in page] == []
+
+
+def test_istio_has_the_same_tags():
+    (telemetry,) = yaml.safe_load_all((ROOT / "istio/tracing.yaml").read_text(encoding="utf-8"))
+    (traces,) = telemetry["spec"]["tracing"]
+    assert {name: tag["formatter"]["value"] for name, tag in traces["customTags"].items()} == TAGS
 
 
 @pytest.mark.parametrize("stream", [None, True])

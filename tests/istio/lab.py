@@ -466,5 +466,13 @@ def other_host():
                      "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": STANDIN_PORT}]}}
 
 
+def collector(port):
+    """The collector that istio/mesh-config.yaml names, at this port here."""
+    (provider,) = [each["opentelemetry"] for each in shipped_mesh_config()["extensionProviders"] if "opentelemetry" in each]
+    return {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "collector", "namespace": "istio-system"},
+            "spec": {"hosts": [provider["service"]], "resolution": "STATIC", "endpoints": [{"address": "127.0.0.1"}],
+                     "ports": [{"number": provider["port"], "name": "http", "protocol": "HTTP", "targetPort": port}]}}
+
+
 # What globex's 4,000 tokens a day are worth, with answers of 200 tokens.
 WAY_DOWN = [("admit", "gpt-4o"), ("downgrade", "gpt-4.1-mini"), ("downgrade", "gpt-4o-mini")]

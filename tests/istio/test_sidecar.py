@@ -1,12 +1,17 @@
 """The YAML that is shipped, as it is, through a real istiod into the Envoy beside pilot-agent."""
 
+import contextlib
+import http.server
 import json
 import re
 import subprocess
+import threading
 
 import lab
 import pytest
+import yaml
 from lab import ask
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,61 @@ def test_the_telemetry_that_is_shipped_logs_what_bursar_says(mesh):
     assert (entry["status"], said["decision"], said["model"]) == (200, "admit", "gpt-4o"), entry
     for document in telemetry:
         lab.delete(document)
+
+
+@contextlib.contextmanager
+def listening(port):
+    """The spans that come by OTLP over HTTP, as (name, tags)."""
+    spans = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            for resource in ExportTraceServiceRequest.FromString(b"".join(self.chunks())).resource_spans:
+                spans.extend((span.name, {each.key: each.value.string_value for each in span.attributes})
+                             for scope in resource.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def chunks(self):
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield spans
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_traces_that_are_shipped_tell_of_the_llm_and_of_nothing_else(mesh):
+    fields = yaml.safe_load((lab.ROOT / "envoy/tracing.yaml").read_text(encoding="utf-8"))["log_fields"]
+    documents = [lab.collector(26700), *lab.load(lab.ROOT / "istio/tracing.yaml")]
+    with listening(26700) as spans:
+        lab.apply(with_configuration(lab.changed(lab.plugin_configuration(), lambda c: c.update(log_fields=fields))), *documents)
+
+        def traced():
+            ask("acme")
+            return [tags for _, tags in spans if tags.get("gen_ai.usage.output_tokens")]
+
+        (tags, *_) = lab.until(traced, "a span with the answer's tokens")
+        told = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o",
+                "bursar.tenant": "acme", "bursar.decision": "admit"}
+        assert told.items() <= tags.items()
+        assert tags["http.url"] == "http://api.openai.com/v1/chat/completions"
+        ask(None, host="other.example")
+        (tags, *_) = lab.until(lambda: [tags for _, tags in spans if tags["http.url"].startswith("http://other.example/")], "the span of another host")
+        assert not [name for name in tags if name.startswith(("gen_ai.", "bursar."))]
+    for document in documents:
+        lab.delete(document)
+    lab.apply(lab.shipped_filter())
 
 
 def test_https_goes_round_until_only_the_registry_is_open(mesh):
