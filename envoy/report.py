@@ -4,6 +4,7 @@ the FOCUS format for chargeback.
 
     make report LOG=access.log
     make report LOG=access.log ARGS="--day yesterday --by tenant"
+    make report LOG=access.log ARGS="--why globex"
     make report LOG=access.log ARGS="--request 9a1c…"
     make report LOG=access.log ARGS="--focus charges.csv --cost-centres centres.json"
 
@@ -95,12 +96,10 @@ def table(all_sums, by):
         print("  ".join(cells).rstrip())
 
 
-def why(found, request_id):
-    """Print the decision about one request; False if the log does not have that request."""
+def why(chosen):
+    """Print the decision about each of these requests; False if there is none."""
     told = False
-    for entry, said in found:
-        if entry.get("request_id") != request_id:
-            continue
+    for entry, said in chosen:
         told = True
         print(f"{entry['time']} {said.get('tenant', 'nobody')}: {said.get('decision', 'refused')}"
               + (f", {said['reason']}" if said.get("reason") else ""))
@@ -110,7 +109,15 @@ def why(found, request_id):
             if name in said:
                 unsent = name == "model" and said.get("decision") == "throttle"
                 print(f"  {'would have been sent' if unsent else word}: {said[name]}")
+        print(f"  request: {entry.get('request_id')}")
     return told
+
+
+def last_of(found, tenant, day):
+    """The tenant's last request that was lowered or refused, in a list; an empty list if there is none."""
+    chosen = [(entry, said) for entry, said in found
+              if said.get("tenant") == tenant and said.get("decision") != "admit" and day in (None, entry["time"][:10])]
+    return sorted(chosen, key=lambda pair: pair[0]["time"])[-1:]
 
 
 # --- FOCUS -------------------------------------------------------------------
@@ -167,6 +174,7 @@ def arguments():
     parser.add_argument("--day", help="one day in UTC: 2026-11-29, today, or yesterday")
     parser.add_argument("--by", default=",".join(KEYS), help="what to sum by: day, tenant, model")
     parser.add_argument("--request", metavar="ID", help="why the request with this id was decided so")
+    parser.add_argument("--why", metavar="TENANT", help="why this tenant's last request that was lowered or refused was decided so")
     parser.add_argument("--focus", metavar="CSV", help="write charges as FOCUS 1.2 has them")
     parser.add_argument("--cost-centres", metavar="JSON", help='{"tenant": "cost centre"}, for the tags of the charges')
     parser.add_argument("--account", default="bursar", help="who pays the provider, in the charges")
@@ -194,10 +202,16 @@ def main():
     args = arguments()
     found = entries(line for path in args.log for line in lines_of(path))
     if args.request:
-        return 0 if why(found, args.request) else f"no request {args.request} is in the log, or it was not metered"
+        chosen = (pair for pair in found if pair[0].get("request_id") == args.request)
+        return 0 if why(chosen) else f"no request {args.request} is in the log, or it was not metered"
+    if args.why:
+        return 0 if why(last_of(found, args.why, args.day)) else f"no request of {args.why} in the log was lowered or refused"
     if args.focus:
         return write_focus(found, args.focus, args)
-    return table(sums(found, args.by, args.day), args.by)
+    all_sums = sums(found, args.by, args.day)
+    if not all_sums:
+        return print(f"the log has no request{f' of {args.day}' if args.day else ''}")
+    return table(all_sums, args.by)
 
 
 if __name__ == "__main__":

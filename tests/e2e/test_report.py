@@ -88,6 +88,18 @@ def test_why_one_request_was_lowered(log):
     assert report(log, "--request", "nobody's")[0] != 0
 
 
+def test_why_a_tenants_last_request_was_lowered_or_refused(log):
+    status, said, _ = report(log, "--why", "globex")
+    assert status == 0 and said.startswith("2026-11-29T09:00:00.000Z globex: throttle, budget_exhausted\n") and said.endswith("  request: d\n")
+    assert report(log, "--why", "acme")[1].splitlines()[0] == "2026-11-29T08:00:00.000Z acme: downgrade, budget_low"
+    assert report(log, "--why", "acme", "--day", "2026-11-27")[1].splitlines()[0] == "2026-11-27T10:00:00.000Z acme: refused"
+    assert report(log, "--why", "acme", "--day", "2026-11-28")[0] != 0
+
+
+def test_a_day_without_a_request_is_said_to_be_one(log):
+    assert report(log, "--day", "2026-11-20")[:2] == (0, "the log has no request of 2026-11-20\n")
+
+
 def test_charges_are_those_of_focus_and_come_to_the_same_sum(log, tmp_path):
     centres = tmp_path / "centres.json"
     centres.write_text('{"acme": "4711"}', encoding="utf-8")
