@@ -47,18 +47,18 @@ impl<S: Store> Ledger<'_, S> {
         let payers: Vec<Tenant> = self.tenant.payers().collect();
         let mut until = Some(Timestamp::MAX);
         for payer in &payers {
-            let one = self.ask(payer, cost, asks, None);
+            let one = self.ask(payer, (cost, cost.tokens.0), asks, None);
             until = until.zip(one).map(|(all, one)| all.min(one));
         }
         until
     }
 
-    /// Requests this cost from the store, if `asks`: for limits where a first request waits, or, for a request that this model serves, for
-    /// limits without room.
+    /// Requests this cost, and so many cells of buckets, from the store, if `asks`: for limits where a first request waits, or, for a request
+    /// that this model serves, for limits without room.
     fn ask(
         &mut self,
         payer: &Tenant,
-        cost: Cost,
+        (cost, cells): (Cost, u64),
         asks: bool,
         model: Option<&str>,
     ) -> Option<Timestamp> {
@@ -96,7 +96,7 @@ impl<S: Store> Ledger<'_, S> {
                 }
                 due = due.into_iter().chain(shared.due(now)).min();
             }
-            let of_buckets = ask_buckets(limits, record, cost, (asks, model), now);
+            let of_buckets = ask_buckets(limits, record, cells, (asks, model), now);
             until = until
                 .zip(of_buckets.0)
                 .map(|(all, buckets)| all.min(buckets));
@@ -121,10 +121,10 @@ impl<S: Store> Ledger<'_, S> {
     /// Requests more of the parents' shared budgets for a request that they refused, since their last answers may be old.
     pub(super) fn parents_lacked(&mut self, request: &Request<'_>, refused: &Refused) {
         let (tenant, now) = (self.tenant, self.now);
-        let (cost, _) = cost_at(tenant.limits(), request, refused.tier, &refused.record, now);
+        let asked = cost_at(tenant.limits(), request, refused.tier, &refused.record, now);
         let model = request.model_at(refused.tier);
         for payer in tenant.payers().skip(1) {
-            self.ask(&payer, cost, true, Some(model));
+            self.ask(&payer, asked, true, Some(model));
         }
     }
 
@@ -170,7 +170,7 @@ pub(super) fn join_as(
 fn ask_buckets(
     limits: &Limits,
     record: &mut Record,
-    cost: Cost,
+    cells: u64,
     (asks, model): (bool, Option<&str>),
     now: Timestamp,
 ) -> (Option<Timestamp>, Option<Timestamp>) {
@@ -189,7 +189,7 @@ fn ask_buckets(
         }
         until = None;
         if asks {
-            shared.asked(cost.tokens.0, 0, false, now);
+            shared.asked(cells, 0, false, now);
         }
         due = due.into_iter().chain(shared.due()).min();
     });

@@ -225,6 +225,12 @@ impl Quota {
         (after, gone)
     }
 
+    /// Whether the bucket holds so many cells when it is full.
+    #[must_use]
+    pub fn could_hold(&self, bucket: Bucket, cells: u64) -> bool {
+        cells <= self.burst_of(bucket)
+    }
+
     /// The cells in use that exceed what the bucket can hold.
     #[must_use]
     pub fn debt(&self, bucket: Bucket) -> u64 {

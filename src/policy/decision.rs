@@ -183,9 +183,9 @@ pub enum Refusal {
     Concurrency,
     /// The request costs more than a single request may.
     ExceedsMaximum,
-    /// The budget is shared by proxies, and this proxy has been granted too little of it so far; more is on its way.
+    /// The limit is shared by proxies, and this proxy has been granted too little of it so far; more is on its way.
     Pending,
-    /// The budget is shared by proxies, this proxy has been granted too little of it, and the store that grants does not answer.
+    /// The limit is shared by proxies, this proxy has been granted too little of it, and the store that grants does not answer.
     StoreUnreachable,
 }
 

@@ -2,6 +2,7 @@
 
 use super::decision::{LimitIndex, LimitRefusal};
 use super::{Book, Expected, Payer, Refusal, Request};
+use crate::base::name::LimitKey;
 use crate::base::units::{Cost, Timestamp};
 use crate::estimate::Estimate;
 use crate::lease::grant::NoRoom;
@@ -206,16 +207,40 @@ impl<'a> Standing<'a> {
                 };
                 self.fits(budget, account, limit, cost, now)
             }
-            Stand::Tokens(quota, bucket) => quota
-                .check(bucket, estimate.cells(), now)
-                .map_err(of_bucket),
-            Stand::Requests(quota, bucket) => quota.check(bucket, 1, now).map_err(of_bucket),
+            Stand::Tokens(quota, bucket) => {
+                let cells = estimate.cells();
+                let room = quota.check(bucket, cells, now);
+                room.map_err(|not_now| self.of_bucket(not_now, quota, bucket, cells))
+            }
+            Stand::Requests(quota, bucket) => {
+                let room = quota.check(bucket, 1, now);
+                room.map_err(|not_now| self.of_bucket(not_now, quota, bucket, 1))
+            }
             Stand::Concurrency(slots, account) => match slots.remaining(account) {
                 0 => Err(Refusal::Concurrency),
                 _ => Ok(()),
             },
         };
         room.map_err(|refusal| self.refuses(refusal))
+    }
+
+    /// The refusal of a bucket without room for so many cells. If even a full bucket would not hold them, because this proxy has too small
+    /// a part of a shared one, waiting for cells does not help, but an answer of the store may.
+    fn of_bucket(&self, not_now: NotNow, quota: &Quota, bucket: Bucket, cells: u64) -> Refusal {
+        let wait = match not_now {
+            NotNow::ExceedsBurst => return Refusal::ExceedsBurst,
+            NotNow::Wait(wait) => wait,
+        };
+        if quota.could_hold(bucket, cells) {
+            return Refusal::BucketEmpty(wait);
+        }
+        let key = self.limit.map_or(LimitKey::BUCKET, |limit| limit.key);
+        let mut rates = self.record.rates.iter();
+        match rates.find(|rate| rate.limit == key) {
+            Some(rate) if rate.failures > 0 => Refusal::StoreUnreachable,
+            Some(rate) if rate.dry == 0 => Refusal::Pending,
+            Some(_) | None => Refusal::BucketEmpty(wait),
+        }
     }
 
     /// Whether this proxy's part of a shared limit has room now.
@@ -318,13 +343,6 @@ pub(super) fn check_slices(
     }
     let here = of_tenant(limits, record).filter(|limit| limit.holds_at(request, tier));
     strictest(here.map(|limit| limit.check_slice(cost, now)))
-}
-
-fn of_bucket(not_now: NotNow) -> Refusal {
-    match not_now {
-        NotNow::ExceedsBurst => Refusal::ExceedsBurst,
-        NotNow::Wait(wait) => Refusal::BucketEmpty(wait),
-    }
 }
 
 /// The refusal of a budget that is spent.

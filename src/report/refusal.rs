@@ -206,10 +206,10 @@ impl Denial<'_> {
                 "What is left of the budget is kept for other tenants, who are guaranteed a part of it.".to_owned()
             }
             Self::Limit(Refusal::Pending) => {
-                "This proxy has asked for its part of the tenant's budget, and does not have it yet. Try again shortly.".to_owned()
+                "This proxy has asked for its part of a limit that several proxies share, and does not have it yet. Try again shortly.".to_owned()
             }
             Self::Limit(Refusal::StoreUnreachable) => {
-                "The tenant's budget is shared by several proxies, and what they share cannot be reached. Try again shortly."
+                "The limit is shared by several proxies, and what they share cannot be reached. Try again shortly."
                     .to_owned()
             }
             Self::Limit(Refusal::BudgetExhausted(_)) => {

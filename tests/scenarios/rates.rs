@@ -137,7 +137,8 @@ fn answered(pool: &mut Option<Pool>, message: &Message, now: u64) -> String {
         let AnyLine::Bucket(line) = line else {
             panic!("a budget's line")
         };
-        assert_eq!(key, "bursar:{default/acme/bucket}:rate");
+        let names = ["acme", "corp"].map(|id| format!("bursar:{{default/{id}/bucket}}:rate"));
+        assert!(names.iter().any(|name| name == key), "{key}");
         let drawn: Vec<_> = pool
             .iter()
             .flat_map(|pool| pool.entries.keys().copied())
@@ -242,16 +243,60 @@ fn of_a_burst_that_is_too_small_for_those_who_share_it_is_said_so_once() {
 fn without_a_share_a_request_comes_again_soon() {
     let mut fleet = Fleet::of(1, json!({"bucket": bucket(), "cold": "deny"}));
     let refused = fleet.proxy(0).chat("acme", BODY);
-    assert_eq!(reason(&refused), (429, "bucket_empty"));
+    assert_eq!(reason(&refused), (429, "budget_pending"));
     let wait: u64 = refused
         .reply_header("retry-after-ms")
         .unwrap()
         .parse()
         .unwrap();
-    assert!((250..400).contains(&wait), "{wait}");
+    assert!((200..=300).contains(&wait), "{wait}");
     drop(refused);
     fleet.tick();
     assert_eq!(served(fleet.proxy(0)), 1);
+}
+
+// Others have all of it: that is a bucket which is empty for now, whatever the reason.
+#[test]
+fn a_share_that_the_store_cannot_give_is_a_bucket_without_cells() {
+    let mut fleet = Fleet::of(2, json!({"bucket": bucket(), "cold": "deny"}));
+    fleet.run(100, |fleet, _| {
+        served(fleet.proxy(0));
+    });
+    let large = BODY.replace("52", "9000");
+    let ask = |fleet: &Fleet| reason(&fleet.proxy(1).chat("acme", &large)).1.to_owned();
+    assert_eq!(ask(&fleet), "budget_pending");
+    fleet.run(3, |_, _| {});
+    assert_eq!(ask(&fleet), "bucket_empty");
+    fleet.is_frozen = true;
+    fleet.run(3, |_, _| {});
+    assert_eq!(ask(&fleet), "global_unreachable");
+}
+
+// A parent's bucket refuses before anything is taken from it: its share is requested all the same.
+#[test]
+fn a_parents_bucket_without_a_share_is_asked_for() {
+    let mut config = config(&json!({"bucket": bucket(), "cold": "deny"}));
+    config["tenants"] = json!({
+        "corp": {"plan": "gold"},
+        "acme": {"parent": "corp", "limits": []}
+    });
+    config["plans"]["none"] = json!({});
+    config["tenants"]["acme"]["plan"] = json!("none");
+    let mut fleet = Fleet::of(1, json!({}));
+    fleet.proxies[0].0 = Proxy::new(&config);
+    let refused = fleet.proxy(0).chat("acme", BODY);
+    assert_eq!(reason(&refused), (429, "budget_pending"));
+    drop(refused);
+    fleet.run(3, |_, _| {});
+    assert_eq!(served(fleet.proxy(0)), 1);
+    // One that needs more than the share holds is told to the store as well.
+    let large = BODY.replace("52", "9500");
+    let refused = fleet.proxy(0).chat("acme", &large);
+    assert_eq!(reason(&refused), (429, "budget_pending"));
+    drop(refused);
+    fleet.run(3, |_, _| {});
+    let served = fleet.proxy(0).chat("acme", &large);
+    assert_eq!(reason(&served), (200, ""));
 }
 
 #[test]
@@ -352,6 +397,8 @@ fn while_the_store_does_not_answer_a_share_stands_for_a_while_and_then_only_what
         let mut soon = 0;
         fleet.run(150, |fleet, _| soon += served(fleet.proxy(0)));
         assert!(soon >= 22, "{soon}");
+        // The share stands, and is empty.
+        assert_eq!(reason(&fleet.proxy(0).chat("acme", BODY)).1, "bucket_empty");
         fleet.run(150, |fleet, _| {
             served(fleet.proxy(0));
         });
@@ -359,6 +406,10 @@ fn while_the_store_does_not_answer_a_share_stands_for_a_while_and_then_only_what
             fleet.proxy(0).record("acme").bucket.part,
             Part::Of(Ppm(left))
         );
+        if local.is_none() {
+            let refused = fleet.proxy(0).chat("acme", BODY);
+            assert_eq!(reason(&refused), (429, "global_unreachable"));
+        }
         let mut late = 0;
         fleet.run(600, |fleet, _| late += served(fleet.proxy(0)));
         let most = left / 10_000;
