@@ -83,11 +83,11 @@ impl<S: Store> Ledger<'_, S> {
                 };
                 let waits = match model {
                     Some(model) => shared.holds_for(model),
-                    None => shared.awaits_first(),
+                    None => shared.awaits_first(now),
                 };
                 if !waits {
-                    let end = shared.account().window.end;
-                    until = until.map(|until| until.min(end));
+                    let warm = shared.warm_until(now);
+                    until = until.map(|until| until.min(warm));
                     continue;
                 }
                 until = None;

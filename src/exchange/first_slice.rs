@@ -19,7 +19,7 @@ use crate::tenant::TenantId;
 /// How long a request waits at most.
 pub const LONGEST: Duration = Duration::from_millis(250);
 
-/// Tenants whose requests need not wait in this worker, since the store has answered about these tenants in this window, and under the
+/// Tenants whose requests need not wait in this worker, and until when, since this proxy has parts of all limits that they share, under the
 /// same configuration: another one may share more of their limits. There are at most as many as configured tenants.
 #[derive(Clone, Debug, Default)]
 pub struct Warm(Rc<RefCell<HashMap<TenantId, Known, NameHashing>>>);

@@ -109,11 +109,25 @@ impl<'a> SharedBudget<'a> {
         self.limit.is_none_or(|limit| limit.holds_for(model))
     }
 
-    /// Whether a request would wait now, as the first one of a window.
+    /// Whether a request would wait now, as the first one of a window or after a silence.
     #[must_use]
-    pub fn awaits_first(&self) -> bool {
-        let is_first = |grant: &Grant| grant.is_cold() && grant.failures == 0;
+    pub fn awaits_first(&self, now: Timestamp) -> bool {
+        let (used, most) = (self.used(), self.share.most);
+        let is_first = |grant: &Grant| grant.awaits_first(used, most, now);
         self.share.first == FirstRequest::Waits && self.grant().is_none_or(is_first)
+    }
+
+    /// If no request has to wait now: the time until which none will have to.
+    #[must_use]
+    pub fn warm_until(&self, now: Timestamp) -> Timestamp {
+        let end = self.account.window.end;
+        match self.grant() {
+            Some(grant) if self.share.first == FirstRequest::Waits => {
+                let stays = grant.stays_for(self.used(), &self.terms(), now);
+                end.min(now.plus_nanos(stays))
+            }
+            Some(_) | None => end,
+        }
     }
 
     /// Moves the slice to the account's present window. If there is no slice yet, makes one, for a holder that `draw` names.

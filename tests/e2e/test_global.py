@@ -78,6 +78,16 @@ def test_the_first_request_of_a_tenant_waits_for_its_slice(fleet, mode):
         assert rig.seen(response).body == body
 
 
+# Whoever comes once in a while is not sent away each time.
+def test_the_first_request_after_a_silence_waits_and_is_served(fleet, store):
+    fleet = fleet(gold(10_000 * BIG))
+    rig = fleet.rigs[0]
+    assert ask(rig, "gold-0").status == 200
+    for asked in (2, 3):
+        until(lambda: granted(store, "gold-0") == (asked - 1) * BIG, "what is not used to be given back", seconds=30)
+        assert ask(rig, "gold-0").status == 200
+
+
 def test_a_proxy_that_is_killed_and_started_again_finds_what_was_spent(fleet, store):
     fleet = fleet(gold(20 * BIG))
     before = served(spend(fleet.rigs, "gold-0", 10))

@@ -150,6 +150,39 @@ fn the_first_request_of_a_window_waits_and_then_goes_on() {
     assert!(proxy.chat("acme", BODY).is_parked);
 }
 
+// An idle proxy gives back what it has not used. Whoever comes then is as the first.
+#[test]
+fn the_first_request_after_a_silence_waits_as_the_first_of_a_window_does() {
+    let proxy = with(&json!({}));
+    let mut worker = Worker::of(&proxy);
+    assert!(proxy.chat("acme", BODY).is_parked);
+    worker.granted(300, 600);
+    assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+    let mut lines = 0;
+    for _ in 0..600 {
+        proxy.pass_millis(100);
+        let messages = worker.says();
+        if messages.is_empty() {
+            continue;
+        }
+        lines += 1;
+        worker.answers(&messages, 0, 900, [0; 3]);
+    }
+    let grant = proxy.record("acme").account.slice.unwrap().grant;
+    assert_eq!((grant.granted, lines), (50, 2));
+    let parked = proxy.chat("acme", BODY);
+    assert!(parked.is_parked && parked.reply.is_none());
+    worker.granted(300, 600);
+    assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+    // What is spent is not waited for, nor what the store could not give.
+    proxy.pass_millis(10_000);
+    worker.granted(0, 0);
+    proxy.pass_millis(3_000);
+    for _ in 0..10 {
+        assert!(!proxy.chat("acme", BODY).is_parked);
+    }
+}
+
 #[test]
 fn the_first_request_waits_for_what_a_new_configuration_shares() {
     for before in [json!({"scope": "proxy"}), json!({})] {

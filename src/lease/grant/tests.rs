@@ -274,6 +274,30 @@ fn a_new_window_begins_with_nothing_and_at_once() {
 }
 
 #[test]
+fn a_first_request_waits_where_nothing_is_held_and_something_may_be_had() {
+    let waits = |grant: Grant, used| grant.awaits_first(used, terms().most, at(2_000));
+    assert!(waits(Grant::new(Holder(1)), 0));
+    // It holds some, or has given all back.
+    assert!(!waits(warm(1_000, 1_000), 999));
+    assert!(waits(warm(1_000, 1_000), 1_000));
+    let spent = Grant {
+        free: 0,
+        ..warm(1_000, 1_000)
+    };
+    assert!(!waits(spent, 1_000));
+    assert!(spent.awaits_first(1_000, terms().most, at(20_000)));
+    // The store has just had nothing to give, or does not answer.
+    let dry = |grant| Grant { dry: 1, ..grant };
+    let away = |grant| Grant {
+        failures: 1,
+        ..grant
+    };
+    let empty = warm(1_000, 1_000);
+    assert!(!waits(dry(empty), 1_000));
+    assert!(!waits(away(empty), 1_000) && !waits(away(Grant::new(Holder(1))), 0));
+}
+
+#[test]
 fn it_is_the_same_from_its_bytes() {
     let (said, _) = warm(1_000, 5_000)
         .took(50)
