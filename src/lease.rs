@@ -1,6 +1,6 @@
 //! One budget for many proxies: how much of it each proxy may spend, and how the proxies agree on that through a Redis or a Valkey.
 //!
-//! No request waits for the store, except the first ones of a window. A proxy holds a part of each budget that it needs, its *slice*, and
+//! No request waits for the store, except the first ones of a window and those after a silence. A proxy holds a part of each budget that it needs, its *slice*, and
 //! serves requests from that. Between requests, the proxy reports to the store in a *line* what it used and how much more it wants. This
 //! module is that protocol as a pure core: what a proxy reports, what an answer means, and how both are encoded. The module makes no calls,
 //! and does not access records: the shared limits of a record are in
@@ -66,8 +66,10 @@
 //! more than 10 seconds later, or that ended more than a minute ago. So a wrong clock costs service, but no money: a proxy whose clock is
 //! an hour ahead refuses requests for an hour when a window begins; a proxy whose clock is an hour behind serves requests for that hour
 //! from what it had left of the previous window. The answer shows how far the clocks differ, which is logged ([`clock::Skew`]). A proxy
-//! requests no slice of a window before the window is open: the window's first request makes the proxy send a line, and waits for the
-//! answer ([`share::FirstRequest::Waits`]).
+//! requests no slice of a window before the window is open. A proxy that has used the budget in the old window and still holds some of it
+//! sends its first line about the new window within a quarter of `least` after the window's end, without waiting for a request. In other
+//! proxies, the window's first request makes the proxy send the line, and waits for the answer ([`share::FirstRequest::Waits`]); so does
+//! the first request after a silence, since an idle proxy has given its slice back.
 //!
 //! *What operators change.* The store keeps what operators changed about a limit in a hash beside the limit's accounts: its generation, a
 //! budget that replaces the configured one, and a raise. The script applies them: it replaces a line's budget, adds the raise, and counts

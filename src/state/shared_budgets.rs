@@ -182,6 +182,31 @@ impl<'a> SharedBudget<'a> {
         due.or_else(|| has_holds.then(|| now.plus_nanos(self.share.most)))
     }
 
+    /// When the teller has to check the budget again: as [`due`](Self::due), but soon after the window's end at the latest. Proxies do so at
+    /// different moments within a quarter of `least`, so that the store is not asked by all of them at once.
+    #[must_use]
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let Holder(holder) = self.grant()?.holder;
+        let moment = holder.checked_rem(self.share.least / 4);
+        let end = self.account.window.end;
+        let edge = end.plus_nanos(moment.unwrap_or_default());
+        self.due(now).map(|due| due.min(edge))
+    }
+
+    /// Whether the budget was used in a window that has ended by now. To be called before the record is rolled forward.
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.account.window.end <= now && self.used() > 0 && self.grant().is_some()
+    }
+
+    /// Makes a line about the new window due, although no request has come in it yet: after [`has_ended`](Self::has_ended), the next one
+    /// is not far, and finds a slice then.
+    pub fn go_on(&mut self) {
+        if let Some((grant, _)) = self.grant_mut().filter(|(grant, _)| grant.is_cold()) {
+            *grant = grant.took(1);
+        }
+    }
+
     /// The next line, if it is due or is to be sent in any case.
     pub fn say(&mut self, in_any_case: bool, now: Timestamp) -> Option<Line> {
         let used = self.used();

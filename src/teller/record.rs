@@ -32,11 +32,16 @@ pub(super) fn say<S: Store>(
     let limits = tenant.limits();
     let place = ledger.place();
     let attempt = ledger.change(&place, limits, TRIES, |record, _| {
+        let ended = shared_budgets(limits, record).filter(|shared| shared.has_ended(now));
+        let ended: Vec<LimitKey> = ended.map(|shared| shared.key()).collect();
         roll_forward(record, limits, now);
         let mut said = Vec::new();
         let mut next: Option<Timestamp> = None;
         for mut shared in shared_budgets(limits, record) {
             shared.join(drawn(store, tenant, now));
+            if ended.contains(&shared.key()) {
+                shared.go_on();
+            }
             if let Some(line) = shared.say(restates, now) {
                 said.push(Said {
                     tenant: tenant.clone(),
@@ -45,7 +50,7 @@ pub(super) fn say<S: Store>(
                     line: AnyLine::Budget(line),
                 });
             }
-            next = next.into_iter().chain(shared.due(now)).min();
+            next = next.into_iter().chain(shared.next(now)).min();
         }
         if limits.has_shared_buckets() {
             shared_buckets::join(limits, record, drawn(store, tenant, now), now);
@@ -118,7 +123,7 @@ pub(super) fn hear<'a, S: Store>(
                 let draw = drawn(store, tenant, now);
                 told.extend(hear_budget(&mut shared, line, answer(at), draw, now));
             }
-            next = next.into_iter().chain(shared.due(now)).min();
+            next = next.into_iter().chain(shared.next(now)).min();
         }
         if limits.has_shared_buckets() {
             shared_buckets::join(limits, record, drawn(store, tenant, now), now);

@@ -10,7 +10,7 @@ import pytest
 
 from harness import envoy, stores
 from harness.config import budget
-from harness.fleet import BIG, PASSWORD, USER, ask, granted, served, spend
+from harness.fleet import BIG, PASSWORD, PASSWORD_ENV, USER, accounts, ask, granted, granted_in, served, spend
 from harness.rig import MODES, chat_body
 from harness.wait import in_parallel, let_pass, until
 
@@ -86,6 +86,16 @@ def test_the_first_request_after_a_silence_waits_and_is_served(fleet, store):
     for asked in (2, 3):
         until(lambda: granted(store, "gold-0") == (asked - 1) * BIG, "what is not used to be given back", seconds=30)
         assert ask(rig, "gold-0").status == 200
+
+
+def test_a_proxy_in_use_asks_for_its_slice_of_the_next_window_by_itself(fleet, store):
+    slow = {"redis": {"cluster": "store", "user": "bursar", "password_env": PASSWORD_ENV}, "domain": "llm", "refresh": {"least": "200ms", "most": "10s"}}
+    fleet = fleet({"gold": {"budget": budget(10_000 * BIG, "5s")}}, **{"global": slow})
+    assert ask(fleet.rigs[0], "gold-0").status == 200
+    first = set(accounts(store, "gold-0"))
+    # No request comes meanwhile.
+    (second,) = until(lambda: set(accounts(store, "gold-0")) - first, "an account of the next window")
+    assert granted_in(store, second) > BIG
 
 
 def test_a_proxy_that_is_killed_and_started_again_finds_what_was_spent(fleet, store):

@@ -150,6 +150,58 @@ fn the_first_request_of_a_window_waits_and_then_goes_on() {
     assert!(proxy.chat("acme", BODY).is_parked);
 }
 
+// The next request is not far, and finds a slice: the store is asked without it.
+#[test]
+fn a_proxy_in_use_asks_for_its_slice_of_the_next_window_before_its_first_request_there() {
+    let proxy = with(&json!({}));
+    let mut worker = Worker::of(&proxy);
+    // Ten seconds before the day's end.
+    let day = 86_400_000;
+    proxy.pass_millis(day - 10_000 - proxy.now().as_nanos() / 1_000_000 % day);
+    assert!(proxy.chat("acme", BODY).is_parked);
+    worker.granted(300, 600);
+    assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+    let opened = proxy.record("acme").account.window.start.as_nanos() / 1_000_000;
+    let mut told = Vec::new();
+    for step in 0..1_000 {
+        proxy.pass_millis(50);
+        let messages = worker.says();
+        let Some((key, line)) = messages.first().and_then(|message| message.lines().next()) else {
+            continue;
+        };
+        told.push((step, key.to_owned(), line));
+        worker.answers(&messages, line.want, 600, [0; 3]);
+    }
+    let opens = |key: &str| key.rsplit(':').next().unwrap().parse::<u64>().unwrap();
+    let lines: Vec<_> = told
+        .iter()
+        .map(|(step, _, line)| (*step, line.used, line.want > 0))
+        .collect();
+    // One at its beginning; nobody comes, so another one gives all back.
+    let expected = [(lines[0].0, 0, true), (lines[1].0, 0, false)];
+    assert_eq!(lines, expected, "{told:?}");
+    assert!((199..=205).contains(&lines[0].0), "{told:?}");
+    assert!(told.iter().all(|(_, key, _)| opens(key) == opened + day));
+    assert!(worker.teller.is_idle());
+    // In a window in which nobody came, nothing is asked for.
+    proxy.pass_millis(day);
+    assert!(worker.says().is_empty());
+}
+
+#[test]
+fn a_request_after_the_edge_of_a_window_is_served_from_the_slice_that_was_asked_for() {
+    let proxy = with(&json!({}));
+    let mut worker = Worker::of(&proxy);
+    let day = 86_400_000;
+    proxy.pass_millis(day - 1_000 - proxy.now().as_nanos() / 1_000_000 % day);
+    assert!(proxy.chat("acme", BODY).is_parked);
+    worker.granted(300, 600);
+    assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+    proxy.pass_millis(1_250);
+    worker.granted(300, 600);
+    assert_eq!(reason(&proxy.served("acme", BODY, 40, 10)), (200, ""));
+}
+
 // An idle proxy gives back what it has not used. Whoever comes then is as the first.
 #[test]
 fn the_first_request_after_a_silence_waits_as_the_first_of_a_window_does() {
