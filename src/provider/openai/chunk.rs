@@ -114,7 +114,8 @@ fn chunk_usage(chunk: &Scanner) -> Option<Usage> {
 
 /// What an event of a stream reports.
 pub(super) fn facts(event: &Scanner) -> EventFacts {
-    let has_choices = is_said(event, CHOICES);
+    // A list that broken JSON leaves open counts too: most events' lists are not read to their end.
+    let has_choices = is_said(event, CHOICES) || has_begun(event, CHOICES);
     let came_as_asked = value(event, USAGE).is_some_and(|usage| usage.starts_with(b"{"));
     let kind = if has_choices {
         EventKind::Content
