@@ -191,6 +191,8 @@ impl Admitted {
             // Never more than was reserved, which the request's own limits bound.
             Some(reader) => reader.estimated_output().min(reserved),
             None if exit == Exit::Unended => reserved,
+            // The upstream may answer all the same, and the client finds the answer elsewhere.
+            None if self.facts.is_deferred || self.facts.is_kept => reserved,
             None => Tokens(0),
         };
         // A client that first teaches that prompts have few tokens a byte, and then cuts off the report of a dense one, must gain nothing.

@@ -37,6 +37,7 @@ const REQUEST: Shape = Shape::new(
         long_key(&["include"], 1_024),
         key(&["plugins"]),
         key(&["service_tier"]),
+        key(&["conversation"]),
     ],
     &[
         pattern(PatternKind::Type("input_image"), Needs::IMAGES),
@@ -77,6 +78,9 @@ const VERBOSITY: usize = 8;
 const INCLUDE: usize = 9;
 const PLUGINS: usize = 10;
 const ASKED_TIER: usize = 11;
+/// The answer becomes a part of this conversation, which can be read later
+/// (<https://platform.openai.com/docs/guides/conversation-state>, read 2026-11-30).
+const CONVERSATION: usize = 12;
 
 /// The API refuses an output limit below this.
 const LEAST_OUTPUT: u64 = 16;
@@ -165,6 +169,7 @@ impl Wire for Responses {
             output_limit: over_all(limit, 1),
             stream: flag(body, STREAM, "stream")?,
             is_deferred: flag(body, BACKGROUND, "background")?,
+            is_kept: is_given(body, CONVERSATION),
             needs: asked | Needs(body.matched()),
             least_output: if self.compacts { 1 } else { LEAST_OUTPUT },
             service_tier: answer::tier(value(body, ASKED_TIER)),

@@ -158,6 +158,8 @@ pub struct Facts {
     pub hides_usage: bool,
     /// Whether the answer is not in this response: the client fetches the answer with another request.
     pub is_deferred: bool,
+    /// Whether the provider keeps the answer where the client finds it without this response.
+    pub is_kept: bool,
     /// What a model must be able to do.
     pub needs: Needs,
     /// The output limit must not be lowered below this.

@@ -44,6 +44,40 @@ fn a_client_that_leaves_early_is_charged_once() {
     }
 }
 
+// The provider keeps such an answer, and may make it though nobody waits.
+#[test]
+fn a_client_that_leaves_before_an_answer_that_is_kept_is_charged_what_was_reserved() {
+    for (path, more, is_kept) in [
+        ("/v1/chat/completions", r#""store":true"#, true),
+        ("/v1/chat/completions", r#""deferred":true"#, true),
+        ("/v1/chat/completions", r#""store":false"#, false),
+        ("/v1/chat/completions", r#""store":null"#, false),
+        ("/v1/responses", r#""conversation":"conv_1""#, true),
+        ("/v1/responses", r#""conversation":{"id":"conv_1"}"#, true),
+        ("/v1/responses", r#""background":true"#, true),
+        ("/v1/responses", r#""conversation":null"#, false),
+    ] {
+        let limit = ["max_tokens", "max_output_tokens"][usize::from(path == "/v1/responses")];
+        let body = format!(r#"{{"model":"gpt-4o","{limit}":50,{more}}}"#);
+        let proxy = Proxy::new(&config());
+        let headers = [
+            (":method", "POST"),
+            (":path", path),
+            ("x-tenant-id", "acme"),
+        ];
+        let mut call = proxy.request(&headers, false);
+        call.send(&[body.as_bytes()]);
+        call.end();
+        let output = if is_kept { 50 } else { 0 };
+        let expected = (0, body.len().div_ceil(4) as u64 + output);
+        assert_eq!(
+            (held(&proxy, "acme"), spent(&proxy, "acme")),
+            expected,
+            "{body}"
+        );
+    }
+}
+
 #[test]
 fn a_request_that_was_cut_costs_nothing() {
     let proxy = Proxy::new(&with(|config| config["hold_headers"] = false.into()));

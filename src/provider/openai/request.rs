@@ -55,6 +55,7 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["output_config", "effort"]),
         key(&["thinking", "budget_tokens"]),
         key(&["reasoning", "max_tokens"]),
+        key(&["store"]),
     ],
     &[
         pattern(PatternKind::Type("image_url"), Needs::IMAGES),
@@ -109,6 +110,9 @@ const OUTPUT_EFFORT: usize = 31;
 /// What Claude may think, as gateways and Databricks pass it on, and under OpenRouter's name: Anthropic's API requires a limit above it
 /// (<https://openrouter.ai/docs/use-cases/reasoning-tokens>, <https://docs.litellm.ai/docs/reasoning_content>, read 2026-11-30).
 const THINKING_BUDGETS: [usize; 2] = [32, 33];
+/// Stored answers can be listed (<https://developers.openai.com/api/reference/go/resources/chat/subresources/completions/methods/list>, read
+/// 2026-11-30).
+const STORE: usize = 34;
 
 pub(super) const COMPLETIONS: Shape = Shape::new(
     &with_alternatives![
@@ -169,6 +173,7 @@ pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault>
         choices,
         needs: asked | Needs(body.matched()),
         is_deferred: flag(body, DEFERRED, "deferred")?,
+        is_kept: is_on(body, STORE),
         least_output: above(body, &THINKING_BUDGETS),
         service_tier: answer::tier(value(body, SERVICE_TIER)),
         ..streaming(body)?
