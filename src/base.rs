@@ -2,6 +2,7 @@
 //! hash whose values may be stored.
 
 pub(crate) mod bytes;
+pub mod compare;
 pub mod glob;
 pub(crate) mod hash;
 pub mod name;

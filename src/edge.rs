@@ -6,5 +6,6 @@ mod courier;
 mod filter;
 mod host;
 mod imports;
+mod memcmp;
 mod page;
 mod plugin;

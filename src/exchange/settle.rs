@@ -68,7 +68,8 @@ impl Admitted {
         if std::mem::replace(&mut self.is_settled, true) {
             return Step::default();
         }
-        let settlement = self.settlement(config, exit);
+        let price = self.price_of_answer(config);
+        let settlement = self.settlement(config, exit, price);
         let demand = self.demand(config, settlement.usage);
         let used = Used {
             cost: Cost {
@@ -78,7 +79,7 @@ impl Admitted {
             is_sent: !matches!(exit, Exit::Unsent | Exit::Redirected),
             demand: &demand,
             observation: match settlement.by {
-                SettledBy::Usage => self.observation(config, settlement.usage),
+                SettledBy::Usage => self.observation(price, settlement.usage),
                 SettledBy::Estimate | SettledBy::None => Observation::default(),
             },
         };
@@ -121,7 +122,7 @@ impl Admitted {
     }
 
     /// What the request used, what that cost, and what was saved.
-    fn settlement(&self, config: &Config, exit: Exit) -> Settlement {
+    fn settlement(&self, config: &Config, exit: Exit, price: Option<&Price>) -> Settlement {
         let exit = match exit {
             Exit::Answered | Exit::Cut if self.is_unserved() => Exit::UpstreamFailed,
             exit => exit,
@@ -134,7 +135,6 @@ impl Admitted {
                 (Usage::default(), SettledBy::None)
             }
         };
-        let price = self.price_of_answer(config);
         let usage = Usage {
             service_tier: usage.service_tier.or_else(|| self.dearer_tier(price)),
             ..usage
@@ -240,7 +240,7 @@ impl Admitted {
 
     /// What the estimates learn from the reported usage. A body with images or the like, or with a prompt that the provider
     /// stores, says nothing about the tokens of text.
-    fn observation(&self, config: &Config, usage: Usage) -> Observation {
+    fn observation(&self, price: Option<&Price>, usage: Usage) -> Observation {
         let estimate = &self.admission.estimate;
         let is_text = [Needs::IMAGES, Needs::CACHED_PROMPT]
             .iter()
@@ -251,14 +251,13 @@ impl Admitted {
             answer: usage
                 .output
                 .and_then(|output| estimate.unlimited_answer(output)),
-            peak: self.peak(config, usage),
+            peak: self.peak(price, usage),
         }
     }
 
     /// What the request used, for a plan with budgets.
-    fn peak(&self, config: &Config, usage: Usage) -> Option<Peak> {
+    fn peak(&self, price: Option<&Price>, usage: Usage) -> Option<Peak> {
         self.tenant.budgets().next()?;
-        let price = self.price_of_answer(config);
         let input = Usage {
             output: None,
             ..usage

@@ -15,15 +15,22 @@ pub fn price_of_answer<'a>(ladders: &'a [Ladder], sent: &str, answered: &str) ->
     tier.price.as_ref()
 }
 
-/// Whether the model that an answer names is the one that was sent, or a version of it. The comparison ignores the prefixes that clouds add
-/// to names (`us.anthropic.`, `openai/`) and versions (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`).
+/// Whether the model that an answer names is the one that was sent, or a version of it.
 fn is_same(sent: &str, answered: &str) -> bool {
+    // Most answers need no more than this.
+    is_version_of(answered, sent) || is_same_plain(sent, answered)
+}
+
+/// As [`is_same`]. The comparison ignores the prefixes that clouds add
+/// to names (`us.anthropic.`, `openai/`) and versions (`-2024-11-20`, `@20250929`, `-v1:0`, `-latest`).
+fn is_same_plain(sent: &str, answered: &str) -> bool {
     let (sent, answered) = (plain(sent), plain(answered));
-    let is_version_of = |long: &str, short: &str| {
-        let rest = long.strip_prefix(short);
-        rest.is_some_and(|rest| rest.is_empty() || is_version(rest))
-    };
     is_version_of(&sent, &answered) || is_version_of(&answered, &sent)
+}
+
+fn is_version_of(long: &str, short: &str) -> bool {
+    let rest = long.strip_prefix(short);
+    rest.is_some_and(|rest| rest.is_empty() || is_version(rest))
 }
 
 /// Whether this is a version such as `-2024-11-20`, `-0613` or `-002`, and not the `-5` of another generation.

@@ -6,7 +6,8 @@
 
 use super::block::{self, Block, Quoted, Strings, index};
 use super::escape::Unescaped;
-use super::names::{Lengths, MAX_WORD, Word, bit};
+use super::names::{MAX_WORD, Word, bit};
+use super::shape::{Shape, Sought};
 use super::{Pattern, PatternKind, is_space};
 
 /// The key that names an object's type.
@@ -17,12 +18,8 @@ const TYPE: &str = "type";
 pub(super) struct Nested {
     /// All patterns of the body's shape.
     patterns: &'static [Pattern],
-    /// Lengths of the top-level keys under which patterns are matched.
-    under: Lengths,
-    /// Lengths of the keys in patterns, besides `type`.
-    keys: Lengths,
-    /// Lengths of the values of `type` in patterns.
-    types: Lengths,
+    /// Lengths of what they look for.
+    sought: Sought,
     /// Open brackets.
     depth: u64,
     strings: Strings,
@@ -58,20 +55,10 @@ struct Text {
 
 impl Nested {
     /// For a new body.
-    pub(super) fn new(patterns: &'static [Pattern]) -> Self {
-        let [mut under, mut keys, mut types] = [Lengths::NONE; 3];
-        for pattern in patterns {
-            under = under.with(pattern.under);
-            match pattern.kind {
-                PatternKind::Key(name) => keys = keys.with(name),
-                PatternKind::Type(name) => types = types.with(name),
-            }
-        }
+    pub(super) fn new(shape: &Shape) -> Self {
         Self {
-            patterns,
-            under,
-            keys,
-            types,
+            patterns: shape.patterns,
+            sought: shape.sought,
             depth: 0,
             strings: Strings::default(),
             active: 0,
@@ -94,7 +81,7 @@ impl Nested {
     }
 
     fn patterns_under(&self, name: &[u8]) -> u64 {
-        if !self.under.has(name.len()) {
+        if !self.sought.under.has(name.len()) {
             return 0;
         }
         let (mut patterns, mut last) = (0, ("", false));
@@ -225,7 +212,7 @@ impl Nested {
             let matters = match quoted.plain_before(colon) {
                 Some((start, end)) => {
                     let length = index(end.wrapping_sub(start));
-                    let may_matter = length == TYPE.len() || self.keys.has(length);
+                    let may_matter = length == TYPE.len() || self.sought.keys.has(length);
                     let key = block.get(index(start)..index(end)).unwrap_or_default();
                     may_matter && self.match_plain_key(key)
                 }
@@ -271,7 +258,7 @@ impl Nested {
     /// Matches a key without escapes. Returns whether its value matters.
     fn match_plain_key(&mut self, key: &[u8]) -> bool {
         self.is_type = key == TYPE.as_bytes();
-        if !self.is_type && self.keys.has(key.len()) {
+        if !self.is_type && self.sought.keys.has(key.len()) {
             let is_it = |kind| matches!(kind, PatternKind::Key(name) if key == name.as_bytes());
             self.key = self.flags(is_it);
         }
@@ -313,7 +300,7 @@ impl Nested {
     }
 
     fn flags_of_type(&self, word: &[u8]) -> u32 {
-        if !self.types.has(word.len()) {
+        if !self.sought.types.has(word.len()) {
             return 0;
         }
         self.flags(|kind| matches!(kind, PatternKind::Type(name) if word == name.as_bytes()))

@@ -68,7 +68,7 @@ impl Scanner {
             state: State::Start,
             offset: 0,
             strings: Strings::default(),
-            nested: Nested::new(shape.patterns),
+            nested: Nested::new(&shape),
             key: Word::default(),
             levels: Vec::new(),
             fields: vec![None; shape.keys.len()],

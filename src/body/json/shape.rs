@@ -58,6 +58,32 @@ pub enum PatternKind {
     Type(&'static str),
 }
 
+/// The lengths of what patterns look for, computed when bursar is compiled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    /// Of the top-level keys.
+    pub(super) under: Lengths,
+    /// Of the keys in their values.
+    pub(super) keys: Lengths,
+    /// Of the values of `type`.
+    pub(super) types: Lengths,
+}
+
+impl Sought {
+    const fn by(mut patterns: &[Pattern]) -> Self {
+        let [mut under, mut keys, mut types] = [Lengths::NONE; 3];
+        while let [pattern, after @ ..] = patterns {
+            under = under.with(pattern.under);
+            match pattern.kind {
+                PatternKind::Key(name) => keys = keys.with(name),
+                PatternKind::Type(name) => types = types.with(name),
+            }
+            patterns = after;
+        }
+        Self { under, keys, types }
+    }
+}
+
 /// What to look for in a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -67,6 +93,8 @@ pub struct Shape {
     pub patterns: &'static [Pattern],
     /// Lengths of the names of keys and patterns.
     pub(super) lengths: Lengths,
+    /// Lengths of what the patterns look for.
+    pub(super) sought: Sought,
     /// For each length of a name: the keys with such a name in their paths, a bit each.
     by_length: [u64; MAX_NAME + 1],
 }
@@ -89,15 +117,12 @@ impl Shape {
             }
             (rest, length) = (tail, length.saturating_add(1));
         }
-        let mut under = patterns;
-        while let [pattern, after @ ..] = under {
-            lengths = lengths.with(pattern.under);
-            under = after;
-        }
+        let sought = Sought::by(patterns);
         Self {
             keys,
             patterns,
-            lengths,
+            lengths: lengths.and(sought.under),
+            sought,
             by_length,
         }
     }
