@@ -15,6 +15,9 @@ pub trait Properties {
 pub struct Headers {
     form: Vec<u8>,
     places: Vec<Place>,
+    /// For each length of a name: the first header with a name of that length, counted from 1; 0: none. Few names have the same length, so
+    /// a name is found without a look at the others.
+    firsts: [u32; LENGTHS],
 }
 
 /// The position of a header's name in the proxy's form; the header's value follows the name.
@@ -23,14 +26,28 @@ struct Place {
     start: usize,
     name: usize,
     value: usize,
+    /// The next header with a name of the same length, as in [`Headers::firsts`].
+    next: u32,
 }
+
+/// Longer names are found with those of the lengths that leave the same remainder.
+const LENGTHS: usize = 32;
 
 impl Headers {
     /// Headers as the proxy gives them.
     #[must_use]
     pub fn in_form(bytes: Vec<u8>) -> Self {
+        let mut places = places(&bytes);
+        let mut firsts = [0; LENGTHS];
+        for (index, place) in places.iter_mut().enumerate().rev() {
+            if let Some(first) = firsts.get_mut(place.name % LENGTHS) {
+                let number = u32::try_from(index.saturating_add(1)).unwrap_or(0);
+                place.next = std::mem::replace(first, number);
+            }
+        }
         Self {
-            places: places(&bytes),
+            places,
+            firsts,
             form: bytes,
         }
     }
@@ -57,11 +74,16 @@ impl Headers {
 
     /// The values of a header.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let form = self.form.as_slice();
-        let places = self.places.iter();
-        places
-            .filter(move |place| place.is(name, form))
-            .filter_map(move |place| place.value_in(form))
+        let at = |number: u32| {
+            let index = usize::try_from(number.checked_sub(1)?).ok()?;
+            self.places.get(index)
+        };
+        let first = self.firsts.get(name.len() % LENGTHS);
+        let first = first.and_then(|&first| at(first));
+        let same_length = std::iter::successors(first, move |place| at(place.next));
+        same_length
+            .filter(move |place| place.name_in(&self.form) == Some(name.as_bytes()))
+            .filter_map(|place| place.value_in(&self.form))
     }
 
     /// Whether there is a header of this name.
@@ -85,31 +107,10 @@ impl Headers {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// As [`Self::only`], for several headers in one pass.
+    /// As [`Self::only`], for several headers.
     #[must_use]
     pub fn only_of<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
-        let found = self.first_of(names);
-        found.map(|(first, count)| first.filter(|_| count == 1))
-    }
-
-    /// The first value of each of several headers, and how many there are, in one pass.
-    pub(crate) fn first_of<const N: usize>(&self, names: [&str; N]) -> [(Option<&[u8]>, usize); N] {
-        // Few names have the length of a requested one. Lengths above 63 share a bit with others, so the names are compared after that.
-        let bit = |length: usize| 1_u64 << (length % 64);
-        let lengths = names.iter().fold(0, |all, name| all | bit(name.len()));
-        let mut found = [(None, 0_usize); N];
-        for place in &self.places {
-            if lengths & bit(place.name) == 0 {
-                continue;
-            }
-            for (wanted, (first, count)) in names.iter().zip(&mut found) {
-                if place.is(wanted, &self.form) {
-                    *first = first.or_else(|| place.value_in(&self.form));
-                    *count = count.saturating_add(1);
-                }
-            }
-        }
-        found
+        names.map(|name| self.only(name))
     }
 }
 
@@ -131,6 +132,7 @@ fn places(form: &[u8]) -> Vec<Place> {
             start,
             name: size([*a, *b, *c, *d]),
             value: size([*e, *f, *g, *h]),
+            next: 0,
         };
         // A name and a value each have a NUL behind them.
         let both = place.name.saturating_add(place.value).saturating_add(2);
@@ -144,18 +146,14 @@ fn places(form: &[u8]) -> Vec<Place> {
 }
 
 impl Place {
-    /// Whether the name is this one. Most names differ in length already.
-    fn is(&self, name: &str, form: &[u8]) -> bool {
-        self.name == name.len() && self.name_in(form) == Some(name.as_bytes())
-    }
-
     fn name_in<'a>(&self, form: &'a [u8]) -> Option<&'a [u8]> {
-        form.get(self.start..)?.get(..self.name)
+        // The sum does not overflow: both lie within the form.
+        form.get(self.start..self.start.wrapping_add(self.name))
     }
 
     fn value_in<'a>(&self, form: &'a [u8]) -> Option<&'a [u8]> {
-        let start = self.start.saturating_add(self.name).saturating_add(1);
-        form.get(start..)?.get(..self.value)
+        let start = self.start.wrapping_add(self.name).wrapping_add(1);
+        form.get(start..start.wrapping_add(self.value))
     }
 }
 

@@ -5,6 +5,11 @@ use std::cmp::Ordering;
 /// The order of two byte strings of the same length; only as many bytes count as both have.
 #[must_use]
 pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    // Most texts that are compared and differ do so in the first byte.
+    match (one.first(), other.first()) {
+        (Some(one), Some(other)) if one == other => {}
+        (one, other) => return one.cmp(&other),
+    }
     if let (Some(one_end), Some(other_end)) = (one.last_chunk(), other.last_chunk()) {
         let (words, _) = one.as_chunks();
         let (others, _) = other.as_chunks();
@@ -12,13 +17,6 @@ pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
         let words = words.iter().zip(others).chain([(one_end, other_end)]);
         return first_difference(
             words.map(|(one, other)| [one, other].map(|&word| u64::from_be_bytes(word))),
-        );
-    }
-    if let (Some(one_end), Some(other_end)) = (one.last_chunk(), other.last_chunk()) {
-        let begin = one.first_chunk().zip(other.first_chunk());
-        let words = begin.into_iter().chain([(one_end, other_end)]);
-        return first_difference(
-            words.map(|(one, other)| [one, other].map(|&word| u32::from_be_bytes(word))),
         );
     }
     first_difference(one.iter().zip(other).map(|(one, other)| [*one, *other]))

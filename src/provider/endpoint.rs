@@ -37,16 +37,12 @@ impl Endpoint {
     /// The endpoint of a request; `None` for everything that is not metered.
     #[must_use]
     pub fn of(request: &Headers) -> Option<Self> {
-        let [method, path, upgrade, protocol, (_, overrides)] =
-            request.first_of([":method", ":path", "upgrade", ":protocol", OVERRIDE]);
-        let [method, path, upgrade, protocol] = [method, path, upgrade, protocol]
-            .map(|(first, count): (Option<&[u8]>, usize)| first.filter(|_| count == 1));
-        let method = method?;
-        let upgrades = upgrades(request, method, upgrade, protocol);
+        let method = request.only(":method")?;
+        let path = request.only(":path").unwrap_or_default();
+        let upgrades = upgrades(request, method);
         let is_post = method.eq_ignore_ascii_case(b"POST");
-        let path = path.unwrap_or_default();
         // Most requests that are not metered end here.
-        if !is_post && !upgrades && !is_post_in_disguise(request, overrides, path) {
+        if !is_post && !upgrades && !is_post_in_disguise(request, path) {
             return None;
         }
         let segments = segments(path);
@@ -59,13 +55,10 @@ impl Endpoint {
             .and_then(|(wire, _)| wire.asked_tier(request));
         let streams = by_path.as_ref().and_then(|_| streams(segments.last()?));
         let (wire, model) = by_path.or_else(|| by_last_names(path, &segments))?;
-        let [authorization, host, (_, masks)] =
-            request.first_of(["authorization", ":authority", "x-goog-fieldmask"]);
-        let [authorization, host] = [authorization, host]
-            .map(|(first, count): (Option<&[u8]>, usize)| first.filter(|_| count == 1));
+        let [authorization, host] = request.only_of(["authorization", ":authority"]);
         let is_signed = is_signed(authorization.unwrap_or_default(), path);
         let takes_options = !is_google && !refuses_options(host, path, &segments);
-        let fault = hides_usage(masks > 0, path);
+        let fault = hides_usage(request.has("x-goog-fieldmask"), path);
         Some(Self {
             streams,
             wire,
@@ -81,12 +74,8 @@ impl Endpoint {
 
 /// Whether a request would switch to another protocol (RFC 9110, 7.8; RFC 8441), which could not be read. `h2c` is still HTTP, and a proxy
 /// that does not offer it ignores the request for it.
-fn upgrades(
-    request: &Headers,
-    method: &[u8],
-    upgrade: Option<&[u8]>,
-    protocol: Option<&[u8]>,
-) -> bool {
+fn upgrades(request: &Headers, method: &[u8]) -> bool {
+    let [upgrade, protocol] = request.only_of(["upgrade", ":protocol"]);
     if protocol.is_some() && method.eq_ignore_ascii_case(b"CONNECT") {
         return true;
     }
@@ -102,7 +91,7 @@ const OVERRIDE: &str = "x-http-method-override";
 /// Whether the server may treat a request as a POST although its method is another one: by a header that Google's APIs and frameworks heed
 /// (<https://cloud.google.com/apis/docs/system-parameters>), or by a parameter of Google's browser clients (closure-library,
 /// `goog.net.rpc.HttpCors`; both read 2026-11-29).
-fn is_post_in_disguise(request: &Headers, overrides: usize, path: &[u8]) -> bool {
+fn is_post_in_disguise(request: &Headers, path: &[u8]) -> bool {
     let is_post = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"POST");
     let by_parameter = || {
         parameters(path).any(|parameter| {
@@ -114,7 +103,7 @@ fn is_post_in_disguise(request: &Headers, overrides: usize, path: &[u8]) -> bool
         let mut methods = request.values(OVERRIDE).flat_map(tokens);
         methods.any(is_post)
     };
-    overrides > 0 && by_header() || path.contains(&b'?') && by_parameter()
+    by_header() || path.contains(&b'?') && by_parameter()
 }
 
 /// The entries of a header's list.

@@ -107,7 +107,7 @@ impl NameMatch {
             };
         }
         let mut known = Self::Other;
-        for spelling in spelled.as_bytes().split(|&byte| byte == b'|') {
+        for spelling in spellings(spelled.as_bytes()) {
             if spelling == name {
                 return Self::Same;
             }
@@ -117,6 +117,19 @@ impl NameMatch {
         }
         known
     }
+}
+
+/// The parts of a text between `|`.
+fn spellings(all: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(all);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let Some(end) = memchr::memchr(b'|', text) else {
+            return Some(text);
+        };
+        rest = text.get(end.saturating_add(1)..);
+        text.get(..end)
+    })
 }
 
 /// Whether a name equals a spelling, ignoring the case of ASCII letters.
