@@ -132,7 +132,7 @@ impl<S: Store> Ledger<'_, S> {
             Attempt::Made(_, renewed) => holdings.renew(renewed),
             // The slot belongs to another tenant by now: nothing is held any more, and the settlement finds that out itself.
             Attempt::SlotTaken => {}
-            // The renewal is tried again with the next chunk.
+            // The renewal is tried again with a later chunk.
             Attempt::GivenUp => {
                 self.faults = StateFaults {
                     given_up: before.given_up,

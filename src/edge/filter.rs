@@ -241,9 +241,11 @@ impl Stream {
             return Action::Continue;
         }
         let chunk = host.bytes(BufferType::HttpResponseBody, 0, size);
-        let step = self
-            .exchange
-            .response_body(&chunk, is_end, host, host.now());
+        let now = match self.exchange.times_response(is_end) {
+            true => host.now(),
+            false => host.lately(),
+        };
+        let step = self.exchange.response_body(&chunk, is_end, host, now);
         apply(
             host,
             step,

@@ -41,6 +41,9 @@ const MOST_PARKED: usize = 256;
 /// The most counters that are noted for the report at a time.
 const MOST_NOTED: usize = 256;
 
+/// After so many calls of [`Host::lately`] in a row the time is read again, lest it stand still in a VM that has no ticks any more.
+const MOST_UNREAD: u32 = 32;
+
 /// The proxy, as one of its threads sees it.
 pub(crate) struct Host {
     /// Counts that were not yet reported to the host.
@@ -50,6 +53,8 @@ pub(crate) struct Host {
     ids: RefCell<HashMap<Series, u32, NameHashing>>,
     /// Whether a corrupt record was logged: once is enough.
     pub(crate) complained: Cell<bool>,
+    /// When this worker last read the time, and how often it has done without since.
+    last: Cell<(Timestamp, u32)>,
     /// Whether it was logged how the proxy must be configured so that held headers get their body: once is enough.
     pub(crate) warned_of_held_headers: Cell<bool>,
     /// Bytes of held bodies that this worker's filters keep.
@@ -84,6 +89,7 @@ impl Host {
             counters: RefCell::default(),
             ids: RefCell::new(HashMap::with_hasher(NameHashing::new())),
             complained: Cell::new(false),
+            last: Cell::default(),
             warned_of_held_headers: Cell::new(false),
             kept: Cell::new(0),
             held: HeldBytes::default(),
@@ -209,7 +215,19 @@ impl Host {
 
     /// The time; the epoch if the host does not report it.
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(imports::current_time().unwrap_or_default())
+        let now = Timestamp::from_nanos(imports::current_time().unwrap_or_default());
+        self.last.set((now, 0));
+        now
+    }
+
+    /// The time when this worker last read it, without a call to the host. Ticks read it too, and this does after [`MOST_UNREAD`] calls.
+    pub(crate) fn lately(&self) -> Timestamp {
+        let (last, calls) = self.last.get();
+        if calls >= MOST_UNREAD {
+            return self.now();
+        }
+        self.last.set((last, calls.saturating_add(1)));
+        last
     }
 
     /// The most verbose level that the host logs.

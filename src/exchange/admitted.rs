@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::admission::tenant::Tenant;
 use crate::base::name::Name;
+use crate::base::units::Timestamp;
 use crate::body::json::{Scanner, quoted};
 use crate::body::rewrite::Edit;
 use crate::exchange::scope::tier_name;
@@ -57,6 +58,8 @@ pub(super) struct Admitted {
     /// What the answer shows about the upstream.
     pub(super) upstream: Upstream,
     pub(super) is_settled: bool,
+    /// When it was last checked whether the reservation has to be renewed.
+    pub(super) checked: Timestamp,
 }
 
 /// What is left out of a conversation.
@@ -116,6 +119,7 @@ impl Admitted {
             wait: None,
             upstream,
             is_settled: false,
+            checked: Timestamp::default(),
         }
     }
 

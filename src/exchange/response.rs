@@ -104,15 +104,17 @@ impl Exchange {
     /// Whether the response's body is to be given to [`Exchange::response_body`].
     #[must_use]
     pub fn reads_response(&self) -> bool {
-        let sent = match &self.stage {
-            Stage::RequestBody(reading) => reading.sent.as_ref(),
-            Stage::Admitted(sent) => Some(sent),
-            Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
-        };
-        sent.is_some_and(|sent| sent.reads_response())
+        self.admitted().is_some_and(Admitted::reads_response)
     }
 
-    /// Handles a chunk of the response's body.
+    /// Whether the next chunk of the response's body is handled by the exact time. If not, the chunk only keeps the reservation from expiring,
+    /// for which a time will do that is a moment old.
+    #[must_use]
+    pub fn times_response(&self, is_end: bool) -> bool {
+        is_end || self.admitted().is_none_or(Admitted::times_response)
+    }
+
+    /// Handles a chunk of the response's body. `now`: see [`Exchange::times_response`].
     pub fn response_body(
         &mut self,
         chunk: &[u8],
@@ -161,6 +163,15 @@ impl Exchange {
         step
     }
 
+    /// As [`Self::sent`].
+    fn admitted(&self) -> Option<&Admitted> {
+        match &self.stage {
+            Stage::RequestBody(reading) => reading.sent.as_deref(),
+            Stage::Admitted(sent) => Some(sent),
+            Stage::Idle | Stage::Refused(_) | Stage::Unread(_) => None,
+        }
+    }
+
     /// The admitted request, even if not all of it was forwarded: an upstream may answer earlier.
     fn sent(&mut self) -> Option<&mut Admitted> {
         match &mut self.stage {
@@ -180,6 +191,11 @@ impl Admitted {
         let is_done = self.is_settled && self.wait.is_none();
         let mut reader = self.reader.iter();
         reader.any(|reader| !is_done || reader.changes_length())
+    }
+
+    /// As [`Exchange::times_response`]: before the upstream is heard, and while the first byte is awaited, waits are measured.
+    fn times_response(&self) -> bool {
+        self.reader.is_none() || !self.upstream.is_heard || self.wait.is_some()
     }
 
     /// Bursar's headers on the response. Whatever bursar changed is always reported.

@@ -1,5 +1,7 @@
 //! Ends an admitted request: its usage replaces its reservation.
 
+use std::time::Duration;
+
 use crate::admission::Used;
 use crate::admission::ledger::Ledger;
 use crate::base::units::{Cost, Timestamp, Tokens};
@@ -270,9 +272,10 @@ impl Admitted {
 
     /// Keeps the reservation of a long answer from expiring.
     pub(super) fn renew(&mut self, config: &Config, store: &impl Store, now: Timestamp) -> Step {
-        if self.is_settled {
+        if self.is_settled || now.since(self.checked) < CHECK {
             return Step::default();
         }
+        self.checked = now;
         let mut ledger = Ledger::new(store, &self.tenant, config.failure_mode, now);
         ledger.renew(&mut self.admission);
         let faults = ledger.faults;
@@ -280,6 +283,9 @@ impl Admitted {
         Step::of(faults)
     }
 }
+
+/// How often it is checked whether a reservation has to be renewed: of the shortest expiry, 1 s, half is left then.
+const CHECK: Duration = Duration::from_millis(100);
 
 pub(super) fn model_label(config: &Config, model: &str) -> Label {
     let other = || metrics::OTHER_MODEL.into();

@@ -29,6 +29,23 @@ fn a_request_is_reserved_for_then_settled_by_what_was_used() {
     assert_eq!(proxy.metric("bursar_settlements_total.by=.=usage;.;"), 1);
 }
 
+// Each reading is a call to the proxy, and a stream has hundreds of chunks.
+#[test]
+fn the_exact_time_is_needed_at_both_ends_of_an_answer_only() {
+    let proxy = Proxy::new(&config());
+    let mut call = proxy.chat("acme", BODY);
+    assert!(call.is_timed(false));
+    call.answer_headers("200", &[("content-type", "text/event-stream")]);
+    assert!(call.is_timed(false));
+    for _ in 0..2 {
+        call.answer_chunk(b"data: {\"choices\":[{}]}\n\n", false);
+        assert!(!call.is_timed(false) && call.is_timed(true));
+    }
+    let mut refused = proxy.chat("acme", BODY);
+    refused.answer_headers("429", &[]);
+    assert!(refused.is_timed(false));
+}
+
 #[test]
 fn the_tier_falls_with_the_budget_and_every_response_says_so() {
     let proxy = Proxy::new(&config());

@@ -225,6 +225,11 @@ impl Call<'_> {
         }
     }
 
+    /// Whether the next chunk of the answer, or its end, is handled by the exact time.
+    pub fn is_timed(&self, is_end: bool) -> bool {
+        self.exchange.times_response(is_end)
+    }
+
     /// Answers 200 with a JSON body.
     pub fn answer_json(&mut self, body: &str) {
         self.answer_headers("200", &[("content-type", "application/json")]);
