@@ -65,10 +65,17 @@ impl Headers {
         places.filter_map(move |place| Some((place.name_in(form)?, place.value_in(form)?)))
     }
 
-    /// All names.
-    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+    /// The names that begin with one of these bytes.
+    pub(crate) fn names_from<const N: usize>(
+        &self,
+        initials: [u8; N],
+    ) -> impl Iterator<Item = &[u8]> {
         let form = self.form.as_slice();
-        let places = self.places.iter();
+        let begins = move |place: &&Place| {
+            let initial = form.get(place.start);
+            initial.is_some_and(|initial| initials.iter().any(|one| one == initial))
+        };
+        let places = self.places.iter().filter(begins);
         places.filter_map(move |place| place.name_in(form))
     }
 

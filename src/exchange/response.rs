@@ -226,11 +226,7 @@ impl Admitted {
 /// The headers about limits that the upstream sent under names of ours, and how it names its own limits, if it reports any.
 fn limits_of(response: &Headers) -> (Vec<&'static str>, Option<LimitNames>) {
     let (mut found, mut names) = (Vec::new(), None);
-    // Most other headers begin with another letter.
-    for name in response
-        .names()
-        .filter(|name| matches!(name, [b'x' | b'r' | b'a', ..]))
-    {
+    for name in response.names_from([b'x', b'r', b'a']) {
         if name.starts_with(b"anthropic-ratelimit-") {
             names = Some(LimitNames::Anthropic);
         }

@@ -134,14 +134,11 @@ pub(super) fn foreign(message: &Headers) -> Vec<HeaderChange> {
         }
     };
     let is_ours = |name: &[u8]| {
-        // Most other headers begin with another letter.
-        matches!(name, [b'x' | b'X', ..])
-            && name
-                .get(..headers::PREFIX.len())
-                .is_some_and(|start| start.iter().map(plain).eq(headers::PREFIX.bytes()))
+        let start = name.get(..headers::PREFIX.len());
+        start.is_some_and(|start| start.iter().map(plain).eq(headers::PREFIX.bytes()))
     };
     let mut names: Vec<&[u8]> = Vec::new();
-    for name in message.names() {
+    for name in message.names_from([b'x', b'X']) {
         if is_ours(name) && !names.contains(&name) {
             names.push(name);
         }
@@ -175,16 +172,16 @@ const PARTIAL: [&[u8]; 2] = [b"range", b"if-range"];
 /// which its signature may cover.
 pub(super) fn evading(request: &Headers, is_signed: bool) -> Vec<HeaderChange> {
     // Envoy itself puts `x-envoy-expected-rq-timeout-ms` into each request, so the prefix alone says little.
-    let is_one = |name: &[u8]| match name {
-        [b'x', ..] => {
-            let mut all = RETRYING.iter().map(|one| one.as_bytes());
-            name.starts_with(b"x-envoy-") && all.any(|one| one == name)
-        }
-        [b'r' | b'i', ..] => !is_signed && PARTIAL.contains(&name),
-        _ => false,
+    let is_one = |name: &[u8]| {
+        let mut retrying = RETRYING.iter().map(|one| one.as_bytes());
+        name.starts_with(b"x-envoy-") && retrying.any(|one| one == name)
+            || !is_signed && PARTIAL.contains(&name)
     };
     let mut sent: Vec<&[u8]> = Vec::new();
-    for name in request.names().filter(|name| is_one(name)) {
+    for name in request
+        .names_from([b'x', b'r', b'i'])
+        .filter(|name| is_one(name))
+    {
         if !sent.contains(&name) {
             sent.push(name);
         }
