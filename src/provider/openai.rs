@@ -96,7 +96,7 @@ impl Wire for Chat {
 
     fn may_report(&self, event: &[u8]) -> bool {
         // If usage is requested, servers write `null` into all events but the last one.
-        may_have(event, &["usage"], |value| !value.starts_with(b":null")) || chunk::may_fail(event)
+        may_have(event, &["usage"], |value| !chunk::is_null(value)) || chunk::may_fail(event)
     }
 
     fn error(&self, problem: &Problem<'_>) -> ErrorReply {

@@ -257,6 +257,33 @@ fn what_a_stream_has_reported_before_it_is_cut_is_not_estimated_once_more() {
     }
 }
 
+// `make fuzz`: what only begins like `null` was one by the quick look at an event that comes as a whole, and none in chunks.
+#[test]
+fn an_event_that_is_no_json_counts_the_same_in_any_chunking() {
+    for broken in [
+        r#"{"error":nullull,"output":[],"x":1}"#,
+        r#"{"usage":nullull,"choices":[]}"#,
+        r#"{"usage":null"#,
+        r#"{"error":null"#,
+    ] {
+        let first = r#"{"choices":[{"delta":{"content":"x"}}]}"#;
+        let answer = format!("data: {first}\n\ndata: {broken}\n\ndata: {first}\n\n");
+        let used = |split: usize| {
+            let proxy = Proxy::new(&config());
+            let mut call = proxy.chat("acme", &STREAMED.replace("10", "99"));
+            call.answer_headers("200", &[("content-type", "text/event-stream")]);
+            let (head, tail) = answer.as_bytes().split_at(split);
+            call.answer_chunk(head, false);
+            call.answer_chunk(tail, false);
+            call.end();
+            (spent(&proxy, "acme"), held(&proxy, "acme"))
+        };
+        for split in 1..answer.len() {
+            assert_eq!(used(split), used(0), "{broken} {split}");
+        }
+    }
+}
+
 // What comes after a report is in none yet.
 #[test]
 fn what_comes_after_a_report_is_estimated_and_added_to_it() {

@@ -82,6 +82,6 @@ pub(in crate::config) enum RawCold {
     Wait,
     /// The requests are refused at once; their clients are asked to retry after a fraction of a second.
     Deny,
-    /// In each proxy and window, one reservation is served on credit.
+    /// In each proxy and window, one reservation is served on credit. After a silence, requests are refused as with `deny`.
     Credit,
 }

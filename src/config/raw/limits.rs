@@ -192,7 +192,8 @@ limits! {
     /// How much of global budgets, and of the rates of global buckets, may be used while the store does not answer, in addition to what
     /// this proxy was granted. Default: `deny`.
     when_unreachable: Option<RawUnreachable>,
-    /// How a tenant's requests are handled while the store has not yet granted this proxy anything in the window. Default: `wait`.
+    /// How a tenant's requests are handled while this proxy holds nothing of a shared limit: before the store's first answer in a window, and
+    /// after a silence. Default: `wait`.
     cold: Option<RawCold>,
     /// What happens when the budget is spent. Default: throttle.
     on_exhausted: Option<RawOnExhausted>,

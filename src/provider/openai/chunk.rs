@@ -70,8 +70,12 @@ pub(super) fn may_fail(event: &[u8]) -> bool {
         let is_own = before.ends_with(b",\"choices\":") && list.starts_with(b"[{");
         Some(is_own && event.starts_with(b"{"))
     };
-    !has_choices().unwrap_or_default()
-        && may_have(event, &SIGNS, |value| !value.starts_with(b":null"))
+    !has_choices().unwrap_or_default() && may_have(event, &SIGNS, |value| !is_null(value))
+}
+
+/// Whether the value behind a key is certainly `null`. Of what is no JSON, such as `nullull`, the scanner decides.
+pub(super) fn is_null(value: &[u8]) -> bool {
+    value.starts_with(b":null,") || value.starts_with(b":null}")
 }
 
 /// Whether an answer is an error without any part of an answer: some servers' answers begin with a `code` of 0.
