@@ -165,6 +165,7 @@ fn needs(names: &Value) -> Needs {
         "adaptive_thinking" => Needs::ADAPTIVE_THINKING,
         "effort" => Needs::EFFORT,
         "signed_thinking" => Needs::SIGNED_THINKING,
+        "cache_settings" => Needs::CACHE_SETTINGS,
         other => panic!("{other}"),
     };
     names
@@ -229,6 +230,7 @@ fn proxy(case: &Case, hold: bool) -> Proxy {
         "adaptive_thinking",
         "effort",
         "signed_thinking",
+        "cache_settings",
     ];
     if case.expected("bound") != true {
         all.push("cached_prompt");

@@ -155,6 +155,13 @@ impl LimitKey {
     }
 }
 
+/// Whether the text is part of the name, whatever the case of its ASCII letters.
+#[must_use]
+pub fn has_part(name: &str, text: &str) -> bool {
+    let mut parts = name.as_bytes().windows(text.len().max(1));
+    text.is_empty() || parts.any(|part| part.eq_ignore_ascii_case(text.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -6,7 +6,7 @@ use super::path::Path;
 use super::price::price;
 use super::raw::{RawCredentials, RawLadder, RawNeed, RawTier};
 use super::{Parsed, wrong};
-use crate::base::name::Name;
+use crate::base::name::{Name, has_part};
 use crate::base::units::Ppm;
 use crate::tier::{Ladder, MAX_TIERS, Needs, Price, Tier};
 
@@ -137,14 +137,15 @@ fn check_tiers(
             .map(|raw| price(raw, &path.key("price")))
             .transpose()?;
         let trim = tier.trim.map(|trim| trim.to_tokens);
+        // All current models of Anthropic cache prompts where they are told to.
+        let is_claude = has_part(&tier.model, "claude");
+        let usual = Needs::USUAL | Needs::CACHE_SETTINGS.when(is_claude);
         tiers.push(Tier {
             name: tier.name.into(),
             model: tier.model.into(),
             price,
             below,
-            supports: tier
-                .supports
-                .map_or(Needs::USUAL, |needs| supported(&needs)),
+            supports: tier.supports.map_or(usual, |needs| supported(&needs)),
             context_window: any_whole(tier.context_window, &path.key("context_window"))?,
             asks_usage: tier.ask_usage.or(ask_usage).unwrap_or(true),
             max_output_tokens: any_whole(tier.max_output_tokens, &path.key("max_output_tokens"))?,
@@ -170,6 +171,7 @@ fn supported(needs: &[RawNeed]) -> Needs {
             RawNeed::Effort => Needs::EFFORT,
             RawNeed::SignedThinking => Needs::SIGNED_THINKING,
             RawNeed::CachedPrompt => Needs::CACHED_PROMPT,
+            RawNeed::CacheSettings => Needs::CACHE_SETTINGS,
         }
     })
 }

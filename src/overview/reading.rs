@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Counters, counted, health, reply, row, troubled};
+use crate::base::name::has_part;
 use crate::base::units::Timestamp;
 use crate::config::Config;
 use crate::health::pressed::PressureView;
@@ -99,7 +100,7 @@ impl Reading {
         };
         self.tenant = self.tenant.saturating_add(1);
         let mut newer = self.configs.iter().take(self.config);
-        if !contains(id.name(), &self.find) || newer.any(|newer| newer.plan(id).is_some()) {
+        if !has_part(id.name(), &self.find) || newer.any(|newer| newer.plan(id).is_some()) {
             return Some(1);
         }
         let page = self.found.checked_div(ROWS).unwrap_or_default();
@@ -131,12 +132,6 @@ impl Reading {
         let (kind, body) = self.draft.whole(&told);
         reply(200, kind, body)
     }
-}
-
-/// Whether the text is part of the name, whatever the case of its letters.
-fn contains(name: &str, text: &str) -> bool {
-    let mut parts = name.as_bytes().windows(text.len().max(1));
-    text.is_empty() || parts.any(|part| part.eq_ignore_ascii_case(text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Wire for Messages {
     }
 
     fn possible_needs(&self, _model: &str) -> Needs {
-        Needs::ALL.without(Needs::CACHED_PROMPT)
+        Needs::ALL.without(Needs::CACHED_PROMPT | Needs::CACHE_SETTINGS)
     }
 
     fn facts(&self, body: &Scanner) -> Result<Facts, Fault> {

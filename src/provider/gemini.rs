@@ -109,6 +109,10 @@ const fn pattern(name: &'static str, needs: Needs) -> Pattern {
 }
 
 impl Wire for Gemini {
+    fn possible_needs(&self, _model: &str) -> Needs {
+        Needs::ALL.without(Needs::CACHE_SETTINGS)
+    }
+
     fn request(&self) -> Shape {
         REQUEST
     }

@@ -38,6 +38,7 @@ const REQUEST: Shape = Shape::new(
         key(&["plugins"]),
         key(&["service_tier"]),
         key(&["conversation"]),
+        key(&["prompt_cache_retention|prompt_cache_options"]),
     ],
     &[
         pattern(PatternKind::Type("input_image"), Needs::IMAGES),
@@ -81,6 +82,7 @@ const ASKED_TIER: usize = 11;
 /// The answer becomes a part of this conversation, which can be read later
 /// (<https://platform.openai.com/docs/guides/conversation-state>, read 2026-11-30).
 const CONVERSATION: usize = 12;
+const CACHE_SETTINGS: usize = 13;
 
 /// The API refuses an output limit below this.
 const LEAST_OUTPUT: u64 = 16;
@@ -164,7 +166,8 @@ impl Wire for Responses {
         let asked = Needs::TOOLS.when(is_given(body, TOOLS) || is_given(body, PLUGINS))
             | Needs::STRUCTURED_OUTPUT.when(is_structured(body, FORMAT))
             | Needs::THINKING.when(is_given(body, REASONING) || wants_thoughts)
-            | Needs::EFFORT.when(is_beyond(body, VERBOSITY, &["\"medium\""]));
+            | Needs::EFFORT.when(is_beyond(body, VERBOSITY, &["\"medium\""]))
+            | Needs::CACHE_SETTINGS.when(is_given(body, CACHE_SETTINGS));
         Ok(Facts {
             output_limit: over_all(limit, 1),
             stream: flag(body, STREAM, "stream")?,

@@ -23,10 +23,12 @@ impl Needs {
     pub const ADAPTIVE_THINKING: Self = Self(1 << 6);
     /// The request sets the effort or the speed, which few models support.
     pub const EFFORT: Self = Self(1 << 7);
+    /// The request sets where or how long its prompt is cached, in a way that few models support.
+    pub const CACHE_SETTINGS: Self = Self(1 << 8);
     /// All needs.
-    pub const ALL: Self = Self((1 << 8) - 1);
+    pub const ALL: Self = Self((1 << 9) - 1);
     /// Needs that a tier's `supports` must name, since few models meet them.
-    const RARE: Self = Self(Self::ADAPTIVE_THINKING.0 | Self::EFFORT.0);
+    const RARE: Self = Self(Self::ADAPTIVE_THINKING.0 | Self::EFFORT.0 | Self::CACHE_SETTINGS.0);
     /// Needs that only the model meets that began the conversation.
     const OWN: Self = Self(Self::SIGNED_THINKING.0 | Self::CACHED_PROMPT.0);
 

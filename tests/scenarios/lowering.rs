@@ -36,7 +36,8 @@ fn everything() -> Value {
         "adaptive_thinking",
         "effort",
         "signed_thinking",
-        "cached_prompt"
+        "cached_prompt",
+        "cache_settings"
     ])
 }
 

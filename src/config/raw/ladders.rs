@@ -40,7 +40,7 @@ pub(in crate::config) struct RawTier {
     /// The tier's low-water mark: it serves while less than this fraction of the budget remains.
     pub(in crate::config) below: Option<Number>,
     /// All that its model can do besides text. A request that needs anything else keeps a better tier. Default: `tools`, `images`,
-    /// `structured_output` and `thinking`.
+    /// `structured_output` and `thinking`, and `cache_settings` if the model has `claude` in its name.
     pub(in crate::config) supports: Option<Vec<RawNeed>>,
     /// The longest answer that the tier's model gives, in tokens; a larger limit in a request is lowered to this.
     pub(in crate::config) max_output_tokens: Option<Number>,
@@ -126,6 +126,8 @@ pub(in crate::config) enum RawNeed {
     SignedThinking,
     /// Continuing from a prompt that the provider has cached for another model.
     CachedPrompt,
+    /// A setting for where or how long the prompt is cached: Bedrock's `cachePoint`, OpenAI's `prompt_cache_retention`.
+    CacheSettings,
 }
 
 /// Prices in USD per million tokens.

@@ -46,6 +46,9 @@ const CONVERSE: Shape = Shape::new(
         pattern(PatternKind::Key("toolUse"), Needs::TOOLS),
         pattern(PatternKind::Key("toolResult"), Needs::TOOLS),
         pattern(PatternKind::Key("reasoningContent"), Needs::SIGNED_THINKING),
+        cache_point("messages"),
+        cache_point("system"),
+        cache_point("toolConfig"),
     ],
 );
 const CONFIG: usize = 0;
@@ -85,6 +88,16 @@ const fn pattern(kind: PatternKind, needs: Needs) -> Pattern {
         under: "messages",
         kind,
         flags: needs.0,
+    }
+}
+
+/// Models without prompt caching refuse a request that has a point of it anywhere (<https://github.com/BerriAI/litellm/pull/39210>, read
+/// 2026-12-01).
+const fn cache_point(under: &'static str) -> Pattern {
+    Pattern {
+        under,
+        kind: PatternKind::Key("cachePoint"),
+        flags: Needs::CACHE_SETTINGS.0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests in OpenAI's format: what they want, under the names that the many compatible servers use.
 
+use crate::base::name::has_part;
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text, with_entry};
 use crate::body::rewrite::Edit;
 use crate::provider::answer;
@@ -56,6 +57,7 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["thinking", "budget_tokens"]),
         key(&["reasoning", "max_tokens"]),
         key(&["store"]),
+        key(&["prompt_cache_retention|prompt_cache_options"]),
     ],
     &[
         pattern(PatternKind::Type("image_url"), Needs::IMAGES),
@@ -113,6 +115,9 @@ const THINKING_BUDGETS: [usize; 2] = [32, 33];
 /// Stored answers can be listed (<https://developers.openai.com/api/reference/go/resources/chat/subresources/completions/methods/list>, read
 /// 2026-11-30).
 const STORE: usize = 34;
+/// How long OpenAI caches the prompt: models differ in which of the two they accept
+/// (<https://github.com/NousResearch/hermes-agent/issues/91164>, read 2026-12-01).
+const CACHE_SETTINGS: usize = 35;
 
 pub(super) const COMPLETIONS: Shape = Shape::new(
     &with_alternatives![
@@ -167,7 +172,8 @@ pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault>
         | Needs::IMAGES.when(is_more)
         | Needs::THINKING.when(thinks(body))
         | Needs::ADAPTIVE_THINKING.when(is_word(body, THINKING_TYPE, "adaptive"))
-        | Needs::EFFORT.when(makes_effort(body));
+        | Needs::EFFORT.when(makes_effort(body))
+        | Needs::CACHE_SETTINGS.when(is_given(body, CACHE_SETTINGS));
     Ok(Facts {
         output_limit: over_all(limit, choices),
         choices,
@@ -238,15 +244,14 @@ fn makes_effort(body: &Scanner) -> bool {
     is_beyond(body, VERBOSITY, &["\"medium\""]) || is_given(body, OUTPUT_EFFORT)
 }
 
-/// Rare needs that chats with models of this name may have: Claude's thinking, behind gateways that forward it, and verbosity of OpenAI's
-/// newer models.
+/// Rare needs that chats with models of this name may have: Claude's thinking, behind gateways that forward it, and verbosity and cached
+/// prompts of OpenAI's newer models.
 pub(super) fn rare_needs(model: &str) -> Needs {
-    let has = |word: &str| {
-        let mut parts = model.as_bytes().windows(word.len());
-        parts.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    let is_claude = has("claude");
-    Needs::ADAPTIVE_THINKING.when(is_claude) | Needs::EFFORT.when(is_claude || has("gpt-5"))
+    let [is_claude, is_gpt_5, is_gpt_4] =
+        ["claude", "gpt-5", "gpt-4.1"].map(|word| has_part(model, word));
+    Needs::ADAPTIVE_THINKING.when(is_claude)
+        | Needs::EFFORT.when(is_claude || is_gpt_5)
+        | Needs::CACHE_SETTINGS.when(is_gpt_5 || is_gpt_4)
 }
 
 fn is_word(body: &Scanner, index: usize, word: &str) -> bool {

@@ -15,6 +15,7 @@ fn needs(path: &str, body: &str) -> Needs {
 #[test]
 fn a_need_is_seen_under_every_name_that_it_has() {
     const CHAT: &str = "/v1/chat/completions";
+    const RESPONSES: &str = "/v1/responses";
     const ANTHROPIC: &str = "/v1/messages";
     const GEMINI: &str = "/v1beta/models/m:generateContent";
     const CONVERSE: &str = "/model/m/converse";
@@ -214,10 +215,42 @@ fn a_need_is_seen_under_every_name_that_it_has() {
             r#"{"output_config":{"format":{"type":"x"}}}"#,
         ),
         (Needs::THINKING, INVOKE, r#"{"reasoning_effort":"low"}"#),
+        (
+            Needs::CACHE_SETTINGS,
+            CONVERSE,
+            r#"{"messages":[{"content":[{"text":"a"},{"cachePoint":{"type":"default"}}]}]}"#,
+        ),
+        (
+            Needs::CACHE_SETTINGS,
+            CONVERSE,
+            r#"{"system":[{"text":"a"},{"cachePoint":{"type":"default","ttl":"1h"}}],"messages":[]}"#,
+        ),
+        (
+            Needs::TOOLS | Needs::CACHE_SETTINGS,
+            CONVERSE,
+            r#"{"toolConfig":{"tools":[{"cachePoint":{"type":"default"}}]}}"#,
+        ),
+        (
+            Needs::CACHE_SETTINGS,
+            CHAT,
+            r#"{"prompt_cache_retention":"24h"}"#,
+        ),
+        (
+            Needs::CACHE_SETTINGS,
+            RESPONSES,
+            r#"{"prompt_cache_retention":"in_memory"}"#,
+        ),
+        (
+            Needs::CACHE_SETTINGS,
+            RESPONSES,
+            r#"{"prompt_cache_options":{"ttl":"30m"}}"#,
+        ),
     ] {
         assert_eq!(needs(path, body), need, "{body}");
         let wire = endpoint("POST", path).unwrap().wire;
-        assert!(need.are_in(wire.possible_needs("claude")), "{body}");
+        let possible = ["claude", "gpt-5.1"].map(|model| wire.possible_needs(model));
+        let [one, other] = possible.map(|possible| need.are_in(possible));
+        assert!(one || other, "{body}");
     }
 }
 

@@ -96,7 +96,8 @@ impl Case {
                 "adaptive_thinking",
                 "effort",
                 "signed_thinking",
-                "cached_prompt"
+                "cached_prompt",
+                "cache_settings"
             ]);
         }
         if self.limits_output {

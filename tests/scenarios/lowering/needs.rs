@@ -5,7 +5,7 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// A body of each wire for each need; it asks for the best model, in its path or here.
-const NEEDY: [(&str, &str, &str); 35] = [
+const NEEDY: [(&str, &str, &str); 36] = [
     (CHAT, "tools", r#""tools":[{"type":"function"}]"#),
     (CHAT, "tools", r#""functions":[{}]"#),
     (CHAT, "tools", r#""messages":[{"tool_calls":[{}]}]"#),
@@ -118,6 +118,11 @@ const NEEDY: [(&str, &str, &str); 35] = [
     (CONVERSE, "tools", r#""toolConfig":{"tools":[{}]}"#),
     (
         CONVERSE,
+        "cache_settings",
+        r#""system":[{"text":"a"},{"cachePoint":{"type":"default"}}]"#,
+    ),
+    (
+        CONVERSE,
         "images",
         r#""messages":[{"content":[{"video":{}}]}]"#,
     ),
@@ -207,6 +212,7 @@ fn a_request_keeps_its_model_where_the_lower_one_cannot_do_what_it_needs() {
         "effort",
         "signed_thinking",
         "cached_prompt",
+        "cache_settings",
     ];
     for (path, need, body) in NEEDY {
         let body = needy(path, body);
@@ -247,6 +253,30 @@ fn a_tier_of_which_nothing_is_said_takes_what_is_usual() {
             tier,
             "{path} {body}"
         );
+    }
+}
+
+// Agents mark in every request what Bedrock is to cache: Claude's models take it, others refuse it, and what an operator names counts.
+#[test]
+fn a_point_of_the_cache_goes_to_models_that_are_known_to_take_it() {
+    let body = r#"{"messages":[{"role":"user","content":[{"text":"a"},{"cachePoint":{"type":"default"}}]}]}"#;
+    for (light, supports, tier) in [
+        ("eu.anthropic.Claude-haiku", None, "light"),
+        ("qwen.qwen3-coder", None, "best"),
+        ("amazon.nova", Some(json!(["cache_settings"])), "light"),
+        ("eu.anthropic.claude-haiku", Some(json!(["tools"])), "best"),
+    ] {
+        let proxy = with(true, |config| {
+            let lower = &mut config["ladders"][0]["tiers"][1];
+            lower["model"] = light.into();
+            if let Some(supports) = supports.clone() {
+                lower["supports"] = supports;
+            }
+        });
+        spend(&proxy, 6_000);
+        let mut call = post(&proxy, CONVERSE, &[body]);
+        call.answer_headers("500", &[]);
+        assert_eq!(call.response_header("x-bursar-tier"), Some(tier), "{light}");
     }
 }
 
@@ -410,6 +440,12 @@ fn what_few_models_know_keeps_a_chat_too_wherever_it_stands() {
             "effort",
         ),
         ("gpt-5.4", "gpt-4o-mini", r#""verbosity":"low""#, "effort"),
+        (
+            "gpt-5.1",
+            "gpt-5-mini",
+            r#""prompt_cache_retention":"24h""#,
+            "cache_settings",
+        ),
     ] {
         let end = format!(r#","max_tokens":20,{asked}}}"#);
         let begin = format!(r#"{{"model":"{best}","messages":[]"#);
