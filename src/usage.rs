@@ -99,6 +99,22 @@ impl Usage {
         }
     }
 
+    /// This usage without a part of it.
+    #[must_use]
+    pub fn without(self, part: &Self) -> Self {
+        let rest = |all: Option<Tokens>, part: Option<Tokens>| {
+            all.map(|all| all - part.unwrap_or_default())
+        };
+        Self {
+            input: rest(self.input, part.input),
+            cached_input: rest(self.cached_input, part.cached_input),
+            cache_write: rest(self.cache_write, part.cache_write),
+            cache_write_1h: rest(self.cache_write_1h, part.cache_write_1h),
+            output: rest(self.output, part.output),
+            ..self
+        }
+    }
+
     /// Combines two reports of one response, each of which may be partial. Counts are running totals, so the later report
     /// prevails; but where it reports 0, or nothing, the earlier report stands.
     #[must_use]

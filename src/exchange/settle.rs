@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::admission::Used;
 use crate::admission::ledger::Ledger;
-use crate::base::units::{Cost, Timestamp, Tokens};
+use crate::base::units::{Cost, Micros, Timestamp, Tokens};
 use crate::config::Config;
 use crate::estimate::learn::{BytesPerToken, Observation, Peak};
 use crate::exchange::admitted::Admitted;
@@ -141,18 +141,40 @@ impl Admitted {
             service_tier: usage.service_tier.or_else(|| self.dearer_tier(price)),
             ..usage
         };
-        let spend = tier::cost(&usage, price).usd;
         let asked_price = self.asked_price.as_ref().filter(|_| self.price.is_some());
+        let spend = self.spend(config, usage, price);
         Settlement {
             tenant: self.tenant.label(),
             tier: self.tier.clone(),
             model: model_label(config, &self.model),
             usage,
             spend,
-            saved: tier::cost(&usage, asked_price).usd - spend,
+            saved: self.spend(config, usage, asked_price) - spend,
             by,
             exit,
         }
+    }
+
+    /// What the usage costs in money: `price` is that of the model that answered, and models that it consulted have their own.
+    fn spend(&self, config: &Config, usage: Usage, price: Option<&Price>) -> Micros {
+        let advice = self.reader.as_ref().map_or(&[][..], UsageReader::advice);
+        let own = advice
+            .iter()
+            .fold(usage, |rest, (_, used)| rest.without(used));
+        let advised = advice.iter().map(|(model, used)| {
+            let other =
+                price.and_then(|_| tier::price_of_answer(&config.ladders, &self.model, model));
+            let service_tier = usage.service_tier;
+            tier::cost(
+                &Usage {
+                    service_tier,
+                    ..*used
+                },
+                other.or(price),
+            )
+            .usd
+        });
+        advised.fold(tier::cost(&own, price).usd, |sum, part| sum + part)
     }
 
     /// Whether the answer, whatever its status, is a page or an error.

@@ -34,6 +34,7 @@ const REQUEST: Shape = Shape::new(
         key(&["output_config", "task_budget"]),
         key(&["speed"]),
         key(&["service_tier"]),
+        key(&["inference_geo"]),
     ],
     PATTERNS,
 );
@@ -46,9 +47,10 @@ const MCP_SERVERS: usize = 6;
 const OUTPUT_FORMAT: usize = 7;
 const CONFIG_FORMAT: usize = 8;
 /// Most models refuse every one of these keys.
-const EFFORTS: [usize; 3] = [9, 10, SPEED];
+const EFFORTS: [usize; 4] = [9, 10, SPEED, ASKED_PLACE];
 const SPEED: usize = 11;
 const ASKED_TIER: usize = 12;
+const ASKED_PLACE: usize = 13;
 
 /// What a model must support because of the messages. Blocks of thinking are signed for the model that produced them.
 pub(super) const PATTERNS: &[Pattern] = &[
@@ -111,7 +113,10 @@ impl Wire for Messages {
             needs: asked | Needs(body.matched()),
             // The API requires a limit above the budget for thinking.
             least_output: above(body, &[THINKING_BUDGET]),
-            service_tier: fast_or_tier(value(body, SPEED), value(body, ASKED_TIER)),
+            service_tier: or_place(
+                fast_or_tier(value(body, SPEED), value(body, ASKED_TIER)),
+                value(body, ASKED_PLACE),
+            ),
             ..Facts::default()
         })
     }
@@ -147,6 +152,10 @@ impl Wire for Messages {
         usage_of(value(body, USAGE)?)
     }
 
+    fn advice(&self, body: &Scanner) -> Vec<(String, Usage)> {
+        value(body, USAGE).map(advice).unwrap_or_default()
+    }
+
     fn cache_count(&self) -> CacheCount {
         CacheCount::Beside
     }
@@ -155,8 +164,8 @@ impl Wire for Messages {
     /// (<https://platform.claude.com/docs/en/build-with-claude/fast-mode>, read 2026-11-29).
     fn service_tier(&self, answer: &Scanner) -> Option<ServiceTier> {
         let usage = value(answer, START_USAGE).or_else(|| value(answer, USAGE))?;
-        let [tier, speed] = members(usage, ["service_tier", "speed"])?;
-        fast_or_tier(speed, tier)
+        let [tier, speed, place] = members(usage, ["service_tier", "speed", "inference_geo"])?;
+        or_place(fast_or_tier(speed, tier), place)
     }
 
     fn event(&self, event: &Scanner) -> EventFacts {
@@ -228,6 +237,16 @@ pub(super) fn fast_or(
     fast.or(tier).or(speed)
 }
 
+/// The place that a request is bound to, where the tier is the usual one: such requests are dearer
+/// (<https://platform.claude.com/docs/en/build-with-claude/data-residency>, read 2026-12-01).
+fn or_place(tier: Option<ServiceTier>, place: Option<&[u8]>) -> Option<ServiceTier> {
+    let is_usual =
+        tier.is_none_or(|tier| matches!(tier.as_str(), "standard" | "auto" | "standard_only"));
+    let place =
+        answer::tier(place).filter(|place| !matches!(place.as_str(), "global" | "not_available"));
+    place.filter(|_| is_usual).or(tier)
+}
+
 /// The kind of thinking that is requested: models accept one kind or the other.
 pub(super) fn thinking(body: &Scanner, index: usize) -> Needs {
     match body.value(index).and_then(text).as_deref() {
@@ -258,6 +277,19 @@ pub(super) fn usage_of(usage: &[u8]) -> Option<Usage> {
         .chain(beside)
         .map(own_usage)
         .reduce(Usage::and)
+}
+
+/// What advisers used. They are other models, mostly dearer ones, that the model asks on its own
+/// (<https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool>, read 2026-12-01).
+fn advice(usage: &[u8]) -> Vec<(String, Usage)> {
+    let iterations = members(usage, ["iterations"]).and_then(|[iterations]| entries(iterations?));
+    let adviser = |iteration: &[u8]| {
+        let [kind, model] = members(iteration, ["type", "model"])?;
+        let is_adviser = string(kind?)? == "advisor_message";
+        is_adviser.then_some((string(model?)?.into(), own_usage(iteration)))
+    };
+    let iterations = iterations.unwrap_or_default().into_iter();
+    iterations.filter_map(adviser).collect()
 }
 
 /// Cached tokens are not part of `input_tokens`; thinking is part of `output_tokens`.

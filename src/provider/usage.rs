@@ -183,6 +183,12 @@ impl UsageReader {
         self.reported.model.as_deref()
     }
 
+    /// What other models used that the one that answered consulted, by their names: a part of what was reported.
+    #[must_use]
+    pub fn advice(&self) -> &[(String, Usage)] {
+        &self.reported.advice
+    }
+
     /// The service tier that served, if the answer names it.
     #[must_use]
     pub fn service_tier(&self) -> Option<ServiceTier> {

@@ -21,7 +21,7 @@ impl Needs {
     pub const CACHED_PROMPT: Self = Self(1 << 5);
     /// The model decides how much to think (Anthropic's `adaptive`): models that require a budget for thinking refuse such a request.
     pub const ADAPTIVE_THINKING: Self = Self(1 << 6);
-    /// The request sets the effort or the speed, which few models support.
+    /// The request sets the effort, the speed or the place, which few models support.
     pub const EFFORT: Self = Self(1 << 7);
     /// The request sets where or how long its prompt is cached, in a way that few models support.
     pub const CACHE_SETTINGS: Self = Self(1 << 8);

@@ -120,7 +120,7 @@ pub(in crate::config) enum RawNeed {
     Thinking,
     /// Thinking as much as the model itself chooses (Anthropic's `adaptive`).
     AdaptiveThinking,
-    /// A setting for the level of effort, or for speed.
+    /// A setting for the level of effort, for speed, or for the place of inference.
     Effort,
     /// Continuing from thoughts that were signed for another model.
     SignedThinking,

@@ -159,6 +159,7 @@ fn a_need_is_seen_under_every_name_that_it_has() {
             r#"{"output_config":{"effort":"high"}}"#,
         ),
         (Needs::EFFORT, ANTHROPIC, r#"{"speed":"fast"}"#),
+        (Needs::EFFORT, ANTHROPIC, r#"{"inference_geo":"us"}"#),
         (
             Needs::THINKING,
             GEMINI,

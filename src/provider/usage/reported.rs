@@ -27,6 +27,8 @@ pub(super) struct Reported {
     /// The model that answered.
     pub(super) model: Option<String>,
     pub(super) service_tier: Option<ServiceTier>,
+    /// What other models used that the one that answered consulted: a part of `usage`.
+    pub(super) advice: Vec<(String, Usage)>,
     pub(super) content: Content,
     /// Whether the events are whole answers, whose usages add up, and each may be from another model.
     pub(super) adds_up: bool,
@@ -73,6 +75,7 @@ impl Reported {
             error: Vec::new(),
             model: None,
             service_tier: None,
+            advice: Vec::new(),
             content: Content::default(),
             adds_up: false,
         }
@@ -94,6 +97,7 @@ impl Reported {
         }
         self.model = self.wire.served_model(scanner);
         self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
+        self.advice = self.wire.advice(scanner);
     }
 
     pub(super) fn frame(&mut self, part: FramePart<'_>) {
@@ -156,6 +160,9 @@ impl Reported {
             let model = self.wire.served_model(scanner);
             self.model = model.or_else(|| self.model.take());
             self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
+        }
+        if facts.usage.is_some() {
+            self.advice = self.wire.advice(scanner);
         }
         facts
     }

@@ -42,6 +42,64 @@ fn the_model_that_answered_is_the_one_that_is_paid() {
     }
 }
 
+// Claude may ask another Claude for advice: that one's tokens have its own price, and do not make the prompt of the asking one a long one.
+#[test]
+fn a_model_that_was_consulted_has_its_own_price() {
+    let price = |rate: f64| {
+        serde_json::json!({"input": rate, "cached_input": 0.0, "output": 5.0 * rate,
+            "above": [{"input_tokens": 4_000, "input": 2.0 * rate, "output": 10.0 * rate}]})
+    };
+    let own = 2_000 + 5 * 100;
+    for (adviser, advice) in [
+        ("best-20260101", 10 * (3_000 + 5 * 200)),
+        ("best", 10 * (3_000 + 5 * 200)),
+        ("light", 3_000 + 5 * 200),
+        ("unknown", 3_000 + 5 * 200),
+    ] {
+        let usage = format!(
+            r#"{{"input_tokens":2000,"output_tokens":100,"iterations":[
+                {{"type":"message","input_tokens":1000,"output_tokens":40}},
+                {{"type":"advisor_message","model":"{adviser}","input_tokens":3000,"output_tokens":200}},
+                {{"type":"message","input_tokens":1000,"output_tokens":60}}]}}"#
+        );
+        let usage = usage.replace('\n', "");
+        let answer = format!(
+            r#"{{"type":"message","role":"assistant","model":"light","content":[],"usage":{usage}}}"#
+        );
+        let stream = format!(
+            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"model\":\"light\",\"usage\":{{\"input_tokens\":1000,\"output_tokens\":1}}}}}}\n\n\
+             event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{}},\"usage\":{usage}}}\n\n\
+             event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+        );
+        for answer in [answer, stream] {
+            let proxy = Proxy::new(&serde_json::json!({
+                "hold_headers": true,
+                "tiers": [
+                    {"name": "a", "model": "best", "price": price(10.0)},
+                    {"name": "b", "model": "light", "price": price(1.0)},
+                ],
+                "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+            }));
+            let body = r#"{"model":"light","max_tokens":400,"messages":[]}"#;
+            let mut call = proxy.request(
+                &[
+                    (":method", "POST"),
+                    (":path", "/v1/messages"),
+                    ("x-tenant-id", "acme"),
+                    ("content-length", &body.len().to_string()),
+                ],
+                false,
+            );
+            call.send(&[body.as_bytes()]);
+            call.answer_headers("200", &[]);
+            call.answer_chunk(answer.as_bytes(), true);
+            let account = proxy.record("acme").account;
+            assert_eq!(account.spent.usd.0, own + advice, "{adviser} {answer}");
+            assert_eq!(account.spent.tokens.0, 2_100 + 3_200, "{adviser} {answer}");
+        }
+    }
+}
+
 // What served decides the price: its service tier, how long the cache keeps what was written, how long the prompt was.
 // (issue 13: `service_tier: priority` at double, 1 h cache writes at the price of 5 min)
 #[test]
@@ -82,6 +140,21 @@ fn what_served_is_what_is_paid() {
         (chat, openai("priority", 200_001), 1_600_008 + 4_000),
         (messages, anthropic("standard"), 100_000 + 240_000),
         (messages, anthropic("priority"), 680_000),
+        (
+            messages,
+            anthropic(r#"standard","inference_geo":"us"#),
+            510_000,
+        ),
+        (
+            messages,
+            anthropic(r#"priority","inference_geo":"us"#),
+            680_000,
+        ),
+        (
+            messages,
+            anthropic(r#"standard","inference_geo":"global"#),
+            340_000,
+        ),
     ] {
         for hold in [true, false] {
             for (answer, is_stream) in answers.iter().zip([false, true]) {
@@ -89,7 +162,7 @@ fn what_served_is_what_is_paid() {
                     "hold_headers": hold,
                     "tiers": [{"name": "a", "model": "best", "price": {
                         "input": 2, "cached_input": 0.2, "cache_write": 2.5, "cache_write_1h": 4, "output": 10,
-                        "service_tiers": {"priority": 2.0, "flex": 0.5},
+                        "service_tiers": {"priority": 2.0, "flex": 0.5, "us": 1.5},
                         "above": [{"input_tokens": 200_000, "input": 4, "output": 20}],
                     }}],
                     "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
@@ -141,6 +214,8 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
         ("/v1/responses", none, r#""service_tier":"priority""#, 2),
         ("/v1/messages", none, r#""speed":"fast""#, 6),
         ("/v1/messages", none, r#""speed":"standard""#, 1),
+        ("/v1/messages", none, r#""inference_geo":"us""#, 2),
+        ("/v1/messages", none, r#""inference_geo":"global""#, 1),
         (google, none, r#""service_tier":"priority""#, 2),
         (google, none, r#""serviceTier":"SERVICE_TIER_PRIORITY""#, 2),
         (google, vertex, r#""x":1"#, 2),
@@ -170,7 +245,7 @@ fn a_service_tier_that_was_asked_for_is_paid_where_no_answer_names_another() {
             let proxy = Proxy::new(&serde_json::json!({
                 "hold_headers": hold,
                 "tiers": [{"name": "a", "model": "best", "price": {
-                    "input": 4, "cached_input": 1, "output": 10, "service_tiers": {"priority": 2.0, "flex": 0.5, "fast": 6.0, "optimized": 3.0},
+                    "input": 4, "cached_input": 1, "output": 10, "service_tiers": {"priority": 2.0, "flex": 0.5, "fast": 6.0, "optimized": 3.0, "us": 2.0},
                 }}],
                 "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
             }));
