@@ -171,7 +171,8 @@ impl Admitted {
         let Some(reader) = reader else {
             return self.end_upstream(config, store, now);
         };
-        let comes_back = reader.kind().is_some() && self.lower_is_open(config, store, now);
+        let is_all = reader.kind().is_some() && !self.has_own_limits();
+        let comes_back = is_all && self.lower_is_open(config, store, now);
         self.upstream.refusal = Some(reader);
         let mut step = Step::default();
         if comes_back {
@@ -266,7 +267,6 @@ impl Admitted {
         store: &impl Store,
         now: Timestamp,
     ) -> Step {
-        self.upstream.is_heard = true;
         let kind = refusal.kind.as_str();
         let (tier, model) = (self.tier.clone(), model_label(config, &self.model));
         let mut step = Step {
@@ -274,6 +274,10 @@ impl Admitted {
             fields: vec![log_fields::upstream_refusal(kind)],
             ..Step::default()
         };
+        if self.has_own_limits() {
+            return step.reporting(self.end_upstream(config, store, now));
+        }
+        self.upstream.is_heard = true;
         let Upstream { ref view, sent, .. } = self.upstream;
         if let Some(key) = self.pressure(config) {
             let gauge = |pressed| self.pressed_gauge(config, pressed);
@@ -282,7 +286,19 @@ impl Admitted {
         step
     }
 
+    /// Whether the request has another service tier than most, or another speed: those have rate limits and machines of their own, so that
+    /// what they show holds for no other request (<https://platform.claude.com/docs/en/build-with-claude/fast-mode>,
+    /// <https://developers.openai.com/api/docs/guides/flex-processing>, read 2026-12-01).
+    fn has_own_limits(&self) -> bool {
+        let asked = self.facts.service_tier.or(self.endpoint.service_tier);
+        let usual = ["auto", "default", "standard", "standard_only", "priority"];
+        asked.is_some_and(|asked| !usual.contains(&asked.as_str()))
+    }
+
     fn hear_success(&mut self, config: &Config, store: &impl Store, now: Timestamp) -> Step {
+        if self.has_own_limits() {
+            return self.end_upstream(config, store, now);
+        }
         self.upstream.is_heard = true;
         let Upstream {
             ref view,

@@ -80,7 +80,7 @@ impl RefusalReader {
         let kind = match said.kind() {
             Some(Told::Quota) => RefusalKind::Quota,
             // This request would never be served, but any smaller one would: that is no reason to avoid the upstream.
-            Some(Told::TooLarge) if self.status == 429 => return None,
+            Some(Told::TooLarge) if matches!(self.status, 402 | 429) => return None,
             _ => self.kind()?,
         };
         let wait = self.exact.or_else(|| retry_info(&self.body));
@@ -170,6 +170,16 @@ const WORDS: [(&str, Told); 29] = [
     ("500", Told::Failed),
 ];
 
+/// What messages say where only the request is too large: OpenAI's, with the same code as of one that comes too soon; OpenRouter's, of what
+/// its money covers (<https://github.com/can1357/oh-my-pi/issues/9569>); Anthropic's, of long prompts
+/// (<https://github.com/anthropics/claude-code/issues/42616>, both read 2026-12-01).
+const TOO_LARGE: [&str; 4] = [
+    "Request too large",
+    "or fewer max_tokens",
+    "tokens limit exceeded",
+    "long context request",
+];
+
 /// An error's words, which are its code, type and status, and its message.
 #[derive(Clone, Debug, Default)]
 struct Said {
@@ -198,8 +208,7 @@ impl Said {
     }
 
     fn kind(&self) -> Option<Told> {
-        // OpenAI reports a request that its quota can never hold in the same way as one that comes too soon.
-        if self.message.starts_with("Request too large") {
+        if TOO_LARGE.iter().any(|words| self.message.contains(words)) {
             return Some(Told::TooLarge);
         }
         // Anthropic reports this as an error of the request.

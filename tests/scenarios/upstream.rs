@@ -1,5 +1,6 @@
 //! Upstreams that say no: whole exchanges against a fake store and a fake clock.
 
+mod alone;
 mod left;
 
 use crate::proxy::{Call, Proxy, usage};

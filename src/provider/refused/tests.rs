@@ -17,6 +17,38 @@ fn read(status: &str, headers: &[(&str, &str)], body: &str) -> Option<UpstreamRe
     reader.refusal()
 }
 
+// OpenRouter refuses what its money does not cover, and Anthropic long prompts without a plan for them, while smaller requests are served.
+#[test]
+fn what_is_too_large_alone_says_nothing_of_others() {
+    for (status, message) in [
+        (
+            "402",
+            "This request requires more credits, or fewer max_tokens. You requested up to 9000 tokens, but can only afford 300.",
+        ),
+        (
+            "402",
+            "Prompt tokens limit exceeded: 2000 > 900. To increase, add credits",
+        ),
+        ("429", "Extra usage is required for long context requests."),
+        ("429", "Request too large for m in organization o"),
+    ] {
+        let body = format!(
+            r#"{{"error":{{"type":"rate_limit_error","message":"{message}","code":402}}}}"#
+        );
+        assert_eq!(
+            read(status, &[("retry-after", "60")], &body),
+            None,
+            "{message}"
+        );
+    }
+    let body =
+        r#"{"error":{"message":"Insufficient credits. Add more using https://x","code":402}}"#;
+    assert_eq!(
+        read("402", &[], body).map(|refusal| refusal.kind),
+        Some(RefusalKind::Quota)
+    );
+}
+
 fn wait(headers: &[(&str, &str)], body: &str) -> Option<u64> {
     let refusal = read("429", headers, body).unwrap();
     let millis = refusal.wait.map(|wait| wait.as_millis());
