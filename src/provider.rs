@@ -23,8 +23,8 @@ pub use endpoint::{Endpoint, is_encoded, parameter, speaker};
 pub use path::{PathModel, plain};
 pub use quota::{LimitNames, UpstreamLimit, limits_left};
 pub use read::{
-    LISTS_OF_ENTRIES, alternatives, body_model, leave_alternatives_out, limit_output, lists,
-    named_again, no_overlong, no_overrides,
+    LISTS_OF_ENTRIES, alternatives, body_model, leave_alternatives_out, leave_longer_out,
+    limit_output, lists, most_of_alternatives, named_again, no_overlong, no_overrides,
 };
 pub use wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 

@@ -166,6 +166,7 @@ fn needs(names: &Value) -> Needs {
         "effort" => Needs::EFFORT,
         "signed_thinking" => Needs::SIGNED_THINKING,
         "cache_settings" => Needs::CACHE_SETTINGS,
+        "recent_features" => Needs::RECENT_FEATURES,
         other => panic!("{other}"),
     };
     names
@@ -231,6 +232,7 @@ fn proxy(case: &Case, hold: bool) -> Proxy {
         "effort",
         "signed_thinking",
         "cache_settings",
+        "recent_features",
     ];
     if case.expected("bound") != true {
         all.push("cached_prompt");

@@ -172,6 +172,7 @@ fn supported(needs: &[RawNeed]) -> Needs {
             RawNeed::SignedThinking => Needs::SIGNED_THINKING,
             RawNeed::CachedPrompt => Needs::CACHED_PROMPT,
             RawNeed::CacheSettings => Needs::CACHE_SETTINGS,
+            RawNeed::RecentFeatures => Needs::RECENT_FEATURES,
         }
     })
 }

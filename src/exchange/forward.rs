@@ -3,7 +3,7 @@
 use crate::body::rewrite::{Edit, StreamRewriter, new_length};
 use crate::exchange::request_body::{Body, RequestBody};
 use crate::exchange::step::{BodyChange, HeaderChange, Step};
-use crate::provider::{Fault, limit_output};
+use crate::provider::{Fault, leave_longer_out, limit_output};
 use crate::report::headers;
 
 impl RequestBody {
@@ -29,7 +29,8 @@ impl RequestBody {
         };
         if let Some(sent) = self.sent.as_mut().filter(|_| ends) {
             sent.drops_usage = sent.facts.hides_usage && self.asks_usage;
-            sent.is_unasked = sent.facts.hides_usage && sent.asks_usage && !self.asks_usage;
+            let is_unasked = sent.asks_usage && !self.asks_usage && !sent.endpoint.tells_usage;
+            sent.is_unasked = sent.facts.hides_usage && is_unasked;
         }
         match &mut self.body {
             Body::Held => {
@@ -109,6 +110,10 @@ impl RequestBody {
             if let Some(most) = sent.admission.most_output {
                 let limits = limit_output(wire, &self.scanner, most);
                 limits.into_iter().for_each(&mut add);
+                if !sent.is_changed() {
+                    let longer = leave_longer_out(wire, &self.scanner, most);
+                    longer.into_iter().for_each(&mut add);
+                }
             }
         }
         edits

@@ -1,7 +1,7 @@
 //! The steps of an exchange while the request's body is read: tier → rewrite.
 
 use crate::admission::tenant::Tenant;
-use crate::base::units::Timestamp;
+use crate::base::units::{Timestamp, Tokens};
 use crate::body::json::{Malformed, Repeats, Scanner};
 use crate::body::rewrite::StreamRewriter;
 use crate::config::Config;
@@ -15,8 +15,8 @@ use crate::exchange::step::{HeaderChange, Step};
 use crate::health::pressed::PressureView;
 use crate::http::Headers;
 use crate::provider::{
-    Endpoint, Facts, Fault, LISTS_OF_ENTRIES, alternatives, body_model, named_again, no_overlong,
-    no_overrides,
+    Endpoint, Facts, Fault, LISTS_OF_ENTRIES, alternatives, body_model, most_of_alternatives,
+    named_again, no_overlong, no_overrides,
 };
 use crate::report::decision::Shadow;
 use crate::state::store::Store;
@@ -318,7 +318,10 @@ impl RequestBody {
         let Some(model) = model else { return Ok(None) };
         no_overlong(self.endpoint.wire, &self.scanner)?;
         no_overrides(self.endpoint.wire, &self.scanner)?;
-        let facts = self.endpoint.wire.facts(&self.scanner)?;
+        let mut facts = self.endpoint.wire.facts(&self.scanner)?;
+        if let Some(most) = most_of_alternatives(self.endpoint.wire, &self.scanner) {
+            facts.output_limit = facts.output_limit.map(|limit| limit.max(Tokens(most)));
+        }
         Ok(Some(Parsed { model, facts }))
     }
 }

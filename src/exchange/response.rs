@@ -65,6 +65,8 @@ impl Exchange {
                 }
             }
             None => {
+                // The answer itself is fetched later (RFC 9110, 15.3.3).
+                sent.facts.is_deferred |= response.only(":status") == Some(b"202");
                 let reader = sent.reader(response);
                 if reader.changes_length() {
                     step.headers

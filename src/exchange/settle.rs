@@ -155,26 +155,20 @@ impl Admitted {
         }
     }
 
-    /// What the usage costs in money: `price` is that of the model that answered, and models that it consulted have their own.
+    /// What the usage costs in money: `price` is that of the model that answered, and other models that took part have their own.
     fn spend(&self, config: &Config, usage: Usage, price: Option<&Price>) -> Micros {
+        let (mut own, mut spend) = (usage, Micros(0));
         let advice = self.reader.as_ref().map_or(&[][..], UsageReader::advice);
-        let own = advice
-            .iter()
-            .fold(usage, |rest, (_, used)| rest.without(used));
-        let advised = advice.iter().map(|(model, used)| {
-            let other =
-                price.and_then(|_| tier::price_of_answer(&config.ladders, &self.model, model));
-            let service_tier = usage.service_tier;
-            tier::cost(
-                &Usage {
-                    service_tier,
-                    ..*used
-                },
-                other.or(price),
-            )
-            .usd
-        });
-        advised.fold(tier::cost(&own, price).usd, |sum, part| sum + part)
+        for (model, used) in advice.iter().filter(|_| price.is_some()) {
+            let other = tier::price_of_answer(&config.ladders, &self.model, model);
+            own = own.without(used);
+            let used = Usage {
+                service_tier: usage.service_tier,
+                ..*used
+            };
+            spend = spend + tier::cost(&used, other.or(self.price.as_ref())).usd;
+        }
+        tier::cost(&own, price).usd + spend
     }
 
     /// Whether the answer, whatever its status, is a page or an error.

@@ -2,14 +2,18 @@
 //!
 //! A stream reports the prompt's tokens at its start, and running totals later.
 
+use std::borrow::Cow;
+
 use super::answer::{self, ERROR_KEY, USAGE, is_error, model_key, usage_key};
 use super::read::{
-    MODEL, MOST_LISTS, above, flag, is_beyond, is_given, key, output_limit, over_all, tokens,
-    value, with_alternatives,
+    MODEL, MOST_LISTS, above, flag, is_beyond, is_given, is_high, key, long_key, output_limit,
+    over_all, tokens, value, with_alternatives,
 };
 use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
+use crate::base::units::Tokens;
 use crate::body::json::{
-    Key, Pattern, PatternKind, Scanner, Shape, entries, may_have, members, quoted, string, text,
+    Field, Key, Pattern, PatternKind, Scanner, Shape, entries, may_have, members, quoted, string,
+    text,
 };
 use crate::conversation::messages::Dialect;
 use crate::tier::Needs;
@@ -35,6 +39,9 @@ const REQUEST: Shape = Shape::new(
         key(&["speed"]),
         key(&["service_tier"]),
         key(&["inference_geo"]),
+        long_key(&["context_management"], MAX_EDITS),
+        key(&["compaction"]),
+        key(&["fallback_credit_token"]),
     ],
     PATTERNS,
 );
@@ -47,10 +54,19 @@ const MCP_SERVERS: usize = 6;
 const OUTPUT_FORMAT: usize = 7;
 const CONFIG_FORMAT: usize = 8;
 /// Most models refuse every one of these keys.
-const EFFORTS: [usize; 4] = [9, 10, SPEED, ASKED_PLACE];
+const EFFORTS: [usize; 3] = [LEVEL, 10, SPEED];
+const LEVEL: usize = 9;
 const SPEED: usize = 11;
 const ASKED_TIER: usize = 12;
 const ASKED_PLACE: usize = 13;
+const EDITS: usize = 14;
+const COMPACTION: usize = 15;
+/// What is left of a refused request, for models that the provider names
+/// (<https://platform.claude.com/docs/en/build-with-claude/fallback-credit>, read 2026-12-01).
+const CREDIT: usize = 16;
+
+/// The longest sensible list of edits of the prompt, in bytes.
+const MAX_EDITS: usize = 2_048;
 
 /// What a model must support because of the messages. Blocks of thinking are signed for the model that produced them.
 pub(super) const PATTERNS: &[Pattern] = &[
@@ -65,6 +81,12 @@ pub(super) const PATTERNS: &[Pattern] = &[
         PatternKind::Type("redacted_thinking"),
         Needs::SIGNED_THINKING,
     ),
+    // Models before Opus 4.8 refuse these (<https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages> and
+    // `/compaction`, read 2026-12-01).
+    pattern(PatternKind::Role("system"), Needs::RECENT_FEATURES),
+    pattern(PatternKind::Type("tool_addition"), Needs::RECENT_FEATURES),
+    pattern(PatternKind::Type("tool_removal"), Needs::RECENT_FEATURES),
+    pattern(PatternKind::Type("compaction"), Needs::RECENT_FEATURES),
 ];
 
 const RESPONSE: Shape = Shape::new(
@@ -106,7 +128,9 @@ impl Wire for Messages {
             | Needs::STRUCTURED_OUTPUT
                 .when(is_given(body, OUTPUT_FORMAT) || is_given(body, CONFIG_FORMAT))
             | thinking(body, THINKING_TYPE)
-            | Needs::EFFORT.when(takes_effort(body, &EFFORTS));
+            | Needs::EFFORT.when(takes_effort(body, &EFFORTS))
+            | Needs::RECENT_FEATURES.when(is_high(body, LEVEL) || is_recent(body))
+            | Needs::SIGNED_THINKING.when(is_given(body, CREDIT));
         Ok(Facts {
             output_limit: over_all(limit, 1),
             stream: flag(body, STREAM, "stream")?,
@@ -153,7 +177,15 @@ impl Wire for Messages {
     }
 
     fn advice(&self, body: &Scanner) -> Vec<(String, Usage)> {
-        value(body, USAGE).map(advice).unwrap_or_default()
+        let parts = value(body, USAGE).and_then(Parts::of);
+        parts.map(|parts| parts.others).unwrap_or_default()
+    }
+
+    /// A fallback is named by the last usage alone: a stream begins with the model that declined.
+    fn served_model(&self, answer: &Scanner) -> Option<String> {
+        let parts = value(answer, USAGE).and_then(Parts::of);
+        let fallback = parts.and_then(|parts| parts.fallback);
+        fallback.or_else(|| answer::model(answer))
     }
 
     fn cache_count(&self) -> CacheCount {
@@ -263,33 +295,71 @@ pub(super) fn takes_effort(body: &Scanner, indices: &[usize]) -> bool {
     indices.iter().any(|&index| is_beyond(body, index, &usual))
 }
 
-/// Tokens of the answer and of additional steps, such as compacting the conversation or consulting an adviser. Those steps are listed as
-/// iterations, and the totals omit them.
-pub(super) fn usage_of(usage: &[u8]) -> Option<Usage> {
-    let [iterations] = members(usage, ["iterations"])?;
-    let iterations = iterations.and_then(entries).unwrap_or_default();
-    let is_beside = |iteration: &&[u8]| {
-        let kind = members(iteration, ["type"]).and_then(|[kind]| string(kind?));
-        kind.is_some_and(|kind| matches!(&*kind, "compaction" | "advisor_message"))
-    };
-    let beside = iterations.into_iter().filter(is_beside);
-    std::iter::once(usage)
-        .chain(beside)
-        .map(own_usage)
-        .reduce(Usage::and)
+/// Whether the request has something that only recent models take.
+fn is_recent(body: &Scanner) -> bool {
+    let compacts =
+        |field: &Field| field.overlong || field.raw.windows(7).any(|here| here == b"compact");
+    let edits = body.begun(EDITS).is_some_and(compacts);
+    edits || is_given(body, ASKED_PLACE) || is_given(body, COMPACTION)
 }
 
-/// What advisers used. They are other models, mostly dearer ones, that the model asks on its own
-/// (<https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool>, read 2026-12-01).
-fn advice(usage: &[u8]) -> Vec<(String, Usage)> {
-    let iterations = members(usage, ["iterations"]).and_then(|[iterations]| entries(iterations?));
-    let adviser = |iteration: &[u8]| {
-        let [kind, model] = members(iteration, ["type", "model"])?;
-        let is_adviser = string(kind?)? == "advisor_message";
-        is_adviser.then_some((string(model?)?.into(), own_usage(iteration)))
-    };
-    let iterations = iterations.unwrap_or_default().into_iter();
-    iterations.filter_map(adviser).collect()
+/// Tokens of the answer and of additional steps.
+pub(super) fn usage_of(usage: &[u8]) -> Option<Usage> {
+    Some(Parts::of(usage)?.all)
+}
+
+/// What an answer's usage consists of.
+struct Parts {
+    /// All of it together.
+    all: Usage,
+    /// The parts of other models than the one that answered.
+    others: Vec<(String, Usage)>,
+    /// The model that took over from one that declined, if one did.
+    fallback: Option<String>,
+}
+
+impl Parts {
+    /// The totals omit some steps: compacting the conversation; consulting an adviser; and answers of models that declined after they had
+    /// begun, where another model took over (<https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback>,
+    /// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool>, read 2026-12-01).
+    #[inline(never)]
+    fn of(usage: &[u8]) -> Option<Self> {
+        const FALLBACK: &[u8] = b"\"fallback_message\"";
+        let [steps] = members(usage, ["iterations"])?;
+        let steps = steps.and_then(entries).unwrap_or_default();
+        let name = |step| members(step, ["type", "model"]).unwrap_or_default();
+        let mut last = None;
+        for step in &steps {
+            let [kind, model] = name(step);
+            if kind == Some(FALLBACK) {
+                last = model;
+            }
+        }
+        let text = |model: Option<&[u8]>| model.and_then(string).map(Cow::into_owned);
+        let mut parts = Self {
+            all: own_usage(usage),
+            others: Vec::new(),
+            fallback: text(last),
+        };
+        for step in steps {
+            let [kind, model] = name(step);
+            let used = own_usage(step);
+            let began = last.is_some() && model != last && used.output > Some(Tokens(0));
+            let is_other = match kind.unwrap_or_default() {
+                b"\"advisor_message\"" => true,
+                b"\"message\"" | FALLBACK => began,
+                _ => false,
+            };
+            if !is_other && kind != Some(b"\"compaction\"") {
+                continue;
+            }
+            parts.all = parts.all.and(used);
+            if let Some(model) = text(model).filter(|_| is_other) {
+                parts.others.push((model, used));
+            }
+        }
+        Some(parts)
+    }
 }
 
 /// Cached tokens are not part of `input_tokens`; thinking is part of `output_tokens`.

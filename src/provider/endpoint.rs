@@ -17,6 +17,9 @@ pub struct Endpoint {
     pub is_signed: bool,
     /// Whether the API accepts `stream_options`, which request a stream's usage.
     pub takes_options: bool,
+    /// Whether every stream reports its usage, so that no client gets that only because it was requested: `OpenRouter`'s do
+    /// (<https://openrouter.ai/docs/use-cases/usage-accounting>, read 2026-12-01).
+    pub tells_usage: bool,
     /// Whether the request asks for an upgrade to another protocol.
     pub upgrades: bool,
     /// Something in the path or headers that makes it impossible to meter the request.
@@ -31,7 +34,7 @@ impl Endpoint {
     /// Whether a stream's usage may be requested.
     #[must_use]
     pub fn may_be_asked(&self) -> bool {
-        self.takes_options && !self.is_signed
+        self.takes_options && !self.tells_usage && !self.is_signed
     }
 
     /// The endpoint of a request; `None` for everything that is not metered.
@@ -57,14 +60,17 @@ impl Endpoint {
         let (wire, model) = by_path.or_else(|| by_last_names(path, &segments))?;
         let [authorization, host] = request.only_of(["authorization", ":authority"]);
         let is_signed = is_signed(authorization.unwrap_or_default(), path);
+        let tells_usage = without_port(host).eq_ignore_ascii_case(b"openrouter.ai");
         let takes_options = !is_google && !refuses_options(host, path, &segments);
         let fault = hides_usage(request.has("x-goog-fieldmask"), path);
+        let fault = fault.or_else(|| overrides(request));
         Some(Self {
             streams,
             wire,
             model,
             is_signed,
             takes_options,
+            tells_usage,
             upgrades,
             fault,
             service_tier,
@@ -152,6 +158,15 @@ fn hides_usage(is_masked: bool, path: &[u8]) -> Option<Fault> {
     });
     let mask = is_masked.then_some("x-goog-fieldmask");
     hidden.or(mask).map(Fault::HidesUsage)
+}
+
+/// Portkey's gateway takes from a header what replaces the body's members, and which models to call; the name of a configuration that is kept
+/// there is the operator's own (<https://portkey.ai/docs/api-reference/inference-api/headers>, read 2026-12-01).
+fn overrides(request: &Headers) -> Option<Fault> {
+    const NAME: &str = "x-portkey-config";
+    let mut values = request.values(NAME);
+    let is_written_out = values.any(|value| value.contains(&b'{'));
+    is_written_out.then_some(Fault::Overrides(NAME))
 }
 
 fn split(parameter: &[u8]) -> (&[u8], &[u8]) {
@@ -293,9 +308,14 @@ fn refuses_options(host: Option<&[u8]>, path: &[u8], segments: &[Segment<'_>]) -
     let is_databricks = segments
         .first()
         .is_some_and(|first| first.is("serving-endpoints"));
+    let name = without_port(host);
+    let hosts = [&b"api.mistral.ai"[..], b"codestral.mistral.ai"];
+    is_older || is_databricks || hosts.iter().any(|host| name.eq_ignore_ascii_case(host))
+}
+
+fn without_port(host: Option<&[u8]>) -> &[u8] {
     let host = host.unwrap_or_default();
-    let name = host.split(|byte| *byte == b':').next().unwrap_or_default();
-    is_older || is_databricks || name.eq_ignore_ascii_case(b"api.mistral.ai")
+    host.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
 /// The value of a parameter in a path's query, unescaped; the first value if there are several.

@@ -110,7 +110,7 @@ const fn pattern(name: &'static str, needs: Needs) -> Pattern {
 
 impl Wire for Gemini {
     fn possible_needs(&self, _model: &str) -> Needs {
-        Needs::ALL.without(Needs::CACHE_SETTINGS)
+        Needs::ALL.without(Needs::CACHE_SETTINGS | Needs::RECENT_FEATURES)
     }
 
     fn request(&self) -> Shape {

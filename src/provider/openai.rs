@@ -6,11 +6,11 @@ mod embeddings;
 mod request;
 
 pub(super) use embeddings::Embeddings;
-pub(super) use request::is_structured;
 use request::{
     CHAT, COMPLETIONS, MAX_COMPLETION_TOKENS, MAX_TOKENS, MOST_ADDED_TO_ASK, N_PREDICT,
     PLAIN_MAX_COMPLETION_TOKENS, PLAIN_N_PREDICT, ask_usage, has_data_sources, may_ask_at,
 };
+pub(super) use request::{is_flexible, is_structured};
 
 use super::answer::USAGE;
 use super::read::{MOST_LISTS, value};

@@ -261,7 +261,22 @@ pub(super) fn is_given(body: &Scanner, index: usize) -> bool {
     is_beyond(body, index, &[])
 }
 
+/// Whether the key has a level of effort above `high`, which fewer models have than the others
+/// (<https://platform.claude.com/docs/en/build-with-claude/effort>, read 2026-12-01).
+#[inline(never)]
+pub(super) fn is_high(body: &Scanner, index: usize) -> bool {
+    let levels = [
+        r#""none""#,
+        r#""minimal""#,
+        r#""low""#,
+        r#""medium""#,
+        r#""high""#,
+    ];
+    is_beyond(body, index, &levels)
+}
+
 /// As [`is_given`], for a value that is none of these texts.
+#[inline(never)]
 pub(super) fn is_beyond(body: &Scanner, index: usize, nothing: &[&str]) -> bool {
     body.begun(index).is_some_and(|field| {
         let is = |nothing: &str| {
@@ -333,6 +348,40 @@ pub fn limit_output(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
     too_large
         .filter_map(|field| replaced(field, most.to_string()))
         .collect()
+}
+
+/// The largest output limit in the entries of lists of other models, which may have limits of their own.
+pub fn most_of_alternatives(wire: &dyn Wire, body: &Scanner) -> Option<u64> {
+    let mut most = None;
+    for index in lists(wire, body) {
+        most = most.max(body.value(index).and_then(most_in));
+    }
+    most
+}
+
+/// The edits that leave out lists of other models in which an entry's output limit exceeds `most`.
+#[must_use]
+pub fn leave_longer_out(wire: &dyn Wire, body: &Scanner, most: u64) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for index in lists(wire, body) {
+        let longer = body
+            .value(index)
+            .filter(|field| most_in(field) > Some(most));
+        edits.extend(longer.and_then(|field| replaced(field, "null".to_owned())));
+    }
+    edits
+}
+
+/// The largest output limit of a list's entries.
+#[inline(never)]
+fn most_in(field: &Field) -> Option<u64> {
+    let mut most = None;
+    for entry in entries(&field.raw).unwrap_or_else(|| vec![&field.raw]) {
+        let limits = members(entry, ["max_tokens", "max_completion_tokens"]);
+        let [limit, other] = limits.unwrap_or_default();
+        most = most.max(limit.and_then(whole)).max(other.and_then(whole));
+    }
+    most
 }
 
 /// The names of the other models that may answer, from the lists that were read to their end. A name that could not be read is empty.

@@ -6,10 +6,10 @@ use super::answer::{
     self, ERROR, ERROR_KEY, MAX_ERROR, USAGE, is_error, is_said, model_key, usage_key,
 };
 use super::compatible;
-use super::openai::{error, is_structured};
+use super::openai::{error, is_flexible, is_structured};
 use super::read::{
-    MODEL, MOST_LISTS, flag, is_beyond, is_given, key, long_key, output_limit, over_all, value,
-    with_alternatives,
+    MODEL, MOST_LISTS, flag, is_beyond, is_given, is_high, key, long_key, output_limit, over_all,
+    value, with_alternatives,
 };
 use super::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, may_have};
@@ -39,8 +39,11 @@ const REQUEST: Shape = Shape::new(
         key(&["service_tier"]),
         key(&["conversation"]),
         key(&["prompt_cache_retention|prompt_cache_options"]),
+        key(&["reasoning", "effort"]),
     ],
     &[
+        // Models that do not think refuse thoughts of others (<https://github.com/openai/openai-agents-python/issues/569>, read 2026-12-01).
+        pattern(PatternKind::Type("reasoning"), Needs::THINKING),
         pattern(PatternKind::Type("input_image"), Needs::IMAGES),
         pattern(PatternKind::Type("input_file"), Needs::IMAGES),
         pattern(PatternKind::Type("input_audio"), Needs::IMAGES),
@@ -83,6 +86,7 @@ const ASKED_TIER: usize = 11;
 /// (<https://platform.openai.com/docs/guides/conversation-state>, read 2026-11-30).
 const CONVERSATION: usize = 12;
 const CACHE_SETTINGS: usize = 13;
+const LEVEL: usize = 14;
 
 /// The API refuses an output limit below this.
 const LEAST_OUTPUT: u64 = 16;
@@ -167,7 +171,8 @@ impl Wire for Responses {
             | Needs::STRUCTURED_OUTPUT.when(is_structured(body, FORMAT))
             | Needs::THINKING.when(is_given(body, REASONING) || wants_thoughts)
             | Needs::EFFORT.when(is_beyond(body, VERBOSITY, &["\"medium\""]))
-            | Needs::CACHE_SETTINGS.when(is_given(body, CACHE_SETTINGS));
+            | Needs::CACHE_SETTINGS.when(is_given(body, CACHE_SETTINGS))
+            | Needs::RECENT_FEATURES.when(is_high(body, LEVEL) || is_flexible(body, ASKED_TIER));
         Ok(Facts {
             output_limit: over_all(limit, 1),
             stream: flag(body, STREAM, "stream")?,

@@ -276,6 +276,8 @@ fn a_stream_is_not_asked_for_its_usage_where_that_is_refused() {
     for (path, host, may) in [
         ("/v1/chat/completions", "api.mistral.ai", false),
         ("/v1/chat/completions", "API.mistral.ai:443", false),
+        ("/v1/chat/completions", "codestral.mistral.ai", false),
+        ("/api/v1/chat/completions", "openrouter.ai:443", false),
         ("/v1/chat/completions", "api.openai.com", true),
         ("/serving-endpoints/chat/completions", "x", false),
         (
@@ -335,7 +337,7 @@ fn every_name_that_is_looked_for_can_be_found() {
         for shape in [wire.request(), wire.response(), wire.events()] {
             let keys = shape.keys.iter().flat_map(|key| key.path);
             let patterns = shape.patterns.iter().map(|pattern| match pattern.kind {
-                PatternKind::Key(name) | PatternKind::Type(name) => name,
+                PatternKind::Key(name) | PatternKind::Type(name) | PatternKind::Role(name) => name,
             });
             let names = keys.flat_map(|key| key.split('|')).chain(patterns);
             for name in names {

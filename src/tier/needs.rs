@@ -21,14 +21,21 @@ impl Needs {
     pub const CACHED_PROMPT: Self = Self(1 << 5);
     /// The model decides how much to think (Anthropic's `adaptive`): models that require a budget for thinking refuse such a request.
     pub const ADAPTIVE_THINKING: Self = Self(1 << 6);
-    /// The request sets the effort, the speed or the place, which few models support.
+    /// The request sets the effort or the speed, which few models support.
     pub const EFFORT: Self = Self(1 << 7);
     /// The request sets where or how long its prompt is cached, in a way that few models support.
     pub const CACHE_SETTINGS: Self = Self(1 << 8);
+    /// The request uses something that only a provider's recent models take.
+    pub const RECENT_FEATURES: Self = Self(1 << 9);
     /// All needs.
-    pub const ALL: Self = Self((1 << 9) - 1);
+    pub const ALL: Self = Self((1 << 10) - 1);
     /// Needs that a tier's `supports` must name, since few models meet them.
-    const RARE: Self = Self(Self::ADAPTIVE_THINKING.0 | Self::EFFORT.0 | Self::CACHE_SETTINGS.0);
+    const RARE: Self = Self(
+        Self::ADAPTIVE_THINKING.0
+            | Self::EFFORT.0
+            | Self::CACHE_SETTINGS.0
+            | Self::RECENT_FEATURES.0,
+    );
     /// Needs that only the model meets that began the conversation.
     const OWN: Self = Self(Self::SIGNED_THINKING.0 | Self::CACHED_PROMPT.0);
 

@@ -247,7 +247,7 @@ fn configs() -> [Value; 3] {
             "tiers": [
                 {"name": "default", "model": "gpt-4o", "price": price},
                 {"name": "compact", "model": "gpt-4o-mini", "price": {"input": 0.15, "output": 0.6}, "below": 0.2,
-                 "supports": ["tools", "images", "structured_output", "thinking", "adaptive_thinking", "effort", "signed_thinking", "cached_prompt", "cache_settings"], "max_output_tokens": 500, "trim": {"to_tokens": 8e3}},
+                 "supports": ["tools", "images", "structured_output", "thinking", "adaptive_thinking", "effort", "signed_thinking", "cached_prompt", "cache_settings", "recent_features"], "max_output_tokens": 500, "trim": {"to_tokens": 8e3}},
             ],
             "plans": {"gold": {
                 "budget": {"initial_budget": 2000000, "unit": "tokens", "window": "week"},

@@ -165,7 +165,8 @@ fn a_body_without_a_length_goes_on_changed_however_much_of_it_is_kept_back() {
                 "thinking",
                 "adaptive_thinking",
                 "effort",
-                "signed_thinking"
+                "signed_thinking",
+                "recent_features"
             ]);
             // What this one cannot do is not known to be needed before the end.
             tiers

@@ -37,7 +37,8 @@ fn everything() -> Value {
         "effort",
         "signed_thinking",
         "cached_prompt",
-        "cache_settings"
+        "cache_settings",
+        "recent_features"
     ])
 }
 

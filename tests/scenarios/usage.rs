@@ -76,7 +76,7 @@ fn a_deferred_chat_is_charged_what_was_reserved() {
         let proxy = Proxy::new(&config());
         let body = format!(r#"{{"model":"gpt-4o","max_tokens":10,"deferred":{deferred}}}"#);
         let mut call = proxy.chat("acme", &body);
-        call.answer_headers("202", &[("content-type", "application/json")]);
+        call.answer_headers("200", &[("content-type", "application/json")]);
         call.answer_chunk(br#"{"request_id":"r"}"#, true);
         let told = &call.fields["bursar_output_tokens"];
         assert_eq!(told, &output.to_string(), "{deferred}");

@@ -12,6 +12,8 @@ use super::{Pattern, PatternKind, is_space};
 
 /// The key that names an object's type.
 const TYPE: &str = "type";
+/// The key that names a message's author: as long as `type`.
+const ROLE: &str = "role";
 
 /// The state inside a skipped value.
 #[derive(Clone, Debug)]
@@ -27,8 +29,10 @@ pub(super) struct Nested {
     active: u64,
     /// The string that is being read, or was read last.
     word: Word,
-    /// Whether the next value, or the one being read, belongs to a `type`.
+    /// Whether the next value, or the one being read, belongs to a `type`, or to a `role` where patterns look for roles.
     is_type: bool,
+    /// Whether that is a `role`.
+    is_role: bool,
     /// Flags of the key whose value comes next.
     key: u32,
     /// Flags of the patterns that were matched in the body.
@@ -64,6 +68,7 @@ impl Nested {
             active: 0,
             word: Word::default(),
             is_type: false,
+            is_role: false,
             key: 0,
             matched: 0,
             commas: 0,
@@ -257,7 +262,8 @@ impl Nested {
 
     /// Matches a key without escapes. Returns whether its value matters.
     fn match_plain_key(&mut self, key: &[u8]) -> bool {
-        self.is_type = key == TYPE.as_bytes();
+        self.is_role = self.sought.roles && key == ROLE.as_bytes();
+        self.is_type = self.is_role || key == TYPE.as_bytes();
         if !self.is_type && self.sought.keys.has(key.len()) {
             let is_it = |kind| matches!(kind, PatternKind::Key(name) if key == name.as_bytes());
             self.key = self.flags(is_it);
@@ -303,7 +309,12 @@ impl Nested {
         if !self.sought.types.has(word.len()) {
             return 0;
         }
-        self.flags(|kind| matches!(kind, PatternKind::Type(name) if word == name.as_bytes()))
+        let is_it = |kind| match kind {
+            PatternKind::Type(name) => !self.is_role && word == name.as_bytes(),
+            PatternKind::Role(name) => self.is_role && word == name.as_bytes(),
+            PatternKind::Key(_) => false,
+        };
+        self.flags(is_it)
     }
 
     /// The flags of the active patterns whose kind meets `is_so`.

@@ -56,6 +56,8 @@ pub enum PatternKind {
     Key(&'static str),
     /// An object whose `type` has this value.
     Type(&'static str),
+    /// An object whose `role` has this value.
+    Role(&'static str),
 }
 
 /// The lengths of what patterns look for, computed when bursar is compiled.
@@ -65,22 +67,31 @@ pub(super) struct Sought {
     pub(super) under: Lengths,
     /// Of the keys in their values.
     pub(super) keys: Lengths,
-    /// Of the values of `type`.
+    /// Of the values of `type` and `role`.
     pub(super) types: Lengths,
+    /// Whether any pattern looks for a role.
+    pub(super) roles: bool,
 }
 
 impl Sought {
     const fn by(mut patterns: &[Pattern]) -> Self {
         let [mut under, mut keys, mut types] = [Lengths::NONE; 3];
+        let mut roles = false;
         while let [pattern, after @ ..] = patterns {
             under = under.with(pattern.under);
             match pattern.kind {
                 PatternKind::Key(name) => keys = keys.with(name),
                 PatternKind::Type(name) => types = types.with(name),
+                PatternKind::Role(name) => (types, roles) = (types.with(name), true),
             }
             patterns = after;
         }
-        Self { under, keys, types }
+        Self {
+            under,
+            keys,
+            types,
+            roles,
+        }
     }
 }
 

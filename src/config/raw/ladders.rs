@@ -120,7 +120,7 @@ pub(in crate::config) enum RawNeed {
     Thinking,
     /// Thinking as much as the model itself chooses (Anthropic's `adaptive`).
     AdaptiveThinking,
-    /// A setting for the level of effort, for speed, or for the place of inference.
+    /// A setting for the level of effort, or for speed.
     Effort,
     /// Continuing from thoughts that were signed for another model.
     SignedThinking,
@@ -128,6 +128,8 @@ pub(in crate::config) enum RawNeed {
     CachedPrompt,
     /// A setting for where or how long the prompt is cached: Bedrock's `cachePoint`, OpenAI's `prompt_cache_retention`.
     CacheSettings,
+    /// What only a provider's recent models take: effort above `high`, a place of inference, compaction, and the like.
+    RecentFeatures,
 }
 
 /// Prices in USD per million tokens.

@@ -3,7 +3,9 @@
 use super::{beside, error, kept_for_an_hour};
 use crate::body::json::{Pattern, PatternKind, Scanner, Shape, members};
 use crate::provider::answer::{ERROR_KEY, SERVICE_TIER, USAGE, model_key, usage_key};
-use crate::provider::read::{above, count_of, is_given, key, output_limit, over_all, value};
+use crate::provider::read::{
+    above, count_of, is_given, is_high, key, output_limit, over_all, value,
+};
 use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::provider::{answer, anthropic};
 use crate::tier::Needs;
@@ -62,7 +64,8 @@ const OWN_MAX_TOKENS: usize = 7;
 const REASONING_BUDGET: usize = 8;
 const THINKING_TYPE: usize = 9;
 const REASONING_TYPE: usize = 10;
-const EFFORTS: [usize; 2] = [11, LATENCY];
+const EFFORTS: [usize; 2] = [LEVEL, LATENCY];
+const LEVEL: usize = 11;
 const OWN_FORMAT: usize = 12;
 /// Keys of Amazon's own models, and of OpenAI's.
 const OTHER_REASONING: [usize; 2] = [13, 14];
@@ -125,6 +128,7 @@ impl Wire for Converse {
             | Needs::STRUCTURED_OUTPUT.when(any(&[OUTPUT, OWN_FORMAT]))
             | Needs::THINKING.when(is_plain || any(&OTHER_REASONING))
             | Needs::EFFORT.when(anthropic::takes_effort(body, &EFFORTS))
+            | Needs::RECENT_FEATURES.when(is_high(body, LEVEL))
             | kinds;
         Ok(Facts {
             output_limit: over_all(limit, 1),

@@ -9,7 +9,7 @@ use crate::http::Headers;
 use crate::provider::answer::{ERROR_KEY, USAGE, model_key, usage_key};
 use crate::provider::openai::is_structured;
 use crate::provider::read::{
-    above, count, count_of, is_given, key, long_key, output_limit, over_all, tokens, value,
+    above, count, count_of, is_given, is_high, key, long_key, output_limit, over_all, tokens, value,
 };
 use crate::provider::wire::{ErrorReply, Facts, Fault, OutputLimits, Problem, Wire};
 use crate::provider::{answer, anthropic, compatible};
@@ -50,7 +50,8 @@ const INVOKE_TOOLS: usize = 7;
 const INVOKE_TOOL_CONFIG: usize = 8;
 const INVOKE_GENERATIONS: usize = 9;
 const INVOKE_THINKING_TYPE: usize = 10;
-const INVOKE_EFFORTS: [usize; 2] = [11, INVOKE_SPEED];
+const INVOKE_EFFORTS: [usize; 2] = [INVOKE_LEVEL, INVOKE_SPEED];
+const INVOKE_LEVEL: usize = 11;
 const INVOKE_SPEED: usize = 16;
 const INVOKE_TIER: usize = 17;
 const INVOKE_FORMATS: [usize; 2] = [12, 13];
@@ -117,6 +118,7 @@ impl Wire for Invoke {
             | Needs::STRUCTURED_OUTPUT.when(is_shaped)
             | Needs::THINKING.when(any(&[INVOKE_THINKING_BUDGET, INVOKE_REASONING]))
             | Needs::EFFORT.when(anthropic::takes_effort(body, &INVOKE_EFFORTS))
+            | Needs::RECENT_FEATURES.when(is_high(body, INVOKE_LEVEL))
             | anthropic::thinking(body, INVOKE_THINKING_TYPE);
         Ok(Facts {
             output_limit: over_all(limit, choices),

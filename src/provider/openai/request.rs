@@ -5,8 +5,8 @@ use crate::body::json::{Pattern, PatternKind, Scanner, Shape, only_member, text,
 use crate::body::rewrite::Edit;
 use crate::provider::answer;
 use crate::provider::read::{
-    MODEL, above, count, flag, is_beyond, is_given, key, long_key, output_limit, over_all, value,
-    with_alternatives,
+    MODEL, above, count, flag, is_beyond, is_given, is_high, key, long_key, output_limit, over_all,
+    value, with_alternatives,
 };
 use crate::provider::wire::{Facts, Fault, OutputLimits};
 use crate::tier::Needs;
@@ -38,7 +38,7 @@ pub(super) const CHAT: Shape = Shape::new(
         key(&["deferred"]),
         key(&["thinking", "type"]),
         key(&["reasoning"]),
-        key(&["include_reasoning"]),
+        key(&["include_reasoning|reasoning_format"]),
         key(&["enable_thinking"]),
         key(&["thinking_budget"]),
         key(&["chat_template_kwargs"]),
@@ -173,7 +173,8 @@ pub(super) fn chat(body: &Scanner, limits: OutputLimits) -> Result<Facts, Fault>
         | Needs::THINKING.when(thinks(body))
         | Needs::ADAPTIVE_THINKING.when(is_word(body, THINKING_TYPE, "adaptive"))
         | Needs::EFFORT.when(makes_effort(body))
-        | Needs::CACHE_SETTINGS.when(is_given(body, CACHE_SETTINGS));
+        | Needs::CACHE_SETTINGS.when(is_given(body, CACHE_SETTINGS))
+        | Needs::RECENT_FEATURES.when(is_recent(body));
     Ok(Facts {
         output_limit: over_all(limit, choices),
         choices,
@@ -230,13 +231,24 @@ fn thinks(body: &Scanner) -> bool {
     let others = ["disabled", "adaptive"];
     let is_other = |word: &&str| is_word(body, THINKING_TYPE, word);
     let kind = is_given(body, THINKING_TYPE) && !others.iter().any(is_other);
-    let effort = is_given(body, EFFORT) && !is_word(body, EFFORT, "none");
     let flags = [INCLUDE_REASONING, ENABLE_THINKING, GOOGLE_THINKING];
     let more = [REASONING, TEMPLATE];
-    kind || effort
+    // Models that do not think refuse even `none`, and so do some that do (<https://github.com/neavo/LinguaGacha/issues/771>, read 2026-12-01).
+    kind || is_given(body, EFFORT)
         || flags.iter().any(|&index| is_on(body, index))
         || is_beyond(body, THINKING_BUDGET, &["0"])
         || more.iter().any(|&index| is_beyond(body, index, &is_off))
+}
+
+/// Whether the request uses what only recent models take.
+fn is_recent(body: &Scanner) -> bool {
+    is_high(body, EFFORT) || is_high(body, OUTPUT_EFFORT) || is_flexible(body, SERVICE_TIER)
+}
+
+/// Whether the key names a service tier that a model may lack: such a model refuses the request
+/// (<https://learn.microsoft.com/azure/foundry/openai/how-to/flex-processing>, read 2026-12-01).
+pub(in crate::provider) fn is_flexible(body: &Scanner, index: usize) -> bool {
+    is_word(body, index, "flex") || is_word(body, index, "ultrafast")
 }
 
 /// Whether the request sets the effort in a way that few models support.
@@ -250,10 +262,11 @@ pub(super) fn rare_needs(model: &str) -> Needs {
     let [is_claude, is_gpt_5, is_gpt_4] =
         ["claude", "gpt-5", "gpt-4.1"].map(|word| has_part(model, word));
     Needs::ADAPTIVE_THINKING.when(is_claude)
-        | Needs::EFFORT.when(is_claude || is_gpt_5)
+        | (Needs::EFFORT | Needs::RECENT_FEATURES).when(is_claude || is_gpt_5)
         | Needs::CACHE_SETTINGS.when(is_gpt_5 || is_gpt_4)
 }
 
+#[inline(never)]
 fn is_word(body: &Scanner, index: usize, word: &str) -> bool {
     let value = body.value(index).and_then(text);
     value.is_some_and(|value| value == word)

@@ -159,7 +159,69 @@ fn a_need_is_seen_under_every_name_that_it_has() {
             r#"{"output_config":{"effort":"high"}}"#,
         ),
         (Needs::EFFORT, ANTHROPIC, r#"{"speed":"fast"}"#),
-        (Needs::EFFORT, ANTHROPIC, r#"{"inference_geo":"us"}"#),
+        (
+            Needs::RECENT_FEATURES,
+            ANTHROPIC,
+            r#"{"inference_geo":"us"}"#,
+        ),
+        (
+            Needs::EFFORT | Needs::RECENT_FEATURES,
+            ANTHROPIC,
+            r#"{"output_config":{"effort":"xhigh"}}"#,
+        ),
+        (
+            Needs::RECENT_FEATURES,
+            ANTHROPIC,
+            r#"{"messages":[{"role":"user","content":"a"},{"role":"system","content":"b"}]}"#,
+        ),
+        (
+            Needs::RECENT_FEATURES,
+            ANTHROPIC,
+            r#"{"context_management":{"edits":[{"type":"compact_20260112"}]}}"#,
+        ),
+        (
+            Needs::RECENT_FEATURES,
+            ANTHROPIC,
+            r#"{"messages":[{"role":"assistant","content":[{"type":"compaction","content":"a"}]}]}"#,
+        ),
+        (
+            Needs::SIGNED_THINKING,
+            ANTHROPIC,
+            r#"{"fallback_credit_token":"t"}"#,
+        ),
+        (
+            Needs::THINKING,
+            RESPONSES,
+            r#"{"input":[{"type":"reasoning","id":"rs_1","summary":[]}]}"#,
+        ),
+        (
+            Needs::THINKING | Needs::RECENT_FEATURES,
+            RESPONSES,
+            r#"{"reasoning":{"effort":"xhigh"}}"#,
+        ),
+        (
+            Needs::RECENT_FEATURES,
+            RESPONSES,
+            r#"{"service_tier":"flex"}"#,
+        ),
+        (Needs::RECENT_FEATURES, CHAT, r#"{"service_tier":"flex"}"#),
+        (
+            Needs::THINKING | Needs::RECENT_FEATURES,
+            CHAT,
+            r#"{"reasoning_effort":"xhigh"}"#,
+        ),
+        (Needs::THINKING, CHAT, r#"{"reasoning_effort":"none"}"#),
+        (Needs::THINKING, CHAT, r#"{"reasoning_format":"hidden"}"#),
+        (
+            Needs::EFFORT | Needs::RECENT_FEATURES,
+            CONVERSE,
+            r#"{"additionalModelRequestFields":{"output_config":{"effort":"max"}}}"#,
+        ),
+        (
+            Needs::EFFORT | Needs::RECENT_FEATURES,
+            INVOKE,
+            r#"{"output_config":{"effort":"max"}}"#,
+        ),
         (
             Needs::THINKING,
             GEMINI,

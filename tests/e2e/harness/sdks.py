@@ -25,7 +25,7 @@ LIMIT = 50
 NO_LIMIT = 1.5       # an output limit that makes a body invalid; every SDK sends it on
 TOKEN = "test"
 EVERYTHING = ("tools", "images", "structured_output", "thinking", "adaptive_thinking", "effort",
-              "signed_thinking", "cached_prompt", "cache_settings")
+              "signed_thinking", "cached_prompt", "cache_settings", "recent_features")
 # Where a path names the model, up to the `/` or `:` behind it.
 IN_PATH = re.compile(r"(/deployments/|/models?/)([^/]+?)(?=/|:[a-zA-Z]+(?:\?|$))")
 

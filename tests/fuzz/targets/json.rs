@@ -171,6 +171,7 @@ fn has(value: &Tree, kind: PatternKind) -> bool {
                 || match kind {
                     PatternKind::Key(key) => name == key && says_something(value),
                     PatternKind::Type(kind) => name == "type" && *value == Tree::Leaf(kind.into()),
+                    PatternKind::Role(kind) => name == "role" && *value == Tree::Leaf(kind.into()),
                 }
         }),
     }

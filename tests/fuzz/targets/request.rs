@@ -97,7 +97,8 @@ impl Case {
                 "effort",
                 "signed_thinking",
                 "cached_prompt",
-                "cache_settings"
+                "cache_settings",
+                "recent_features"
             ]);
         }
         if self.limits_output {

@@ -1,6 +1,7 @@
 //! What would keep a request, or the usage of its answer, from being seen.
 
 use super::*;
+use crate::opening::MESSAGES;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -310,6 +311,110 @@ fn nothing_in_the_body_may_change_behind_bursar_what_the_body_says() {
             assert_eq!(call.refused(), expected, "{path} {body}");
             assert!(!is_refused || call.upstream_body.is_empty() && held(&proxy, "acme") == 0);
         }
+    }
+}
+
+// Portkey's gateway replaces what the body says by what a header says, if that is a configuration and not the name of one.
+#[test]
+fn no_header_may_change_behind_bursar_what_the_body_says() {
+    for (config, is_refused) in [
+        (
+            r#"{"override_params":{"model":"dear","max_tokens":100000}}"#,
+            true,
+        ),
+        (
+            r#" {"targets":[{"override_params":{"model":"dear"}}]}"#,
+            true,
+        ),
+        ("pc-acme-1a2b3c", false),
+    ] {
+        for hold in [true, false] {
+            let proxy = with(|config| config["hold_headers"] = hold.into());
+            let header = ("x-portkey-config", config);
+            let call = post(
+                &proxy,
+                CHAT,
+                &[header],
+                &[r#"{"model":"best","max_tokens":9}"#],
+            );
+            let expected = is_refused.then_some((400, "invalid_request_body"));
+            assert_eq!(call.refused(), expected, "{config} {hold}");
+        }
+    }
+}
+
+// An answer that is only promised is fetched later, with a request that bursar does not read. (RFC 9110, 15.3.3)
+#[test]
+fn an_answer_that_is_promised_costs_what_was_reserved() {
+    let body = r#"{"model":"best","max_tokens":70}"#;
+    for hold in [true, false] {
+        for (status, answer, output) in [
+            ("202", "", "70"),
+            ("202", r#"{"requestId":"x","status":"pending"}"#, "70"),
+            (
+                "202",
+                r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+                "4",
+            ),
+            ("200", r#"{"choices":[]}"#, "4"),
+        ] {
+            let proxy = with(|config| config["hold_headers"] = hold.into());
+            let mut call = post(&proxy, CHAT, &[], &[body]);
+            call.answer_headers(status, &[("content-type", "application/json")]);
+            call.answer_chunk(answer.as_bytes(), true);
+            call.end();
+            assert_eq!(
+                call.fields["bursar_output_tokens"], output,
+                "{status} {answer} {hold}"
+            );
+        }
+    }
+}
+
+// An entry of such a list may have a limit of its own, which the provider takes.
+#[test]
+fn limits_in_lists_of_other_models_count() {
+    let entry = |limit: &str| {
+        format!(r#"{{"model":"best","max_tokens":10,"fallbacks":[{{"model":"best-2"{limit}}}]}}"#)
+    };
+    for (path, hold) in [
+        (MESSAGES, true),
+        (MESSAGES, false),
+        (CHAT, true),
+        (CHAT, false),
+    ] {
+        let reserved = |body: &str| {
+            let proxy = with(|config| config["hold_headers"] = hold.into());
+            let length = body.len().to_string();
+            let call = post(&proxy, path, &[("content-length", &length)], &[body]);
+            assert_eq!(call.refused(), None, "{body}");
+            held(&proxy, "acme") - body.len() as u64
+        };
+        assert_eq!(reserved(&entry("")), 10);
+        assert_eq!(reserved(&entry(r#","max_tokens":4000"#)), 4_000);
+        assert_eq!(reserved(&entry(r#","max_tokens":4"#)), 10);
+        let among_names = entry(r#","max_tokens":4000"#).replace("[{", r#"["best-3",{"#);
+        assert_eq!(reserved(&among_names), 4_000);
+        // A list with more than bursar allows is left out.
+        let sent = |limit: &str| {
+            let proxy = with(|config| {
+                config["hold_headers"] = hold.into();
+                config["ladders"][0]["tiers"][0]["max_output_tokens"] = 50.into();
+            });
+            let body = entry(limit);
+            let length = body.len().to_string();
+            let call = post(&proxy, path, &[("content-length", &length)], &[&body]);
+            assert_eq!(call.refused(), None, "{body}");
+            call.upstream_text().to_owned()
+        };
+        assert!(
+            sent(r#","max_tokens":4000"#).contains(r#""fallbacks":null"#),
+            "{path} {hold}"
+        );
+        assert!(
+            sent(r#","max_tokens":40"#).contains("best-2"),
+            "{path} {hold}"
+        );
     }
 }
 

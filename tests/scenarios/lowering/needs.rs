@@ -82,7 +82,7 @@ const NEEDY: [(&str, &str, &str); 36] = [
     (
         RESPONSES,
         "signed_thinking",
-        r#""input":[{"type":"reasoning","encrypted_content":"x"}]"#,
+        r#""input":[{"type":"compaction","encrypted_content":"x"}]"#,
     ),
     (GEMINI, "tools", r#""tools":[{"googleSearch":{}}]"#),
     (
@@ -213,6 +213,7 @@ fn a_request_keeps_its_model_where_the_lower_one_cannot_do_what_it_needs() {
         "signed_thinking",
         "cached_prompt",
         "cache_settings",
+        "recent_features",
     ];
     for (path, need, body) in NEEDY {
         let body = needy(path, body);

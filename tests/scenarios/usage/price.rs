@@ -100,6 +100,65 @@ fn a_model_that_was_consulted_has_its_own_price() {
     }
 }
 
+// A model may begin an answer and decline it, and another one take over: both are paid, each at its price; and the last usage of a stream
+// names the one that answered.
+#[test]
+fn an_answer_that_another_model_began_is_paid_as_well() {
+    let price = |rate: f64| serde_json::json!({"input": rate, "output": 5.0 * rate});
+    let (declined, took_over) = (10 * (500 + 5 * 3_000), 400 + 5 * 200);
+    for (first, output, micros) in [
+        ("best", 3_000, declined + took_over),
+        ("best-20260101", 3_000, declined + took_over),
+        // What is declined before it has begun is free.
+        ("best", 0, took_over),
+    ] {
+        let step = |kind: &str, model: &str, input: u64, output: u64| {
+            format!(
+                r#"{{"type":"{kind}","model":"{model}","input_tokens":{input},"output_tokens":{output}}}"#
+            )
+        };
+        let steps = [
+            step("message", first, 500, output),
+            step("fallback_message", "light", 400, 200),
+        ];
+        let usage = format!(
+            r#"{{"input_tokens":400,"output_tokens":200,"iterations":[{}]}}"#,
+            steps.join(",")
+        );
+        let answer = format!(
+            r#"{{"type":"message","role":"assistant","model":"light","content":[],"usage":{usage}}}"#
+        );
+        let stream = format!(
+            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"model\":\"{first}\",\"usage\":{{\"input_tokens\":500,\"output_tokens\":1}}}}}}\n\n\
+             event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{}},\"usage\":{usage}}}\n\n\
+             event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+        );
+        for answer in [answer, stream] {
+            let proxy = Proxy::new(&serde_json::json!({
+                "hold_headers": true,
+                "tiers": [
+                    {"name": "a", "model": "best", "price": price(10.0)},
+                    {"name": "b", "model": "light", "price": price(1.0)},
+                ],
+                "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+            }));
+            let body = r#"{"model":"best","max_tokens":4000,"messages":[],"fallbacks":"default"}"#;
+            let headers = [
+                (":method", "POST"),
+                (":path", "/v1/messages"),
+                ("x-tenant-id", "acme"),
+                ("content-length", &body.len().to_string()),
+            ];
+            let mut call = proxy.request(&headers, false);
+            call.send(&[body.as_bytes()]);
+            call.answer_headers("200", &[]);
+            call.answer_chunk(answer.as_bytes(), true);
+            let spent = proxy.record("acme").account.spent.usd.0;
+            assert_eq!(spent, micros, "{first} {answer}");
+        }
+    }
+}
+
 // What served decides the price: its service tier, how long the cache keeps what was written, how long the prompt was.
 // (issue 13: `service_tier: priority` at double, 1 h cache writes at the price of 5 min)
 #[test]
