@@ -17,7 +17,7 @@ SCHEMA = HERE.parent / "envoy" / "plugin-config.schema.json"
 BEGIN = "<!-- begin: written by docs/reference.py from envoy/plugin-config.schema.json -->"
 END = "<!-- end -->"
 COLUMNS = 120
-LONGEST_LIST = 160   # characters of a cell; what each word means is listed below the table
+LONGEST_LIST = 120   # characters of a cell; what each word means is listed below the table
 
 
 class Reference:
