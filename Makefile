@@ -176,7 +176,7 @@ JOBS ?= 2
 
 test-e2e: bench-built optimised target/bursar-trap.wasm $(PACKAGES) | $(AIMOCK) $(STORES) $(PROMETHEUS) $(CHROMIUM) ## end to end in a real Envoy
 	$(call say,end-to-end tests in Envoy $(shell cat .envoy-version))
-	@$(WITH_NODE) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile tests/e2e
+	@$(WITH_NODE) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder tests/e2e
 
 # Not a part of `make test`: it builds the module a second time, and needs Go for the registry and cosign.
 test-image: image $(CRANE) $(COSIGN) | $(CLIENTS) ## the image: built twice, pushed to a registry, pulled, signed and verified (needs Go)

@@ -1,6 +1,7 @@
 """Fixtures: Envoys are started once per module and configuration, since a start costs about a second."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.fleet import Fleet, lasting_store  # noqa: E402
 from harness.rig import Rig  # noqa: E402
+
+
+def pytest_collection_modifyitems(items):
+    """Files of few tests come first: those take longest each, and none must be left for one process at the end."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: tests[item.path])
 
 
 @pytest.fixture(scope="module")

@@ -71,10 +71,22 @@ class Browser:
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def run(self, script):
-        """The value of an expression in the page."""
-        told = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told
+        """The value of an expression in the page; asked again if another page takes this one's place meanwhile."""
+        while (told := self._evaluate(script)) is None:
+            pass
         return told["result"].get("value")
+
+    def leave(self, script):
+        """Runs what leads to another page, which may come before the answer."""
+        self._evaluate(script)
+
+    def _evaluate(self, script):
+        answer = self._ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if answer.get("error", {}).get("message") == "Inspected target navigated or closed":
+            return None
+        assert "error" not in answer, answer
+        assert "exceptionDetails" not in answer["result"], answer
+        return answer["result"]
 
     def complaints(self):
         """What the page did wrong, in the browser's words."""
@@ -86,14 +98,18 @@ class Browser:
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
 
     def _call(self, method, **params):
+        answer = self._ask(method, **params)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _ask(self, method, **params):
         call = {"id": next(self._ids), "method": method, "params": params}
         if session := getattr(self, "_session", None):
             call["sessionId"] = session
         self._socket.send(json.dumps(call))
         while (answer := self._receive()).get("id") != call["id"]:
             pass
-        assert "error" not in answer, answer
-        return answer["result"]
+        return answer
 
     def _receive(self):
         message = json.loads(self._socket.recv(timeout=60))
