@@ -42,6 +42,44 @@ fn the_model_that_answered_is_the_one_that_is_paid() {
     }
 }
 
+/// Claude's answer of the model `light` with this usage, whole and as a stream that another model may have begun.
+fn claude(first: &str, usage: &str) -> [String; 2] {
+    [
+        format!(
+            r#"{{"type":"message","role":"assistant","model":"light","content":[],"usage":{usage}}}"#
+        ),
+        format!(
+            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"model\":\"{first}\",\"usage\":{{\"input_tokens\":500,\"output_tokens\":1}}}}}}\n\n\
+             event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{}},\"usage\":{usage}}}\n\n\
+             event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+        ),
+    ]
+}
+
+/// A proxy after this request of `acme` was answered. The model `best` costs ten times what `light` does.
+fn answered(body: &str, price: &impl Fn(f64) -> serde_json::Value, answer: &str) -> Proxy {
+    let proxy = Proxy::new(&serde_json::json!({
+        "hold_headers": true,
+        "tiers": [
+            {"name": "a", "model": "best", "price": price(10.0)},
+            {"name": "b", "model": "light", "price": price(1.0)},
+        ],
+        "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
+    }));
+    let headers = [
+        (":method", "POST"),
+        (":path", "/v1/messages"),
+        ("x-tenant-id", "acme"),
+        ("content-length", &body.len().to_string()),
+    ];
+    let mut call = proxy.request(&headers, false);
+    call.send(&[body.as_bytes()]);
+    call.answer_headers("200", &[]);
+    call.answer_chunk(answer.as_bytes(), true);
+    drop(call);
+    proxy
+}
+
 // Claude may ask another Claude for advice: that one's tokens have its own price, and do not make the prompt of the asking one a long one.
 #[test]
 fn a_model_that_was_consulted_has_its_own_price() {
@@ -63,36 +101,12 @@ fn a_model_that_was_consulted_has_its_own_price() {
                 {{"type":"message","input_tokens":1000,"output_tokens":60}}]}}"#
         );
         let usage = usage.replace('\n', "");
-        let answer = format!(
-            r#"{{"type":"message","role":"assistant","model":"light","content":[],"usage":{usage}}}"#
-        );
-        let stream = format!(
-            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"model\":\"light\",\"usage\":{{\"input_tokens\":1000,\"output_tokens\":1}}}}}}\n\n\
-             event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{}},\"usage\":{usage}}}\n\n\
-             event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
-        );
-        for answer in [answer, stream] {
-            let proxy = Proxy::new(&serde_json::json!({
-                "hold_headers": true,
-                "tiers": [
-                    {"name": "a", "model": "best", "price": price(10.0)},
-                    {"name": "b", "model": "light", "price": price(1.0)},
-                ],
-                "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
-            }));
-            let body = r#"{"model":"light","max_tokens":400,"messages":[]}"#;
-            let mut call = proxy.request(
-                &[
-                    (":method", "POST"),
-                    (":path", "/v1/messages"),
-                    ("x-tenant-id", "acme"),
-                    ("content-length", &body.len().to_string()),
-                ],
-                false,
+        for answer in claude("light", &usage) {
+            let proxy = answered(
+                r#"{"model":"light","max_tokens":400,"messages":[]}"#,
+                &price,
+                &answer,
             );
-            call.send(&[body.as_bytes()]);
-            call.answer_headers("200", &[]);
-            call.answer_chunk(answer.as_bytes(), true);
             let account = proxy.record("acme").account;
             assert_eq!(account.spent.usd.0, own + advice, "{adviser} {answer}");
             assert_eq!(account.spent.tokens.0, 2_100 + 3_200, "{adviser} {answer}");
@@ -125,34 +139,12 @@ fn an_answer_that_another_model_began_is_paid_as_well() {
             r#"{{"input_tokens":400,"output_tokens":200,"iterations":[{}]}}"#,
             steps.join(",")
         );
-        let answer = format!(
-            r#"{{"type":"message","role":"assistant","model":"light","content":[],"usage":{usage}}}"#
-        );
-        let stream = format!(
-            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"model\":\"{first}\",\"usage\":{{\"input_tokens\":500,\"output_tokens\":1}}}}}}\n\n\
-             event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{}},\"usage\":{usage}}}\n\n\
-             event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
-        );
-        for answer in [answer, stream] {
-            let proxy = Proxy::new(&serde_json::json!({
-                "hold_headers": true,
-                "tiers": [
-                    {"name": "a", "model": "best", "price": price(10.0)},
-                    {"name": "b", "model": "light", "price": price(1.0)},
-                ],
-                "tenants": {"acme": {"budget": {"initial_budget": 50, "unit": "usd", "window": "day"}}},
-            }));
-            let body = r#"{"model":"best","max_tokens":4000,"messages":[],"fallbacks":"default"}"#;
-            let headers = [
-                (":method", "POST"),
-                (":path", "/v1/messages"),
-                ("x-tenant-id", "acme"),
-                ("content-length", &body.len().to_string()),
-            ];
-            let mut call = proxy.request(&headers, false);
-            call.send(&[body.as_bytes()]);
-            call.answer_headers("200", &[]);
-            call.answer_chunk(answer.as_bytes(), true);
+        for answer in claude(first, &usage) {
+            let proxy = answered(
+                r#"{"model":"best","max_tokens":4000,"messages":[],"fallbacks":"default"}"#,
+                &price,
+                &answer,
+            );
             let spent = proxy.record("acme").account.spent.usd.0;
             assert_eq!(spent, micros, "{first} {answer}");
         }
