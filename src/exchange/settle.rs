@@ -158,8 +158,8 @@ impl Admitted {
     /// What the usage costs in money: `price` is that of the model that answered, and other models that took part have their own.
     fn spend(&self, config: &Config, usage: Usage, price: Option<&Price>) -> Micros {
         let (mut own, mut spend) = (usage, Micros(0));
-        let advice = self.reader.as_ref().map_or(&[][..], UsageReader::advice);
-        for (model, used) in advice.iter().filter(|_| price.is_some()) {
+        let others = self.reader.as_ref().map_or(&[][..], UsageReader::others);
+        for (model, used) in others.iter().filter(|_| price.is_some()) {
             let other = tier::price_of_answer(&config.ladders, &self.model, model);
             own = own.without(used);
             let used = Usage {

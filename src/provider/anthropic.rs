@@ -176,7 +176,7 @@ impl Wire for Messages {
         usage_of(value(body, USAGE)?)
     }
 
-    fn advice(&self, body: &Scanner) -> Vec<(String, Usage)> {
+    fn others(&self, body: &Scanner) -> Vec<(String, Usage)> {
         let parts = value(body, USAGE).and_then(Parts::of);
         parts.map(|parts| parts.others).unwrap_or_default()
     }

@@ -183,10 +183,10 @@ impl UsageReader {
         self.reported.model.as_deref()
     }
 
-    /// What other models used that the one that answered consulted, by their names: a part of what was reported.
+    /// What models used that took part beside the one that answered, by their names: a part of what was reported.
     #[must_use]
-    pub fn advice(&self) -> &[(String, Usage)] {
-        &self.reported.advice
+    pub fn others(&self) -> &[(String, Usage)] {
+        &self.reported.others
     }
 
     /// The service tier that served, if the answer names it.

@@ -78,8 +78,9 @@ pub trait Wire: std::fmt::Debug + Sync {
     /// The usage in a response that is one JSON object, as far as the response was read.
     fn usage(&self, body: &Scanner) -> Option<Usage>;
 
-    /// What other models used that the model consulted, by their names: a part of [`Wire::usage`]. The body is an answer or an event.
-    fn advice(&self, _body: &Scanner) -> Vec<(String, Usage)> {
+    /// What models used that took part beside the one that answered, by their names: a part of [`Wire::usage`]. The body is an answer or an
+    /// event.
+    fn others(&self, _body: &Scanner) -> Vec<(String, Usage)> {
         Vec::new()
     }
 

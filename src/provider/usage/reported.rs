@@ -27,8 +27,8 @@ pub(super) struct Reported {
     /// The model that answered.
     pub(super) model: Option<String>,
     pub(super) service_tier: Option<ServiceTier>,
-    /// What other models used that the one that answered consulted: a part of `usage`.
-    pub(super) advice: Vec<(String, Usage)>,
+    /// What models used that took part beside the one that answered: a part of `usage`.
+    pub(super) others: Vec<(String, Usage)>,
     pub(super) content: Content,
     /// Whether the events are whole answers, whose usages add up, and each may be from another model.
     pub(super) adds_up: bool,
@@ -75,7 +75,7 @@ impl Reported {
             error: Vec::new(),
             model: None,
             service_tier: None,
-            advice: Vec::new(),
+            others: Vec::new(),
             content: Content::default(),
             adds_up: false,
         }
@@ -97,7 +97,7 @@ impl Reported {
         }
         self.model = self.wire.served_model(scanner);
         self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
-        self.advice = self.wire.advice(scanner);
+        self.others = self.wire.others(scanner);
     }
 
     pub(super) fn frame(&mut self, part: FramePart<'_>) {
@@ -162,7 +162,7 @@ impl Reported {
             self.service_tier = self.wire.service_tier(scanner).or(self.service_tier);
         }
         if facts.usage.is_some() {
-            self.advice = self.wire.advice(scanner);
+            self.others = self.wire.others(scanner);
         }
         facts
     }
